@@ -1,0 +1,13 @@
+"""EcoTTA's meta networks for MMSegmentation: test-time adaptation that fits in memory.
+
+Importing the package registers its datasets, transforms, metrics, models and hooks, so a config
+needs only ``custom_imports = dict(imports=['ecotta_seg'])``.
+"""
+
+from .stack import bridge_model_zoo, check_stack
+from .version import __version__
+
+check_stack()
+bridge_model_zoo()
+
+__all__ = ['__version__']

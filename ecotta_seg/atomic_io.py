@@ -1,0 +1,50 @@
+"""Files that are either whole or not there: write beside, then rename."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Union
+
+
+@contextmanager
+def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` and renames it to ``path`` on success.
+
+    A reader sees the old file or the new one, never a part of one; where the body raises, the
+    old file stays and the temporary one is removed.
+
+    Args:
+        path: The file to write. Its folder is made where it is missing.
+
+    Yields:
+        The path to write to, in the same folder, with the same suffix (image writers choose
+        their format by it).
+
+    Raises:
+        OSError: The folder cannot be made or written to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, 'rb') as file:
+            # Without this a power cut after the rename can leave an empty file.
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner alone; results are for everyone the umask allows.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write_text(path: Union[str, Path], text: str) -> None:
+    """Writes ``text`` as UTF-8 to ``path``, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')

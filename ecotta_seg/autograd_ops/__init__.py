@@ -1,0 +1,1 @@
+"""Operators that let gradients through frozen layers without keeping what only training needs."""

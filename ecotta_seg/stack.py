@@ -1,0 +1,89 @@
+"""The libraries this package stands on: are they there, are they new enough, do they meet.
+
+Two stacks are supported: the original OpenMMLab packages and the maintained ``onedl-*`` forks.
+Both are imported as ``mmengine``, ``mmcv`` and ``mmseg``.
+"""
+
+import importlib
+import os
+
+_MINIMUM = {'torch': (2, 0), 'mmengine': (0, 10), 'mmcv': (2, 0), 'mmseg': (1, 2)}
+_INSTALL = (
+    "install a supported stack with: pip install torch 'ecotta-seg[onedl]' "
+    "(or 'ecotta-seg[openmmlab]' for the original OpenMMLab packages)"
+)
+
+
+class StackError(ImportError):
+    """A library that the package needs is missing, broken or too old."""
+
+
+def _version_tuple(version: str) -> tuple:
+    numbers = []
+    for piece in version.split('+')[0].split('.'):
+        digits = ''.join(character for character in piece if character.isdigit())
+        numbers.append(int(digits) if digits else 0)
+    return tuple(numbers)
+
+
+def check_stack() -> None:
+    """Checks that torch, mmengine, mmcv and mmseg import and are new enough.
+
+    Raises:
+        StackError: With one sentence that names the library, what was found and the command
+            that installs it.
+    """
+    for name, minimum in _MINIMUM.items():
+        wanted = '.'.join(map(str, minimum))
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise StackError(
+                f'ecotta_seg needs {name} >= {wanted}, which could not be imported ({error}): '
+                f'{_INSTALL}'
+            ) from None
+        except AssertionError as error:
+            # mmseg asserts on the versions of mmcv and mmengine that it accepts.
+            raise StackError(
+                f'ecotta_seg could not import {name}, which refuses another library of the '
+                f'stack ({error}): {_INSTALL}'
+            ) from None
+        found = getattr(module, '__version__', '0')
+        if _version_tuple(found) < minimum:
+            raise StackError(
+                f'ecotta_seg needs {name} >= {wanted}, but {found} is installed: {_INSTALL}'
+            )
+
+
+def bridge_model_zoo() -> None:
+    """Makes ``_base_ = ['mmseg::...']`` work whichever distribution installed mmseg.
+
+    mmengine finds a zoo by the *distribution* name in ``MODULE2PACKAGE`` and knows only
+    ``mmsegmentation``; under the forks the distribution is ``onedl-mmsegmentation``.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    forks = {'mmseg': 'onedl-mmsegmentation', 'mmdet': 'onedl-mmdetection'}
+    for module, fork in forks.items():
+        try:
+            distribution(MODULE2PACKAGE.get(module, module))
+            continue  # The original is installed: leave the table as it is.
+        except PackageNotFoundError:
+            pass
+        try:
+            distribution(fork)
+        except PackageNotFoundError:
+            continue
+        MODULE2PACKAGE[module] = fork
+
+
+def force_safe_loading() -> None:
+    """Makes ``torch.load`` refuse pickles that would run code, everywhere in this process.
+
+    onedl-mmengine falls back to ``weights_only=False`` when a safe load fails; the environment
+    variable is torch's own way to forbid that.
+    """
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
