@@ -1,0 +1,32 @@
+"""How much memory adapting takes, measured exactly."""
+
+from .process_peak import process_current_bytes, process_peak_bytes, reset_process_peak
+from .report import (
+    MIB,
+    MemoryReport,
+    StandingMemory,
+    measure_peak,
+    meter_name,
+    module_tensors,
+    optimizer_tensors,
+    standing_memory,
+    storage_bytes,
+)
+from .storage_meter import LiveTensor, StorageMeter
+
+__all__ = [
+    'MIB',
+    'LiveTensor',
+    'MemoryReport',
+    'StandingMemory',
+    'StorageMeter',
+    'measure_peak',
+    'meter_name',
+    'module_tensors',
+    'optimizer_tensors',
+    'process_current_bytes',
+    'process_peak_bytes',
+    'reset_process_peak',
+    'standing_memory',
+    'storage_bytes',
+]

@@ -1,0 +1,189 @@
+"""Exact peak of live tensor memory on any device, by following storages.
+
+The meter counts bytes of ``torch.UntypedStorage`` objects, each once however many tensors look
+at it, from the operator that makes it to the moment the last reference goes. The number depends
+on the program alone, not on the allocator or the machine, so two runs give the same peak.
+
+Known limitations:
+    * Workspaces inside one operator's kernel (an im2col buffer, a oneDNN reorder) are made and
+      freed below the dispatcher and are not seen. Neither is the memory of Python objects, of
+      NumPy arrays, or the allocator's rounding. ``process_peak`` sees those.
+    * A storage made by code outside the dispatcher (``torch.from_numpy``, a C++ extension that
+      allocates by itself) counts as having existed before.
+    * Only operators of the thread that entered the meter are followed. Autograd's backward on
+      CPU runs in the calling thread and on CUDA inherits its modes, so both are seen; a
+      ``DataLoader`` worker or a thread of your own is not.
+    * ``storage.resize_()`` called on the storage itself is noticed at the next operator that
+      touches it, or at the next reading of ``current_bytes``.
+    * A tensor subclass that wraps others is counted by its own storage.
+"""
+
+import weakref
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveTensor(NamedTuple):
+    """One storage that stood at the peak.
+
+    Attributes:
+        bytes: Size of the storage.
+        shape: Shape of the tensor that the operator gave.
+        dtype: Its dtype.
+        operator: The operator that made the storage, such as ``'aten.convolution.default'``.
+    """
+
+    bytes: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    operator: str
+
+
+@dataclass
+class _Entry:
+    reference: weakref.ref
+    bytes: int
+    origin: tuple[tuple[int, ...], torch.dtype, str]
+
+    def describe(self) -> LiveTensor:
+        return LiveTensor(self.bytes, *self.origin)
+
+
+class StorageMeter(TorchDispatchMode):
+    """Context manager that follows every storage made inside it.
+
+    Storages that exist at entry are not counted, nor is freeing them: all numbers are *above what
+    existed at entry*. After exit nothing new is counted, but frees still are, so
+    ``current_bytes`` tells what the code under the meter has left behind.
+
+    Args:
+        breakdown: Keep the list of what stands at the peak, for ``peak_breakdown``. Costs a copy
+            of the list of live storages at each new peak.
+        device: Count only storages on devices of this type (``'cpu'``, ``'cuda'``); None counts
+            all.
+
+    Example:
+        >>> with StorageMeter() as meter:
+        ...     y = torch.zeros(1024).relu()
+        >>> meter.peak_bytes
+        8192
+    """
+
+    def __init__(self, breakdown: bool = False, device: Optional[str] = None) -> None:
+        super().__init__()
+        self._breakdown = breakdown
+        self._device = device
+        self._live: dict[int, _Entry] = {}
+        self._current = 0
+        self._peak = 0
+        self._at_peak: list[LiveTensor] = []
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that stood at once, above those at entry."""
+        return self._peak
+
+    @property
+    def current_bytes(self) -> int:
+        """Bytes that stand now, of those made under the meter."""
+        for entry in list(self._live.values()):
+            storage = entry.reference()
+            if storage is not None:
+                self._set_size(entry, storage.nbytes())
+        self._note_peak()
+        return self._current
+
+    def peak_breakdown(self) -> list[LiveTensor]:
+        """What stood at the peak, largest first; their bytes sum to ``peak_bytes``.
+
+        Raises:
+            ValueError: The meter was made without ``breakdown=True``.
+        """
+        if not self._breakdown:
+            raise ValueError(
+                'no breakdown was kept: make the meter with StorageMeter(breakdown=True)'
+            )
+        return sorted(self._at_peak, key=lambda tensor: -tensor.bytes)
+
+    def reset_peak(self) -> None:
+        """Starts a new peak at what stands now (as ``torch.cuda.reset_peak_memory_stats``)."""
+        self._peak = -1
+        self.current_bytes  # noqa: B018  (re-reads the sizes and notes the new peak)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        # ``torch.tensor`` and constants enter here with a storage that nobody has seen yet, and
+        # that storage is new.
+        brings_new = func is torch.ops.aten.lift_fresh.default
+        known_before = set()
+        if not brings_new:
+            for leaf in tree_leaves((args, kwargs)):
+                storage = _storage_of(leaf)
+                if storage is not None:
+                    known_before.add(storage._cdata)
+        result = func(*args, **kwargs)
+        for leaf in tree_leaves(result):
+            self._follow(leaf, known_before, func)
+        if func._schema.is_mutable:
+            # An in-place operator or one with ``out=`` may have resized what it was given.
+            for leaf in tree_leaves((args, kwargs)):
+                self._follow(leaf, known_before, func)
+        self._note_peak()
+        return result
+
+    def _follow(self, leaf, known_before: set[int], func) -> None:
+        storage = _storage_of(leaf)
+        if storage is None:
+            return
+        key = storage._cdata
+        entry = self._live.get(key)
+        if entry is not None:
+            self._set_size(entry, storage.nbytes())
+            return
+        if key in known_before or (self._device and storage.device.type != self._device):
+            return
+        # The callback must not keep the meter alive, and must not touch an entry of a later
+        # storage that was given the same address.
+        meter = weakref.ref(self)
+
+        def forget(reference: weakref.ref) -> None:
+            owner = meter()
+            if owner is not None:
+                owner._forget(key, reference)
+
+        reference = weakref.ref(storage, forget)
+        origin = (tuple(leaf.shape), leaf.dtype, str(func))
+        self._live[key] = _Entry(reference, storage.nbytes(), origin)
+        self._current += storage.nbytes()
+
+    def _forget(self, key: int, reference: weakref.ref) -> None:
+        entry = self._live.get(key)
+        if entry is not None and entry.reference is reference:
+            del self._live[key]
+            self._current -= entry.bytes
+
+    def _set_size(self, entry: _Entry, size: int) -> None:
+        self._current += size - entry.bytes
+        entry.bytes = size
+
+    def _note_peak(self) -> None:
+        if self._current > self._peak:
+            self._peak = self._current
+            if self._breakdown:
+                self._at_peak = [entry.describe() for entry in self._live.values()]
+
+
+def _storage_of(leaf) -> Optional[torch.UntypedStorage]:
+    """The storage of a tensor, or None for what has none (numbers, meta and sparse tensors)."""
+    if isinstance(leaf, torch.UntypedStorage):
+        return leaf
+    if not isinstance(leaf, torch.Tensor) or leaf.device.type == 'meta':
+        return None
+    try:
+        return leaf.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None
