@@ -1,0 +1,128 @@
+"""Pixel areas per class, and the scores that follow from them: the pure part of the metric.
+
+C stands for the number of classes, H and W for the label's height and width in pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+INTERSECTION, PREDICTED, LABELLED = range(3)
+"""Rows of an areas tensor."""
+
+MEAN_OVER = ('labelled', 'occurring')
+
+
+def class_areas(
+    prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = 255
+) -> Tensor:
+    """Counts the pixels of each class in one frame, ignored pixels left out.
+
+    Args:
+        prediction: (H, W) integer class indices. An index outside ``[0, C)`` counts as wrong
+            and adds to no predicted class, as in mmseg's ``IoUMetric``.
+        label: (H, W) integer class indices in ``[0, C)``, or ``ignore_index``.
+        num_classes: C.
+        ignore_index: The label of pixels that are not scored.
+
+    Returns:
+        (3, C) int64 on the CPU, in pixels: rows are the intersection of prediction and label,
+        the predicted area and the labelled area.
+
+    Raises:
+        ValueError: The sizes differ, or the label holds an index of no class.
+    """
+    if prediction.shape != label.shape:
+        raise ValueError(
+            f'the label is {tuple(label.shape)} (H, W) but the prediction is '
+            f'{tuple(prediction.shape)}; give labels at the size of the original image'
+        )
+    scored = label != ignore_index
+    label = label[scored].long()
+    prediction = prediction[scored].long()
+    if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
+        unknown = sorted({int(i) for i in label.unique() if not 0 <= i < num_classes})
+        raise ValueError(
+            f'the label holds the unknown ids {unknown}, expected 0 to {num_classes - 1} or '
+            f'{ignore_index} for ignored pixels; use train-id labels or map the ids'
+        )
+    # One more column takes whatever the model predicts outside the classes.
+    columns = num_classes + 1
+    outside = (prediction < 0) | (prediction > num_classes)
+    cells = label * columns + prediction.masked_fill(outside, num_classes)
+    confusion = torch.bincount(cells, minlength=num_classes * columns).cpu()
+    confusion = confusion.reshape(num_classes, columns)
+    classes = confusion[:, :num_classes]
+    return torch.stack([classes.diagonal(), classes.sum(0), confusion.sum(1)])
+
+
+def intersection_over_union(areas: Tensor) -> Tensor:
+    """IoU per class, equal to mmseg's: 0 where a class is predicted but never labelled.
+
+    Args:
+        areas: (3, C) int64 pixels, summed over any number of frames.
+
+    Returns:
+        (C,) float64 in percent; NaN where the class is neither predicted nor labelled.
+    """
+    intersection = areas[INTERSECTION].double()
+    union = areas[PREDICTED] + areas[LABELLED] - areas[INTERSECTION]
+    return 100 * intersection / union.double()
+
+
+def mean_iou(areas: Tensor, mean_over: str = 'labelled') -> Optional[float]:
+    """Mean IoU in percent over the classes that occur.
+
+    Args:
+        areas: (3, C) int64 pixels.
+        mean_over: ``'labelled'``: over the classes that occur in the labels.
+            ``'occurring'``: over those that occur in the labels or the predictions, as mmseg's
+            ``IoUMetric``; there one wrong pixel of a class that the data set lacks puts a 0
+            into the mean. The two are equal where every predicted class is labelled somewhere.
+
+    Returns:
+        The mean, or None where no pixel is labelled.
+    """
+    counted = counted_classes(areas, mean_over)
+    if not areas[LABELLED].any():
+        return None
+    return float(intersection_over_union(areas)[counted].mean())
+
+
+def counted_classes(areas: Tensor, mean_over: str = 'labelled') -> Tensor:
+    """Which classes go into the mean: (C,) bool for (3, C) ``areas``."""
+    if mean_over == 'occurring':
+        return (areas[LABELLED] + areas[PREDICTED]) > 0
+    return areas[LABELLED] > 0
+
+
+def scores(areas: Tensor, classes: Sequence[str], mean_over: str = 'labelled') -> dict:
+    """All scores of one set of frames, ready for JSON.
+
+    Args:
+        areas: (3, C) int64 pixels, summed over the frames.
+        classes: C class names.
+        mean_over: See :func:`mean_iou`.
+
+    Returns:
+        ``mIoU`` and ``aAcc`` in percent (None without a labelled pixel), ``IoU`` by class name
+        (None where a class neither occurs nor is predicted) and ``left_out``, the names of the
+        classes that the mean leaves out.
+    """
+    labelled = int(areas[LABELLED].sum())
+    iou = intersection_over_union(areas).tolist()
+    counted = counted_classes(areas, mean_over).tolist()
+    return {
+        'mIoU': mean_iou(areas, mean_over),
+        'aAcc': 100 * int(areas[INTERSECTION].sum()) / labelled if labelled else None,
+        'IoU': {name: None if value != value else value for name, value in zip(classes, iou)},
+        'left_out': [name for name, keep in zip(classes, counted) if not keep],
+    }
+
+
+def mean_of(values: Sequence[Optional[float]]) -> Optional[float]:
+    """The mean of those values that are there; None where none is."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

@@ -1,0 +1,306 @@
+"""mIoU for each condition and round of a stream, in memory that does not grow with it."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmseg.registry import METRICS
+from torch import Tensor
+
+from .class_areas import LABELLED, MEAN_OVER, class_areas, mean_iou, mean_of, scores
+
+
+class _Group:
+    """Sums over the frames of one condition in one round."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.areas = torch.zeros(3, num_classes, dtype=torch.int64)
+        self.frames = 0
+        self.frames_without_label = 0
+
+    def add(self, areas: Optional[Tensor], sign: int = 1) -> None:
+        if areas is None:
+            self.frames_without_label += sign
+        else:
+            self.areas += sign * areas
+            self.frames += sign
+
+
+@METRICS.register_module()
+class PerConditionIoU(BaseMetric):
+    """Mean IoU, IoU per class and pixel accuracy for each condition and round.
+
+    Frames tell their condition and round in the metainfo ``condition`` and ``round``; without
+    them they count as condition ``'all'`` of round 1. Only (3, C) int64 sums per condition and
+    round are kept, so memory does not depend on the number of frames. Frames without a label,
+    or with every pixel ignored, are counted and told, and leave the scores alone.
+
+    IoU per class and pixel accuracy are equal to mmseg's ``IoUMetric``. The mean leaves out the
+    classes that never occur in the condition's labels, whether or not the model predicts them:
+    mmseg takes such a class as 0 as soon as one pixel is predicted, so that one wrong pixel can
+    cost a whole class. Where every predicted class is labelled somewhere the two means are
+    equal; ``mean_over='occurring'`` gives mmseg's mean always. A round's mIoU is the mean of its
+    conditions' mIoU, as in published tables, not the mIoU of all its frames together.
+
+    Several processes are merged exactly: sums are added up and the frame that the sampler
+    repeats to fill the last batch is taken out again.
+
+    Args:
+        ignore_index: The label of pixels that are not scored.
+        mean_over: ``'labelled'`` or ``'occurring'``, see above.
+        collect_device: As in ``BaseMetric``.
+        prefix: Put before the names that ``evaluate`` returns.
+
+    Attributes:
+        rounds: The result of the last ``evaluate``, see :meth:`summary`.
+        mean_mIoU: The mean of the rounds' mIoU in percent, or None.
+    """
+
+    default_prefix = ''
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        mean_over: str = 'labelled',
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if mean_over not in MEAN_OVER:
+            raise ValueError(f'mean_over must be one of {MEAN_OVER}, got {mean_over!r}')
+        self.ignore_index = ignore_index
+        self.mean_over = mean_over
+        self.rounds: list[dict] = []
+        self.mean_mIoU: Optional[float] = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all frames; ``rounds`` stays."""
+        self._groups: dict[tuple[int, str], _Group] = {}
+        self._seen = 0
+        self._latest: list[tuple[tuple[int, str], Optional[Tensor]]] = []
+
+    @property
+    def classes(self) -> list[str]:
+        """The C class names of the data set.
+
+        Raises:
+            ValueError: The data set names no classes.
+        """
+        classes = (self.dataset_meta or {}).get('classes')
+        if not classes:
+            raise ValueError(
+                "PerConditionIoU needs the data set's class names; set METAINFO['classes'] in "
+                'the data set or metric.dataset_meta'
+            )
+        return list(classes)
+
+    def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
+        """Adds a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: For each frame a dict with ``pred_sem_seg['data']`` and, where there
+                is a label, ``gt_sem_seg['data']``: (1, H, W) integer class indices.
+
+        Raises:
+            ValueError: A label is of another size than its prediction or holds unknown ids.
+        """
+        self._latest = []
+        for sample in data_samples:
+            key = (int(sample.get('round', 1)), str(sample.get('condition', 'all')))
+            areas = self._frame_areas(sample)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = _Group(len(self.classes))
+            group.add(areas)
+            self._seen += 1
+            self._latest.append((key, areas))
+
+    def _frame_areas(self, sample: dict) -> Optional[Tensor]:
+        """(3, C) int64 areas of a frame, or None where nothing in it is labelled."""
+        if 'gt_sem_seg' not in sample:
+            return None
+        prediction = sample['pred_sem_seg']['data']
+        label = sample['gt_sem_seg']['data'].to(prediction.device)
+        try:
+            areas = class_areas(
+                prediction.reshape(prediction.shape[-2:]),
+                label.reshape(label.shape[-2:]),
+                len(self.classes),
+                self.ignore_index,
+            )
+        except ValueError as error:
+            name = sample.get('seg_map_path') or sample.get('img_path')
+            raise ValueError(f'{name}: {error}' if name else str(error)) from None
+        return areas if areas[LABELLED].any() else None
+
+    def frame_mIoU(self, index: int = -1) -> Optional[float]:
+        """mIoU in percent of one frame of the latest batch, None where it has no label."""
+        if not self._latest or self._latest[index][1] is None:
+            return None
+        return mean_iou(self._latest[index][1], self.mean_over)
+
+    def running_mIoU(self, index: int = -1) -> Optional[float]:
+        """mIoU in percent so far, of the condition and round of a frame of the latest batch."""
+        if not self._latest:
+            return None
+        return mean_iou(self._groups[self._latest[index][0]].areas, self.mean_over)
+
+    def summary(self) -> list[dict]:
+        """Scores of the frames seen so far by this process.
+
+        Returns:
+            For each round ``{'round', 'conditions', 'mIoU', 'aAcc', 'IoU'}``; for each condition
+            in it ``{'mIoU', 'aAcc', 'frames', 'frames_without_label', 'IoU', 'left_out'}``.
+            Percentages from 0 to 100; ``frames`` are the scored ones; None where a score does
+            not exist. A round's scores are the means of its conditions'.
+        """
+        return self._summarise(self._groups)
+
+    def _summarise(self, groups: dict[tuple[int, str], _Group]) -> list[dict]:
+        classes = self.classes
+        rounds: dict[int, dict] = {}
+        for (number, condition), group in groups.items():
+            result = scores(group.areas, classes, self.mean_over)
+            result['frames'] = group.frames
+            result['frames_without_label'] = group.frames_without_label
+            rounds.setdefault(number, {})[condition] = result
+        return [
+            {'round': number, 'conditions': rounds[number], **_means(rounds[number], classes)}
+            for number in sorted(rounds)
+        ]
+
+    def evaluate(self, size: int) -> dict:
+        """Merges all processes, sets ``rounds`` and ``mean_mIoU`` and forgets the frames.
+
+        Args:
+            size: The number of frames in the data set.
+
+        Returns:
+            Percentages: ``'mIoU'`` and ``'aAcc'`` (means over rounds and conditions) and, where
+            there is more than one condition or round, ``'round1/fog/mIoU'`` and so on. Scores
+            that do not exist are not in it.
+        """
+        groups = self._merge(size)
+        self.rounds = self._summarise(groups) if groups else []
+        self.mean_mIoU = mean_of([entry['mIoU'] for entry in self.rounds])
+        self.reset()
+        self._tell()
+        metrics = {
+            'mIoU': self.mean_mIoU,
+            'aAcc': mean_of([entry['aAcc'] for entry in self.rounds]),
+        }
+        if len(groups) > 1:
+            for entry in self.rounds:
+                for condition, result in entry['conditions'].items():
+                    name = f'round{entry["round"]}/{condition}'
+                    metrics[f'{name}/mIoU'] = result['mIoU']
+                    metrics[f'{name}/aAcc'] = result['aAcc']
+        prefix = f'{self.prefix}/' if self.prefix else ''
+        return {prefix + name: value for name, value in metrics.items() if value is not None}
+
+    def compute_metrics(self, results: list) -> dict:
+        """Not used: :meth:`evaluate` works on sums instead of a list of results."""
+        raise NotImplementedError('PerConditionIoU keeps no list of results; call evaluate(size)')
+
+    def _merge(self, size: int) -> dict[tuple[int, str], _Group]:
+        """The sums of all processes; the same on each."""
+        world = get_world_size()
+        if world == 1:
+            return self._groups
+        # mmengine's sampler deals frames out in turn and repeats the first ones until all
+        # ranks have equally many; that is at most the last frame of a rank.
+        position = get_rank() + (self._seen - 1) * world
+        if self._latest and self._seen == -(-size // world) and position >= size:
+            key, areas = self._latest[-1]
+            self._groups[key].add(areas, sign=-1)
+        merged: dict[tuple[int, str], _Group] = {}
+        for state in all_gather_object(self.state_dict()):
+            for key, group in _groups_from(state).items():
+                total = merged.setdefault(key, _Group(group.areas.shape[1]))
+                total.areas += group.areas
+                total.frames += group.frames
+                total.frames_without_label += group.frames_without_label
+        return {key: group for key, group in merged.items() if _frames(group)}
+
+    def _tell(self) -> None:
+        """Logs what the means leave out."""
+        entries = [item for entry in self.rounds for item in entry['conditions'].items()]
+        missing = sum(result['frames_without_label'] for _, result in entries)
+        if missing:
+            print_log(f'{missing} frames without a label are not in the scores', 'current')
+        told: dict[tuple, dict[str, None]] = {}
+        for condition, result in entries:
+            if result['left_out'] and result['frames']:
+                told.setdefault(tuple(result['left_out']), {})[condition] = None
+        for names, conditions in told.items():
+            print_log(
+                f'classes that never occur in {", ".join(conditions)} are left out of the mean: '
+                f'{", ".join(names)}',
+                'current',
+            )
+
+    def state_dict(self) -> dict:
+        """The sums as plain ints, strings and tensors, to go on with after a restart."""
+        groups = [
+            {
+                'round': number,
+                'condition': condition,
+                'areas': group.areas.clone(),
+                'frames': group.frames,
+                'frames_without_label': group.frames_without_label,
+            }
+            for (number, condition), group in self._groups.items()
+        ]
+        return {'groups': groups, 'seen': self._seen}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: The state is of a data set with another number of classes.
+        """
+        groups = _groups_from(state)
+        if self.dataset_meta is not None:
+            for group in groups.values():
+                if group.areas.shape != (3, len(self.classes)):
+                    raise ValueError(
+                        f'the metric state has {group.areas.shape[1]} classes but the data set '
+                        f'has {len(self.classes)}; resume with the config that wrote it'
+                    )
+        self._groups = groups
+        self._seen = int(state['seen'])
+        self._latest = []
+
+
+def _frames(group: _Group) -> int:
+    return group.frames + group.frames_without_label
+
+
+def _groups_from(state: dict) -> dict[tuple[int, str], _Group]:
+    groups = {}
+    for entry in state['groups']:
+        group = _Group(entry['areas'].shape[1])
+        group.areas += entry['areas']
+        group.frames = int(entry['frames'])
+        group.frames_without_label = int(entry['frames_without_label'])
+        groups[int(entry['round']), entry['condition']] = group
+    return groups
+
+
+def _means(conditions: dict[str, dict], classes: Sequence[str]) -> dict:
+    """Means over the conditions of a round; a class over the conditions that have it."""
+    return {
+        'mIoU': mean_of([result['mIoU'] for result in conditions.values()]),
+        'aAcc': mean_of([result['aAcc'] for result in conditions.values()]),
+        'IoU': {
+            name: mean_of(
+                [r['IoU'][name] for r in conditions.values() if name not in r['left_out']]
+            )
+            for name in classes
+        },
+    }
