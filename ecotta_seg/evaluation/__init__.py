@@ -1,5 +1,6 @@
 """Scores per condition and round, the results file and the table on screen."""
 
 from .per_condition_iou import PerConditionIoU
+from .results import Results, load_results, save_results, validate_results
 
-__all__ = ['PerConditionIoU']
+__all__ = ['PerConditionIoU', 'Results', 'load_results', 'save_results', 'validate_results']
