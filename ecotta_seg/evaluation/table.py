@@ -1,0 +1,267 @@
+"""The results on screen: one page from a ``results.json`` document."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from rich import box
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from .class_areas import mean_of
+from .printable import printable
+
+MIB = 2**20
+_NOTHING = '–'
+
+
+def print_results(document: Mapping, console: Optional[Console] = None) -> None:
+    """Prints :func:`render_results` to the terminal (100 columns into a file) or ``console``."""
+    if console is None:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=100)
+    console.print(render_results(document))
+
+
+def render_results(document: Mapping) -> Group:
+    """Lays out a results document.
+
+    Args:
+        document: A document of ``results.json``, schema 1.
+
+    Returns:
+        mIoU per condition and round, IoU per class, the clear day, memory, time and events; the
+        parts that were not measured are left out. Names are escaped.
+    """
+    parts = []
+    if document['conditions']:
+        parts.append(_condition_table(document))
+    if document['rounds']:
+        parts.append(_class_table(document))
+    blocks = [_clear_table(document), _memory_table(document), _seconds_table(document)]
+    blocks = [block for block in blocks if block is not None]
+    if blocks:
+        parts.append(Columns(blocks, padding=(0, 3)))
+    parts.append(Text('\n'.join(_notes(document)), style='dim'))
+    return Group(*(Padding(part, (1, 0, 0, 0)) for part in parts))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=Text(title, style='bold'),
+        title_justify='left',
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for index, name in enumerate(columns):
+        justify = 'right' if index else 'left'
+        table.add_column(Text(printable(name)), justify=justify, overflow='fold')
+    return table
+
+
+def _percent(value: Optional[float], than: Optional[float] = None, style: str = '') -> Text:
+    """A percentage, green where it is above ``than`` and red where it is below."""
+    if value is None:
+        return Text(_NOTHING, style='dim')
+    if than is not None:
+        style += ' green' if value > than else ' red' if value < than else ''
+    return Text(f'{value:.2f}', style=style.strip())
+
+
+def _points(value: Optional[float], than: Optional[float]) -> Text:
+    """A difference in points, with its sign."""
+    if value is None or than is None:
+        return Text(_NOTHING, style='dim')
+    style = 'green' if value > than else 'red' if value < than else ''
+    return Text(f'{value - than:+.2f}', style=style)
+
+
+def _score(part: Mapping, condition: str, key: str = 'mIoU') -> Optional[float]:
+    result = part['conditions'].get(condition)
+    if isinstance(result, Mapping):
+        return result.get(key)
+    return result if key == 'mIoU' else None
+
+
+def _accuracy(part: Mapping) -> Optional[float]:
+    return mean_of([_score(part, name, 'aAcc') for name in part['conditions']])
+
+
+def _condition_table(document: Mapping) -> Table:
+    conditions, source = document['conditions'], document['source']
+    has_source = source['mIoU'] is not None
+    method = printable(document['method'])
+    table = _table('mIoU in percent', '', *conditions, 'mean', 'to source', 'aAcc')
+
+    def add(name: str, part: Mapping, compare: bool, style: str = '') -> None:
+        cells = [
+            _percent(_score(part, c), _score(source, c) if compare else None) for c in conditions
+        ]
+        than = source['mIoU'] if compare else None
+        mean = _percent(part['mIoU'], than, 'bold')
+        accuracy = _percent(_accuracy(part))
+        table.add_row(Text(name), *cells, mean, _points(part['mIoU'], than), accuracy, style=style)
+
+    if has_source:
+        add('source', source, compare=False)
+    for name, reference in document.get('references', {}).items():
+        add(printable(name), reference, compare=has_source)
+    if has_source or document.get('references'):
+        table.add_section()
+    rounds = document['rounds']
+    for entry in rounds:
+        add(f'{method}, round {entry["round"]}', entry, compare=has_source)
+    if len(rounds) > 1:
+        table.add_section()
+        average = {
+            'conditions': {
+                name: {
+                    key: mean_of([_score(entry, name, key) for entry in rounds])
+                    for key in ('mIoU', 'aAcc')
+                }
+                for name in conditions
+            },
+            'mIoU': document['mean_mIoU'],
+        }
+        add(f'{method}, all rounds', average, compare=has_source)
+    return table
+
+
+def _class_table(document: Mapping) -> Table:
+    """IoU per class of the last round; a class that is never labelled has no row."""
+    last, source = document['rounds'][-1], document['source']
+    conditions = list(last['conditions'])
+    title = f'IoU per class in percent, round {last["round"]}'
+    table = _table(title, '', *conditions, 'mean', 'source', 'to source')
+
+    def mean_iou(part: Mapping, name: str) -> Optional[float]:
+        return mean_of([_class_iou(result, name) for result in part['conditions'].values()])
+
+    names = dict.fromkeys(n for r in last['conditions'].values() for n in r['IoU'])
+    for name in names:
+        cells = [_class_iou(last['conditions'][condition], name) for condition in conditions]
+        if mean_of(cells) is None:
+            continue
+        mean, before = mean_of(cells), mean_iou(source, name)
+        table.add_row(
+            Text(printable(name)),
+            *(_percent(cell) for cell in cells),
+            _percent(mean, before, 'bold'),
+            _percent(before),
+            _points(mean, before),
+        )
+    return table
+
+
+def _class_iou(result: object, name: str) -> Optional[float]:
+    if not isinstance(result, Mapping) or name in result.get('left_out', ()):
+        return None
+    return result.get('IoU', {}).get(name)
+
+
+def _clear_table(document: Mapping) -> Optional[Table]:
+    clear = document['clear']
+    if all(value is None for value in clear.values()):
+        return None
+    table = _table('Clear day (source data)', '', 'mIoU')
+    table.add_row('source', _percent(clear['source']))
+    table.add_row('before the stream', _percent(clear['before']))
+    table.add_row('after the stream', _percent(clear['after']))
+    table.add_section()
+    if clear['before'] is not None and clear['after'] is not None:
+        table.add_row('forgetting', f'{clear["before"] - clear["after"]:.2f}')
+    table.add_row('after, to source', _points(clear['after'], clear['source']))
+    return table
+
+
+def _memory_table(document: Mapping) -> Optional[Table]:
+    memory = document['memory']
+    inference, adaptation = memory['inference_peak_bytes'], memory['adaptation_peak_bytes']
+    rows = [
+        ('peak, stock inference', inference),
+        ('peak, adapting', adaptation),
+        ('  activations', memory.get('activations_bytes')),
+        ('  gradients', memory['gradients_bytes']),
+        ('  optimizer', memory['optimizer_bytes']),
+        ('parameters', memory['parameters_bytes']),
+        ('adapters', memory['adapters_bytes']),
+        ('process peak', memory.get('process_peak_bytes')),
+    ]
+    rows = [(name, value) for name, value in rows if value is not None]
+    if not rows:
+        return None
+    table = _table('Memory', '', 'MiB')
+    for name, value in rows:
+        table.add_row(name, f'{value / MIB:.1f}')
+        if name == 'peak, adapting' and inference:
+            table.add_row('  to inference', f'{adaptation / inference:.2f}x')
+    return table
+
+
+def _seconds_table(document: Mapping) -> Optional[Table]:
+    seconds = document['seconds_per_frame']
+    inference, adaptation = seconds['inference'], seconds['adaptation']
+    if inference is None and adaptation is None:
+        return None
+    table = _table('Time per frame', '', 'seconds')
+    if inference is not None:
+        table.add_row('stock inference', f'{inference:.3f}')
+    if adaptation is not None:
+        table.add_row('adapting', f'{adaptation:.3f}')
+    if inference and adaptation is not None:
+        table.add_row('to inference', f'{adaptation / inference:.2f}x')
+    return table
+
+
+def _notes(document: Mapping) -> list[str]:
+    """What a reader must know beside the numbers, a line each."""
+    results = [
+        (name, result)
+        for entry in document['rounds']
+        for name, result in entry['conditions'].items()
+        if isinstance(result, Mapping)
+    ]
+    views = document.get('views', 1)
+    notes = [
+        f'One forward a frame adapts and predicts, on {views} view{"s" if views != 1 else ""}; '
+        'mean: over conditions.'
+    ]
+    frames = [result['frames'] for _, result in results]
+    if frames:
+        counts = f'{min(frames)}' if min(frames) == max(frames) else f'{min(frames)}-{max(frames)}'
+        notes.append(f'Scored frames per condition and round: {counts}.')
+    missing = sum(result.get('frames_without_label', 0) for _, result in results)
+    if missing:
+        notes.append(f'{missing} frames without a label were predicted but not scored.')
+    left_out: dict[tuple, list[str]] = {}
+    for name, result in results:
+        if result.get('left_out') and result['frames']:
+            conditions = left_out.setdefault(tuple(result['left_out']), [])
+            if name not in conditions:
+                conditions.append(name)
+    for names, conditions in left_out.items():
+        where = '' if len(left_out) == 1 else f' ({_names(conditions)})'
+        notes.append(f'Never in the labels, so left out of the mean{where}: {_names(names)}.')
+    if document['memory']['inference_peak_bytes'] is not None:
+        notes.append('Peaks are above the parameters, adapters among them.')
+    if document['events']:
+        kinds = Counter(_event_kind(event) for event in document['events'])
+        listed = ', '.join(f'{count} x {printable(kind)}' for kind, count in kinds.most_common())
+        notes.append(f'Events: {listed}; see results.json.')
+    return notes
+
+
+def _event_kind(event: Mapping) -> str:
+    for key in ('event', 'kind', 'type', 'action', 'reason'):
+        if event.get(key):
+            return str(event[key])
+    return 'event'
+
+
+def _names(names: Sequence[str]) -> str:
+    return ', '.join(printable(name) for name in names)
