@@ -62,18 +62,18 @@ def test_rows_hold_the_numbers():
     assert row(text, 'ecotta, all rounds') == ['42.00', '30.50', '36.25', '+1.00', '90.00']
     assert row(text, 'road') == ['43.00', '31.00', '37.00', '35.25', '+1.75']
     for expected in (
-        'forgetting           4.00',
-        'after, to source    -4.50',
-        'peak, adapting          250.0',
+        'forgetting 4.00',
+        'after, to source -4.50',
+        'peak, adapting 250.0',
         '2.50x',
-        'activations            241.0',
-        'process peak            999.0',
+        'activations 241.0',
+        'process peak 999.0',
         'Scored frames per condition and round: 4.',
         'Never in the labels, so left out of the mean: [red]car, train.',
         'Events: 2 x rollback, 1 x skip',
         'on 1 view;',
     ):
-        assert expected in text, expected
+        assert ' '.join(expected.split()) in ' '.join(text.split()), expected
 
 
 def test_better_is_green_and_worse_is_red():
