@@ -1,0 +1,128 @@
+"""ACDC: real fog, night, rain and snow with Cityscapes' classes (Sakaridis et al., ICCV 2021)."""
+
+import os.path as osp
+from typing import Any, Optional
+
+import mmengine.fileio as fileio
+from mmseg.registry import DATASETS
+
+from .condition_dataset import ConditionDataset
+
+ACDC_CONDITIONS = ('fog', 'night', 'rain', 'snow')
+_SPLITS = ('train', 'val', 'test')
+
+
+# `force`: mmseg 1.2.2 and onedl-mmsegmentation 1.4.2 have no class of this name, a later one may.
+# The name has to mean this class in this project's configs (they pass `condition` and `split`),
+# and importing the package must not fail beside such an mmseg, so ours takes the name; theirs
+# stays importable from mmseg.datasets.
+@DATASETS.register_module(name='ACDCDataset', force=True)
+class ACDCDataset(ConditionDataset):
+    """The ACDC dataset, or any dataset in its layout.
+
+    ``rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png`` with labels in
+    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. The labels of ACDC's test split
+    are withheld: it loads without labels, for prediction.
+
+    Args:
+        condition: One condition's folder name, or None for all of ``rgb_anon``, in sorted order.
+        split: ``'train'``, ``'val'`` or ``'test'``. None when ``data_prefix`` itself names the
+            folder to read, for example
+            ``dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val')``; the condition is
+            then the argument, or the part of the path that names one of ACDC's.
+        data_prefix: Image and label folders under ``data_root``; with a ``split``, the ones that
+            hold the conditions.
+        img_suffix: End of an image's name.
+        seg_map_suffix: End of a label's name.
+        **kwargs: Of mmseg's ``CityscapesDataset``.
+
+    Raises:
+        ValueError: Unknown split; unknown condition; a missing or empty folder; an image without
+            a label in train or val.
+    """
+
+    def __init__(
+        self,
+        condition: Optional[str] = None,
+        split: Optional[str] = 'train',
+        data_prefix: Optional[dict] = None,
+        img_suffix: str = '_rgb_anon.png',
+        seg_map_suffix: str = '_gt_labelTrainIds.png',
+        **kwargs: Any,
+    ) -> None:
+        if split is not None and split not in _SPLITS:
+            raise ValueError(f'ACDCDataset: split must be one of {_SPLITS} or None, not {split!r}')
+        self.split = split
+        super().__init__(
+            condition=condition,
+            data_prefix=data_prefix or {'img_path': 'rgb_anon', 'seg_map_path': 'gt'},
+            img_suffix=img_suffix,
+            seg_map_suffix=seg_map_suffix,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list:
+        """Lists the frames: conditions in sorted order, frames in each sorted by path.
+
+        Returns:
+            One dict a frame, see :class:`ConditionDataset`.
+        """
+        if self.ann_file:
+            return super().load_data_list()
+        images, labels = self.data_prefix['img_path'], self.data_prefix.get('seg_map_path')
+        if self.split is None:
+            condition = self.condition or _condition_in(images)
+            return self.list_frames(images, labels, condition)
+        frames = []
+        for condition in self._conditions(images):
+            label_folder = osp.join(labels, condition, self.split) if labels else None
+            if label_folder and self.split == 'test' and not osp.isdir(label_folder):
+                label_folder = None
+            frames += self.list_frames(
+                osp.join(images, condition, self.split), label_folder, condition
+            )
+        return frames
+
+    def _conditions(self, images: str) -> list:
+        if not fileio.isdir(images, backend_args=self.backend_args):
+            raise ValueError(
+                f'ACDCDataset: the image folder {images} does not exist, {self._layout_hint()}'
+            )
+        there = sorted(
+            name
+            for name in fileio.list_dir_or_file(
+                images, list_file=False, backend_args=self.backend_args
+            )
+            if fileio.isdir(osp.join(images, name), backend_args=self.backend_args)
+        )
+        if self.condition is None:
+            # A folder of another kind (of reference images, say) has no such split.
+            found = [name for name in there if osp.isdir(osp.join(images, name, self.split))]
+            if not found:
+                raise ValueError(
+                    f'ACDCDataset: {images} holds no <condition>/{self.split} folder, '
+                    f'{self._layout_hint()}'
+                )
+            return found
+        if self.condition not in there:
+            if self.condition in ACDC_CONDITIONS:
+                raise ValueError(
+                    f'ACDCDataset: the folder {osp.join(images, self.condition)} of the condition '
+                    f'{self.condition!r} does not exist, {self._layout_hint()}'
+                )
+            raise ValueError(
+                f'ACDCDataset: unknown condition {self.condition!r}, {images} holds '
+                f'{", ".join(there) or "none"}'
+            )
+        return [self.condition]
+
+    def _layout_hint(self) -> str:
+        return (
+            f'set data_root (now {self.data_root!r}) to the folder that holds '
+            f'rgb_anon/<condition>/{self.split or "<split>"}/<sequence>/*{self.img_suffix} and gt/'
+        )
+
+
+def _condition_in(folder: str) -> str:
+    parts = [part for part in folder.replace('\\', '/').split('/') if part in ACDC_CONDITIONS]
+    return parts[-1] if parts else ''

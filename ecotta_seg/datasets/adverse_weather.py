@@ -1,0 +1,127 @@
+"""The transform that turns a clear frame into fog, night, rain or snow, always the same way."""
+
+import hashlib
+import os.path as osp
+from typing import Optional
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+from .weather_recipes import CONDITIONS, SEVERITIES, weather_recipe
+
+DEFAULT_SEVERITY = 3
+
+
+def frame_seed(frame: str, condition: str, severity: int, seed: int) -> int:
+    """The random seed of one frame's weather.
+
+    Args:
+        frame: Name of the frame: the same on every machine, so never an absolute path.
+        condition: Name of the condition.
+        severity: 1 to 5.
+        seed: Of the whole dataset; another one gives other weather of the same kind.
+
+    Returns:
+        A number from 0 to 2^64 - 1. Python's ``hash`` would differ from process to process.
+    """
+    key = f'{frame}|{condition}|{severity}|{seed}'.encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), 'little')
+
+
+@TRANSFORMS.register_module()
+class AdverseWeather(BaseTransform):
+    """Puts a frame under fog, night, rain or snow.
+
+    The pixels depend on the image, the stem of its file name, the condition, the severity and
+    the seed, and on nothing else: not on the worker, the order, the process, the folder the
+    dataset lies in or the global random state, which is left as it was. Frames without a path
+    are keyed by their pixels.
+
+    Put it straight after ``LoadImageFromFile``: streaks and flakes are scaled by the image's
+    height. Labels stay as they are.
+
+    Args:
+        condition: ``'fog'``, ``'night'``, ``'rain'``, ``'snow'``, or ``'clear'`` (nothing is
+            done). None reads ``results['condition']``, which
+            :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset` writes.
+        severity: 1 (light) to 5 (severe). None reads ``results['severity']``, and is 3 where
+            there is none.
+        seed: Seed of the whole dataset.
+
+    Raises:
+        ValueError: Unknown condition or severity.
+    """
+
+    def __init__(
+        self, condition: Optional[str] = None, severity: Optional[int] = None, seed: int = 0
+    ) -> None:
+        self.condition = condition
+        self.severity = severity
+        self.seed = seed
+        self.check({'condition': 'clear'})
+
+    def check(self, results: dict) -> tuple[str, int]:
+        """Finds the condition and severity of a frame.
+
+        Args:
+            results: May hold ``condition`` and ``severity``.
+
+        Returns:
+            The two, the transform's own first.
+
+        Raises:
+            ValueError: One of them is unknown, or no condition is given anywhere.
+        """
+        condition = self.condition if self.condition is not None else results.get('condition')
+        severity = self.severity if self.severity is not None else results.get('severity')
+        severity = DEFAULT_SEVERITY if severity is None else severity
+        if condition not in CONDITIONS:
+            raise ValueError(
+                f'AdverseWeather: unknown condition {condition!r}, expected one of '
+                f'{", ".join(CONDITIONS)}'
+            )
+        if isinstance(severity, bool) or severity not in SEVERITIES:
+            raise ValueError(
+                f'AdverseWeather: unknown severity {severity!r}, expected a whole number from '
+                f'{SEVERITIES[0]} (light) to {SEVERITIES[-1]} (severe)'
+            )
+        return condition, int(severity)
+
+    def transform(self, results: dict) -> dict:
+        """Changes the image.
+
+        Args:
+            results: Holds ``img`` (H, W, 3) uint8 BGR and ``img_path``.
+
+        Returns:
+            ``results`` with another ``img`` of the same shape and dtype.
+
+        Raises:
+            ValueError: Unknown condition or severity.
+            TypeError: The image is not (H, W, 3) uint8.
+        """
+        condition, severity = self.check(results)
+        image = results['img']
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise TypeError(
+                'AdverseWeather expects an (H, W, 3) uint8 image, not '
+                f'{image.shape} {image.dtype}: put it straight after LoadImageFromFile'
+            )
+        if condition == 'clear':
+            return results
+        path = results.get('img_path')
+        frame = osp.splitext(osp.basename(path))[0] if path else hashlib.blake2b(image).hexdigest()
+        recipe = weather_recipe(condition, severity, image.shape[0])
+        recipe.set_random_seed(frame_seed(frame, condition, severity, self.seed))
+        # The recipes tint: they need to know red from blue.
+        weathered = recipe(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB))['image']
+        results['img'] = cv2.cvtColor(weathered, cv2.COLOR_RGB2BGR)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(condition={self.condition!r}, severity={self.severity}, '
+            f'seed={self.seed})'
+        )

@@ -1,0 +1,148 @@
+"""Loading transforms that answer a bad file with one sentence instead of a deep traceback."""
+
+import mmengine.fileio as fileio
+import numpy as np
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmengine.dataset import Compose
+from mmseg.datasets.transforms import LoadAnnotations
+
+from .frame_error import FrameError, check_image_bytes
+
+_MOST_IDS_NAMED = 8
+
+
+class CheckedLoadImage(BaseTransform):
+    """``LoadImageFromFile`` that takes whole, decodable files only.
+
+    Args:
+        load: The transform that does the loading.
+    """
+
+    def __init__(self, load: LoadImageFromFile) -> None:
+        self.load = load
+
+    def transform(self, results: dict) -> dict:
+        """Loads ``results['img_path']``.
+
+        Args:
+            results: Holds ``img_path``.
+
+        Returns:
+            ``results`` with ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape`` (H, W).
+
+        Raises:
+            FrameError: The file is missing, empty, truncated or cannot be decoded.
+        """
+        path = results['img_path']
+        _read_whole(path, self.load.backend_args)
+        try:
+            loaded = self.load(results)
+        except Exception:  # Each decoding backend has exceptions of its own.
+            loaded = None
+        if loaded is None or loaded.get('img') is None:
+            raise FrameError.at(path, 'the file cannot be decoded as an image')
+        return loaded
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.load})'
+
+
+class CheckedLoadAnnotations(BaseTransform):
+    """``LoadAnnotations`` that checks size and class ids, and skips frames without a label path.
+
+    Args:
+        load: The transform that does the loading.
+        num_classes: Ids 0 to ``num_classes - 1`` are allowed.
+        ignore_index: This id is allowed too.
+    """
+
+    def __init__(self, load: LoadAnnotations, num_classes: int, ignore_index: int = 255) -> None:
+        self.load = load
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self._forbidden = np.ones(256, dtype=bool)
+        self._forbidden[:num_classes] = False
+        self._forbidden[ignore_index] = False
+
+    def transform(self, results: dict) -> dict:
+        """Loads ``results['seg_map_path']``; without that key the frame is for prediction only.
+
+        Args:
+            results: Holds ``img_path``, ``ori_shape`` and maybe ``seg_map_path``.
+
+        Returns:
+            ``results`` with ``gt_seg_map`` (H, W) uint8, at the label's own resolution.
+
+        Raises:
+            FrameError: The label is missing, broken, of another size than its image as stored on
+                disk, or holds ids that are no train ids.
+        """
+        path = results.get('seg_map_path')
+        if path is None:
+            return results
+        image = results.get('img_path')
+        _read_whole(path, self.load.backend_args, f' (the label of {image})')
+        try:
+            results = self.load(results)
+        except Exception:  # Each decoding backend has exceptions of its own.
+            raise FrameError.at(path, f'the label of {image} cannot be decoded') from None
+        label = results['gt_seg_map']
+        self._check(path, image, label, results.get('ori_shape'))
+        return results
+
+    def _check(self, path: str, image: str, label: np.ndarray, shape: tuple) -> None:
+        if label.ndim != 2:
+            raise FrameError.at(
+                path,
+                f'the label has {label.shape[-1]} channels where one of class ids is expected: '
+                'a colour picture was taken for a label, use the *_labelTrainIds.png files',
+            )
+        if shape is not None and tuple(label.shape) != tuple(shape[:2]):
+            raise FrameError.at(
+                path,
+                f'the label is {label.shape[1]}x{label.shape[0]} pixels but its image {image} '
+                f'is {shape[1]}x{shape[0]} (width x height): the two must have the same size',
+            )
+        if not self._forbidden[label].any():
+            return
+        ids = [int(value) for value in np.unique(label) if self._forbidden[value]]
+        named = ', '.join(map(str, ids[:_MOST_IDS_NAMED]))
+        more = f' and {len(ids) - _MOST_IDS_NAMED} more' if len(ids) > _MOST_IDS_NAMED else ''
+        raise FrameError.at(
+            path,
+            f'the label holds the ids {named}{more} where 0 to {self.num_classes - 1} and '
+            f'{self.ignore_index} (ignored) are expected: use the *_labelTrainIds.png files '
+            '(train ids), not *_labelIds.png',
+        )
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.load}, num_classes={self.num_classes})'
+
+
+def _read_whole(path: str, backend_args: dict, what: str = '') -> None:
+    try:
+        content = fileio.get(path, backend_args=backend_args)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise FrameError.at(path, f'the file{what} cannot be read ({reason})') from None
+    check_image_bytes(path, content)
+
+
+def checked_pipeline(pipeline: Compose, num_classes: int, ignore_index: int) -> Compose:
+    """Puts checks around the loading transforms of a built pipeline, in place.
+
+    Args:
+        pipeline: As a dataset built it from its config.
+        num_classes: See :class:`CheckedLoadAnnotations`.
+        ignore_index: See :class:`CheckedLoadAnnotations`.
+
+    Returns:
+        The same ``pipeline``.
+    """
+    for position, transform in enumerate(pipeline.transforms):
+        if isinstance(transform, LoadAnnotations):
+            transform = CheckedLoadAnnotations(transform, num_classes, ignore_index)
+        elif type(transform) is LoadImageFromFile:
+            transform = CheckedLoadImage(transform)
+        pipeline.transforms[position] = transform
+    return pipeline

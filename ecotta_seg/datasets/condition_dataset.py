@@ -1,0 +1,178 @@
+"""Frames in Cityscapes' classes that know under which condition and on which drive they were seen.
+
+The common ground of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
+:class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`.
+"""
+
+import os.path as osp
+from pathlib import PurePath
+from typing import Any, Optional
+
+import mmengine.fileio as fileio
+from mmseg.datasets import CityscapesDataset
+
+from .checked_loading import checked_pipeline
+from .frame_error import FrameError
+
+
+class ConditionDataset(CityscapesDataset):
+    """``CityscapesDataset`` with a condition and a sequence in each sample, and checked files.
+
+    Each data info holds ``condition`` and ``sequence`` (the folder of the image below the split),
+    so transforms can read them; each sample carries both in its ``data_samples.metainfo``,
+    whatever ``meta_keys`` the packing transform was given. Files are checked as they are loaded
+    (see :mod:`~ecotta_seg.datasets.checked_loading`), and that a label exists for each image is
+    checked on listing.
+
+    Args:
+        condition: Name of the condition, for example ``'fog'``.
+        **kwargs: Of mmseg's ``CityscapesDataset``.
+
+    Raises:
+        ValueError: An image folder is missing or empty, or an image has no label.
+    """
+
+    def __init__(self, condition: Optional[str] = None, **kwargs: Any) -> None:
+        if condition is not None and (
+            not isinstance(condition, str) or not condition or PurePath(condition).name != condition
+        ):
+            raise ValueError(
+                f'condition must be a plain name such as "fog" or "night", not {condition!r}'
+            )
+        self.condition = condition
+        super().__init__(**kwargs)
+        # mmseg builds the pipeline in its constructor; nothing is loaded through it before here.
+        checked_pipeline(self.pipeline, len(self._metainfo['classes']), self.ignore_index)
+
+    def load_data_list(self) -> list:
+        """Lists the frames, sorted by path.
+
+        Returns:
+            One dict a frame: ``img_path``, ``seg_map_path`` (where there are labels),
+            ``condition``, ``sequence`` and mmseg's own keys.
+        """
+        if self.ann_file:
+            frames = super().load_data_list()
+            for frame in frames:
+                frame['condition'] = self.condition
+                frame['sequence'] = osp.basename(osp.dirname(frame['img_path']))
+            self._check_labels(frames)
+            return frames
+        return self.list_frames(
+            self.data_prefix.get('img_path'), self.data_prefix.get('seg_map_path'), self.condition
+        )
+
+    def list_frames(
+        self, image_folder: str, label_folder: Optional[str], condition: Optional[str]
+    ) -> list:
+        """Lists the frames under one folder, recursively, sorted by path.
+
+        Args:
+            image_folder: Holds ``<sequence>/*<img_suffix>``.
+            label_folder: Holds ``<sequence>/*<seg_map_suffix>``; None or '' where there are no
+                labels.
+            condition: Written into each data info.
+
+        Returns:
+            The data infos.
+
+        Raises:
+            ValueError: The folder is missing or empty, or an image has no label.
+        """
+        if not fileio.isdir(image_folder, backend_args=self.backend_args):
+            raise ValueError(
+                f'{type(self).__name__}: the image folder {image_folder} does not exist, '
+                f'{self._layout_hint()}'
+            )
+        names = sorted(
+            fileio.list_dir_or_file(
+                image_folder,
+                list_dir=False,
+                suffix=self.img_suffix,
+                recursive=True,
+                backend_args=self.backend_args,
+            )
+        )
+        if not names:
+            raise ValueError(
+                f'{type(self).__name__}: the image folder {image_folder} holds no '
+                f'*{self.img_suffix} file, {self._layout_hint()}'
+            )
+        frames = []
+        for name in names:
+            frame = {
+                'img_path': osp.join(image_folder, name),
+                'label_map': self.label_map,
+                'reduce_zero_label': self.reduce_zero_label,
+                'seg_fields': [],
+                'condition': condition,
+                'sequence': osp.basename(osp.dirname(name)),
+            }
+            if label_folder:
+                label = name[: -len(self.img_suffix)] + self.seg_map_suffix
+                frame['seg_map_path'] = osp.join(label_folder, label)
+            frames.append(frame)
+        self._check_labels(frames)
+        return frames
+
+    def _check_labels(self, frames: list) -> None:
+        missing = [
+            frame
+            for frame in frames
+            if 'seg_map_path' in frame
+            and not fileio.isfile(frame['seg_map_path'], backend_args=self.backend_args)
+        ]
+        if missing:
+            others = f' (and {len(missing) - 1} more images)' if len(missing) > 1 else ''
+            raise ValueError(
+                f'{type(self).__name__}: the image {missing[0]["img_path"]} has no label{others}, '
+                f'expected at {missing[0]["seg_map_path"]}'
+            )
+
+    def _layout_hint(self) -> str:
+        return f'set data_root (now {self.data_root!r}) to a dataset in the expected layout'
+
+    def prepare_data(self, idx: int) -> Any:
+        """Loads one frame; see :meth:`prepare_frame`."""
+        return self.prepare_frame(idx)
+
+    def prepare_frame(self, idx: int, **changes: Any) -> Any:
+        """Loads one frame through the pipeline.
+
+        Args:
+            idx: Of the frame, in the sorted order.
+            **changes: Entries of the data info to replace before the pipeline sees it, for
+                example ``severity=2``. Nothing is kept for the next call.
+
+        Returns:
+            What the pipeline makes of it, with ``condition`` and ``sequence`` in the metainfo.
+
+        Raises:
+            FrameError: A file of this frame is broken or does not fit.
+        """
+        info = {**self.get_data_info(idx), **changes}
+        path, condition, sequence = info['img_path'], info['condition'], info['sequence']
+        sample = self.pipeline(info)
+        if sample is None and self.test_mode:
+            raise FrameError.at(path, 'the pipeline gave no sample for this frame')
+        if sample is not None:
+            add_metainfo(sample, condition=condition, sequence=sequence)
+        return sample
+
+
+def add_metainfo(sample: dict, **entries: Any) -> None:
+    """Writes entries into a sample's metainfo, in place.
+
+    Args:
+        sample: What a pipeline returned. Where it was packed, the entries go to the metainfo of
+            ``sample['data_samples']`` (of each of them, under test-time augmentation); a plain
+            results dict gets them as keys.
+        **entries: Name and value of each.
+    """
+    data_samples = sample.get('data_samples')
+    if data_samples is None:
+        sample.update(entries)
+        return
+    views = data_samples if isinstance(data_samples, (list, tuple)) else [data_samples]
+    for view in views:
+        view.set_metainfo(entries)

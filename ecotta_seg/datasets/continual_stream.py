@@ -1,0 +1,271 @@
+"""The stream a vehicle drives through: conditions one after the other, round after round."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from mmseg.registry import DATASETS
+
+from .condition_dataset import add_metainfo
+
+_ORDERS = ('sequential', 'shuffled', 'ramp')
+
+
+class StreamPosition(NamedTuple):
+    """What stands at one place of a stream.
+
+    Attributes:
+        round: From 1.
+        condition: Name of the condition.
+        frame: Index into the inner dataset of that condition.
+        severity: 1 to 5 on a ramp, else None (the inner dataset's own).
+    """
+
+    round: int
+    condition: str
+    frame: int
+    severity: Optional[int] = None
+
+
+@DATASETS.register_module()
+class ContinualStream:
+    """Conditions x rounds over one inner dataset per condition, in a fixed order.
+
+    What stands at an index is a pure function of the index: a run can go on from any place.
+    Each sample carries ``condition``, ``sequence``, ``round`` (from 1) and ``stream_index``
+    (from 0) in its metainfo, written after the pipeline, so a stock packing transform will do.
+    A round costs no memory: the frames are those of the first.
+
+    Args:
+        dataset: Config of the inner dataset, which is built once per condition with
+            ``condition=<name>`` added: :class:`~ecotta_seg.datasets.acdc.ACDCDataset` or
+            :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`.
+        conditions: Names, in the order of the stream. (CoTTA, arXiv 2203.13591, introduced this
+            order and the ten rounds.)
+        rounds: How often the conditions are gone through.
+        frames_per_condition: Evenly spaced subset of each condition's frames; None for all.
+        order: ``'sequential'``: condition after condition. ``'shuffled'``: within a round the
+            frames of all conditions in a seeded random order, another one each round.
+            ``'ramp'``: sequential, the severity rising from 1 to the inner dataset's own in the
+            middle of the condition and falling back to 1; for inner datasets that have a
+            ``severity``.
+        seed: Of the shuffled order.
+        lazy_init: Leave the listing of files to :meth:`full_init`.
+
+    Raises:
+        TypeError: ``dataset`` is not a config.
+        ValueError: ``rounds`` or ``frames_per_condition`` is below 1, there are fewer frames than
+            asked for, a condition is unknown or named twice, the order is unknown or needs a
+            severity that the dataset does not have, or the inner dataset's own errors.
+    """
+
+    def __init__(
+        self,
+        dataset: dict,
+        conditions: Sequence[str] = ('fog', 'night', 'rain', 'snow'),
+        rounds: int = 10,
+        frames_per_condition: Optional[int] = None,
+        order: str = 'sequential',
+        seed: int = 0,
+        lazy_init: bool = False,
+    ) -> None:
+        if not isinstance(dataset, dict) or 'type' not in dataset:
+            raise TypeError(
+                'ContinualStream: dataset must be the config of an inner dataset, a dict with '
+                f'`type`, not {type(dataset).__name__}'
+            )
+        conditions = (conditions,) if isinstance(conditions, str) else tuple(conditions)
+        if not conditions or len(set(conditions)) != len(conditions):
+            raise ValueError(
+                f'ContinualStream: conditions must be different names, not {conditions!r}'
+            )
+        _check_count('rounds', rounds)
+        if frames_per_condition is not None:
+            _check_count('frames_per_condition', frames_per_condition)
+        if order not in _ORDERS:
+            raise ValueError(
+                f'ContinualStream: unknown order {order!r}, expected one of {", ".join(_ORDERS)}'
+            )
+        self.conditions = conditions
+        self.rounds = int(rounds)
+        self.frames_per_condition = frames_per_condition
+        self.order = order
+        self.seed = seed
+        self.datasets = {name: self._build(dataset, name) for name in conditions}
+        if order == 'ramp':
+            self._check_ramp()
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    @staticmethod
+    def _build(dataset: dict, condition: str) -> Any:
+        config = copy.deepcopy(dataset)
+        config['condition'] = condition
+        config['lazy_init'] = True
+        # Outside test mode mmengine answers a failed frame with another, random one.
+        config.setdefault('test_mode', True)
+        try:
+            return DATASETS.build(config)
+        except TypeError as error:
+            if 'condition' not in str(error):
+                raise
+            raise ValueError(
+                f'ContinualStream: the inner dataset {dataset["type"]} takes no `condition`, use '
+                'ACDCDataset or WeatherCityscapesDataset'
+            ) from None
+
+    def _check_ramp(self) -> None:
+        for name, dataset in self.datasets.items():
+            fixed = any(
+                getattr(transform, 'severity', None) is not None
+                for transform in dataset.pipeline.transforms
+            )
+            if getattr(dataset, 'severity', None) is None or fixed:
+                raise ValueError(
+                    "ContinualStream: order='ramp' needs an inner dataset with a severity of its "
+                    f'own, which that of {name!r} ({type(dataset).__name__}) has not: use '
+                    'WeatherCityscapesDataset with severity=1..5, and AdverseWeather without one'
+                )
+
+    def full_init(self) -> None:
+        """Lists the files of each condition and picks the frames; does nothing the second time.
+
+        Raises:
+            ValueError: A condition's folder is missing or empty, an image has no label, or there
+                are fewer frames than ``frames_per_condition``.
+        """
+        if self._fully_initialized:
+            return
+        self._frames = {}
+        for name, dataset in self.datasets.items():
+            dataset.full_init()
+            there, wanted = len(dataset), self.frames_per_condition
+            wanted = there if wanted is None else wanted
+            if wanted > there:
+                raise ValueError(
+                    f'ContinualStream: frames_per_condition is {wanted} but the condition '
+                    f'{name!r} has {there} frames, set it to at most {there} or to None'
+                )
+            self._frames[name] = [number * there // wanted for number in range(wanted)]
+        lengths = [len(frames) for frames in self._frames.values()]
+        self._ends = np.cumsum(lengths)
+        self._shuffled = (0, None)
+        self._fully_initialized = True
+
+    @property
+    def metainfo(self) -> dict:
+        """Classes, palette and so on, of the inner dataset."""
+        return self.datasets[self.conditions[0]].metainfo
+
+    @property
+    def frames_per_round(self) -> int:
+        """Number of samples in one round."""
+        self.full_init()
+        return int(self._ends[-1])
+
+    def __len__(self) -> int:
+        return self.frames_per_round * self.rounds
+
+    def position(self, index: int) -> StreamPosition:
+        """Tells what stands at ``index``.
+
+        Args:
+            index: 0 to ``len(self) - 1``, or negative from the end.
+
+        Returns:
+            Round, condition, frame and severity.
+
+        Raises:
+            IndexError: Outside the stream.
+        """
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f'ContinualStream: index {index} of a stream of {size} samples')
+        round_index, place = divmod(index % size, self.frames_per_round)
+        if self.order == 'shuffled':
+            place = int(self._permutation(round_index)[place])
+        number = int(np.searchsorted(self._ends, place, side='right'))
+        condition = self.conditions[number]
+        frames = self._frames[condition]
+        place -= int(self._ends[number]) - len(frames)
+        severity = None
+        if self.order == 'ramp':
+            severity = ramp_severity(place, len(frames), self.datasets[condition].severity)
+        return StreamPosition(round_index + 1, condition, frames[place], severity)
+
+    def _permutation(self, round_index: int) -> np.ndarray:
+        # Only the last round's is kept, whatever the number of rounds.
+        if self._shuffled[1] is None or self._shuffled[0] != round_index:
+            generator = np.random.default_rng([self.seed, round_index])
+            self._shuffled = (round_index, generator.permutation(self.frames_per_round))
+        return self._shuffled[1]
+
+    def get_data_info(self, index: int) -> dict:
+        """The inner dataset's data info at ``index``.
+
+        Args:
+            index: See :meth:`position`.
+
+        Returns:
+            Paths and so on, with ``condition``, ``round``, ``stream_index`` and, on a ramp,
+            ``severity`` added.
+        """
+        position = self.position(index)
+        info = self.datasets[position.condition].get_data_info(position.frame)
+        info.update(self._entries(index, position))
+        if position.severity is not None:
+            info['severity'] = position.severity
+        return info
+
+    def _entries(self, index: int, position: StreamPosition) -> dict:
+        return {
+            'condition': position.condition,
+            'round': position.round,
+            'stream_index': index % len(self),
+        }
+
+    def __getitem__(self, index: int) -> dict:
+        """Loads the sample at ``index``.
+
+        Args:
+            index: See :meth:`position`.
+
+        Returns:
+            What the inner dataset's pipeline gives, with the stream's metainfo.
+
+        Raises:
+            FrameError: A file of this frame is broken or does not fit.
+        """
+        position = self.position(index)
+        dataset = self.datasets[position.condition]
+        if position.severity is None:
+            sample = dataset[position.frame]
+        else:
+            sample = dataset.prepare_frame(position.frame, severity=position.severity)
+        add_metainfo(sample, **self._entries(index, position))
+        return sample
+
+
+def ramp_severity(place: int, count: int, peak: int) -> int:
+    """Severity at one place of a condition that builds up and clears again.
+
+    Args:
+        place: 0 to ``count - 1``.
+        count: Number of frames of the condition.
+        peak: Severity in the middle.
+
+    Returns:
+        1 at both ends, ``peak`` in the middle, whole numbers between.
+    """
+    if count == 1:
+        return peak
+    # Bins of equal width: each severity of a slope lasts equally long.
+    height = 1 - abs(2 * place / (count - 1) - 1)
+    return min(peak, 1 + int(height * peak))
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f'ContinualStream: {name} must be a whole number from 1 up, not {value!r}')

@@ -1,0 +1,63 @@
+"""Any dataset in Cityscapes' layout, seen under one named weather."""
+
+from typing import Any, Optional
+
+from mmseg.registry import DATASETS
+
+from .adverse_weather import AdverseWeather
+from .condition_dataset import ConditionDataset
+
+
+@DATASETS.register_module()
+class WeatherCityscapesDataset(ConditionDataset):
+    """``CityscapesDataset`` whose frames carry a condition for the ``AdverseWeather`` transform.
+
+    ``leftImg8bit/<split>/<sequence>/*<img_suffix>`` with labels in
+    ``gtFine/<split>/<sequence>/*_gtFine_labelTrainIds.png``. Without an ``AdverseWeather`` in
+    the pipeline the condition is a mere name: so a folder of frames taken at dusk can be streamed
+    as ``condition='dusk'``.
+
+    Args:
+        condition: Written into each data info and sample.
+        severity: 1 (light) to 5 (severe), written into each data info for the transform; None
+            leaves it to the transform's own.
+        data_prefix: Image and label folders under ``data_root``; the validation split by default.
+        **kwargs: Of mmseg's ``CityscapesDataset``; ``img_suffix`` is ``'_leftImg8bit.png'`` by
+            default.
+
+    Raises:
+        ValueError: The pipeline makes weather and does not know this condition or severity; an
+            image folder is missing or empty; an image has no label.
+    """
+
+    def __init__(
+        self,
+        condition: str = 'clear',
+        severity: Optional[int] = None,
+        data_prefix: Optional[dict] = None,
+        **kwargs: Any,
+    ) -> None:
+        self.severity = severity
+        super().__init__(
+            condition=condition,
+            data_prefix=data_prefix
+            or {'img_path': 'leftImg8bit/val', 'seg_map_path': 'gtFine/val'},
+            **kwargs,
+        )
+        for transform in self.pipeline.transforms:
+            if isinstance(transform, AdverseWeather):
+                transform.check({'condition': condition, 'severity': severity})
+
+    def load_data_list(self) -> list:
+        """Lists the frames, sorted by path, each with its condition, severity and sequence."""
+        frames = super().load_data_list()
+        if self.severity is not None:
+            for frame in frames:
+                frame['severity'] = self.severity
+        return frames
+
+    def _layout_hint(self) -> str:
+        return (
+            f'set data_root (now {self.data_root!r}) and data_prefix to a dataset in the layout '
+            f'leftImg8bit/<split>/<sequence>/*{self.img_suffix} and gtFine/'
+        )
