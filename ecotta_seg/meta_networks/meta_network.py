@@ -1,0 +1,93 @@
+"""One meta network: a norm on a frozen part's output plus a conv block on its input."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from .norms import build_norm
+
+STARTS = ('paper', 'identity')
+
+
+class MetaNetwork(nn.Module):
+    """x̃_k = norm(x_k) + conv_block(x̃_{k-1}) (EcoTTA, arXiv 2303.01904, Section 3.1, Fig. 3).
+
+    With ``start='identity'`` (ours, not the paper's) the same terms are a residual that starts at
+    zero: x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1}), the norm's scale, its shift and the
+    gain all zero at first, so an attached model computes bit for bit what its source computes
+    and needs no warm-up to be usable. The gain (one number a channel) is there because a conv
+    block whose own norm starts at zero would sit on the dead side of its ReLU forever.
+
+    Shapes: N frames, C_in channels of the part's input, C_out of its output, s the part's stride.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        stride: s, the product of the strides of the part's units.
+        kernel_size: Odd kernel of the conv block: 3 as in the paper, 1 for the light variant.
+        depthwise: Depthwise kernel followed by a 1x1 convolution, instead of a full one.
+        norm: Norm on the part's output: 'BN' (paper), 'LN' (over channels: suits tokens), 'GN',
+            or 'affine' (scale and shift alone).
+        block_norm: Norm of the conv block, the same names; None for as ``norm``, where 'affine'
+            becomes 'BN'.
+        start: 'paper' or 'identity'.
+
+    Raises:
+        ValueError: An unknown norm or start, or a kernel size that is not odd and positive.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        kernel_size: int = 3,
+        depthwise: bool = False,
+        norm: str = 'BN',
+        block_norm: Optional[str] = None,
+        start: str = 'paper',
+    ) -> None:
+        super().__init__()
+        if start not in STARTS:
+            raise ValueError(f'expected start to be one of {STARTS}, got {start!r}')
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f'expected an odd, positive kernel_size, got {kernel_size!r}')
+        self.start = start
+        self.norm = build_norm(norm, out_channels)
+        if block_norm is None:
+            block_norm = 'BN' if norm == 'affine' else norm
+        spatial = dict(kernel_size=kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
+        if depthwise and kernel_size > 1:
+            self.conv = nn.Sequential(
+                nn.Conv2d(in_channels, in_channels, groups=in_channels, **spatial),
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+            )
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, **spatial)
+        self.block_norm = build_norm(block_norm, out_channels)
+        self.activation = nn.ReLU(inplace=True)
+        if start == 'identity':
+            self.gain = nn.Parameter(torch.zeros(out_channels))
+            nn.init.zeros_(self.norm.weight)
+        else:
+            self.register_parameter('gain', None)
+
+    def conv_block(self, part_input: Tensor) -> Tensor:
+        """Conv, norm, ReLU: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
+        return self.activation(self.block_norm(self.conv(part_input)))
+
+    def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
+        """Gives the part's new output.
+
+        Args:
+            part_output: x_k, (N, C_out, H', W'), what the frozen part made of ``part_input``.
+            part_input: x̃_{k-1}, (N, C_in, H, W), H' = ceil(H / s), W' likewise.
+
+        Returns:
+            x̃_k, (N, C_out, H', W').
+        """
+        block = self.conv_block(part_input)
+        if self.gain is None:
+            return self.norm(part_output) + block
+        return part_output + self.norm(part_output) + self.gain.view(-1, 1, 1) * block

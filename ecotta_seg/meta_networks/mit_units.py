@@ -1,0 +1,77 @@
+"""MixVisionTransformer (SegFormer B0 to B5) as a row of transformer layers.
+
+Token tensors are (N, H*W, C) inside mmseg. Here they travel as (N, C, H, W) *views* of the same
+memory (channels last), so that meta networks see feature maps and nothing is copied.
+"""
+
+from mmseg.models.backbones import MixVisionTransformer
+from torch import Tensor
+
+from .units import EncoderUnits, UnitShape, register_units
+
+
+def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H*W, C) tokens as an (N, C, H, W) view."""
+    return tokens.transpose(1, 2).unflatten(2, size)
+
+
+def _to_tokens(feature_map: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H*W, C); a view of what ``_to_map`` gave."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+@register_units(MixVisionTransformer)
+class MixVisionTransformerUnits(EncoderUnits):
+    """The transformer layers of a MiT; a stage's patch embedding belongs to its first layer.
+
+    The first patch embedding is the stem. The norm at the end of a stage is applied in
+    ``leave_stage``, after a meta network that sits on the stage's last layer.
+    """
+
+    def _positions(self) -> list[tuple[int, int]]:
+        return [
+            (stage, layer)
+            for stage, (_, layers, _) in enumerate(self.backbone.layers)
+            for layer in range(len(layers))
+        ]
+
+    def describe(self) -> list[UnitShape]:
+        """See base class."""
+        backbone = self.backbone
+        channels = [backbone.embed_dims * heads for heads in backbone.num_heads]
+        shapes = []
+        for stage, layer in self._positions():
+            enters = layer == 0 and stage > 0
+            shapes.append(
+                UnitShape(
+                    in_channels=channels[stage - 1] if enters else channels[stage],
+                    out_channels=channels[stage],
+                    stride=backbone.strides[stage] if enters else 1,
+                    stage=stage,
+                    ends_stage=layer + 1 == len(backbone.layers[stage][1]),
+                )
+            )
+        return shapes
+
+    def stem(self, image: Tensor) -> Tensor:
+        """See base class; (N, 3, H, W) to (N, C, ceil(H/4), ceil(W/4))."""
+        return _to_map(*self.backbone.layers[0][0](image))
+
+    def run(self, index: int, x: Tensor) -> Tensor:
+        """See base class."""
+        stage, layer = self._positions()[index]
+        patch_embedding, layers, _ = self.backbone.layers[stage]
+        if layer == 0 and stage > 0:
+            tokens, size = patch_embedding(x)
+        else:
+            tokens, size = _to_tokens(x), tuple(x.shape[2:])
+        return _to_map(layers[layer](tokens, size), size)
+
+    def leave_stage(self, stage: int, x: Tensor) -> Tensor:
+        """See base class: the stage's LayerNorm, then a contiguous (N, C, H, W) as in mmseg."""
+        normed = self.backbone.layers[stage][2](_to_tokens(x))
+        return _to_map(normed, tuple(x.shape[2:])).contiguous()
+
+    def collect(self, outputs: list[Tensor]) -> list[Tensor]:
+        """See base class: MiT gives a list."""
+        return outputs

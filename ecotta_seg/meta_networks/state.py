@@ -1,0 +1,83 @@
+"""Adapters on disk: the meta networks alone, small, safe to load, refused where they do not fit."""
+
+import pickle
+from pathlib import Path
+from typing import Union
+
+import torch
+
+from ..atomic_io import atomic_write
+from ..version import __version__
+from .encoder import AdaptedEncoder
+
+_FORMAT = 'ecotta_seg adapters'
+
+
+def save_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
+    """Writes the meta networks' parameters and buffers to ``path``, whole or not at all."""
+    state = {
+        'format': _FORMAT,
+        'version': __version__,
+        'split': list(encoder.split),
+        'backbone': type(encoder.backbone).__name__,
+        'state_dict': {k: v.cpu().clone() for k, v in encoder.meta_networks.state_dict().items()},
+    }
+    with atomic_write(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
+    """Loads what ``save_adapters`` wrote into an encoder of the same model and split.
+
+    The file is read without running any code in it. Nothing is changed unless everything fits.
+
+    Raises:
+        ValueError: The file is missing, damaged, no adapters file, or made for another model; the
+            message names what does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f'expected an adapters file, but {path} does not exist: tools/warm_up.py writes one'
+        )
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first_line = (str(error).splitlines() or [''])[0]
+        raise ValueError(
+            f'{path} is damaged or not an adapters file ({first_line}): write it anew with '
+            'tools/warm_up.py'
+        ) from None
+    if not isinstance(state, dict) or state.get('format') != _FORMAT:
+        raise ValueError(
+            f'{path} is not an adapters file: expected one that tools/warm_up.py wrote'
+        )
+    _check_fit(encoder, state, path)
+    encoder.meta_networks.load_state_dict(state['state_dict'])
+
+
+def _check_fit(encoder: AdaptedEncoder, state: dict, path: Path) -> None:
+    expected, found = encoder.meta_networks.state_dict(), state['state_dict']
+    problems = []
+    backbone = type(encoder.backbone).__name__
+    if state['backbone'] != backbone:
+        problems.append(f'they were made for a {state["backbone"]}, the model has a {backbone}')
+    if list(state['split']) != list(encoder.split):
+        problems.append(f'their split is {state["split"]}, the config asks for {encoder.split}')
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            problems.append(f'{name} is missing')
+        elif name not in expected:
+            problems.append(f'{name} is unknown to the model')
+        elif expected[name].shape != found[name].shape:
+            problems.append(
+                f'{name} has shape {tuple(found[name].shape)}, '
+                f'the model needs {tuple(expected[name].shape)}'
+            )
+    if problems:
+        shown = '; '.join(problems[:4])
+        more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
+        raise ValueError(
+            f'the adapters in {path} do not fit this model: {shown}{more}. Use the config that '
+            'they were warmed up with'
+        )

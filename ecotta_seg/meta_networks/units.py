@@ -1,0 +1,116 @@
+"""What the meta networks need to know of a backbone: its residual units, in order.
+
+A backbone is described, not forked: an ``EncoderUnits`` says how the backbone's *own* modules are
+called one after another. A new backbone is one new file with a subclass and a
+``@register_units(BackboneClass)`` line.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class UnitShape:
+    """The geometry of one unit: a residual block or a transformer layer.
+
+    Attributes:
+        in_channels: Channels of the feature map that enters the unit.
+        out_channels: Channels of the feature map that leaves it.
+        stride: Spatial stride; the unit maps height H to ceil(H / stride), width likewise.
+        stage: Index of the backbone stage that the unit belongs to.
+        ends_stage: Whether the unit is the last of its stage.
+    """
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    stage: int
+    ends_stage: bool
+
+
+class EncoderUnits(ABC):
+    """A backbone as a stem, a row of units, and what happens where a stage ends.
+
+    Running ``stem``, every ``run`` in order and ``leave_stage`` after the last unit of each stage
+    computes exactly (bit for bit) what ``backbone.forward`` computes. All feature maps are
+    (N, C, H, W).
+
+    Args:
+        backbone: The mmseg backbone. It is referred to, never copied or changed.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.backbone = backbone
+        self.shapes: Sequence[UnitShape] = tuple(self.describe())
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @abstractmethod
+    def describe(self) -> list[UnitShape]:
+        """The geometry of each unit, first to last."""
+
+    @abstractmethod
+    def stem(self, image: Tensor) -> Tensor:
+        """Takes the (N, 3, H, W) image to the input of unit 0."""
+
+    @abstractmethod
+    def run(self, index: int, x: Tensor) -> Tensor:
+        """Runs unit ``index`` on its (N, C_in, H, W) input; gives (N, C_out, H', W')."""
+
+    def leave_stage(self, stage: int, x: Tensor) -> Tensor:
+        """What the backbone does to (N, C, H, W) features where a stage ends.
+
+        The result is both the stage's output (if the backbone gives it out) and the input of the
+        next unit.
+        """
+        return x
+
+    @property
+    def out_stages(self) -> tuple[int, ...]:
+        """The stages whose outputs the backbone gives out."""
+        return tuple(self.backbone.out_indices)
+
+    def collect(self, outputs: list[Tensor]):
+        """Packs the stage outputs as ``backbone.forward`` does."""
+        return tuple(outputs)
+
+
+_UNITS: dict[type, type[EncoderUnits]] = {}
+
+
+def register_units(backbone_class: type) -> Callable[[type], type]:
+    """Class decorator: the decorated ``EncoderUnits`` describes ``backbone_class``."""
+
+    def register(units_class: type) -> type:
+        _UNITS[backbone_class] = units_class
+        return units_class
+
+    return register
+
+
+def find_units(backbone: nn.Module) -> EncoderUnits:
+    """Finds the description of a backbone.
+
+    A subclass of a known backbone is accepted as long as it does not bring a ``forward`` of its
+    own: then the description would no longer say what it computes.
+
+    Raises:
+        TypeError: No description fits the backbone.
+    """
+    for backbone_class, units_class in _UNITS.items():
+        if (
+            isinstance(backbone, backbone_class)
+            and type(backbone).forward is backbone_class.forward
+        ):
+            return units_class(backbone)
+    known = ', '.join(sorted(cls.__name__ for cls in _UNITS))
+    raise TypeError(
+        f'meta networks cannot be attached to a {type(backbone).__name__}: known backbones are '
+        f'{known} and subclasses that keep their forward; describe a new one with an EncoderUnits '
+        'subclass and @register_units'
+    )
