@@ -1,0 +1,144 @@
+"""One picture of a frame: image, source mask, adapted mask and label side by side."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
+from mmseg.structures import SegDataSample
+from mmseg.visualization import SegLocalVisualizer
+
+_MARGIN, _HEADER, _TITLE, _LEGEND_ROW = 12, 34, 28, 26
+_FONT_SIZE, _TEXT_COLOUR = 11, (40, 40, 40)
+# Width of a letter of the sans-serif font at _FONT_SIZE, generously, in pixels.
+_LETTER = 8.5
+_IGNORED = 'ignored'
+
+
+def condition_panel(
+    image: np.ndarray,
+    masks: Sequence[tuple[str, np.ndarray]],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    title: str = '',
+    width: int = 480,
+) -> np.ndarray:
+    """Draws a frame's image and masks in a row, with a legend of the classes that occur.
+
+    Drawn with mmseg's and mmengine's visualizers. Everything is scaled to one width, masks
+    without mixing classes; pixels of no class are black.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the frame as the model saw it.
+        masks: Title and (h, w) integer class indices of each mask, in the order to show.
+        classes: C class names.
+        palette: C colours (red, green, blue) from 0 to 255.
+        title: A line above the row.
+        width: The width of each picture in pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        ValueError: A shape or a type is not as told above.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f'the image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}; convert '
+            'the tensor with .permute(1, 2, 0) and .byte()'
+        )
+    for name, mask in masks:
+        if mask.ndim != 2:
+            raise ValueError(f'the mask {name!r} must be (h, w), got {mask.shape}')
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    size = (width, height)
+    shrinks = image.shape[1] > width
+    pictures = [cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)]
+    occurring: set[int] = set()
+    for _, mask in masks:
+        mask = np.where((mask >= 0) & (mask < len(classes)), mask, 255).astype(np.int32)
+        occurring |= set(np.unique(mask).tolist())
+        pictures.append(_draw_mask(_scale_mask(mask, size), classes, palette))
+    legend = [
+        (classes[index], tuple(palette[index])) if index < len(classes) else (_IGNORED, (0, 0, 0))
+        for index in sorted(occurring)
+    ]
+    titles = ['image', *(name for name, _ in masks)]
+    return _compose(pictures, titles, legend, title)
+
+
+def _scale_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # Indices, not interpolation: cv2.resize knows no int32, and classes must not mix.
+    rows = (np.arange(size[1]) + 0.5) * mask.shape[0] / size[1]
+    columns = (np.arange(size[0]) + 0.5) * mask.shape[1] / size[0]
+    return mask[rows.astype(int)][:, columns.astype(int)]
+
+
+def _draw_mask(
+    mask: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """(H, W) class indices to (H, W, 3) uint8 RGB."""
+    # mmseg draws class indices below C only, so 255 stays black for any palette but one of
+    # 256 classes. alpha 1: the colours must be those of the legend.
+    visualizer = SegLocalVisualizer(alpha=1.0)
+    # Not by the constructor, which mixes up its two arguments in some versions of mmseg.
+    visualizer.dataset_meta = {'classes': list(classes), 'palette': list(palette)}
+    sample = SegDataSample(pred_sem_seg=PixelData(data=mask[None]))
+    canvas = np.zeros((*mask.shape, 3), np.uint8)
+    visualizer.add_datasample('mask', canvas, sample, draw_gt=False, with_labels=False)
+    return visualizer.get_image()
+
+
+def _compose(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    legend: Sequence[tuple[str, tuple]],
+    title: str,
+) -> np.ndarray:
+    height, width = pictures[0].shape[:2]
+    total = _MARGIN + len(pictures) * (width + _MARGIN)
+    places, rows = _place_legend([name for name, _ in legend], total)
+    header = _HEADER if title else _MARGIN // 2
+    top = header + _TITLE
+    legend_top = top + height + _MARGIN
+    canvas = np.full((legend_top + rows * _LEGEND_ROW + _MARGIN // 2, total, 3), 255, np.uint8)
+    lefts = [_MARGIN + index * (width + _MARGIN) for index in range(len(pictures))]
+    for left, picture in zip(lefts, pictures):
+        canvas[top : top + height, left : left + width] = picture
+    visualizer = Visualizer(image=canvas)
+
+    def write(text: str, x: float, y: float, size: int = _FONT_SIZE) -> None:
+        # matplotlib reads what stands between dollar signs as mathematics.
+        visualizer.draw_texts(
+            text.replace('$', r'\$'),
+            np.array([x, y]),
+            font_sizes=size,
+            colors=[_TEXT_COLOUR],
+            vertical_alignments='center',
+        )
+
+    if title:
+        write(title, _MARGIN, header / 2 + 4, _FONT_SIZE + 2)
+    for left, name in zip(lefts, titles):
+        write(name, left, header + _TITLE / 2)
+    for (name, colour), (x, row) in zip(legend, places):
+        y = legend_top + row * _LEGEND_ROW
+        box = np.array([[x, y + 5, x + 22, y + 21]])
+        visualizer.draw_bboxes(
+            box, edge_colors=[_TEXT_COLOUR], face_colors=[colour], alpha=1, line_widths=1
+        )
+        write(name, x + 29, y + 13)
+    return visualizer.get_image()
+
+
+def _place_legend(names: Sequence[str], total: int) -> tuple[list[tuple[int, int]], int]:
+    """Left edge and row of each entry, and the number of rows."""
+    places, x, row = [], _MARGIN, 0
+    for name in names:
+        step = 45 + _LETTER * len(name)
+        if x > _MARGIN and x + step > total:
+            x, row = _MARGIN, row + 1
+        places.append((x, row))
+        x += round(step)
+    return places, row + 1

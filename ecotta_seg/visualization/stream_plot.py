@@ -1,0 +1,268 @@
+"""The course of a stream in one picture: running mIoU above, loss below."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ..atomic_io import atomic_write
+
+# Pale and far apart, also for the colour-blind; the curves are dark.
+_SHADES = ('#dbe3ea', '#c5cbe0', '#d3ead9', '#f3e6d0', '#ecd7e4', '#e4e4cf', '#d0ecec', '#f0dcd5')
+_LINES = ('#2f6b9a', '#5b3a8c', '#2e8b57', '#c77d0a', '#b0417f', '#7a7a1f', '#1f8f8f', '#a8502f')
+_DARK, _LIGHT, _SOURCE, _EVENT = '#1f4e79', '#9bb7d0', '#444444', '#c0392b'
+_LOSSES = (('loss', '#7b3294'), ('entropy', '#008837'), ('regularisation', '#e66101'))
+
+
+class _Segment(NamedTuple):
+    """A stretch of frames of one condition and round, both ends included."""
+
+    first: int
+    last: int
+    round: int
+    condition: str
+
+
+def plot_stream(
+    history: Sequence[Mapping],
+    path: Union[str, Path],
+    source: Optional[Mapping[str, Optional[float]]] = None,
+    events: Sequence[Mapping] = (),
+    title: str = '',
+) -> Path:
+    """Draws a stream's history and writes it as a picture, whole or not at all.
+
+    Args:
+        history: A dict per frame in the order of the stream: ``round``, ``condition``,
+            ``frame_mIoU`` and ``running_mIoU`` (percent, of the condition and round so far),
+            ``loss``, ``entropy`` and ``regularisation``; None or NaN where there is none.
+        path: The file to write; its suffix chooses the format.
+        source: mIoU in percent of the source model by condition, drawn as dashed lines.
+        events: Dicts with ``stream_index`` (or ``frame``), marked on the frames' axis.
+        title: A line above the plot.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: The history is empty.
+    """
+    if not history:
+        raise ValueError('there is nothing to plot: the history of the stream is empty')
+    path = Path(path)
+    figure = draw_stream(history, source, events, title)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path
+
+
+def draw_stream(
+    history: Sequence[Mapping],
+    source: Optional[Mapping[str, Optional[float]]] = None,
+    events: Sequence[Mapping] = (),
+    title: str = '',
+) -> Figure:
+    """Draws what :func:`plot_stream` writes; the same arguments."""
+    figure = Figure(figsize=(13, 7), layout='constrained')
+    FigureCanvasAgg(figure)
+    score_axes, loss_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    segments = _segments(history)
+    conditions = list(dict.fromkeys(segment.condition for segment in segments))
+    shades = {name: _SHADES[i % len(_SHADES)] for i, name in enumerate(conditions)}
+    # Of a stream mixed frame by frame only the lines are readable.
+    blocks = len(segments) <= max(1, len(history) // 3)
+    if blocks:
+        for axes in (score_axes, loss_axes):
+            _shade(axes, segments, shades)
+    _mark_rounds(score_axes, loss_axes, segments)
+    _plot_frames(score_axes, history)
+    if blocks:
+        _plot_blocks(score_axes, history, segments, source or {})
+    else:
+        _plot_mixture(score_axes, history, conditions, source or {})
+    _plot_losses(loss_axes, history, segments if blocks else [])
+    _mark_events(score_axes, loss_axes, events, history)
+    handles, labels = score_axes.get_legend_handles_labels()
+    if blocks:
+        handles += [Patch(color=shades[name]) for name in conditions]
+        labels += [_plain(name) for name in conditions]
+    if handles:
+        figure.legend(handles, labels, loc='outside lower center', ncols=9, frameon=False)
+    if title:
+        figure.suptitle(_plain(title))
+    return figure
+
+
+def _plain(text: object) -> str:
+    # matplotlib reads what stands between dollar signs as mathematics, and leaves entries with
+    # a leading underscore out of a legend.
+    text = str(text).replace('$', r'\$')
+    return ' ' + text if text.startswith('_') else text
+
+
+def _values(history: Sequence[Mapping], key: str) -> np.ndarray:
+    """(frames,) float64, NaN where there is no finite value."""
+    values = [entry.get(key) for entry in history]
+    values = [math.nan if value is None else float(value) for value in values]
+    return np.where(np.isfinite(values), values, math.nan)
+
+
+def _segments(history: Sequence[Mapping]) -> list[_Segment]:
+    segments: list[_Segment] = []
+    for index, entry in enumerate(history):
+        key = (int(entry.get('round', 1)), str(entry.get('condition', 'all')))
+        if segments and segments[-1][2:] == key:
+            segments[-1] = segments[-1]._replace(last=index)
+        else:
+            segments.append(_Segment(index, index, *key))
+    return segments
+
+
+def _shade(axes: Axes, segments: Sequence[_Segment], shades: Mapping[str, str]) -> None:
+    for segment in segments:
+        axes.axvspan(segment.first - 0.5, segment.last + 0.5, color=shades[segment.condition], lw=0)
+
+
+def _mark_rounds(top: Axes, bottom: Axes, segments: Sequence[_Segment]) -> None:
+    starts: dict[int, int] = {}
+    for segment in segments:
+        starts.setdefault(segment.round, segment.first)
+    last = segments[-1].last
+    for number, start in starts.items():
+        if start:
+            for axes in (top, bottom):
+                axes.axvline(start - 0.5, color='black', lw=1)
+        top.annotate(
+            f'round {number}' if len(starts) <= 12 else str(number),
+            (start - 0.5, 1),
+            (4, -4),
+            xycoords=('data', 'axes fraction'),
+            textcoords='offset points',
+            va='top',
+            fontsize=9,
+        )
+    bottom.set_xlim(-0.5, last + 0.5)
+
+
+def _plot_frames(axes: Axes, history: Sequence[Mapping]) -> None:
+    size = 3 if len(history) <= 2000 else 1.5
+    axes.plot(_values(history, 'frame_mIoU'), '.', ms=size, color=_LIGHT, label='mIoU of a frame')
+    axes.set_ylabel('mIoU in percent')
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.12)
+
+
+def _plot_blocks(
+    axes: Axes,
+    history: Sequence[Mapping],
+    segments: Sequence[_Segment],
+    source: Mapping[str, Optional[float]],
+) -> None:
+    """A line and a source level for each segment: the running mIoU starts anew with it."""
+    running = _values(history, 'running_mIoU')
+    labels = {'running mIoU of the condition', 'source mIoU of the condition'}
+
+    def once(label: str) -> Optional[str]:
+        if label in labels:
+            labels.remove(label)
+            return label
+        return None
+
+    for segment in segments:
+        frames = np.arange(segment.first, segment.last + 1)
+        label = once('running mIoU of the condition')
+        axes.plot(frames, running[frames], color=_DARK, lw=1.8, label=label)
+    for segment in segments:
+        level = source.get(segment.condition)
+        if level is not None and math.isfinite(level):
+            ends = [segment.first - 0.5, segment.last + 0.5]
+            label = once('source mIoU of the condition')
+            axes.plot(ends, [level] * 2, '--', color=_SOURCE, lw=1.3, label=label)
+
+
+def _plot_mixture(
+    axes: Axes,
+    history: Sequence[Mapping],
+    conditions: Sequence[str],
+    source: Mapping[str, Optional[float]],
+) -> None:
+    """A line for each condition, broken where a round begins, its source level dashed."""
+    running = _values(history, 'running_mIoU')
+    names = np.array([str(entry.get('condition', 'all')) for entry in history], dtype=object)
+    rounds = np.array([int(entry.get('round', 1)) for entry in history])
+    for index, condition in enumerate(conditions):
+        colour = _LINES[index % len(_LINES)]
+        label = f'{_plain(condition)}, running (source dashed)'
+        for number in np.unique(rounds):
+            frames = np.flatnonzero((names == condition) & (rounds == number))
+            axes.plot(frames, running[frames], color=colour, lw=1.8, label=label)
+            label = None
+        level = source.get(condition)
+        if level is not None and math.isfinite(level):
+            axes.axhline(level, ls='--', color=colour, lw=1.2)
+
+
+def _plot_losses(axes: Axes, history: Sequence[Mapping], segments: Sequence[_Segment]) -> None:
+    """Each loss thin, and its mean over neighbouring frames, within a segment if there are any."""
+    pieces = [(segment.first, segment.last + 1) for segment in segments] or [(0, len(history))]
+    drawn = False
+    for key, colour in _LOSSES:
+        values = _values(history, key)
+        if not np.isfinite(values).any():
+            continue
+        drawn = True
+        axes.plot(values, color=colour, lw=0.5, alpha=0.3)
+        label = key
+        for first, end in pieces:
+            smooth = _smooth(values[first:end], max(1, len(history) // 100))
+            axes.plot(np.arange(first, end), smooth, color=colour, lw=1.6, label=label)
+            label = None
+    if drawn:
+        axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9)
+    else:
+        axes.text(0.5, 0.5, 'no loss', transform=axes.transAxes, ha='center', va='center')
+    axes.set_ylabel('loss')
+    axes.set_xlabel('frame')
+
+
+def _smooth(values: np.ndarray, half: int) -> np.ndarray:
+    """Mean over up to ``half`` frames before and after, frames without a value left out."""
+    there = np.isfinite(values)
+    kernel = np.ones(2 * half + 1)
+    # 'full' cut to the middle: 'same' is as long as the window where that is the longer one.
+    middle = slice(half, half + len(values))
+    total = np.convolve(np.where(there, values, 0), kernel)[middle]
+    count = np.convolve(there.astype(float), kernel)[middle]
+    return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0.5)
+
+
+def _mark_events(
+    top: Axes, bottom: Axes, events: Sequence[Mapping], history: Sequence[Mapping]
+) -> None:
+    positions = {entry.get('stream_index', i): i for i, entry in enumerate(history)}
+    marked = [positions.get(_event_frame(event)) for event in events]
+    marked = sorted({position for position in marked if position is not None})
+    if not marked:
+        return
+    top.plot(
+        marked,
+        np.full(len(marked), 0.03),
+        '^',
+        color=_EVENT,
+        ms=7,
+        transform=top.get_xaxis_transform(),
+        label='event',
+    )
+    if len(marked) <= 50:
+        for position in marked:
+            bottom.axvline(position, color=_EVENT, lw=0.8, alpha=0.6)
+
+
+def _event_frame(event: Mapping) -> Any:
+    return event.get('stream_index', event.get('frame'))
