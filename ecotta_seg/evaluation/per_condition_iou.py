@@ -1,6 +1,6 @@
 """mIoU for each condition and round of a stream, in memory that does not grow with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional
 
 import torch
@@ -82,6 +82,11 @@ class PerConditionIoU(BaseMetric):
         self._groups: dict[tuple[int, str], _Group] = {}
         self._seen = 0
         self._latest: list[tuple[tuple[int, str], Optional[Tensor]]] = []
+
+    @staticmethod
+    def among(metrics: Iterable[BaseMetric]) -> Optional['PerConditionIoU']:
+        """The first metric of this class in an evaluator's ``metrics``, or None."""
+        return next((metric for metric in metrics if isinstance(metric, PerConditionIoU)), None)
 
     @property
     def classes(self) -> list[str]:

@@ -1,0 +1,197 @@
+"""Saves pictures of some frames of each condition while a stream runs."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..atomic_io import atomic_write
+from ..evaluation.class_areas import class_areas, mean_iou
+from ..evaluation.printable import printable
+from ..visualization.condition_panel import condition_panel
+from ..visualization.file_names import safe_file_name
+
+_SUFFIXES = ('_leftImg8bit', '_rgb_anon')
+
+
+@HOOKS.register_module()
+class PanelHook(Hook):
+    """Writes ``<show_dir>/<condition>/<round>_<sequence>_<frame>.png``.
+
+    Each picture has the frame as the model saw it, the source model's mask (where a hook offers
+    ``predict(data_batch)``, as ``SourceReferenceHook`` does; it is asked for these frames only),
+    the adapted mask and the label. Names from the data set are made safe: nothing is written
+    outside ``show_dir``.
+
+    Args:
+        show_dir: The folder to write to; None for ``panels`` in the runner's ``work_dir``.
+        frames_per_condition: How many frames of each condition and round to show, evenly spaced
+            where the data set can tell its order (``ContinualStream``), else the first ones.
+        rounds: ``'last'``, ``'first'``, ``'all'`` or the numbers of the rounds to show.
+        width: Width of each of the pictures in a row, in pixels.
+        ignore_index: The label of pixels that are not scored.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        show_dir: Optional[str] = None,
+        frames_per_condition: int = 2,
+        rounds: Union[str, Sequence[int]] = 'last',
+        width: int = 480,
+        ignore_index: int = 255,
+    ) -> None:
+        if frames_per_condition < 1:
+            raise ValueError(
+                f'frames_per_condition must be at least 1, got {frames_per_condition}; leave the '
+                'PanelHook out to draw nothing'
+            )
+        if isinstance(rounds, str) and rounds not in ('last', 'first', 'all'):
+            raise ValueError(
+                f"rounds must be 'last', 'first', 'all' or a list of numbers, got {rounds!r}"
+            )
+        self.show_dir = show_dir
+        self.frames_per_condition = frames_per_condition
+        self.rounds = rounds
+        self.width = width
+        self.ignore_index = ignore_index
+
+    def before_test(self, runner: Any) -> None:
+        """Chooses the frames."""
+        dataset = runner.test_dataloader.dataset
+        self._folder = Path(self.show_dir or Path(runner.work_dir) / 'panels')
+        self._last_round = int(getattr(dataset, 'rounds', 1))
+        self._chosen = self._choose(dataset)
+        self._shown: dict[tuple[int, str], int] = {}
+
+    def _wants(self, number: int) -> bool:
+        if self.rounds == 'all':
+            return True
+        if self.rounds in ('last', 'first'):
+            return number == (self._last_round if self.rounds == 'last' else 1)
+        return number in self.rounds
+
+    def _choose(self, dataset: Any) -> Optional[set]:
+        """Indices in the stream to show; None where the data set does not tell its order."""
+        if not hasattr(dataset, 'position'):
+            return None
+        places: dict[tuple[int, str], list[int]] = {}
+        for index in range(len(dataset)):
+            position = dataset.position(index)
+            if self._wants(position.round):
+                places.setdefault((position.round, position.condition), []).append(index)
+        wanted = self.frames_per_condition
+        return {
+            indices[(2 * number + 1) * len(indices) // (2 * wanted)]
+            for indices in places.values()
+            for number in range(wanted)
+        }
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Draws the frames of a batch that were chosen."""
+        if not is_main_process():
+            return
+        chosen = [index for index, sample in enumerate(outputs) if self._is_chosen(sample)]
+        if not chosen:
+            return
+        # Taken before the source predicts, which may write into the same samples.
+        masks = {index: _mask(outputs[index], 'pred_sem_seg') for index in chosen}
+        labels = {index: _mask(outputs[index], 'gt_sem_seg') for index in chosen}
+        source = self._predict_source(runner, data_batch)
+        for index in chosen:
+            parts = [('adapted', masks[index])]
+            if source is not None:
+                parts.insert(0, ('source', _mask(source[index], 'pred_sem_seg')))
+            image = _rgb(data_batch['inputs'][index])
+            self._draw(runner, outputs[index].metainfo, image, parts, labels[index])
+
+    def _is_chosen(self, sample: Any) -> bool:
+        info = sample.metainfo
+        if self._chosen is not None and 'stream_index' in info:
+            return info['stream_index'] in self._chosen
+        key = (int(info.get('round', 1)), str(info.get('condition', 'all')))
+        if not self._wants(key[0]) or self._shown.get(key, 0) >= self.frames_per_condition:
+            return False
+        self._shown[key] = self._shown.get(key, 0) + 1
+        return True
+
+    @staticmethod
+    def _predict_source(runner: Any, data_batch: Any) -> Optional[Sequence]:
+        for hook in runner.hooks:
+            if callable(getattr(hook, 'predict', None)):
+                return hook.predict(data_batch)
+        return None
+
+    def _draw(
+        self,
+        runner: Any,
+        info: dict,
+        image: np.ndarray,
+        parts: Sequence[tuple[str, np.ndarray]],
+        label: Optional[np.ndarray],
+    ) -> None:
+        metainfo = runner.test_dataloader.dataset.metainfo
+        classes = metainfo['classes']
+        palette = metainfo.get('palette') or _palette(len(classes))
+        masks = [(name + self._score(mask, label, len(classes)), mask) for name, mask in parts]
+        if label is not None:
+            masks.append(('label', label))
+        number, condition = int(info.get('round', 1)), str(info.get('condition', 'all'))
+        frame = _frame_name(info)
+        title = f'{printable(condition)}, round {number}: {printable(frame)}'
+        panel = condition_panel(image, masks, classes, palette, title, self.width)
+        name = f'{number:02d}_{safe_file_name(frame)}.png'
+        with atomic_write(self._folder / safe_file_name(condition) / name) as temporary:
+            if not cv2.imwrite(str(temporary), panel[..., ::-1]):
+                raise OSError(f'could not write {temporary}; is the disk full?')
+
+    def _score(self, mask: np.ndarray, label: Optional[np.ndarray], num_classes: int) -> str:
+        if label is None or label.shape != mask.shape:
+            return ''
+        tensors = (torch.from_numpy(mask), torch.from_numpy(label))
+        score = mean_iou(class_areas(*tensors, num_classes, self.ignore_index))
+        return '' if score is None else f', {score:.1f} mIoU'
+
+
+def _mask(sample: Any, key: str) -> Optional[np.ndarray]:
+    """(H, W) int64 class indices of a sample, a copy; None where it has none."""
+    if key not in sample:
+        return None
+    data = getattr(sample, key).data
+    return data.reshape(data.shape[-2:]).to('cpu', torch.int64, copy=True).numpy()
+
+
+def _rgb(image: torch.Tensor) -> np.ndarray:
+    """A packed (3, H, W) BGR image, as mmcv loads it, as (H, W, 3) uint8 RGB."""
+    image = image.detach().to('cpu', torch.float32).clamp(0, 255).byte()
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def _frame_name(info: dict) -> str:
+    """``<sequence>_<frame>`` from a sample's metainfo, each part once."""
+    sequence = str(info.get('sequence', ''))
+    frame = Path(str(info.get('img_path') or info.get('stream_index', 0))).stem
+    for suffix in _SUFFIXES:
+        frame = frame[: -len(suffix)] if frame.endswith(suffix) else frame
+    if not sequence or frame == sequence or frame.startswith(f'{sequence}_'):
+        return frame
+    return f'{sequence}_{frame}'
+
+
+def _palette(num_classes: int) -> list[tuple]:
+    """Colours for a data set that has none: evenly spaced hues, light and dark in turn."""
+    colours = [
+        colorsys.hsv_to_rgb(i / num_classes, 0.75, 0.95 if i % 2 else 0.6)
+        for i in range(num_classes)
+    ]
+    return [tuple(round(255 * value) for value in colour) for colour in colours]

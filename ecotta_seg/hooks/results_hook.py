@@ -1,0 +1,99 @@
+"""Gathers what the other hooks measured; writes ``results.json`` and shows the table."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from rich.console import Console
+
+from ..evaluation.per_condition_iou import PerConditionIoU
+from ..evaluation.results import Results, save_results
+from ..evaluation.table import print_results
+
+_PARTS = ('source', 'clear', 'memory', 'seconds_per_frame', 'events')
+_EXTRA = ('references', 'views')
+
+
+@HOOKS.register_module()
+class ResultsHook(Hook):
+    """Writes ``results.json`` and ``results.csv`` after a test and prints the table.
+
+    Runs after the hooks that measure. It reads what they left in the message hub under
+    ``'ecotta_seg/<part>'``: ``method``, ``source``, ``clear``, ``memory``,
+    ``seconds_per_frame``, ``events``, ``references``, ``views``, and ``extra`` (a dict of more
+    keys for the top level). A part that no hook measured is ``null``; one that does not fit the
+    schema is left out with a warning, so that it cannot cost the rest. Scores come from the
+    evaluator's ``PerConditionIoU`` and are put into the hub as ``rounds`` and ``mean_mIoU``.
+
+    Args:
+        work_dir: The folder to write to; None for the runner's ``work_dir`` (not its
+            time-stamped log folder).
+        show: Print the table.
+        console: Where to print it; None for the terminal.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(
+        self,
+        work_dir: Optional[str] = None,
+        show: bool = True,
+        console: Optional[Console] = None,
+    ) -> None:
+        self.work_dir = work_dir
+        self.show = show
+        self.console = console
+
+    def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
+        """Puts the scores into the message hub."""
+        metric = PerConditionIoU.among(runner.test_evaluator.metrics)
+        if metric is not None:
+            runner.message_hub.update_info('ecotta_seg/rounds', metric.rounds)
+            runner.message_hub.update_info('ecotta_seg/mean_mIoU', metric.mean_mIoU)
+
+    def after_test(self, runner: Any) -> None:
+        """Writes the files and prints the table, on the main process."""
+        if not is_main_process():
+            return
+        document = self.gather(runner)
+        path, _ = save_results(document, self.work_dir or runner.work_dir)
+        if self.show:
+            print_results(document, self.console)
+        runner.logger.info(f'results are in {path}')
+
+    def gather(self, runner: Any) -> dict:
+        """The results document, schema 1, of what is in the runner's message hub."""
+        hub = runner.message_hub
+
+        def info(name: str) -> Any:
+            return hub.get_info(f'ecotta_seg/{name}', None)
+
+        method = str(info('method') or _method_name(runner.model))
+        rounds: Sequence = info('rounds') or []
+        parts = {}
+        for name in _PARTS:
+            value = info(name)
+            if value is None:
+                continue
+            try:
+                Results(method, **{name: value}).document()
+                parts[name] = value
+            except (ValueError, TypeError, AttributeError) as error:
+                runner.logger.log(logging.WARNING, f'{name} is not in results.json: {error}')
+        extra = {**(info('extra') or {})}
+        extra.update({name: info(name) for name in _EXTRA if info(name) is not None})
+        try:
+            return Results(method, rounds, extra=extra, **parts).document()
+        except ValueError as error:
+            runner.logger.log(logging.WARNING, f'extra keys are not in results.json: {error}')
+            return Results(method, rounds, **parts).document()
+
+
+def _method_name(model: Any) -> str:
+    """A name for a run whose hooks gave none."""
+    model = model.module if is_model_wrapper(model) else model
+    return type(model).__name__ if hasattr(model, 'adaptable_parameters') else 'source'

@@ -1,0 +1,115 @@
+"""Keeps the history of a stream, frame by frame, and plots it."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from ..atomic_io import atomic_write
+from ..evaluation.per_condition_iou import PerConditionIoU
+from ..evaluation.printable import printable
+from ..visualization.stream_plot import plot_stream
+
+COLUMNS = (
+    'stream_index',
+    'round',
+    'condition',
+    'loss',
+    'entropy',
+    'regularisation',
+    'confident_fraction',
+    'updated',
+    'frame_mIoU',
+    'running_mIoU',
+)
+"""What is kept of each frame; a value that a frame has not is None."""
+
+
+@HOOKS.register_module()
+class StreamPlotHook(Hook):
+    """Writes ``stream.png`` and ``history.csv`` into the work dir after a test.
+
+    The history grows in the message hub as ``'ecotta_seg/history'``, a list of dicts with the
+    keys ``COLUMNS``: losses from ``runner.model.last_step``, mIoU in percent of the frame and of
+    its condition and round so far from the evaluator's ``PerConditionIoU``. Each process has a
+    stream of its own; those beside the main one write ``stream_rank1.png`` and so on.
+
+    Args:
+        out_dir: The folder to write to; None for the runner's ``work_dir``.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, out_dir: Optional[str] = None) -> None:
+        self.out_dir = out_dir
+
+    def before_test(self, runner: Any) -> None:
+        """Starts an empty history, unless there is one to go on with."""
+        if runner.message_hub.get_info('ecotta_seg/history', None) is None:
+            runner.message_hub.update_info('ecotta_seg/history', [])
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Adds the frames of a batch."""
+        history = runner.message_hub.get_info('ecotta_seg/history')
+        metric = PerConditionIoU.among(runner.test_evaluator.metrics)
+        step = _last_step(runner.model)
+        for index, sample in enumerate(outputs):
+            info = sample.metainfo
+            entry = dict.fromkeys(COLUMNS)
+            entry.update({key: step[key] for key in COLUMNS if key in step})
+            entry['stream_index'] = int(info.get('stream_index', len(history)))
+            entry['round'] = int(info.get('round', 1))
+            entry['condition'] = str(info.get('condition', 'all'))
+            if metric is not None:
+                entry['frame_mIoU'] = metric.frame_mIoU(index)
+                entry['running_mIoU'] = metric.running_mIoU(index)
+            history.append(entry)
+
+    def after_test(self, runner: Any) -> None:
+        """Writes the table and the plot."""
+        history = runner.message_hub.get_info('ecotta_seg/history')
+        if not history:
+            return
+        folder = Path(self.out_dir or runner.work_dir)
+        rank = get_rank()
+        ending = f'_rank{rank}' if rank else ''
+        _write_csv(history, folder / f'history{ending}.csv')
+        source = runner.message_hub.get_info('ecotta_seg/source', None) or {}
+        plot_stream(
+            history,
+            folder / f'stream{ending}.png',
+            source={
+                name: result.get('mIoU') for name, result in source.get('conditions', {}).items()
+            },
+            events=runner.message_hub.get_info('ecotta_seg/events', None) or [],
+            title=printable(runner.message_hub.get_info('ecotta_seg/method', None) or ''),
+        )
+
+
+def _last_step(model: Any) -> dict:
+    """The numbers of the model's latest step, None for nan; empty for a model without steps."""
+    step = getattr(model.module if is_model_wrapper(model) else model, 'last_step', None)
+    if not is_dataclass(step):
+        return {}
+    return {key: None if _is_nan(value) else value for key, value in asdict(step).items()}
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _write_csv(history: Sequence[Mapping], path: Path) -> None:
+    with atomic_write(path) as temporary:
+        with open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction='ignore', lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(history)
