@@ -5,7 +5,8 @@ Lengths are fractions of the image's height, so that a frame looks alike at ever
 
 import os
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ CONDITIONS = ('clear', 'fog', 'night', 'rain', 'snow')
 SEVERITIES = (1, 2, 3, 4, 5)
 # Particles this much coarser than the image look the same once blurred, and cost far less.
 _COARSE_HEIGHT = 45
+# Streaks and flakes are drawn at this height and scaled to the image.
+_REFERENCE_HEIGHT = 360
 
 _local = threading.local()
 
@@ -123,8 +126,82 @@ class NightLight(A.ImageOnlyTransform):
         return np.clip(dark, 0, 255).astype(np.uint8)
 
 
+class Particles(NamedTuple):
+    """One layer of streaks or flakes, drawn by albumentations' ``RandomRain``.
+
+    Attributes:
+        amount: ``'drizzle'`` (90 particles), ``'default'`` (120), ``'heavy'`` (360) or
+            ``'torrential'`` (720).
+        length: In pixels of a frame of height 360, as are the next two.
+        width: Thickness of the line.
+        blur: Size of the box filter; it makes a thin line fainter, too.
+    """
+
+    amount: str
+    length: int
+    width: int
+    blur: int
+
+
+class Precipitation(A.ImageOnlyTransform):
+    """Rain streaks or snow flakes before the scene.
+
+    Args:
+        layers: What is drawn, far to near.
+        opacity: Of a particle, 0 to 1.
+        slant: Largest sideways offset along a particle, per 20 pixels of length.
+        tone: RGB of the particles, 0 to 255.
+        p: Probability of the transform.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Particles],
+        opacity: float,
+        slant: float,
+        tone: tuple,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p=p)
+        self.layers = tuple(layers)
+        self.opacity = opacity
+        self.slant = slant
+        self.tone = tone
+
+    def get_params_dependent_on_data(self, params: dict, data: dict) -> dict:
+        """Draws the particles at the reference height."""
+        height, width = params['shape'][:2]
+        wide = max(16, round(width * _REFERENCE_HEIGHT / height))
+        black = np.zeros((_REFERENCE_HEIGHT, wide, 3), np.uint8)
+        wind = self.py_random.uniform(-self.slant, self.slant)
+        cover = black[..., 0]
+        for layer in self.layers:
+            slant = min(20, max(-20, wind * layer.length / 20))
+            rain = A.RandomRain(
+                slant_range=(slant, slant),
+                drop_length=layer.length,
+                drop_width=layer.width,
+                drop_color=(255, 255, 255),
+                blur_value=layer.blur,
+                brightness_coefficient=1,
+                rain_type=layer.amount,
+                p=1,
+            )
+            rain.set_random_state(self.random_generator, self.py_random)
+            cover = np.maximum(cover, rain(image=black)['image'][..., 0])
+        return {'cover': cover}
+
+    def apply(self, img: np.ndarray, cover: np.ndarray, **params: Any) -> np.ndarray:
+        """Lays the particles over the image."""
+        height, width = img.shape[:2]
+        alpha = cv2.resize(cover, (width, height), interpolation=cv2.INTER_LINEAR)
+        alpha = alpha.astype(np.float32)[..., None] * (self.opacity / 255)
+        mixed = img + alpha * (np.array(self.tone, np.float32) - img)
+        return np.clip(mixed, 0, 255).astype(np.uint8)
+
+
 def _fog(level: int, height: int) -> list:
-    density = (1.2, 2.0, 2.8, 3.8, 5.0)[level]
+    density = (0.6, 1.0, 1.4, 1.8, 2.3)[level]
     return [
         A.HueSaturationValue(0, (-5 * level - 5,) * 2, 0, p=1),
         PerspectiveFog(density, banks=0.3),
@@ -132,64 +209,57 @@ def _fog(level: int, height: int) -> list:
 
 
 def _night(level: int, height: int) -> list:
-    exposure = (0.22, 0.12, 0.07, 0.04, 0.022)[level]
-    noise = (0.008, 0.014, 0.022, 0.032, 0.045)[level]
+    exposure = (0.45, 0.28, 0.18, 0.12, 0.08)[level]
+    noise = (0.004, 0.007, 0.010, 0.013, 0.017)[level]
     blur = _odd(height * (0.004, 0.006, 0.008, 0.011, 0.014)[level])
     return [
         A.HueSaturationValue(0, (-15 - 8 * level,) * 2, 0, p=1),
-        NightLight(exposure, headlights=exposure * 2.5),
+        NightLight(exposure, headlights=exposure * 4),
         A.MotionBlur((blur, blur), allow_shifted=False, angle_range=(0, 20), p=1),
         A.GaussNoise((noise, noise * 1.3), p=1),
     ]
 
 
 def _rain(level: int, height: int) -> list:
-    kind = ('drizzle', 'default', 'heavy', 'torrential', 'torrential')[level]
-    density = (0.3, 0.5, 0.8, 1.1, 1.5)[level]
-    dim = (0.9, 0.85, 0.78, 0.72, 0.65)[level]
-    blur = _odd(height * (0.003, 0.005, 0.007, 0.009, 0.011)[level])
-    drop = max(3, round(height * (0.05, 0.07, 0.09, 0.12, 0.16)[level]))
-    width = max(1, round(height / 360))
-    streaks = A.RandomRain(
-        slant_range=(-15, 15),
-        drop_length=drop,
-        drop_width=width,
-        drop_color=(150, 155, 160),
-        blur_value=3 * width,
-        brightness_coefficient=dim,
-        rain_type=kind,
-        p=1,
-    )
+    density = (0.2, 0.35, 0.5, 0.65, 0.8)[level]
+    dim = (0.93, 0.90, 0.87, 0.83, 0.79)[level]
+    blur = _odd(height * 0.008)
+    far = ('drizzle', 'default', 'default', 'heavy', 'heavy')[level]
+    near = ('drizzle', 'drizzle', 'drizzle', 'default', 'default')[level]
+    length = (14, 17, 20, 23, 26)[level]
     return [
-        A.HueSaturationValue(0, (-10 - 6 * level,) * 2, 0, p=1),
-        PerspectiveFog(density, banks=0.2, airlight=(165, 185)),
+        A.HueSaturationValue(0, (-5 - 5 * level,) * 2, 0, p=1),
+        PerspectiveFog(density, banks=0.2, airlight=(175, 195)),
+        A.MultiplicativeNoise((dim, dim), p=1),
+        Precipitation(
+            # Wide boxes: a real streak is soft, and stands out by its length, not its edge.
+            [Particles(far, length, 1, 5), Particles(near, 3 * length, 2, 9)],
+            opacity=(0.20, 0.22, 0.24, 0.25, 0.26)[level],
+            slant=5,
+            tone=(200, 205, 210),
+        ),
+        # The film of water on the windscreen blurs the scene and the streaks.
         A.GaussianBlur((blur, blur), p=1),
-        streaks,
     ]
 
 
 def _snow(level: int, height: int) -> list:
-    point = (0.15, 0.25, 0.4, 0.55, 0.7)[level]
-    density = (0.3, 0.5, 0.8, 1.1, 1.4)[level]
-    bleach = (1.4, 1.6, 1.8, 2.1, 2.4)[level]
-    width = max(1, round(height / 180))
+    density = (0.2, 0.4, 0.6, 0.8, 1.1)[level]
+    ground = (0.05, 0.12, 0.2, 0.3, 0.4)[level]
+    bleach = (1.08, 1.16, 1.28, 1.4, 1.55)[level]
     flakes = [
-        A.RandomRain(
-            slant_range=(-8, 8),
-            drop_length=max(1, round(height * 0.008)),
-            drop_width=max(1, round(width * size)),
-            drop_color=(225, 228, 235),
-            blur_value=width + 1,
-            brightness_coefficient=1,
-            rain_type=kind,
-            p=1,
-        )
-        for size, kind in ((1, 'torrential'), (1.6, 'heavy'))[: 1 if level < 2 else 2]
-    ]
+        Particles('default', 2, 1, 2),
+        Particles('heavy', 2, 1, 2),
+        Particles('default', 3, 2, 2),
+        Particles('heavy', 3, 2, 3),
+        Particles('default', 4, 4, 3),
+        Particles('drizzle', 6, 6, 5),
+    ][: level + 2]
     return [
-        A.RandomSnow(brightness_coeff=bleach, snow_point_range=(point, point), p=1),
+        A.HueSaturationValue(0, (-10 - 8 * level,) * 2, 0, p=1),
+        A.RandomSnow(brightness_coeff=bleach, snow_point_range=(ground, ground), p=1),
         PerspectiveFog(density, banks=0.2, airlight=(205, 220)),
-        *flakes,
+        Precipitation(flakes, opacity=0.6, slant=1, tone=(245, 247, 250)),
     ]
 
 
