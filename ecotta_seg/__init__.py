@@ -10,4 +10,6 @@ from .version import __version__
 check_stack()
 bridge_model_zoo()
 
-__all__ = ['__version__']
+from . import adaptation, datasets, evaluation, hooks, warm_up  # noqa: E402
+
+__all__ = ['__version__', 'adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up']

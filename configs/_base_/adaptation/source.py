@@ -1,0 +1,2 @@
+# The source model as it is.
+adaptation = dict(type='source')

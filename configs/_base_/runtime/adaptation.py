@@ -1,0 +1,46 @@
+# What every adaptation run has in common: hooks, metric, and the warm-up's schedule.
+default_scope = 'mmseg'
+custom_imports = dict(imports=['ecotta_seg'], allow_failed_imports=False)
+custom_hooks = [
+    dict(
+        type='SourceReferenceHook',
+        references=dict(batch_statistics=dict(type='batch_norm_statistics', mode='frame')),
+    ),
+    dict(type='EcoTTAHook'),
+    dict(type='ForgettingHook'),
+    dict(type='MemoryHook'),
+    dict(type='StreamProgressHook'),
+    dict(type='StreamPlotHook'),
+    dict(type='ResultsHook'),
+]
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    # The stream has a progress bar; a log line every so many frames is for the log file.
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=1),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+visualizer = dict(
+    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+)
+log_processor = dict(by_epoch=False)
+log_level = 'INFO'
+randomness = dict(seed=0)
+test_evaluator = dict(type='PerConditionIoU')
+test_cfg = dict(type='TestLoop')
+
+# The warm-up (tools/warm_up.py).
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4),
+)
+param_scheduler = [dict(type='PolyLR', eta_min=1e-4, power=0.9, by_epoch=False)]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
+val_cfg = dict(type='ValLoop')
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -1,0 +1,24 @@
+"""Adaptation methods: one a file, pure PyTorch, no Runner."""
+
+from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
+from .base import AdaptationMethod, GradientAdaptation, StepRecord
+from .batch_norm_statistics import BatchNormStatistics
+from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
+from .registry import ADAPTATION_METHODS, build_method
+from .source import SourceModel
+from .tent import Tent
+
+__all__ = [
+    'ADAPTATION_METHODS',
+    'AdaptationMethod',
+    'AdaptiveBatchNorm2d',
+    'BatchNormStatistics',
+    'GradientAdaptation',
+    'MetaNetworkAdaptation',
+    'SourceModel',
+    'StepRecord',
+    'Tent',
+    'build_method',
+    'prepare_meta_networks',
+    'replace_batch_norms',
+]

@@ -1,0 +1,137 @@
+"""BatchNorms of a source model that normalise by chosen statistics and stay what they were.
+
+By what statistics the *frozen* part is normalised decides more than any update: under severe
+weather the source's running statistics are far off, the frame's own cost accuracy on a clear day.
+Blending the two by how far they are apart has both sides.
+"""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+MODES = ('source', 'frame', 'blend', 'drift')
+
+
+class AdaptiveBatchNorm2d(nn.Module):
+    """Stands in for a BatchNorm, with the same parameters, buffers and state-dict names.
+
+    Args:
+        source: The BatchNorm to stand in for; parameters and buffers are shared, never written.
+        mode: By which mean and variance to normalise:
+            'source': the running ones.
+            'frame': those of the input.
+            'blend': (1 - weight) * source + weight * frame.
+            'drift': as 'blend' with a weight per layer and frame, 1 - exp(-weight * d), where d
+            measures how far the frame's statistics lie from the source's (see ``drift``).
+        weight: See ``mode``; 0 to 1 for 'blend', at least 0 for 'drift'.
+        through_statistics: Whether gradients flow through the frame's mean and variance (as in
+            training). False makes the layer an affine map in backward: nothing but its scale has
+            to be kept. Only for mode 'frame'.
+
+    Raises:
+        ValueError: An unknown mode or a weight out of range.
+    """
+
+    def __init__(
+        self,
+        source: _BatchNorm,
+        mode: str = 'source',
+        weight: float = 1.0,
+        through_statistics: bool = False,
+    ) -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise ValueError(f'expected a mode of normalisation from {MODES}, got {mode!r}')
+        if weight < 0 or (mode == 'blend' and weight > 1):
+            raise ValueError(
+                f"expected a weight from 0 to 1 for 'blend' and from 0 for 'drift', got {weight}"
+            )
+        self.weight, self.bias = source.weight, source.bias
+        self.register_buffer('running_mean', source.running_mean)
+        self.register_buffer('running_var', source.running_var)
+        self.register_buffer('num_batches_tracked', source.num_batches_tracked)
+        self.num_features, self.eps = source.num_features, source.eps
+        self.mode, self.blend_weight = mode, weight
+        self.through_statistics = through_statistics
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of the layer."""
+        return f'{self.num_features}, mode={self.mode}, weight={self.blend_weight}'
+
+    @torch.no_grad()
+    def drift(self, mean: Tensor, var: Tensor) -> Tensor:
+        """How far a frame's statistics lie from the source's: a scalar, at least 0.
+
+        The mean over the channels of the symmetric part of the Kullback-Leibler divergence
+        between two normal distributions: ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2.
+
+        Args:
+            mean: (C,), the frame's.
+            var: (C,), the frame's, biased.
+        """
+        source_var = self.running_var + self.eps
+        ratio = (var + self.eps) / source_var
+        shift = (mean - self.running_mean).square() / source_var
+        return (0.5 * (shift + ratio - 1 - ratio.log())).mean()
+
+    @torch.no_grad()
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and (biased) variance to normalise (N, C, H, W) by: two (C,) tensors."""
+        values = x.shape[0] * x.shape[2] * x.shape[3]
+        # One value a channel (the image pool of ASPP at batch 1) has no variance to speak of.
+        if self.mode == 'source' or values == 1:
+            return self.running_mean, self.running_var
+        var, mean = torch.var_mean(x.detach(), dim=(0, 2, 3), correction=0)
+        if self.mode == 'frame':
+            return mean, var
+        weight = self.blend_weight
+        if self.mode == 'drift':
+            weight = 1 - torch.exp(-weight * self.drift(mean, var))
+        return (
+            torch.lerp(self.running_mean, mean, weight),
+            torch.lerp(self.running_var, var, weight),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        if self.through_statistics and x.shape[0] * x.shape[2] * x.shape[3] > 1:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        mean, var = self.statistics(x)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def replace_batch_norms(
+    module: nn.Module,
+    mode: str = 'source',
+    weight: float = 1.0,
+    through_statistics: bool = False,
+    skip: Optional[nn.Module] = None,
+) -> list[AdaptiveBatchNorm2d]:
+    """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm below ``module``.
+
+    SyncBN counts as BatchNorm (its statistics are those of the process here). The state dict keeps
+    its names and its tensors.
+
+    Args:
+        module: Changed in place.
+        mode, weight, through_statistics: See ``AdaptiveBatchNorm2d``.
+        skip: A submodule to leave alone (the meta networks).
+
+    Returns:
+        The new layers, in the order of ``named_modules``.
+    """
+    replaced = []
+    for name, child in module.named_children():
+        if child is skip:
+            continue
+        if isinstance(child, _BatchNorm) and child.track_running_stats:
+            new = AdaptiveBatchNorm2d(child, mode, weight, through_statistics)
+            new.train(child.training)
+            setattr(module, name, new)
+            replaced.append(new)
+        else:
+            replaced += replace_batch_norms(child, mode, weight, through_statistics, skip)
+    return replaced

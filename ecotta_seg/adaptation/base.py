@@ -1,0 +1,204 @@
+"""What all adaptation methods share: a segmentor that predicts and, meanwhile, adapts."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import nan
+from typing import Callable, Optional
+
+import mmengine.optim  # noqa: F401  (registers torch's optimizers)
+import torch
+from mmengine.registry import OPTIMIZERS
+from torch import Tensor, nn
+
+from .windows import forward_windows
+
+
+@dataclass
+class StepRecord:
+    """What one adaptation step did; nan where a method has no such number.
+
+    Attributes:
+        loss: The whole loss.
+        entropy: Mean entropy of the pixels that were learned from, in nats.
+        regularisation: Sum of the regularising terms, before their weight.
+        confident_fraction: Share of the pixels that were learned from, 0 to 1.
+        updated: Whether parameters were changed.
+        seconds: Wall-clock time of the whole step, preprocessing and prediction included.
+    """
+
+    loss: float = nan
+    entropy: float = nan
+    regularisation: float = nan
+    confident_fraction: float = nan
+    updated: bool = False
+    seconds: float = nan
+
+
+def _now(model: nn.Module) -> float:
+    """Seconds on a clock, after all work queued for the model's device is done."""
+    device = next(model.parameters()).device
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class AdaptationMethod(nn.Module):
+    """Takes a segmentor's place in a test loop.
+
+    One forward a frame: the prediction given (and scored) is the one of the forward that the
+    adaptation step learns from, so a frame never profits from its own update.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder`` with its source weights. It is changed in place.
+
+    Attributes:
+        adapting: False makes ``test_step`` predict with what was learned, and learn nothing.
+        last_step: The record of the latest step.
+        observer: Called with the step as a function, instead of running it directly, and gives
+            back its result; a memory meter sits here. None for no observer.
+    """
+
+    def __init__(self, segmentor: nn.Module) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+        self.adapting = True
+        self.last_step = StepRecord()
+        self.observer: Optional[Callable[[Callable[[], list]], list]] = None
+
+    @abstractmethod
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts frames and learns from them.
+
+        Args:
+            inputs: (N, 3, H, W) float, preprocessed and padded.
+            metas: The metainfo of the N samples.
+
+        Returns:
+            Logits (N, classes, H, W), detached, of the forward before the update.
+        """
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts frames and learns nothing. Arguments and result as in ``adapt``."""
+        return self.segmentor.inference(inputs, metas)
+
+    def test_step(self, data: dict) -> list:
+        """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s."""
+        if self.training:
+            self.eval()
+        self.last_step = StepRecord()
+        start = _now(self.segmentor)
+        if self.observer is None:
+            samples = self._step(data)
+        else:
+            samples = self.observer(lambda: self._step(data))
+        self.last_step.seconds = _now(self.segmentor) - start
+        return samples
+
+    def _step(self, data: dict) -> list:
+        batch = self.segmentor.data_preprocessor(data, False)
+        inputs, samples = batch['inputs'], batch['data_samples']
+        metas = [sample.metainfo for sample in samples]
+        logits = self.adapt(inputs, metas) if self.adapting else self.predict(inputs, metas)
+        with torch.no_grad():
+            return self.segmentor.postprocess_result(logits, samples)
+
+    def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
+        """The plain segmentor's forward; nothing is learned."""
+        return self.segmentor(inputs, data_samples, mode)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """Inside, frames are predicted and nothing is learned."""
+        adapting, self.adapting = self.adapting, False
+        try:
+            yield
+        finally:
+            self.adapting = adapting
+
+    def adaptable_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that adaptation changes, by name."""
+        return {name: p for name, p in self.segmentor.named_parameters() if p.requires_grad}
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """Those of them that the source model does not have: the meta networks."""
+        return {}
+
+    def optimizer_state(self) -> dict:
+        """Tensors that the optimizer keeps, a dictionary a parameter."""
+        return {}
+
+    def reset(self) -> None:
+        """Goes back to the state before the first frame."""
+
+
+class GradientAdaptation(AdaptationMethod):
+    """A method that takes one optimizer step a frame, on a loss of its own prediction.
+
+    The optimizer lives through the whole stream: it is never told where a condition ends.
+
+    Args:
+        segmentor: See base class; the subclass has set ``requires_grad`` before ``start`` is
+            called.
+        optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
+    """
+
+    def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
+        super().__init__(segmentor)
+        self.optimizer_config = dict(optimizer)
+
+    def start(self) -> None:
+        """Makes the optimizer and remembers the state that ``reset`` goes back to."""
+        parameters = self.adaptable_parameters()
+        self._initial = {name: p.detach().clone() for name, p in parameters.items()}
+        self.optimizer = self._build_optimizer(list(parameters.values()))
+
+    def _build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        name = self.optimizer_config.get('type')
+        try:
+            return OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'the optimizer {name!r} could not be built from {self.optimizer_config}: '
+                f'{str(error).splitlines()[-1]}; expected a torch optimizer and its options, e.g. '
+                "dict(type='SGD', lr=5e-4, momentum=0.9)"
+            ) from None
+
+    @abstractmethod
+    def learn(self, logits: Tensor, share: float) -> None:
+        """Accumulates gradients from one window and notes losses in ``last_step``.
+
+        Args:
+            logits: (N, classes, h, w) with graph, without the padding.
+            share: Weight of the window; the shares of a frame sum to 1.
+        """
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            logits = forward_windows(self.segmentor, inputs, metas, self.learn)
+        self.update()
+        return logits
+
+    def update(self) -> None:
+        """Takes the optimizer step where there are gradients, and lets go of them."""
+        if any(p.grad is not None for p in self.adaptable_parameters().values()):
+            self.optimizer.step()
+            self.last_step.updated = True
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def optimizer_state(self) -> dict:
+        """See base class."""
+        return dict(self.optimizer.state)
+
+    def reset(self) -> None:
+        """See base class: parameters as at the start, the optimizer forgets its momenta."""
+        parameters = self.adaptable_parameters()
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(self._initial[name])
+        self.optimizer = self._build_optimizer(list(parameters.values()))

@@ -1,0 +1,116 @@
+"""EcoTTA: meta networks on a frozen segmentor, confident entropy, self-distilled regularisation."""
+
+from math import log
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..meta_networks import AdaptedEncoder, MetaNetwork, attach_meta_networks, load_adapters
+from .adaptive_batch_norm import replace_batch_norms
+from .base import GradientAdaptation
+from .losses import confident_entropy, self_distilled_regularisation
+from .registry import ADAPTATION_METHODS, check_keys, constructor_options
+
+
+@ADAPTATION_METHODS.register_module(name='ecotta')
+class MetaNetworkAdaptation(GradientAdaptation):
+    """L = 1[H < H0] H + λ Σ_k R_k over the meta networks alone (EcoTTA, arXiv 2303.01904, Eq. 4).
+
+    Args:
+        segmentor: The source model.
+        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        optimizer: A config of a torch optimizer.
+        entropy_threshold: H0 as a multiple of ln C (0.4 in the paper).
+        regularisation_weight: λ (0.25 to 0.5 in the paper).
+        frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d`` for the frozen model's
+            BatchNorms. The paper leaves open by which statistics they normalise.
+        adapters: File of warmed-up meta networks; None starts from their initial values.
+
+    Raises:
+        ValueError: An option is unknown or out of range, or the adapters do not fit.
+        TypeError: The backbone is of an unknown kind.
+    """
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        meta_networks: dict,
+        optimizer: dict,
+        entropy_threshold: float = 0.4,
+        regularisation_weight: float = 0.5,
+        frozen_norm: Optional[dict] = None,
+        adapters: Optional[str] = None,
+    ) -> None:
+        super().__init__(segmentor, optimizer)
+        if entropy_threshold <= 0 or regularisation_weight < 0:
+            raise ValueError(
+                'expected entropy_threshold above 0 and regularisation_weight from 0, got '
+                f'{entropy_threshold} and {regularisation_weight}'
+            )
+        self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
+        if adapters is not None:
+            load_adapters(self.encoder, adapters)
+        self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
+        self.regularisation_weight = regularisation_weight
+        self.start()
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """See base class."""
+        return self.adaptable_parameters()
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        with self.encoder.recording() as self._parts:
+            return super().adapt(inputs, metas)
+
+    def learn(self, logits: Tensor, share: float) -> None:
+        """See base class.
+
+        Each R_k is differentiated with respect to meta network k alone. Its target x_k is
+        detached, and nothing else that R_k depends on is a parameter of k, so this is the
+        gradient of Algorithm 1, where the part's input is detached as well.
+        """
+        entropy, fraction = confident_entropy(logits, self.entropy_threshold)
+        if entropy.requires_grad:
+            (share * entropy).backward(retain_graph=True)
+        regularisation = 0.0
+        for meta_network, part in zip(self.encoder.meta_networks, self._parts):
+            term = self_distilled_regularisation(part.adapted, part.frozen)
+            regularisation += float(term.detach())
+            parameters = list(meta_network.parameters())
+            gradients = torch.autograd.grad(
+                share * self.regularisation_weight * term, parameters, retain_graph=True
+            )
+            for parameter, gradient in zip(parameters, gradients):
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                else:
+                    parameter.grad += gradient
+        self._parts.clear()
+        record = self.last_step
+        record.entropy, record.confident_fraction = float(entropy.detach()), float(fraction)
+        record.regularisation = regularisation
+        record.loss = record.entropy + self.regularisation_weight * regularisation
+
+
+def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None):
+    """Attaches meta networks and sets the frozen norms, for adaptation and warm-up alike.
+
+    Args:
+        segmentor: Changed in place; all its own parameters are frozen.
+        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        frozen_norm: Options of ``replace_batch_norms``.
+
+    Returns:
+        The ``AdaptedEncoder``.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
+    known = constructor_options(AdaptedEncoder) + constructor_options(MetaNetwork)
+    geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
+    check_keys('meta_networks', options, [name for name in known if name not in geometry])
+    check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight'])
+    replace_batch_norms(segmentor, **(frozen_norm or {}))
+    return attach_meta_networks(segmentor, **options)

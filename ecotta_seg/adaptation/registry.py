@@ -1,0 +1,55 @@
+"""Adaptation methods by name, and one clear sentence where a config names a wrong one."""
+
+import difflib
+import inspect
+
+from mmengine.registry import Registry
+from torch import nn
+
+ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
+
+
+def check_keys(what: str, options: dict, known: list[str]) -> None:
+    """Refuses option names that ``what`` does not know.
+
+    Raises:
+        ValueError: Naming the key, the likely one it was meant to be, and all known ones.
+    """
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f', did you mean {close[0]!r}?' if close else ''
+            raise ValueError(f'{what} has no option {key!r}{hint} It knows: {", ".join(known)}')
+
+
+def constructor_options(cls: type) -> list[str]:
+    """The keyword names that ``cls(...)`` takes, without ``self`` and the segmentor."""
+    names = []
+    for base in cls.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in dict.fromkeys(names) if name != 'segmentor']
+
+
+def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
+    """Builds the adaptation method that a config describes, around a segmentor.
+
+    Args:
+        config: ``type`` (a registered name) and the method's options.
+        segmentor: The source model; the method takes it over and changes it.
+
+    Raises:
+        ValueError: The type is missing or unknown, or an option is misspelt.
+    """
+    options = dict(config)
+    name = options.pop('type', None)
+    cls = ADAPTATION_METHODS.get(name) if isinstance(name, str) else None
+    if cls is None:
+        known = sorted(ADAPTATION_METHODS.module_dict)
+        raise ValueError(f'unknown adaptation method {name!r}: expected one of {known}')
+    check_keys(f'adaptation method {name!r}', options, constructor_options(cls))
+    return cls(segmentor, **options)

@@ -1,0 +1,18 @@
+"""The source model as it is: the line that adaptation is measured against."""
+
+from torch import Tensor
+
+from .base import AdaptationMethod
+from .registry import ADAPTATION_METHODS
+
+
+@ADAPTATION_METHODS.register_module(name='source')
+class SourceModel(AdaptationMethod):
+    """Predicts with the source weights and learns nothing."""
+
+    def __init__(self, segmentor) -> None:
+        super().__init__(segmentor.requires_grad_(False))
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        return self.predict(inputs, metas)

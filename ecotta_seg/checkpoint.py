@@ -1,0 +1,122 @@
+"""Source checkpoints: loaded without running code, and refused where they do not fit."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Union
+
+import torch
+from torch import nn
+
+# Heads that prediction does not use may be missing from a model or from a checkpoint.
+_OPTIONAL_PREFIXES = ('auxiliary_head.',)
+_SHOWN = 3
+
+
+def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
+    """Reads a checkpoint from disk.
+
+    Args:
+        path: A ``.pth`` file as mmengine writes it, or a bare state dict.
+        trust: Allow pickles that can run code. Only for files of one's own.
+
+    Returns:
+        The checkpoint with a ``state_dict``, on the CPU.
+
+    Raises:
+        ValueError: The file is missing, damaged, holds no state dict, or would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f'expected a checkpoint file, but {path} does not exist')
+    try:
+        with _loading(trust):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if 'weights_only' in str(error).lower() or 'unsupported' in str(error).lower():
+            raise ValueError(
+                f'{path} was refused: it holds objects that could run code when loaded; if you '
+                'made it yourself or trust where it comes from, pass --trust-checkpoint'
+            ) from None
+        raise ValueError(_damaged(path, error)) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(_damaged(path, error)) from None
+    if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
+        tensors = checkpoint and all(isinstance(v, torch.Tensor) for v in checkpoint.values())
+        checkpoint = {'state_dict': checkpoint} if tensors else checkpoint
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get('state_dict'), Mapping):
+        raise ValueError(f'{path} holds no model weights: expected a checkpoint with a state_dict')
+    return dict(checkpoint)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f'{path} is damaged or not a checkpoint ({reason[:120]}): expected a whole .pth file, '
+        'fetch or write it again'
+    )
+
+
+class _loading:
+    """Lifts the process-wide ban on pickles for one load that the user asked for."""
+
+    _NAME = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+
+    def __init__(self, trust: bool) -> None:
+        self.trust = trust
+
+    def __enter__(self) -> None:
+        self.before = os.environ.pop(self._NAME, None) if self.trust else None
+
+    def __exit__(self, *_) -> None:
+        if self.before is not None:
+            os.environ[self._NAME] = self.before
+
+
+def check_fit(model: nn.Module, state_dict: Mapping, path: Union[str, Path]) -> None:
+    """Checks that a checkpoint is one of this model.
+
+    Raises:
+        ValueError: Naming what is missing, unknown or of another shape.
+    """
+    expected = model.state_dict()
+    found = {name.removeprefix('module.'): value for name, value in state_dict.items()}
+    missing, unknown, misshapen = [], [], []
+    for name in expected:
+        if name.startswith(_OPTIONAL_PREFIXES) or name.endswith('num_batches_tracked'):
+            continue
+        if name not in found:
+            missing.append(name)
+        elif expected[name].shape != found[name].shape:
+            shapes = f'{tuple(found[name].shape)}, the model needs {tuple(expected[name].shape)}'
+            misshapen.append(f'{name} is {shapes}')
+    for name in found:
+        if name not in expected and not name.startswith((*_OPTIONAL_PREFIXES, 'data_preprocessor')):
+            unknown.append(name)
+    problems = []
+    for what, names in (('misses', missing), ('has unknown', unknown), ('differs:', misshapen)):
+        if names:
+            more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+            problems.append(f'{what} {", ".join(names[:_SHOWN])}{more}')
+    if problems:
+        raise ValueError(
+            f'the checkpoint {path} is not one of this model: it {"; it ".join(problems)}. Use '
+            'the config that it was trained with'
+        )
+
+
+def load_source(model: nn.Module, path: Union[str, Path], trust: bool = False) -> dict:
+    """Loads source weights into a segmentor, all or nothing.
+
+    Returns:
+        The checkpoint's ``meta``, where it has one.
+
+    Raises:
+        ValueError: See ``read_checkpoint`` and ``check_fit``.
+    """
+    checkpoint = read_checkpoint(path, trust)
+    state = {k.removeprefix('module.'): v for k, v in checkpoint['state_dict'].items()}
+    check_fit(model, state, path)
+    model.load_state_dict(state, strict=False)
+    return dict(checkpoint.get('meta') or {})

@@ -1,0 +1,102 @@
+"""What the tools share: one clear sentence for a user's mistake, and nothing lost by it."""
+
+import argparse
+import re
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Callable, Optional
+
+EXIT_USER_ERROR = 2
+_USER_ERRORS = (ValueError, TypeError, ImportError, OSError, KeyError, SyntaxError)
+
+
+def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[str]] = None) -> int:
+    """Runs a tool's main function; a user's mistake becomes one sentence and exit code 2.
+
+    ``--traceback`` among the arguments shows where an error came from instead.
+
+    Args:
+        main: Takes the arguments.
+        argv: Arguments; None for the command line's.
+
+    Returns:
+        The exit code.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    show = '--traceback' in argv
+    if show:
+        argv.remove('--traceback')
+    else:
+        warnings.filterwarnings('ignore', category=UserWarning)
+        warnings.filterwarnings('ignore', category=FutureWarning)
+        warnings.filterwarnings('ignore', category=DeprecationWarning)
+    try:
+        main(argv)
+    except KeyboardInterrupt:
+        print('stopped by the user', file=sys.stderr)
+        return 130
+    except _USER_ERRORS as error:
+        if show:
+            traceback.print_exc()
+        else:
+            print(f'error: {sentence(error)}', file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+def sentence(error: BaseException) -> str:
+    """The message of an error without what mmengine and torch wrap around it.
+
+    A DataLoader worker hands over its whole traceback as the message, mmengine's registries put
+    the class and the file in front: the last line is what the raiser said.
+    """
+    if isinstance(error, KeyError) and error.args:
+        text = f'unknown or missing key: {error.args[0]}'
+    elif isinstance(error, OSError) and error.strerror:
+        text = f'{error.filename or "a file"}: {error.strerror}'
+    else:
+        text = str(error) or type(error).__name__
+    if 'Original Traceback' in text:
+        lines = [line for line in text.strip().splitlines() if line and not line.startswith(' ')]
+        text = re.sub(r'^[\w.]*(Error|Exception): ', '', lines[-1])
+    text = re.sub(r'^class `[^`]+` in \S+: ', '', text)
+    return ' '.join(text.split())
+
+
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from ``minimum``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(
+                f'expected a whole number from {minimum}, got {text!r}'
+            )
+        return value
+
+    return parse
+
+
+def check_work_dir(path: str) -> Path:
+    """Makes the work dir and checks that files can be written there, before any work is done.
+
+    Raises:
+        ValueError: It cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / '.write_test'
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f'the work dir {path} cannot be written to ({error.strerror}): choose another '
+            '--work-dir'
+        ) from None
+    return folder

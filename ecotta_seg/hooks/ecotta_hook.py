@@ -1,0 +1,60 @@
+"""Puts an adaptation method in the place of the model that a test loop runs."""
+
+from copy import deepcopy
+from typing import Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from ..adaptation import build_method
+from ..checkpoint import check_fit
+
+
+@HOOKS.register_module()
+class EcoTTAHook(Hook):
+    """Makes any Runner's test adapt: ``runner.model`` becomes an ``AdaptationMethod``.
+
+    Works under mmseg's own ``tools/test.py`` with three lines in a config::
+
+        custom_imports = dict(imports=['ecotta_seg'])
+        custom_hooks = [dict(type='EcoTTAHook')]
+        adaptation = dict(type='ecotta', ...)
+
+    Args:
+        adaptation: Config of the method; None for the config's top-level ``adaptation``.
+        adapters: File of warmed-up meta networks, put into the method's config.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, adaptation: Optional[dict] = None, adapters: Optional[str] = None) -> None:
+        self.adaptation = adaptation
+        self.adapters = adapters
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Refuses a checkpoint of another model: mmengine itself would load what fits of it."""
+        if not getattr(runner, '_train_loop', None):
+            path = getattr(runner, '_load_from', None) or 'given'
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            check_fit(model, checkpoint.get('state_dict', checkpoint), path)
+
+    def before_test(self, runner) -> None:
+        """Builds the method around the model and swaps it in; a second test keeps it."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'holding_still'):
+            return
+        config = self.adaptation if self.adaptation is not None else runner.cfg.get('adaptation')
+        if config is None:
+            raise ValueError(
+                'EcoTTAHook found no adaptation method: put `adaptation = dict(type=...)` into '
+                'the config, or give the hook one'
+            )
+        config = deepcopy(dict(config))
+        if self.adapters is not None:
+            config['adapters'] = self.adapters
+        # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
+        with torch.enable_grad():
+            runner.model = build_method(config, model)
+        runner.message_hub.update_info('ecotta_seg/method', config['type'])

@@ -1,0 +1,61 @@
+"""Scores the source domain before and after the stream: what was forgotten on the way."""
+
+from copy import deepcopy
+from typing import Optional
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..adaptation.source import SourceModel
+from ..evaluation import PerConditionIoU
+from .progress import progress
+
+
+@HOOKS.register_module()
+class ForgettingHook(Hook):
+    """Predicts the clear-day set three times and learns nothing from it.
+
+    With the source model, with the adapted model before its first frame, and after its last. The
+    mIoUs go to the message hub as ``ecotta_seg/clear``.
+
+    Args:
+        dataloader: Config of the clear-day dataloader; None for the config's
+            ``clear_dataloader``. Without either the hook does nothing.
+    """
+
+    # After EcoTTAHook (HIGH), which builds the adapted model.
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, dataloader: Optional[dict] = None) -> None:
+        self.dataloader_config = dataloader
+        self.dataloader = None
+        self._scores = {}
+
+    def before_test(self, runner) -> None:
+        """Scores the source and the fresh adapted model."""
+        config = self.dataloader_config or runner.cfg.get('clear_dataloader')
+        if config is None:
+            return
+        self.dataloader = Runner.build_dataloader(deepcopy(dict(config)), seed=runner.seed)
+        source = next((h.source for h in runner.hooks if hasattr(h, 'source')), None)
+        if isinstance(source, SourceModel):
+            self._scores['source'] = self._score(runner, source, 'clear day, source')
+        self._scores['before'] = self._score(runner, runner.model.eval(), 'clear day, before')
+
+    def after_test(self, runner) -> None:
+        """Scores the adapted model as the stream left it."""
+        if self.dataloader is None:
+            return
+        self._scores['after'] = self._score(runner, runner.model, 'clear day, after')
+        runner.message_hub.update_info('ecotta_seg/clear', dict(self._scores))
+
+    def _score(self, runner, model, title: str) -> Optional[float]:
+        metric = PerConditionIoU()
+        metric.dataset_meta = self.dataloader.dataset.metainfo
+        with model.holding_still():
+            for batch in progress(self.dataloader, title):
+                samples = model.test_step(batch)
+                metric.process(None, [sample.to_dict() for sample in samples])
+        summary = metric.summary()
+        return summary[0]['mIoU'] if summary else None

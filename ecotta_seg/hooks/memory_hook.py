@@ -1,0 +1,102 @@
+"""Measures the peak memory of stock inference and of adaptation on frames of the stream."""
+
+from statistics import median
+from typing import Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..memory import (
+    MemoryReport,
+    measure_peak,
+    meter_name,
+    process_peak_bytes,
+    reset_process_peak,
+    standing_memory,
+)
+
+
+@HOOKS.register_module()
+class MemoryHook(Hook):
+    """Peak memory and time a frame, for the report.
+
+    The meter costs time, so it runs on a few frames, which are left out of the times. The result
+    goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``.
+
+    Args:
+        frames: How many frames are measured. The optimizer makes its state on the first one, so
+            that frame's peak holds it as an activation and only later ones are reported.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, frames: int = 3) -> None:
+        self.frames = max(2, frames)
+        self._peaks: list[int] = []
+        self._seconds: list[float] = []
+        self._inference: Optional[int] = None
+        self._standing = None
+        self._measured = 0
+
+    def before_test_epoch(self, runner) -> None:
+        """Starts the process peak anew: loading is not part of a step."""
+        reset_process_peak()
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Puts the meter around the next step."""
+        if self._measured >= self.frames or not hasattr(runner.model, 'observer'):
+            return
+        model = runner.model
+        optimizer = getattr(model, 'optimizer', None)
+        self._standing = standing_memory(model, model.adapter_parameters(), optimizer)
+
+        def observed(step):
+            results = []
+            peak = measure_peak(lambda: results.append(step()), self._device(model))
+            self._peaks.append(peak)
+            return results[0]
+
+        model.observer = observed
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Notes the time of an unmeasured step, or measures the source on the same frame."""
+        model = runner.model
+        if not hasattr(model, 'observer'):
+            return
+        if model.observer is None:
+            self._seconds.append(model.last_step.seconds / len(outputs))
+            return
+        model.observer = None
+        self._measured += 1
+        source = next((h for h in runner.hooks if hasattr(h, 'predict')), None)
+        if source is not None and self._inference is None:
+            self._inference = measure_peak(lambda: source.predict(data_batch), self._device(model))
+
+    @staticmethod
+    def _device(model) -> torch.device:
+        return next(model.parameters()).device
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        """Tells what was measured."""
+        if not self._peaks:
+            return
+        model = runner.model
+        gradients = sum(p.numel() * p.element_size() for p in model.adaptable_parameters().values())
+        device = self._device(model)
+        report = MemoryReport.build(
+            self._standing,
+            # The first step makes the optimizer's state; where it is the only one it must do.
+            max(self._peaks[1:] or self._peaks),
+            self._inference,
+            transient_gradients_bytes=gradients,
+            process_peak_bytes=process_peak_bytes(),
+            device=str(device),
+            meter=meter_name(device),
+        )
+        runner.message_hub.update_info('ecotta_seg/memory', report.to_dict())
+        inference = runner.message_hub.get_info('ecotta_seg/source_seconds')
+        seconds = dict(
+            inference=inference, adaptation=median(self._seconds) if self._seconds else None
+        )
+        runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)

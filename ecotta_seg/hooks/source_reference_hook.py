@@ -1,0 +1,77 @@
+"""Runs the untouched source beside the adapted model, in turn, on the frames of round 1."""
+
+from copy import deepcopy
+from statistics import median
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..adaptation.source import SourceModel
+from ..evaluation import PerConditionIoU
+
+
+@HOOKS.register_module()
+class SourceReferenceHook(Hook):
+    """Scores the source model on every condition once; its prediction has no history.
+
+    The result goes to the message hub as ``ecotta_seg/source``, the median time of a frame as
+    ``ecotta_seg/source_seconds``.
+
+    Args:
+        references: More models to score beside it, by name: configs of adaptation methods. Those
+            that a model does not support (batch statistics without BatchNorm) are left out.
+    """
+
+    # Before EcoTTAHook changes the model, after nothing else.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, references: dict = None) -> None:
+        self.reference_configs = dict(references or {})
+        self.source = None
+        self.others = {}
+
+    def before_test(self, runner) -> None:
+        """Copies the model before it is adapted."""
+        from ..adaptation import build_method
+
+        self.source = SourceModel(deepcopy(runner.model)).eval()
+        self._metrics = {'source': self._metric(runner)}
+        self._seconds = []
+        for name, config in self.reference_configs.items():
+            try:
+                self.others[name] = build_method(config, deepcopy(runner.model)).eval()
+                self._metrics[name] = self._metric(runner)
+            except ValueError as error:
+                runner.logger.info(f'reference {name!r} is left out: {error}')
+
+    @staticmethod
+    def _metric(runner) -> PerConditionIoU:
+        metric = PerConditionIoU()
+        metric.dataset_meta = runner.test_evaluator.dataset_meta
+        return metric
+
+    def predict(self, data_batch: dict) -> list:
+        """The source's ``SegDataSample``s of a batch; the batch itself is left as it is."""
+        return self.source.test_step(deepcopy(data_batch))
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Predicts and scores the frames of round 1."""
+        if any(sample.get('round', 1) != 1 for sample in outputs):
+            return
+        for name, model in {'source': self.source, **self.others}.items():
+            samples = model.test_step(deepcopy(data_batch))
+            self._metrics[name].process(None, [sample.to_dict() for sample in samples])
+            if name == 'source':
+                self._seconds.append(model.last_step.seconds / len(samples))
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        """Tells the scores."""
+        results = {}
+        for name, metric in self._metrics.items():
+            summary = metric.summary()
+            if summary:
+                results[name] = {k: summary[0][k] for k in ('conditions', 'mIoU', 'aAcc')}
+        runner.message_hub.update_info('ecotta_seg/source', results.pop('source', None))
+        runner.message_hub.update_info('ecotta_seg/references', results)
+        if self._seconds:
+            runner.message_hub.update_info('ecotta_seg/source_seconds', median(self._seconds))

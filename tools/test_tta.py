@@ -1,0 +1,70 @@
+"""Adapts a source model through a stream and scores it: python tools/test_tta.py CONFIG CHECKPOINT.
+
+"tta" here is test-time *adaptation*: the model learns from each unlabelled frame that it
+predicts. (In OpenMMLab's own tools, TTA is test-time augmentation; that is another thing.)
+The table on screen is also in WORK_DIR/results.json and results.csv.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
+from ecotta_seg.config import add_config_arguments, load_config, with_method
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
+    )
+    parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
+    parser.add_argument(
+        '--rounds', type=whole_number(1), help='how often the conditions are gone through'
+    )
+    parser.add_argument('--show-dir', help='folder for pictures of the masks')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Builds the run's config and tests."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    from mmengine.runner import Runner
+
+    from ecotta_seg.checkpoint import load_source
+
+    if args.method:
+        with_method(cfg, args.method, Path(__file__).resolve().parents[1] / 'configs')
+    if cfg.get('adaptation') is None:
+        raise ValueError(f'{args.config} has no `adaptation`: name a method with --method')
+    if args.adapters:
+        if 'meta_networks' not in cfg.adaptation:
+            raise ValueError(
+                f'--adapters goes with a method that has meta networks, not {cfg.adaptation.type}'
+            )
+        cfg.adaptation.adapters = args.adapters
+    if args.rounds:
+        if 'rounds' not in cfg.test_dataloader.dataset:
+            raise ValueError('--rounds needs a ContinualStream as the test data set')
+        cfg.test_dataloader.dataset.rounds = args.rounds
+    check_work_dir(cfg.work_dir)
+    if args.show_dir:
+        check_work_dir(args.show_dir)
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='PanelHook', show_dir=args.show_dir)]
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        cfg[key] = None
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        cfg[key] = None
+    cfg.load_from, cfg.resume = None, False
+    runner = Runner.from_cfg(cfg)
+    load_source(runner.model, args.checkpoint, args.trust_checkpoint)
+    runner.test()
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))

@@ -1,0 +1,30 @@
+"""Trains a source model with mmengine's Runner: python tools/train.py CONFIG."""
+
+import argparse
+import sys
+
+from ecotta_seg.command_line import check_work_dir, run_tool
+from ecotta_seg.config import add_config_arguments, load_config
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_config_arguments(parser, checkpoint=False)
+    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the training."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    from mmengine.runner import Runner
+
+    check_work_dir(cfg.work_dir)
+    cfg.resume = args.resume
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))

@@ -1,0 +1,52 @@
+"""Warms up meta networks on source data: python tools/warm_up.py CONFIG CHECKPOINT.
+
+The source model stays frozen. What is written, WORK_DIR/adapters.pth, holds the meta networks
+alone and is what tools/test_tta.py takes as --adapters.
+"""
+
+import argparse
+import sys
+from copy import deepcopy
+
+from ecotta_seg.command_line import check_work_dir, run_tool
+from ecotta_seg.config import add_config_arguments, load_config
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_config_arguments(parser)
+    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Builds the warm-up's config from the adaptation's and runs it."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    from mmengine.runner import Runner
+
+    adaptation = cfg.get('adaptation') or {}
+    if 'meta_networks' not in adaptation:
+        raise ValueError(
+            f'{args.config} has no meta networks to warm up: expected an `adaptation` with '
+            "`meta_networks`, such as type='ecotta'"
+        )
+    check_work_dir(cfg.work_dir)
+    cfg.model = dict(
+        type='MetaNetworkWarmUp',
+        segmentor=deepcopy(cfg.model),
+        checkpoint=args.checkpoint,
+        meta_networks=adaptation.meta_networks,
+        frozen_norm=adaptation.get('frozen_norm'),
+        trust_checkpoint=args.trust_checkpoint,
+    )
+    cfg.custom_hooks = [dict(type='WarmUpHook')]
+    for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        cfg[key] = None
+    cfg.load_from, cfg.resume = None, args.resume
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
