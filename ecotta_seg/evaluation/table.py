@@ -96,16 +96,17 @@ def _condition_table(document: Mapping) -> Table:
     conditions, source = document['conditions'], document['source']
     has_source = source['mIoU'] is not None
     method = printable(document['method'])
-    table = _table('mIoU in percent', '', *conditions, 'mean', 'to source', 'aAcc')
+    change = ['to source'] if has_source else []
+    table = _table('mIoU in percent', '', *conditions, 'mean', *change, 'aAcc')
 
-    def add(name: str, part: Mapping, compare: bool, style: str = '') -> None:
+    def add(name: str, part: Mapping, compare: bool) -> None:
         cells = [
             _percent(_score(part, c), _score(source, c) if compare else None) for c in conditions
         ]
         than = source['mIoU'] if compare else None
         mean = _percent(part['mIoU'], than, 'bold')
-        accuracy = _percent(_accuracy(part))
-        table.add_row(Text(name), *cells, mean, _points(part['mIoU'], than), accuracy, style=style)
+        points = [_points(part['mIoU'], than)] if has_source else []
+        table.add_row(Text(name), *cells, mean, *points, _percent(_accuracy(part)))
 
     if has_source:
         add('source', source, compare=False)
@@ -137,7 +138,9 @@ def _class_table(document: Mapping) -> Table:
     last, source = document['rounds'][-1], document['source']
     conditions = list(last['conditions'])
     title = f'IoU per class in percent, round {last["round"]}'
-    table = _table(title, '', *conditions, 'mean', 'source', 'to source')
+    has_source = bool(source['conditions'])
+    change = ['source', 'to source'] if has_source else []
+    table = _table(title, '', *conditions, 'mean', *change)
 
     def mean_iou(part: Mapping, name: str) -> Optional[float]:
         return mean_of([_class_iou(result, name) for result in part['conditions'].values()])
@@ -152,8 +155,7 @@ def _class_table(document: Mapping) -> Table:
             Text(printable(name)),
             *(_percent(cell) for cell in cells),
             _percent(mean, before, 'bold'),
-            _percent(before),
-            _points(mean, before),
+            *([_percent(before), _points(mean, before)] if has_source else []),
         )
     return table
 

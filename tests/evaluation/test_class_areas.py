@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmseg.evaluation import IoUMetric
 
 from ecotta_seg.evaluation.class_areas import class_areas, mean_iou, mean_of, scores
 
@@ -51,3 +52,27 @@ def test_sizes_and_ids_are_checked_in_one_sentence():
     with pytest.raises(ValueError, match=r'unknown ids \[33\]') as caught:
         class_areas(torch.zeros(1, 2).long(), torch.tensor([[33, 1]]), 19)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('ignore_index', [0, 2, 4, 255, -100, 70000])
+@pytest.mark.parametrize('dtype', [torch.int64, torch.int32])
+def test_any_ignore_index_counts_as_mmseg_does(ignore_index, dtype):
+    random = torch.Generator().manual_seed(1)
+    prediction = torch.randint(0, 4, (7, 9), generator=random)
+    label = torch.randint(0, 4, (7, 9), generator=random).to(dtype)
+    label[torch.rand(7, 9, generator=random) < 0.3] = ignore_index
+    expected = IoUMetric.intersect_and_union(prediction, label, 4, ignore_index)
+    intersection, _, predicted, labelled = (area.long().tolist() for area in expected)
+    areas = class_areas(prediction, label, 4, ignore_index)
+    assert areas.tolist() == [intersection, predicted, labelled]
+    label[0, 0] = 5
+    with pytest.raises(ValueError, match=r'unknown ids \[5\]'):
+        class_areas(prediction, label, 4, ignore_index)
+
+
+def test_all_ignored_and_empty():
+    nothing = torch.zeros(3, 3, dtype=torch.int64)
+    ignored = torch.full((2, 2), 255, dtype=torch.uint8)
+    assert torch.equal(class_areas(torch.ones(2, 2).long(), ignored, 3), nothing)
+    empty = torch.zeros(0, 4, dtype=torch.int64)
+    assert torch.equal(class_areas(empty, empty, 3), nothing)

@@ -92,7 +92,7 @@ def test_fits_the_width_and_cuts_nothing_off(width):
 
 def test_what_was_not_measured_is_left_out():
     text = shown(full(memory=None, clear=None, seconds_per_frame=None, source=None, extra={}))
-    for absent in ('Memory', 'Clear day', 'Time per frame', 'Peaks'):
+    for absent in ('Memory', 'Clear day', 'Time per frame', 'Peaks', 'to source'):
         assert absent not in text
     assert 'ecotta, round 1' in text
     assert not [line for line in text.splitlines() if line.startswith('source  ')]
