@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from ..atomic_io import atomic_write
 
@@ -86,6 +87,8 @@ def draw_stream(
         _plot_blocks(score_axes, history, segments, source or {})
     else:
         _plot_mixture(score_axes, history, conditions, source or {})
+    # Only now: a limit ends the fitting to what is drawn.
+    score_axes.set_ylim(bottom=0)
     _plot_losses(loss_axes, history, segments if blocks else [])
     _mark_events(score_axes, loss_axes, events, history)
     handles, labels = score_axes.get_legend_handles_labels()
@@ -154,7 +157,6 @@ def _plot_frames(axes: Axes, history: Sequence[Mapping]) -> None:
     size = 3 if len(history) <= 2000 else 1.5
     axes.plot(_values(history, 'frame_mIoU'), '.', ms=size, color=_LIGHT, label='mIoU of a frame')
     axes.set_ylabel('mIoU in percent')
-    axes.set_ylim(bottom=0)
     axes.margins(y=0.12)
 
 
@@ -229,6 +231,7 @@ def _plot_losses(axes: Axes, history: Sequence[Mapping], segments: Sequence[_Seg
         axes.text(0.5, 0.5, 'no loss', transform=axes.transAxes, ha='center', va='center')
     axes.set_ylabel('loss')
     axes.set_xlabel('frame')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _smooth(values: np.ndarray, half: int) -> np.ndarray:

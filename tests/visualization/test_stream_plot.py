@@ -61,6 +61,12 @@ def test_blocks_have_their_own_curve_and_source_level():
     assert [text.get_text() for text in top.texts] == ['round 1', 'round 2']
 
 
+def test_nothing_is_cut_off():
+    for level in (1.0, 95.0):
+        low, high = draw_stream(history(BLOCKS), {'fog': level}).axes[0].get_ylim()
+        assert low == 0 and high > max(level, 30 + 19)
+
+
 def test_mixed_stream_has_a_curve_for_each_condition():
     figure = draw_stream(history(['fog', 'night'] * 6), SOURCE)
     top = figure.axes[0]
