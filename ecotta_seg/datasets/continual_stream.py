@@ -261,9 +261,9 @@ def ramp_severity(place: int, count: int, peak: int) -> int:
     """
     if count == 1:
         return peak
-    # Bins of equal width: each severity of a slope lasts equally long.
-    height = 1 - abs(2 * place / (count - 1) - 1)
-    return min(peak, 1 + int(height * peak))
+    # Whole numbers only, so that both slopes are the same; each severity lasts equally long.
+    height = 2 * min(place, count - 1 - place)
+    return min(peak, 1 + height * peak // (count - 1))
 
 
 def _check_count(name: str, value: int) -> None:

@@ -38,7 +38,7 @@ def check_image_bytes(path: str, content: bytes) -> None:
     """Checks that an encoded image is whole, without decoding it.
 
     OpenCV decodes a cut-off PNG or JPEG into a picture whose lower part is grey or black and
-    says nothing; a model would adapt to that. PNG: every critical chunk is there with the right
+    says nothing; a model would adapt to that. PNG: every chunk is there with the right
     checksum, up to IEND. JPEG: the end marker follows the scan. Other formats: not empty.
 
     Args:
@@ -67,11 +67,9 @@ def _png_fault(content: bytes) -> Optional[str]:
         end = position + 12 + length
         if end > size:
             break
-        # An upper-case first letter marks a chunk that a decoder cannot do without.
-        if kind[:1].isupper():
-            (checksum,) = struct.unpack_from('>I', content, end - 4)
-            if zlib.crc32(memoryview(content)[position + 4 : end - 4]) != checksum:
-                return f'damaged (checksum of the PNG chunk at byte {position} is wrong)'
+        (checksum,) = struct.unpack_from('>I', content, end - 4)
+        if zlib.crc32(memoryview(content)[position + 4 : end - 4]) != checksum:
+            return f'damaged (the checksum of its PNG chunk at byte {position} is wrong)'
         if kind == b'IEND':
             return None
         position = end
