@@ -33,9 +33,14 @@ def main(argv: list[str]) -> None:
             "`meta_networks`, such as type='ecotta'"
         )
     check_work_dir(cfg.work_dir)
+    segmentor = deepcopy(cfg.model)
+    # mmengine hands a top-level preprocessor to the outermost model; here that is the wrapper.
+    preprocessor = cfg.pop('data_preprocessor', None)
+    if preprocessor is not None:
+        segmentor.setdefault('data_preprocessor', preprocessor)
     cfg.model = dict(
         type='MetaNetworkWarmUp',
-        segmentor=deepcopy(cfg.model),
+        segmentor=segmentor,
         checkpoint=args.checkpoint,
         meta_networks=adaptation.meta_networks,
         frozen_norm=adaptation.get('frozen_norm'),

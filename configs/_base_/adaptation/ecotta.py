@@ -3,7 +3,7 @@ adaptation = dict(
     type='ecotta',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
     # How the frozen model's BatchNorms normalise: by how far the frame has drifted.
-    frozen_norm=dict(mode='drift', weight=2.0),
+    frozen_norm=dict(mode='drift', weight=1.0),
     entropy_threshold=0.4,
     regularisation_weight=0.5,
     optimizer=dict(type='SGD', lr=5e-4, momentum=0.9),

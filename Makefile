@@ -1,0 +1,36 @@
+# make demo: install into .venv and adapt the embedded model through fog, night, rain and snow.
+# make test: install, lint and run the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Both opencv builds share one cv2 folder: one version, and the headless one last, because it
+# needs no libGL.
+TORCH := torch==2.13.0
+OPENCV := opencv-python-headless==5.0.0.93
+
+.PHONY: demo test lint install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.py Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip wheel setuptools
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[onedl,test]' opencv-python==5.0.0.93
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(OPENCV)
+	touch $@
+
+demo: install
+	$(BIN)/python tools/test_tta.py configs/demo.py data/checkpoints/demo_source.pth \
+		--adapters data/checkpoints/demo_adapters.pth \
+		--work-dir work_dirs/demo --show-dir work_dirs/demo/pictures
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
