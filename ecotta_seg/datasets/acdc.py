@@ -76,7 +76,7 @@ class ACDCDataset(ConditionDataset):
         frames = []
         for condition in self._conditions(images):
             label_folder = osp.join(labels, condition, self.split) if labels else None
-            if label_folder and self.split == 'test' and not osp.isdir(label_folder):
+            if label_folder and self.split == 'test' and not self._is_folder(label_folder):
                 label_folder = None
             frames += self.list_frames(
                 osp.join(images, condition, self.split), label_folder, condition
@@ -84,7 +84,7 @@ class ACDCDataset(ConditionDataset):
         return frames
 
     def _conditions(self, images: str) -> list:
-        if not fileio.isdir(images, backend_args=self.backend_args):
+        if not self._is_folder(images):
             raise ValueError(
                 f'ACDCDataset: the image folder {images} does not exist, {self._layout_hint()}'
             )
@@ -93,11 +93,11 @@ class ACDCDataset(ConditionDataset):
             for name in fileio.list_dir_or_file(
                 images, list_file=False, backend_args=self.backend_args
             )
-            if fileio.isdir(osp.join(images, name), backend_args=self.backend_args)
+            if self._is_folder(osp.join(images, name))
         )
         if self.condition is None:
             # A folder of another kind (of reference images, say) has no such split.
-            found = [name for name in there if osp.isdir(osp.join(images, name, self.split))]
+            found = [name for name in there if self._is_folder(osp.join(images, name, self.split))]
             if not found:
                 raise ValueError(
                     f'ACDCDataset: {images} holds no <condition>/{self.split} folder, '
@@ -115,6 +115,9 @@ class ACDCDataset(ConditionDataset):
                 f'{", ".join(there) or "none"}'
             )
         return [self.condition]
+
+    def _is_folder(self, path: str) -> bool:
+        return fileio.isdir(path, backend_args=self.backend_args)
 
     def _layout_hint(self) -> str:
         return (
