@@ -36,7 +36,6 @@ setup(
         'test': ['hypothesis>=6', 'pytest>=8', 'pytest-cov>=5', 'ruff>=0.8'],
     },
     classifiers=[
-        'License :: OSI Approved :: Apache Software License',
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
