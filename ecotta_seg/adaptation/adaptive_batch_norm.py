@@ -24,8 +24,8 @@ class AdaptiveBatchNorm2d(nn.Module):
             'source': the running ones.
             'frame': those of the input.
             'blend': (1 - weight) * source + weight * frame.
-            'drift': as 'blend' with a weight per layer and frame, 1 - exp(-weight * d), where d
-            measures how far the frame's statistics lie from the source's (see ``drift``).
+            'drift': as 'blend' with a weight per channel and frame, 1 - exp(-weight * d), where d
+            measures how far the channel's statistics lie from the source's (see ``drift``).
         weight: See ``mode``; 0 to 1 for 'blend', at least 0 for 'drift'.
         through_statistics: Whether gradients flow through the frame's mean and variance (as in
             training). False makes the layer an affine map in backward: nothing but its scale has
@@ -63,10 +63,10 @@ class AdaptiveBatchNorm2d(nn.Module):
 
     @torch.no_grad()
     def drift(self, mean: Tensor, var: Tensor) -> Tensor:
-        """How far a frame's statistics lie from the source's: a scalar, at least 0.
+        """How far a frame's statistics lie from the source's: (C,), each at least 0.
 
-        The mean over the channels of the symmetric part of the Kullback-Leibler divergence
-        between two normal distributions: ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2.
+        The Kullback-Leibler divergence of the source's normal distribution from the frame's, for
+        each channel: ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2.
 
         Args:
             mean: (C,), the frame's.
@@ -75,7 +75,7 @@ class AdaptiveBatchNorm2d(nn.Module):
         source_var = self.running_var + self.eps
         ratio = (var + self.eps) / source_var
         shift = (mean - self.running_mean).square() / source_var
-        return (0.5 * (shift + ratio - 1 - ratio.log())).mean()
+        return 0.5 * (shift + ratio - 1 - ratio.log())
 
     @torch.no_grad()
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:

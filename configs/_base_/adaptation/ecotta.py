@@ -2,7 +2,7 @@
 adaptation = dict(
     type='ecotta',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
-    # How the frozen model's BatchNorms normalise: by how far the frame has drifted.
+    # How the frozen model's BatchNorms normalise: by how far each channel has drifted.
     frozen_norm=dict(mode='drift', weight=1.0),
     entropy_threshold=0.4,
     regularisation_weight=0.5,
