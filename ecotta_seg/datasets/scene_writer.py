@@ -1,0 +1,85 @@
+"""Writes procedural driving scenes to disk, in Cityscapes' or ACDC's layout."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Union
+
+import cv2
+import numpy as np
+
+from ..atomic_io import atomic_write
+from .adverse_writer import AdverseWriter
+from .driving_scenes import SIZE, draw_scene
+
+# Seeds of the splits must not meet: a scene of the test set is in no training set.
+FIRST_SEED = {'train': 0, 'val': 100_000, 'test': 200_000}
+_TOWN = 'scenetown'
+
+
+def write_cityscapes_layout(
+    root: Union[str, Path], frames: Mapping[str, int], size: tuple[int, int] = SIZE
+) -> Iterator[str]:
+    """Writes ``leftImg8bit/<split>/scenetown/*.png`` and the labels of train ids beside them.
+
+    Args:
+        root: Folder to write to.
+        frames: Number of scenes per split, of 'train', 'val' and 'test'.
+        size: (width, height).
+
+    Yields:
+        The name of each frame, once its image and label are on disk.
+
+    Raises:
+        ValueError: An unknown split, or fewer than one frame.
+    """
+    for split, number in frames.items():
+        if split not in FIRST_SEED or number < 1:
+            raise ValueError(
+                f'expected splits from {sorted(FIRST_SEED)} with at least one frame, '
+                f'got {split!r} with {number}'
+            )
+    for split, number in frames.items():
+        for index in range(number):
+            image, label = draw_scene(FIRST_SEED[split] + index, size)
+            name = f'{_TOWN}_{index:06d}_000000'
+            folder = Path(split) / _TOWN
+            _write_png(Path(root) / 'leftImg8bit' / folder / f'{name}_leftImg8bit.png', image)
+            _write_png(Path(root) / 'gtFine' / folder / f'{name}_gtFine_labelTrainIds.png', label)
+            yield name
+
+
+def write_acdc_layout(
+    root: Union[str, Path],
+    frames: Mapping[str, int],
+    severity: int = 5,
+    size: tuple[int, int] = SIZE,
+) -> Iterator[str]:
+    """Writes the same scenes in fog, night, rain and snow, as ``rgb_anon/`` and ``gt/``.
+
+    Args:
+        root: A new or empty folder.
+        frames, size: See ``write_cityscapes_layout``.
+        severity: 1 to 5.
+
+    Yields:
+        The name of each clear frame drawn, then 'adverse' for each adverse one written.
+
+    Raises:
+        ValueError: See ``write_cityscapes_layout`` and ``AdverseWriter``.
+    """
+    clear = tempfile.mkdtemp(prefix='driving_scenes_')
+    try:
+        yield from write_cityscapes_layout(clear, frames, size)
+        writer = AdverseWriter(clear, str(root), severity=severity, splits=tuple(frames))
+        for _ in writer.write():
+            yield 'adverse'
+    finally:
+        shutil.rmtree(clear)
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    with atomic_write(path) as temporary:
+        if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+            raise OSError(f'{path} could not be written as PNG')

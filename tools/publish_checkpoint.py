@@ -1,0 +1,40 @@
+"""Strips a training checkpoint to its weights: python tools/publish_checkpoint.py IN OUT."""
+
+import argparse
+import sys
+
+from ecotta_seg.command_line import run_tool
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('source', metavar='IN', help='checkpoint of a training')
+    parser.add_argument('target', metavar='OUT', help='file to write')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load a checkpoint even if that runs code in it; only for files of your own',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Writes the weights and the names of the classes, and nothing else."""
+    args = parse_args(argv)
+    import torch
+
+    from ecotta_seg.atomic_io import atomic_write
+    from ecotta_seg.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(args.source, args.trust_checkpoint)
+    meta = checkpoint.get('meta') or {}
+    dataset = meta.get('dataset_meta') or {}
+    kept = {key: dataset[key] for key in ('classes', 'palette') if key in dataset}
+    weights = {key: value.clone() for key, value in checkpoint['state_dict'].items()}
+    with atomic_write(args.target) as temporary:
+        torch.save({'state_dict': weights, 'meta': {'dataset_meta': kept}}, temporary)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
