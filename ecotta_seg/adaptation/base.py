@@ -59,6 +59,10 @@ class AdaptationMethod(nn.Module):
         last_step: The record of the latest step.
         observer: Called with the step as a function, instead of running it directly, and gives
             back its result; a memory meter sits here. None for no observer.
+        guard: An ``UpdateGuard`` that watches each step; None for none.
+        gate: Asked with the logits before parameters are changed; False drops the update. A guard
+            sits here. Methods that update while they go backward do not ask: what they did is
+            taken back afterwards.
     """
 
     def __init__(self, segmentor: nn.Module) -> None:
@@ -67,6 +71,8 @@ class AdaptationMethod(nn.Module):
         self.adapting = True
         self.last_step = StepRecord()
         self.observer: Optional[Callable[[Callable[[], list]], list]] = None
+        self.guard = None
+        self.gate: Optional[Callable[[Tensor], bool]] = None
 
     @abstractmethod
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -102,7 +108,13 @@ class AdaptationMethod(nn.Module):
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
         metas = [sample.metainfo for sample in samples]
-        logits = self.adapt(inputs, metas) if self.adapting else self.predict(inputs, metas)
+        # A frame that a check found bad is predicted and not learned from.
+        if not self.adapting or any(meta.get('frame_fault') for meta in metas):
+            logits = self.predict(inputs, metas)
+        elif self.guard is None:
+            logits = self.adapt(inputs, metas)
+        else:
+            logits = self.guard.watch(self, inputs, metas)
         with torch.no_grad():
             return self.segmentor.postprocess_result(logits, samples)
 
@@ -131,8 +143,62 @@ class AdaptationMethod(nn.Module):
         """Tensors that the optimizer keeps, a dictionary a parameter."""
         return {}
 
+    def learned_tensors(self) -> dict[str, Tensor]:
+        """All tensors that adaptation changes in place, live, by name.
+
+        Adaptable parameters and all buffers; a method that changes anything else (a teacher's
+        weights) adds it. What is in here is what ``method_state`` keeps.
+        """
+        tensors = {f'parameter.{name}': p for name, p in self.adaptable_parameters().items()}
+        tensors.update({f'buffer.{name}': b for name, b in self.named_buffers()})
+        return tensors
+
+    def method_state(self) -> dict:
+        """A copy of all that a later frame's step depends on: plain tensors, numbers, strings.
+
+        It loads with ``weights_only=True``. A method with more memory than its tensors (counters,
+        generators) adds a key of its own and reads it in ``load_method_state``.
+        """
+        return {'tensors': {k: t.detach().clone() for k, t in self.learned_tensors().items()}}
+
+    @torch.no_grad()
+    def load_method_state(self, state: dict) -> None:
+        """Goes on from what ``method_state`` gave, bit for bit.
+
+        Raises:
+            ValueError: The state is of another method or model; nothing is changed then.
+        """
+        tensors, saved = self.learned_tensors(), state['tensors']
+        for name in tensors.keys() | saved.keys():
+            if name not in tensors or name not in saved or tensors[name].shape != saved[name].shape:
+                raise ValueError(
+                    f'the saved state does not fit this method: {name} is missing, unknown or of '
+                    'another shape; go on with the config and checkpoint that it was saved with'
+                )
+        for name, tensor in tensors.items():
+            tensor.copy_(saved[name])
+
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """Predicts with what was there before the first frame; nothing is learned or changed.
+
+        The frozen source's prediction under the method's own normalisation. Arguments and result
+        as in ``predict``; None where a method learns nothing.
+        """
+        return None
+
     def reset(self) -> None:
         """Goes back to the state before the first frame."""
+
+
+def _copied(value):
+    """A deep copy of nested dicts and lists of tensors, as an optimizer's state dict is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item) for item in value)
+    return value
 
 
 class GradientAdaptation(AdaptationMethod):
@@ -181,7 +247,9 @@ class GradientAdaptation(AdaptationMethod):
         self.optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
             logits = forward_windows(self.segmentor, inputs, metas, self.learn)
-        self.update()
+        if self.gate is None or self.gate(logits):
+            self.update()
+        self.optimizer.zero_grad(set_to_none=True)
         return logits
 
     def update(self) -> None:
@@ -194,6 +262,28 @@ class GradientAdaptation(AdaptationMethod):
     def optimizer_state(self) -> dict:
         """See base class."""
         return dict(self.optimizer.state)
+
+    def method_state(self) -> dict:
+        """See base class: the optimizer's momenta with it."""
+        return {**super().method_state(), 'optimizer': _copied(self.optimizer.state_dict())}
+
+    def load_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().load_method_state(state)
+        # torch takes the tensors themselves: a copy, so that a state can be gone back to twice.
+        self.optimizer.load_state_dict(_copied(state['optimizer']))
+
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """See base class: the parameters are exchanged for the time of a forward, not copied."""
+        parameters = self.adaptable_parameters()
+        learned = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = self._initial[name]
+            return self.predict(inputs, metas)
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = learned[name]
 
     def reset(self) -> None:
         """See base class: parameters as at the start, the optimizer forgets its momenta."""
