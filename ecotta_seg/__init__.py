@@ -4,8 +4,13 @@ Importing the package registers its datasets, transforms, metrics, models and ho
 needs only ``custom_imports = dict(imports=['ecotta_seg'])``.
 """
 
+import warnings
+
 from .stack import bridge_model_zoo, check_stack
 from .version import __version__
+
+# The lite builds of mmcv warn, on every start, of operators that no model here uses.
+warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 check_stack()
 bridge_model_zoo()

@@ -18,7 +18,7 @@ def check_keys(what: str, options: dict, known: list[str]) -> None:
     for key in options:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f', did you mean {close[0]!r}?' if close else ''
+            hint = f'; did you mean {close[0]!r}?' if close else '.'
             raise ValueError(f'{what} has no option {key!r}{hint} It knows: {", ".join(known)}')
 
 
