@@ -4,6 +4,7 @@ from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
 from .base import AdaptationMethod, GradientAdaptation, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
+from .ecotta_plus import AnchoredMetaNetworks
 from .registry import ADAPTATION_METHODS, build_method
 from .source import SourceModel
 from .tent import Tent
@@ -12,6 +13,7 @@ __all__ = [
     'ADAPTATION_METHODS',
     'AdaptationMethod',
     'AdaptiveBatchNorm2d',
+    'AnchoredMetaNetworks',
     'BatchNormStatistics',
     'GradientAdaptation',
     'MetaNetworkAdaptation',

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..meta_networks import AdaptedEncoder, MetaNetwork, attach_meta_networks, load_adapters
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
-from .losses import confident_entropy, self_distilled_regularisation
+from .losses import ConfidentEntropy, confident_entropy, self_distilled_regularisation
 from .registry import ADAPTATION_METHODS, check_keys, constructor_options
 
 
@@ -64,6 +64,10 @@ class MetaNetworkAdaptation(GradientAdaptation):
         with self.encoder.recording() as self._parts:
             return super().adapt(inputs, metas)
 
+    def entropy_loss(self, logits: Tensor) -> ConfidentEntropy:
+        """1[H < H0] H of (N, classes, h, w) logits."""
+        return confident_entropy(logits, self.entropy_threshold)
+
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class.
 
@@ -71,7 +75,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         detached, and nothing else that R_k depends on is a parameter of k, so this is the
         gradient of Algorithm 1, where the part's input is detached as well.
         """
-        entropy, fraction = confident_entropy(logits, self.entropy_threshold)
+        entropy, fraction = self.entropy_loss(logits)
         if entropy.requires_grad:
             (share * entropy).backward(retain_graph=True)
         regularisation = 0.0

@@ -53,6 +53,35 @@ def confident_entropy(logits: Tensor, threshold: float) -> ConfidentEntropy:
     return ConfidentEntropy(loss, count.detach() / entropy.numel())
 
 
+def class_balanced_confident_entropy(
+    logits: Tensor, threshold: float, exponent: float
+) -> ConfidentEntropy:
+    """``confident_entropy`` with pixels weighted by how rare their predicted class is (ours).
+
+    A confident pixel of class c weighs n_c ** -exponent, n_c the number of confident pixels of
+    that class in the frame: 0 is the plain mean over pixels, 1 the mean over classes of their
+    means. A plain mean is ruled by road, buildings and sky, and the rare classes die of it.
+
+    Args:
+        logits: (N, C, H, W).
+        threshold: H0, in nats.
+        exponent: 0 to 1.
+
+    Returns:
+        The loss and the share of confident pixels.
+    """
+    entropy = pixel_entropy(logits)
+    confident = entropy.detach() < threshold
+    if not confident.any():
+        return ConfidentEntropy(logits.new_zeros(()), logits.new_zeros(()))
+    predicted = logits.detach().argmax(dim=1)
+    counts = torch.bincount(predicted[confident], minlength=logits.shape[1])
+    weight = counts.clamp(min=1).to(entropy.dtype).pow(-exponent)[predicted]
+    weight = torch.where(confident, weight, weight.new_zeros(()))
+    fraction = confident.sum() / entropy.numel()
+    return ConfidentEntropy((weight * entropy).sum() / weight.sum(), fraction)
+
+
 def self_distilled_regularisation(adapted: Tensor, frozen: Tensor) -> Tensor:
     """R_k = mean |x̃_k - x_k| (EcoTTA, arXiv 2303.01904, Eq. 3 and Algorithm 1).
 

@@ -1,0 +1,11 @@
+# EcoTTA+ (ours): identity start, drift-blended statistics, class-balanced entropy, a pull back.
+adaptation = dict(
+    type='ecotta_plus',
+    meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
+    frozen_norm=dict(mode='drift', weight=1.0),
+    entropy_threshold=0.4,
+    regularisation_weight=0.5,
+    restore_rate=0.01,
+    class_balance=0.5,
+    optimizer=dict(type='SGD', lr=5e-4, momentum=0.9),
+)
