@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         frozen_norm=adaptation.get('frozen_norm'),
         trust_checkpoint=args.trust_checkpoint,
     )
-    cfg.custom_hooks = [dict(type='WarmUpHook')]
+    cfg.custom_hooks = [dict(type='WarmUpHook'), dict(type='SafeCheckpointHook')]
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         cfg[key] = None
     cfg.load_from, cfg.resume = None, args.resume

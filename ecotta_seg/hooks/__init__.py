@@ -6,8 +6,11 @@ from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
 from .progress import StreamProgressHook
 from .results_hook import ResultsHook
+from .resumable_test_loop import ResumableTestLoop
+from .safe_checkpoint_hook import SafeCheckpointHook
 from .source_reference_hook import SourceReferenceHook
 from .stream_plot_hook import StreamPlotHook
+from .stream_state_hook import StreamStateHook
 from .warm_up_hook import WarmUpHook
 
 __all__ = [
@@ -16,8 +19,11 @@ __all__ = [
     'MemoryHook',
     'PanelHook',
     'ResultsHook',
+    'ResumableTestLoop',
+    'SafeCheckpointHook',
     'SourceReferenceHook',
     'StreamPlotHook',
     'StreamProgressHook',
+    'StreamStateHook',
     'WarmUpHook',
 ]

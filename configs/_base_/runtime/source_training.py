@@ -1,6 +1,7 @@
 # Training a source model with mmengine's Runner (tools/train.py): a schedule for two cores.
 default_scope = 'mmseg'
 custom_imports = dict(imports=['ecotta_seg'], allow_failed_imports=False)
+custom_hooks = [dict(type='SafeCheckpointHook')]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
