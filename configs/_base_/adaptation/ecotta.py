@@ -6,5 +6,5 @@ adaptation = dict(
     frozen_norm=dict(mode='drift', weight=1.0),
     entropy_threshold=0.4,
     regularisation_weight=0.5,
-    optimizer=dict(type='SGD', lr=5e-4, momentum=0.9),
+    optimizer=dict(type='SGD', lr=1e-4, momentum=0.9),
 )
