@@ -105,3 +105,13 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
+
+
+def with_resume(cfg: Config) -> None:
+    """Makes the run of a config go on from the newest state in its work dir."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    if not any(hook.get('type') == 'StreamStateHook' for hook in hooks):
+        hooks.append(dict(type='StreamStateHook'))
+    cfg.custom_hooks = [
+        dict(hook, resume=True) if hook.get('type') == 'StreamStateHook' else hook for hook in hooks
+    ]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-from ecotta_seg.config import add_config_arguments, load_config, with_method
+from ecotta_seg.config import add_config_arguments, load_config, with_method, with_resume
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -25,6 +25,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
     parser.add_argument(
         '--rounds', type=whole_number(1), help='how often the conditions are gone through'
+    )
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from the newest state in the work dir'
     )
     parser.add_argument('--show-dir', help='folder for pictures of the masks')
     return parser.parse_args(argv)
@@ -61,6 +64,8 @@ def main(argv: list[str]) -> None:
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
     cfg.load_from, cfg.resume = None, False
+    if args.resume:
+        with_resume(cfg)
     runner = Runner.from_cfg(cfg)
     load_source(runner.model, args.checkpoint, args.trust_checkpoint)
     runner.test()

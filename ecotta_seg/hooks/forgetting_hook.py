@@ -38,6 +38,8 @@ class ForgettingHook(Hook):
         if config is None:
             return
         self.dataloader = Runner.build_dataloader(deepcopy(dict(config)), seed=runner.seed)
+        if 'before' in self._scores:
+            return  # A resumed run: they were taken before the first frame.
         source = next((h.source for h in runner.hooks if hasattr(h, 'source')), None)
         if isinstance(source, SourceModel):
             self._scores['source'] = self._score(runner, source, 'clear day, source')
@@ -49,6 +51,15 @@ class ForgettingHook(Hook):
             return
         self._scores['after'] = self._score(runner, runner.model, 'clear day, after')
         runner.message_hub.update_info('ecotta_seg/clear', dict(self._scores))
+        self._scores = {}
+
+    def state_dict(self) -> dict:
+        """The scores taken so far."""
+        return dict(self._scores)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave; the scores are not taken again."""
+        self._scores = dict(state)
 
     def _score(self, runner, model, title: str) -> Optional[float]:
         metric = PerConditionIoU()

@@ -1,5 +1,6 @@
 """Measures the peak memory of stock inference and of adaptation on frames of the stream."""
 
+from dataclasses import asdict
 from statistics import median
 from typing import Optional
 
@@ -9,6 +10,7 @@ from mmengine.registry import HOOKS
 
 from ..memory import (
     MemoryReport,
+    StandingMemory,
     measure_peak,
     meter_name,
     process_peak_bytes,
@@ -72,6 +74,23 @@ class MemoryHook(Hook):
         source = next((h for h in runner.hooks if hasattr(h, 'predict')), None)
         if source is not None and self._inference is None:
             self._inference = measure_peak(lambda: source.predict(data_batch), self._device(model))
+
+    def state_dict(self) -> dict:
+        """The measurements so far."""
+        return {
+            'peaks': list(self._peaks),
+            'seconds': list(self._seconds),
+            'inference': self._inference,
+            'standing': asdict(self._standing) if self._standing is not None else None,
+            'measured': self._measured,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave."""
+        self._peaks, self._seconds = list(state['peaks']), list(state['seconds'])
+        self._inference, self._measured = state['inference'], state['measured']
+        if state['standing'] is not None:
+            self._standing = StandingMemory(**state['standing'])
 
     @staticmethod
     def _device(model) -> torch.device:

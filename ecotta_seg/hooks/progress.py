@@ -64,7 +64,11 @@ class StreamProgressHook(Hook):
     def before_test_epoch(self, runner) -> None:
         """Opens the bar, after the hooks that run bars of their own before the test."""
         self._bar = _bar()
-        self._task = self._bar.add_task('stream', total=len(runner.test_dataloader), note='')
+        batch_size = getattr(runner.test_dataloader, 'batch_size', None) or 1
+        # A resumed loader has the rest of the stream only.
+        done = (runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0) // batch_size
+        total = done + len(runner.test_dataloader)
+        self._task = self._bar.add_task('stream', total=total, completed=done, note='')
         self._bar.start()
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

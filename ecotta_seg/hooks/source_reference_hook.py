@@ -64,6 +64,22 @@ class SourceReferenceHook(Hook):
             if name == 'source':
                 self._seconds.append(model.last_step.seconds / len(samples))
 
+    def state_dict(self) -> dict:
+        """What a stopped run needs to go on: sums of scores and times, the references' state."""
+        return {
+            'metrics': {name: metric.state_dict() for name, metric in self._metrics.items()},
+            'seconds': list(self._seconds),
+            'others': {name: model.method_state() for name, model in self.others.items()},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave, after ``before_test``."""
+        for name, metric in self._metrics.items():
+            metric.load_state_dict(state['metrics'][name])
+        self._seconds = list(state['seconds'])
+        for name, model in self.others.items():
+            model.load_method_state(state['others'][name])
+
     def after_test_epoch(self, runner, metrics=None) -> None:
         """Tells the scores."""
         results = {}

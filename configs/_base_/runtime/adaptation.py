@@ -7,6 +7,8 @@ custom_hooks = [
         references=dict(batch_statistics=dict(type='batch_norm_statistics', mode='frame')),
     ),
     dict(type='EcoTTAHook'),
+    # The whole state now and then, and on SIGTERM: go on with `tools/test_tta.py --resume`.
+    dict(type='StreamStateHook', interval=20),
     dict(type='ForgettingHook'),
     dict(type='MemoryHook'),
     dict(type='StreamProgressHook'),
@@ -33,7 +35,7 @@ log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 randomness = dict(seed=0)
 test_evaluator = dict(type='PerConditionIoU')
-test_cfg = dict(type='TestLoop')
+test_cfg = dict(type='ResumableTestLoop')
 
 # The warm-up (tools/warm_up.py).
 optim_wrapper = dict(

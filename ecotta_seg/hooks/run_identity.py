@@ -1,0 +1,130 @@
+"""What a run is: code, config, data and weights, so that a saved state is not mixed with another.
+
+Two runs with the same identity give the same results; where two differ, the differences are named.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import mmseg
+import torch
+from mmengine.dist import get_rank, get_world_size
+from torch import nn
+
+from ..version import __version__
+
+# What changes no result: where it is written, how it is shown, by how many workers it is loaded.
+_CONFIG_KEYS = (
+    'model',
+    'data_preprocessor',
+    'adaptation',
+    'test_dataloader',
+    'test_evaluator',
+    'clear_dataloader',
+    'randomness',
+    'custom_hooks',
+)
+_HOOKS_LEFT_OUT = ('StreamStateHook', 'PanelHook', 'StreamProgressHook', 'ResultsHook')
+_LOADER_KEYS_LEFT_OUT = ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory')
+_SHOWN = 4
+
+
+def run_identity(runner: Any) -> dict:
+    """The identity of a Runner's test, before its first frame.
+
+    Returns:
+        A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
+    """
+    identity = {
+        'code ecotta_seg': f'{__version__} ({_code_digest()[:12]})',
+        'code torch': torch.__version__,
+        'code mmengine': mmengine.__version__,
+        'code mmseg': mmseg.__version__,
+        'processes': f'rank {get_rank()} of {get_world_size()}',
+        'device': next(runner.model.parameters()).device.type,
+        'weights': _weights_digest(runner.model)[:16],
+        'data set': _data_digest(runner.test_dataloader.dataset)[:16],
+        'data set size': str(len(runner.test_dataloader.dataset)),
+    }
+    for key in _CONFIG_KEYS:
+        value = runner.cfg.get(key)
+        if key == 'custom_hooks':
+            hooks = [dict(h) for h in value or () if isinstance(h, Mapping)]
+            value = [h for h in hooks if h.get('type') not in _HOOKS_LEFT_OUT]
+        for name, text in _leaves(value, key):
+            if name.rpartition('.')[2] not in _LOADER_KEYS_LEFT_OUT:
+                identity[f'config {name}'] = text
+    return identity
+
+
+def differences(saved: Mapping, current: Mapping, allowed: Sequence[str] = ()) -> list[str]:
+    """Sentences on what differs, e.g. ``'config rounds: was 3, is 10'``.
+
+    Args:
+        saved: A run's identity.
+        current: Another's.
+        allowed: Entries whose names start with one of these may differ.
+    """
+    found = []
+    for name in sorted(saved.keys() | current.keys()):
+        if saved.get(name) != current.get(name) and not name.startswith(tuple(allowed)):
+            found.append(f'{name}: was {saved.get(name, "not set")}, is {current.get(name)}')
+    if len(found) > _SHOWN:
+        found[_SHOWN:] = [f'and {len(found) - _SHOWN} more']
+    return found
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key in value:
+            yield from _leaves(value[key], f'{name}.{key}')
+    elif isinstance(value, (list, tuple)):
+        if all(isinstance(item, (str, int, float, bool, type(None))) for item in value):
+            yield name, repr(list(value))
+            return
+        for index, item in enumerate(value):
+            yield from _leaves(item, f'{name}[{index}]')
+    elif isinstance(value, (str, int, float, bool, type(None))):
+        yield name, repr(value)
+    else:
+        # An object's repr may hold its address, which is another in each process.
+        yield name, type(value).__name__
+
+
+def _code_digest() -> str:
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob('*.py')):
+        digest.update(f'{path.relative_to(package).as_posix()}\0'.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _weights_digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\0'.encode())
+        content = tensor.detach().cpu().contiguous().reshape(-1)
+        if content.numel():
+            digest.update(memoryview(content.view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _data_digest(dataset: Any) -> str:
+    """Names and sizes of a data set's files; the number of samples where it tells no files."""
+    digest = hashlib.sha256(str(len(dataset)).encode())
+    for inner in getattr(dataset, 'datasets', None) and dataset.datasets.values() or [dataset]:
+        if not hasattr(inner, 'get_data_info'):
+            continue
+        for index in range(len(inner)):
+            info = inner.get_data_info(index)
+            for key in ('img_path', 'seg_map_path'):
+                path = info.get(key)
+                if path:
+                    size = os.path.getsize(path) if os.path.isfile(path) else -1
+                    digest.update(f'{path} {size}\0'.encode('utf-8', 'surrogateescape'))
+    return digest.hexdigest()

@@ -1,0 +1,28 @@
+"""The state of every random generator of a process, as tensors and numbers."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def random_state() -> dict:
+    """State of Python's, NumPy's and torch's generators (of each CUDA device too)."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        'python': random.getstate(),
+        'numpy': [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """Goes on from what :func:`random_state` gave."""
+    version, internal, gauss = state['python']
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state['numpy']
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state['torch'])
+    if state['cuda'] and torch.cuda.device_count() == len(state['cuda']):
+        torch.cuda.set_rng_state_all(state['cuda'])

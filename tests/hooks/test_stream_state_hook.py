@@ -1,0 +1,257 @@
+import errno
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from ecotta_seg.hooks import StreamStateHook
+from ecotta_seg.hooks.run_identity import differences
+from ecotta_seg.hooks.stream_state_hook import RestSampler
+from ecotta_seg.random_state import random_state, set_random_state
+
+SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'
+_spec = importlib.util.spec_from_file_location('kill_and_resume', SCRIPT)
+harness = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(harness)
+
+
+class StopsAt(Hook):
+    """Does something after a frame, by default the user's Ctrl-C while the frame runs."""
+
+    def __init__(self, frame, action=None):
+        self.frame = frame
+        self.action = action or (lambda runner: os.kill(os.getpid(), signal.SIGINT))
+        self.frames = 0
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.frames += 1
+        if self.frames == self.frame:
+            self.action(runner)
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """The data and config of a small run, and the folder of one that was never stopped."""
+    base = tmp_path_factory.mktemp('streams')
+    harness.write_data(base / 'data', frames=4)
+    config = harness.write_config(base / 'tent.py', 'tent', base / 'data')
+    harness.run(config, base / 'whole')
+    return base, config, harness.outcome(base / 'whole')
+
+
+def stopped(config, work_dir, frame, action=None, error=KeyboardInterrupt, **changes):
+    """Runs until the stop; gives back the names of the states."""
+    hook = StopsAt(frame, action)
+    with pytest.raises(error) as raised:
+        harness.run(config, work_dir, hook=hook, **changes)
+    return sorted(path.name for path in (work_dir / 'state').iterdir()), str(raised.value)
+
+
+def test_a_signal_ends_the_frame_and_saves_and_resuming_ends_the_same(place, tmp_path):
+    _, config, whole = place
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    states, _ = stopped(config, tmp_path / 'run', 8)
+    assert states == ['stream_state_rank0_00000006.pth', 'stream_state_rank0_00000008.pth']
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    torch.manual_seed(99)
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+def test_sigterm_ends_the_process_with_its_own_exit_code(place, tmp_path):
+    _, config, _ = place
+    _, code = stopped(
+        config,
+        tmp_path / 'run',
+        5,
+        lambda runner: os.kill(os.getpid(), signal.SIGTERM),
+        error=SystemExit,
+    )
+    assert code == str(128 + signal.SIGTERM)
+
+
+def test_resuming_with_workers_and_the_loops_own_argument(place, tmp_path):
+    _, config, whole = place
+    stopped(config, tmp_path / 'run', 7)
+    harness.run(
+        config,
+        tmp_path / 'run',
+        **{'test_cfg.resume': True, 'test_dataloader.num_workers': 1},
+    )
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+def test_an_error_between_frames_saves_what_is_done(place, tmp_path):
+    base, config, whole = place
+    frame = base / 'data/leftImg8bit/val/city/city_0003_leftImg8bit.png'
+    content = frame.read_bytes()
+    try:
+        # Of the same size: a state tells its data set by names and sizes.
+        frame.write_bytes(bytes(len(content)))
+        with pytest.raises(ValueError, match='city_0003'):
+            harness.run(config, tmp_path / 'run', interval=50)
+    finally:
+        frame.write_bytes(content)
+    (state,) = (tmp_path / 'run' / 'state').iterdir()
+    assert state.name == 'stream_state_rank0_00000003.pth'
+
+
+def test_a_stream_that_was_all_done_ends_again_the_same(place, tmp_path):
+    _, config, whole = place
+    stopped(config, tmp_path / 'run', 16)
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+@pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty'])
+def test_a_damaged_state_falls_back_to_the_one_before(place, tmp_path, damage, capfd):
+    _, config, whole = place
+    stopped(config, tmp_path / 'run', 8)
+    newest = tmp_path / 'run' / 'state' / 'stream_state_rank0_00000008.pth'
+    content = bytearray(newest.read_bytes())
+    if damage == 'flipped':
+        content[len(content) // 2] ^= 1
+    newest.write_bytes({'cut': content[:-100], 'flipped': content, 'empty': b''}[damage])
+    harness.run(config, tmp_path / 'run', resume=True, log_level='WARNING')
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+def test_no_whole_state_is_an_error_and_none_at_all_a_start(place, tmp_path):
+    _, config, whole = place
+    stopped(config, tmp_path / 'run', 8)
+    for path in (tmp_path / 'run' / 'state').iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match='no saved state is whole.*without --resume'):
+        harness.run(config, tmp_path / 'run', resume=True)
+    harness.run(config, tmp_path / 'fresh', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'fresh'), whole)
+
+
+def test_another_runs_state_is_refused_with_the_difference(place, tmp_path, monkeypatch):
+    base, config, _ = place
+    stopped(config, tmp_path / 'run', 8)
+
+    def resumed(**changes):
+        harness.run(config, tmp_path / 'run', resume=True, **changes)
+
+    with pytest.raises(ValueError, match=r'config adaptation.optimizer.lr: was 0.0001, is 0.5'):
+        resumed(**{'adaptation.optimizer.lr': 0.5})
+    with pytest.raises(ValueError, match='config test_dataloader.dataset.rounds: was 2, is 3'):
+        resumed(**{'test_dataloader.dataset.rounds': 3})
+    with pytest.raises(ValueError, match='weights: was'):
+        resumed(**{'randomness.seed': 5})
+    monkeypatch.setattr('ecotta_seg.hooks.run_identity.__version__', '99.0')
+    with pytest.raises(ValueError, match=r'code ecotta_seg: was .*, is 99.0'):
+        resumed()
+    monkeypatch.undo()
+    label = base / 'data/gtFine/val/city/city_0003_gtFine_labelTrainIds.png'
+    content = label.read_bytes()
+    try:
+        label.write_bytes(content + b' ')
+        with pytest.raises(ValueError, match='data set: was'):
+            resumed()
+    finally:
+        label.write_bytes(content)
+
+
+def test_a_full_disk_stops_the_run_and_the_state_before_goes_on(place, tmp_path, monkeypatch):
+    _, config, whole = place
+    from ecotta_seg.state_file import _DigestingWriter
+
+    def full(runner):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+        monkeypatch.setattr(_DigestingWriter, 'write', write)
+
+    states, message = stopped(config, tmp_path / 'run', 7, full, error=OSError)
+    assert states == ['stream_state_rank0_00000003.pth', 'stream_state_rank0_00000006.pth']
+    assert 'No space left' in message and 'state of frame 6 is kept' in message
+    monkeypatch.undo()
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+def test_a_fresh_run_puts_an_earlier_ones_states_aside(place, tmp_path):
+    _, config, whole = place
+    earlier, _ = stopped(config, tmp_path / 'run', 8)
+    harness.run(config, tmp_path / 'run')
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+    aside = tmp_path / 'run' / 'state_before'
+    assert sorted(path.name for path in aside.iterdir()) == earlier
+    assert len(list((tmp_path / 'run' / 'state').iterdir())) == 2
+
+
+def test_mmsegs_own_metric_goes_on_too(place, tmp_path):
+    _, config, _ = place
+    metrics = dict(
+        test_evaluator=[dict(type='PerConditionIoU'), dict(type='IoUMetric', prefix='mmseg')]
+    )
+    whole = harness.run(config, tmp_path / 'whole', **metrics)
+    stopped(config, tmp_path / 'run', 8, **metrics)
+    rest = harness.run(config, tmp_path / 'run', resume=True, **metrics)
+    ends = [
+        {k: v.current() for k, v in r.message_hub.log_scalars.items() if 'mIoU' in k}
+        for r in (whole, rest)
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_killed_runs_end_identically(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), '--kills', '3', '--methods', 'ecotta', 'tent'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '3 kills, 0 failures' in done.stdout
+
+
+def test_saving_is_put_off_where_it_would_cost_too_much():
+    hook = StreamStateHook(interval=10, max_share=0.1)
+    hook._position, hook._saved_at, hook._saving = 10, 0, 0.0
+    hook._started, hook._last_cost = time.perf_counter() - 10, 0.5
+    assert hook._is_due()
+    hook._saving = 0.6
+    assert not hook._is_due()
+    hook.max_share = None
+    assert hook._is_due()
+    hook._position = 9
+    assert not hook._is_due()
+    with pytest.raises(ValueError, match='at least 1'):
+        StreamStateHook(interval=0)
+
+
+def test_rest_of_a_sampler():
+    seen = []
+    rest = RestSampler(range(5), 2, lambda: seen.append(1))
+    assert len(rest) == 3 and seen == []
+    assert list(rest) == [2, 3, 4] and seen == [1]
+    assert list(RestSampler(range(5), 9)) == [] and len(RestSampler(range(5), 9)) == 0
+
+
+def test_random_generators_go_on():
+    import random
+
+    import numpy as np
+
+    state = random_state()
+    first = random.random(), np.random.rand(), torch.rand(1).item()
+    set_random_state(state)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
+
+
+def test_differences_are_named_shortly():
+    first, second = {f'k{i}': '1' for i in range(9)}, {f'k{i}': '2' for i in range(9)}
+    assert differences(first, first) == []
+    assert differences(first, second)[-1] == 'and 5 more'
+    assert differences(first, second, allowed=['k']) == []
