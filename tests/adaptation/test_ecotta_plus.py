@@ -1,0 +1,105 @@
+"""EcoTTA+: the class-balanced loss against NumPy, the pull back against its formula."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
+
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.losses import class_balanced_confident_entropy, confident_entropy
+
+MODEL = dict(
+    type='mmseg.EncoderDecoder',
+    data_preprocessor=None,
+    backbone=dict(
+        type='mmseg.ResNetV1c', depth=18, base_channels=4, stem_channels=4, num_stages=4,
+        out_indices=(0, 1, 2, 3), norm_cfg=dict(type='BN'),
+    ),
+    decode_head=dict(
+        type='mmseg.FCNHead', in_channels=32, in_index=3, channels=8, num_convs=1, num_classes=5,
+        norm_cfg=dict(type='BN'),
+        loss_decode=dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True),
+    ),
+    test_cfg=dict(mode='whole'),
+)  # fmt: skip
+OPTIONS = dict(
+    type='ecotta_plus',
+    meta_networks=dict(num_parts=2, start='identity'),
+    optimizer=dict(type='SGD', lr=0.1),
+    entropy_threshold=1.1,
+)
+METAS = [dict(img_shape=(32, 48), ori_shape=(32, 48))]
+
+
+def _numpy_loss(logits, threshold, exponent):
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p = shifted / shifted.sum(axis=1, keepdims=True)
+    entropy = -(p * np.log(p)).sum(axis=1).ravel()
+    predicted = logits.argmax(axis=1).ravel()
+    total = weights = 0.0
+    for c in range(logits.shape[1]):
+        chosen = entropy[(predicted == c) & (entropy < threshold)]
+        if len(chosen):
+            total += len(chosen) ** -exponent * chosen.sum()
+            weights += len(chosen) ** -exponent * len(chosen)
+    return total / weights
+
+
+@pytest.mark.parametrize('exponent', [0.0, 0.5, 1.0])
+def test_class_balanced_loss_equals_numpy(exponent):
+    logits = np.random.default_rng(0).normal(0, 2, (1, 5, 7, 9))
+    # One class all over the frame, so that balance makes a difference.
+    logits[:, 0, :5] += 4
+    loss, fraction = class_balanced_confident_entropy(torch.tensor(logits), 0.8, exponent)
+    assert loss.item() == pytest.approx(_numpy_loss(logits, 0.8, exponent), rel=1e-9)
+    plain = confident_entropy(torch.tensor(logits), 0.8)
+    assert fraction == plain.confident_fraction
+    if exponent == 0:
+        assert loss.item() == pytest.approx(plain.loss.item(), rel=1e-9)
+    else:
+        assert abs(loss.item() - plain.loss.item()) > 1e-3
+
+
+def test_no_confident_pixel_gives_no_gradient():
+    logits = torch.zeros(1, 5, 4, 4, requires_grad=True)
+    loss, fraction = class_balanced_confident_entropy(logits, 0.5, 0.5)
+    assert loss == 0 and fraction == 0 and not loss.requires_grad
+
+
+def _method(**changes):
+    torch.manual_seed(0)
+    segmentor = MODELS.build(ConfigDict(deepcopy(MODEL)))
+    return build_method({**OPTIONS, **changes}, segmentor).eval()
+
+
+def test_each_update_goes_back_a_share_of_the_way():
+    frame = torch.randn(1, 3, 32, 48)
+    free, pulled = _method(restore_rate=0.0), _method(restore_rate=0.25)
+    start = {name: p.detach().clone() for name, p in free.adaptable_parameters().items()}
+    free.adapt(frame, METAS)
+    pulled.adapt(frame, METAS)
+    assert free.last_step.updated
+    moved = 0.0
+    for name, parameter in pulled.adaptable_parameters().items():
+        step = free.adaptable_parameters()[name].detach() - start[name]
+        assert torch.allclose(parameter, start[name] + 0.75 * step, atol=1e-7)
+        moved += step.abs().sum().item()
+    assert moved > 0
+
+
+def test_full_restoring_never_leaves_the_source():
+    frame = torch.randn(1, 3, 32, 48)
+    method = _method(restore_rate=1.0)
+    expected = method.predict(frame, METAS)
+    for _ in range(3):
+        method.adapt(torch.randn(1, 3, 32, 48), METAS)
+    assert torch.equal(method.predict(frame, METAS), expected)
+
+
+@pytest.mark.parametrize('option', ['restore_rate', 'class_balance'])
+def test_options_out_of_range_are_refused(option):
+    with pytest.raises(ValueError, match='from 0 to 1'):
+        _method(**{option: 1.5})
