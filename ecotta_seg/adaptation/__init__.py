@@ -5,6 +5,7 @@ from .base import AdaptationMethod, GradientAdaptation, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
+from .guard import UpdateGuard
 from .registry import ADAPTATION_METHODS, build_method
 from .source import SourceModel
 from .tent import Tent
@@ -20,6 +21,7 @@ __all__ = [
     'SourceModel',
     'StepRecord',
     'Tent',
+    'UpdateGuard',
     'build_method',
     'prepare_meta_networks',
     'replace_batch_norms',

@@ -2,6 +2,7 @@
 
 from .ecotta_hook import EcoTTAHook
 from .forgetting_hook import ForgettingHook
+from .guard_hook import GuardHook
 from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
 from .progress import StreamProgressHook
@@ -16,6 +17,7 @@ from .warm_up_hook import WarmUpHook
 __all__ = [
     'EcoTTAHook',
     'ForgettingHook',
+    'GuardHook',
     'MemoryHook',
     'PanelHook',
     'ResultsHook',

@@ -1,0 +1,256 @@
+"""Watches each step of an adaptation and takes back what would ruin the model."""
+
+from collections import deque
+from statistics import median
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import AdaptationMethod
+
+_SMALLEST_SIDE = 128
+
+
+def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002) -> float:
+    """Mean IoU of two class masks, over the classes that cover some of the reference.
+
+    A model that collapses loses its small classes first; the share of equal pixels hardly tells.
+
+    Args:
+        current: (N, H, W) integer class indices.
+        reference: The same shape.
+        min_share: Classes on a smaller share of the reference's pixels are left out.
+
+    Returns:
+        0 to 1; 1 where the two are equal.
+    """
+    current, reference = current.flatten().long(), reference.flatten().long()
+    classes = int(torch.maximum(current.max(), reference.max())) + 1
+    pairs = torch.bincount(current * classes + reference, minlength=classes**2)
+    pairs = pairs.reshape(classes, classes).double()
+    both, union = pairs.diagonal(), pairs.sum(0) + pairs.sum(1) - pairs.diagonal()
+    there = pairs.sum(0) >= max(1.0, min_share * current.numel())
+    return float((both[there] / union[there]).mean())
+
+
+def largest_share(logits: Tensor) -> float:
+    """The share of a frame's pixels that its most frequent class has: 0 to 1.
+
+    Args:
+        logits: (N, C, H, W).
+    """
+    counts = torch.bincount(logits.detach().argmax(1).flatten(), minlength=logits.shape[1])
+    return float(counts.max()) / float(counts.sum())
+
+
+def mean_entropy(logits: Tensor) -> float:
+    """Mean entropy over all pixels in nats; every fourth row and column is looked at.
+
+    Args:
+        logits: (N, C, H, W).
+    """
+    logits = logits.detach()[:, :, ::4, ::4]
+    log_probabilities = logits.log_softmax(dim=1)
+    return float(-(log_probabilities.exp() * log_probabilities).sum(dim=1).mean())
+
+
+class UpdateGuard:
+    """Skips updates, rolls back to the last good parameters, or resets to those at the start.
+
+    Before an update, from the frame's own prediction: the loss, the gradients and the logits must
+    be finite and no class may cover nearly all of the frame; else the update is skipped. After it:
+    the parameters must be finite; else they are rolled back, the optimizer with them.
+
+    Every ``check_every`` frames the frame is predicted twice more, at a reduced size: by the
+    model as it is and by what it was before its first frame (``predict_reference``: the frozen
+    source under the method's own normalisation). Drift is where the two masks' agreement (see
+    ``mask_agreement``), or the share of the reference's entropy that is left, is below its limit
+    in the median of the last ``window`` checks. It is rolled back to the last parameters that
+    were well within the limits; where these have been gone back to before, all is reset.
+
+    Args:
+        check_every: Frames between two checks of drift.
+        min_agreement: 0 to 1. A stream of severe weather stays above 0.8 under EcoTTA; under
+            Tent at ten times its rate it is at 0.5 after 70 frames, before the mIoU falls.
+        min_entropy_share: Of the reference's entropy; entropy minimisation that collapses makes
+            the model certain of everything.
+        max_class_share: No class may cover more of a frame.
+        window: Checks that the median is taken of.
+        margin: How far within ``min_agreement`` parameters are good ones to go back to.
+        scale: Size of the check's frames; frames below 256 pixels are not reduced.
+
+    Raises:
+        ValueError: A limit is out of its range.
+    """
+
+    def __init__(
+        self,
+        check_every: int = 10,
+        min_agreement: float = 0.55,
+        min_entropy_share: float = 0.1,
+        max_class_share: float = 0.97,
+        window: int = 3,
+        margin: float = 0.1,
+        scale: float = 0.5,
+    ) -> None:
+        shares = (min_agreement, min_entropy_share, max_class_share, margin, scale)
+        if check_every < 1 or window < 1 or not all(0 <= share <= 1 for share in shares):
+            raise ValueError(
+                'the guard expects check_every and window from 1 and all other limits from 0 to '
+                f'1, got check_every={check_every}, window={window} and {shares}'
+            )
+        self.check_every, self.window, self.margin = check_every, window, margin
+        self.min_agreement, self.min_entropy_share = min_agreement, min_entropy_share
+        self.max_class_share, self.scale = max_class_share, scale
+        self.events: list[dict] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts anew, as before the first frame."""
+        self._good: Optional[dict] = None
+        self._gone_back = False
+        self._frames = 0
+        self._checks: deque = deque(maxlen=self.window)
+        self._reason: Optional[str] = None
+        self._judged = False
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the last good parameters and optimizer state."""
+        return _tensor_bytes(self._good)
+
+    def watch(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Runs ``method.adapt`` on a frame and deals with what comes out.
+
+        Args:
+            method: The method.
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+
+        Returns:
+            (N, classes, H, W) logits; of the frame's own forward, unless these are not finite and
+            the model could be repaired.
+        """
+        if self._good is None:
+            self._good = method.method_state()
+        self._reason, self._judged = None, False
+
+        def gate(logits: Tensor) -> bool:
+            self._judged = True
+            self._reason = self._fault_of_step(method, logits)
+            return self._reason is None
+
+        method.gate = gate
+        try:
+            logits = method.adapt(inputs, metas)
+        finally:
+            method.gate = None
+        if not self._judged:
+            self._reason = self._fault_of_step(method, logits)
+        broken = not _all_finite(method.learned_tensors().values())
+        if broken or (self._reason and method.last_step.updated):
+            reason = self._reason or 'parameters are not finite'
+            self._go_back(method, metas, reason if not broken else 'parameters are not finite')
+            if not logits.isfinite().all():
+                logits = method.predict(inputs, metas)
+        elif self._reason:
+            self._tell('skip', metas, self._reason)
+        else:
+            self._frames += 1
+            if self._frames % self.check_every == 0:
+                self._check_drift(method, inputs, metas)
+        return logits
+
+    def _fault_of_step(self, method: AdaptationMethod, logits: Tensor) -> Optional[str]:
+        """Why the frame's step must not count; None where it may."""
+        if not logits.detach().isfinite().all():
+            return 'the prediction is not finite'
+        gradients = [p.grad for p in method.adaptable_parameters().values() if p.grad is not None]
+        # The loss is nan by right where a method has none and makes no gradients.
+        if gradients and method.last_step.loss in (float('inf'), float('-inf')):
+            return 'the loss is not finite'
+        if not _all_finite(gradients):
+            return 'the gradients are not finite'
+        share = largest_share(logits)
+        if share > self.max_class_share:
+            return f'one class covers {share:.0%} of the frame'
+        return None
+
+    def _check_drift(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
+        if min(inputs.shape[2:]) * self.scale >= _SMALLEST_SIDE:
+            size = [int(side * self.scale) for side in inputs.shape[2:]]
+            inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
+            shape = dict(img_shape=inputs.shape[2:], pad_shape=inputs.shape[2:])
+            metas = [{**meta, **shape, 'img_padding_size': [0] * 4} for meta in metas]
+        reference = method.predict_reference(inputs, metas)
+        if reference is None:
+            return
+        current = method.predict(inputs, metas)
+        agreement = mask_agreement(current.argmax(1), reference.argmax(1))
+        expected = mean_entropy(reference)
+        # A reference that is certain itself has nothing to compare with.
+        left = mean_entropy(current) / expected if expected > 1e-3 else 1.0
+        self._checks.append((agreement, left))
+        agreement = median(check[0] for check in self._checks)
+        left = median(check[1] for check in self._checks)
+        full = len(self._checks) == self.window
+        if full and agreement < self.min_agreement:
+            self._go_back(method, metas, f'agreement with the source fell to {agreement:.2f}')
+        elif full and left < self.min_entropy_share:
+            self._go_back(method, metas, f'entropy fell to {left:.0%} of that of the source')
+        elif min(check[0] for check in self._checks) >= self.min_agreement + self.margin:
+            self._good, self._gone_back = method.method_state(), False
+
+    def _go_back(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
+        if self._gone_back or not _all_finite(self._good['tensors'].values()):
+            method.reset()
+            self._good, self._gone_back = method.method_state(), False
+            self._tell('reset', metas, reason)
+        else:
+            method.load_method_state(self._good)
+            self._gone_back = True
+            self._tell('rollback', metas, reason)
+        method.last_step.updated = False
+        self._checks.clear()
+
+    def _tell(self, event: str, metas: list[dict], reason: str) -> None:
+        self.events.append(
+            {'event': event, 'stream_index': metas[0].get('stream_index'), 'reason': reason}
+        )
+
+    def take_events(self) -> list[dict]:
+        """The events since the last call: ``event``, ``stream_index`` and ``reason`` of each."""
+        events, self.events = self.events, []
+        return events
+
+    def state_dict(self) -> dict:
+        """All that a later frame's verdict depends on: tensors and numbers."""
+        return {
+            'good': self._good,
+            'gone_back': self._gone_back,
+            'frames': self._frames,
+            'checks': [list(check) for check in self._checks],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave."""
+        self.forget()
+        self._good, self._gone_back = state['good'], state['gone_back']
+        self._frames = state['frames']
+        self._checks.extend(tuple(check) for check in state['checks'])
+
+
+def _all_finite(tensors) -> bool:
+    """Whether all elements are finite; the sum of a tensor with a nan or inf is neither."""
+    sums = [tensor.detach().sum(dtype=torch.float64).cpu() for tensor in tensors]
+    return not sums or bool(torch.stack(sums).isfinite().all())
+
+
+def _tensor_bytes(value) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_tensor_bytes, value)) if isinstance(value, (list, tuple)) else 0

@@ -1,0 +1,56 @@
+"""Puts a guard around the adaptation of a Runner's test and tells what it did."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..adaptation.guard import UpdateGuard
+
+
+@HOOKS.register_module()
+class GuardHook(Hook):
+    """Watches each step with an ``UpdateGuard``.
+
+    Each event goes to the log and to the message hub's ``ecotta_seg/events`` as
+    ``{'event': 'skip' | 'rollback' | 'reset', 'stream_index', 'reason'}``, and from there into
+    ``results.json`` and the stream's plot.
+
+    Args:
+        **limits: Of ``UpdateGuard``.
+    """
+
+    # After EcoTTAHook (30) built the method, before StreamStateHook (35) loads a state.
+    priority = 32
+
+    def __init__(self, **limits: Any) -> None:
+        self.limits = limits
+        UpdateGuard(**limits)  # Wrong limits are told before anything is built.
+
+    def before_test(self, runner: Any) -> None:
+        """Sets the guard; a model that is no adaptation method needs none."""
+        if hasattr(runner.model, 'guard'):
+            runner.model.guard = UpdateGuard(**self.limits)
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Tells the events of a frame."""
+        guard = getattr(runner.model, 'guard', None)
+        if guard is None:
+            return
+        for event in guard.take_events():
+            add_event(runner, event)
+
+
+def add_event(runner: Any, event: dict) -> None:
+    """Puts an event into the log and the message hub.
+
+    Args:
+        runner: The Runner.
+        event: ``event`` (its kind), ``stream_index``, ``reason`` and whatever else is known.
+    """
+    events = runner.message_hub.get_info('ecotta_seg/events', None) or []
+    events.append(event)
+    runner.message_hub.update_info('ecotta_seg/events', events)
+    runner.logger.warning(
+        f'frame {event.get("stream_index")}: {event["event"]}, {event.get("reason", "")}'
+    )

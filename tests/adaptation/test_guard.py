@@ -1,0 +1,234 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ecotta_seg.adaptation.base import GradientAdaptation
+from ecotta_seg.adaptation.guard import UpdateGuard, largest_share, mask_agreement, mean_entropy
+
+CLASSES = 4
+
+
+class ToySegmentor(nn.Module):
+    """A pixelwise linear classifier with mmseg's interface."""
+
+    test_cfg = dict(mode='whole')
+    out_channels = CLASSES
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[3.0, 0, 0], [0, 3, 0], [0, 0, 3], [1, 1, 1]]))
+
+    def encode_decode(self, inputs, metas):
+        return torch.einsum('kc,nchw->nkhw', self.weight, inputs)
+
+    inference = encode_decode
+
+
+class ToyMethod(GradientAdaptation):
+    """Pulls class 0 up by its learning rate; does what a test tells it to."""
+
+    def __init__(self, lr=0.01, ask=True):
+        super().__init__(ToySegmentor(), dict(type='SGD', lr=lr, momentum=0.9))
+        self.spoil = None
+        self.ask = ask
+        self.start()
+
+    def learn(self, logits, share):
+        loss = -logits[:, 0].mean() * share
+        if self.spoil == 'loss':
+            loss = loss * float('nan')
+        loss.backward()
+        self.last_step.loss = float(loss.detach())
+
+    def adapt(self, inputs, metas):
+        if not self.ask:
+            self.gate = None
+        logits = super().adapt(inputs, metas)
+        if self.spoil == 'weights':
+            with torch.no_grad():
+                self.segmentor.weight[0, 0] = float('nan')
+            logits = logits * float('nan')
+        return logits
+
+
+@pytest.fixture
+def frame():
+    """Four quarters of four classes."""
+    image = torch.zeros(1, 3, 16, 16)
+    image[:, 0, :8, :8] = image[:, 1, :8, 8:] = image[:, 2, 8:, :8] = 1
+    image[:, :, 8:, 8:] = 0.6
+    return image + 0.1
+
+
+def watch(guard, method, image, index=0):
+    method.last_step.updated = False
+    return guard.watch(method, image, [dict(stream_index=index)])
+
+
+def kinds(guard):
+    return [event['event'] for event in guard.take_events()]
+
+
+def test_a_healthy_stream_is_left_alone(frame):
+    guarded, plain = ToyMethod(lr=1e-3), ToyMethod(lr=1e-3)
+    guard = UpdateGuard(check_every=2)
+    for index in range(12):
+        first = watch(guard, guarded, frame, index)
+        assert torch.equal(first, plain.adapt(frame, [{}]))
+    assert torch.equal(guarded.segmentor.weight, plain.segmentor.weight)
+    assert kinds(guard) == []
+
+
+@pytest.mark.parametrize('image', ['nan', 'one class'])
+def test_an_update_on_a_bad_prediction_is_skipped(frame, image):
+    method, guard = ToyMethod(), UpdateGuard()
+    watch(guard, method, frame)
+    before = method.method_state()
+    bad = frame * float('nan')
+    if image == 'one class':
+        bad = torch.zeros_like(frame)
+        bad[:, 0] = 1
+    watch(guard, method, bad, index=7)
+    (event,) = guard.take_events()
+    assert event['event'] == 'skip' and event['stream_index'] == 7
+    assert not method.last_step.updated
+    assert torch.equal(method.segmentor.weight, before['tensors']['parameter.weight'])
+    watch(guard, method, frame)
+    assert method.last_step.updated
+
+
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(frame):
+    method, guard = ToyMethod(), UpdateGuard()
+    watch(guard, method, frame)
+    weight = method.segmentor.weight.detach().clone()
+    method.spoil = 'loss'
+    watch(guard, method, frame)
+    assert kinds(guard) == ['skip']
+    assert torch.equal(method.segmentor.weight, weight)
+
+
+def test_a_method_that_does_not_ask_is_rolled_back(frame):
+    method, guard = ToyMethod(ask=False), UpdateGuard()
+    watch(guard, method, frame)
+    method.spoil = 'loss'
+    watch(guard, method, frame)
+    assert kinds(guard) == ['rollback']
+    assert method.segmentor.weight.isfinite().all()
+    assert not method.last_step.updated
+
+
+def test_broken_weights_are_rolled_back_and_the_frame_predicted_again(frame):
+    method, guard = ToyMethod(), UpdateGuard()
+    start = method.method_state()
+    watch(guard, method, frame)
+    method.spoil = 'weights'
+    logits = watch(guard, method, frame)
+    assert logits.isfinite().all()
+    assert kinds(guard) == ['rollback']
+    assert torch.equal(method.segmentor.weight, start['tensors']['parameter.weight'])
+
+
+def test_drift_is_rolled_back_and_then_reset(frame):
+    method = ToyMethod(lr=0.05)
+    start = method.segmentor.weight.detach().clone()
+    guard = UpdateGuard(check_every=1, window=1, min_agreement=0.9, margin=0.05)
+    seen = []
+    for index in range(60):
+        watch(guard, method, frame, index)
+        for event in guard.take_events():
+            seen.append(event['event'])
+            if event['event'] == 'reset':
+                assert torch.equal(method.segmentor.weight, start)
+    assert seen[:2] == ['rollback', 'reset']
+    reference = method.predict_reference(frame, [{}]).argmax(1)
+    unguarded = ToyMethod(lr=0.05)
+    for _ in range(60):
+        unguarded.adapt(frame, [{}])
+    assert mask_agreement(method.predict(frame, [{}]).argmax(1), reference) >= 0.9
+    assert mask_agreement(unguarded.predict(frame, [{}]).argmax(1), reference) < 0.5
+
+
+def test_a_model_that_gets_certain_of_everything_is_taken_back(frame):
+    class Sharpens(ToyMethod):
+        def learn(self, logits, share):
+            (-(logits.softmax(1).max(1).values).mean() * share).backward()
+
+    method = Sharpens(lr=20.0)
+    guard = UpdateGuard(check_every=1, window=1, min_agreement=0, margin=0)
+    for _ in range(30):
+        watch(guard, method, frame)
+    events = guard.take_events()
+    assert events and all('entropy fell' in event['reason'] for event in events)
+
+
+def test_the_reference_is_what_was_there_at_the_start(frame):
+    method = ToyMethod(lr=0.1)
+    before = method.predict(frame, [{}])
+    for _ in range(3):
+        method.adapt(frame, [{}])
+    learned = method.segmentor.weight.detach().clone()
+    assert torch.equal(method.predict_reference(frame, [{}]), before)
+    assert torch.equal(method.segmentor.weight, learned)
+
+
+def test_a_guard_goes_on_from_its_state(frame):
+    def run(stop):
+        method = ToyMethod(lr=0.05)
+        guard = UpdateGuard(check_every=2, window=2, min_agreement=0.9, margin=0.05)
+        events = []
+        for index in range(30):
+            if index == stop:
+                states = method.method_state(), guard.state_dict()
+                method, guard = ToyMethod(lr=0.05), UpdateGuard(2, 0.9, window=2, margin=0.05)
+                method.load_method_state(states[0])
+                guard.load_state_dict(states[1])
+            watch(guard, method, frame, index)
+            events += guard.take_events()
+        return events, method.segmentor.weight.detach()
+
+    events, weight = run(stop=None)
+    assert events
+    for stop in (1, 9, 17):
+        resumed_events, resumed_weight = run(stop)
+        assert resumed_events == events
+        assert torch.equal(resumed_weight, weight)
+
+
+def test_agreement_is_a_mean_iou_over_the_references_classes():
+    generator = torch.Generator().manual_seed(0)
+    current = torch.randint(0, 5, (1, 20, 30), generator=generator)
+    reference = torch.where(torch.rand(1, 20, 30, generator=generator) < 0.7, current, 2)
+    expected = []
+    for number in range(5):
+        a, b = (current == number).numpy(), (reference == number).numpy()
+        expected.append((a & b).sum() / (a | b).sum())
+    assert mask_agreement(current, reference) == pytest.approx(np.mean(expected))
+    assert mask_agreement(current, current) == 1
+    rare = reference.clone()
+    rare[0, 0, 0] = 9
+    assert mask_agreement(rare, rare, min_share=0.01) == 1
+    assert mask_agreement(reference, rare, min_share=0.01) > 0.9
+
+
+def test_shares_and_entropy():
+    logits = torch.zeros(1, 4, 8, 8)
+    assert mean_entropy(logits) == pytest.approx(np.log(4))
+    logits[:, 1, :6] = 50.0
+    assert largest_share(logits) == 0.75
+    # Rows 0 and 4 are looked at, both certain.
+    assert mean_entropy(logits) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_wrong_limits_are_refused():
+    with pytest.raises(ValueError, match='from 0 to 1'):
+        UpdateGuard(min_agreement=55)
+    with pytest.raises(ValueError, match='check_every'):
+        UpdateGuard(check_every=0)
+
+
+def test_what_it_keeps_is_told(frame):
+    method, guard = ToyMethod(), UpdateGuard()
+    assert guard.kept_bytes == 0
+    watch(guard, method, frame)
+    assert guard.kept_bytes == 12 * 4
