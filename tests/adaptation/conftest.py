@@ -1,0 +1,76 @@
+"""Tiny segmentors of both kinds, with statistics that are not those of a fresh model."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS
+from torch import nn
+
+NUM_CLASSES = 7
+_LOSS = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
+_PREPROCESSOR = dict(
+    type='mmseg.SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3, bgr_to_rgb=True
+)
+_TEST_CFG = dict(mode='whole')
+DEEPLAB = dict(
+    type='mmseg.EncoderDecoder',
+    data_preprocessor=_PREPROCESSOR,
+    backbone=dict(
+        type='mmseg.ResNetV1c', depth=18, base_channels=8, stem_channels=8, num_stages=4,
+        out_indices=(0, 1, 2, 3), strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2),
+        norm_cfg=dict(type='BN'), contract_dilation=True,
+    ),
+    decode_head=dict(
+        type='mmseg.DepthwiseSeparableASPPHead', in_channels=64, in_index=3, channels=8,
+        dilations=(1, 2), c1_in_channels=8, c1_channels=4, num_classes=NUM_CLASSES,
+        norm_cfg=dict(type='BN'), align_corners=False, loss_decode=_LOSS,
+    ),
+    test_cfg=_TEST_CFG,
+)  # fmt: skip
+SEGFORMER = dict(
+    type='mmseg.EncoderDecoder',
+    data_preprocessor=_PREPROCESSOR,
+    backbone=dict(
+        type='mmseg.MixVisionTransformer', embed_dims=8, num_layers=[1, 1, 2, 1],
+        num_heads=[1, 2, 4, 8], drop_path_rate=0.1,
+    ),
+    decode_head=dict(
+        type='mmseg.SegformerHead', in_channels=[8, 16, 32, 64], in_index=[0, 1, 2, 3], channels=16,
+        num_classes=NUM_CLASSES, norm_cfg=dict(type='BN'), align_corners=False,
+        loss_decode=_LOSS,
+    ),
+    test_cfg=_TEST_CFG,
+)  # fmt: skip
+CONFIGS = {'deeplab': DEEPLAB, 'segformer': SEGFORMER}
+
+
+def build_segmentor(kind, **test_cfg):
+    """A seeded segmentor in evaluation mode."""
+    torch.manual_seed(0)
+    config = deepcopy(CONFIGS[kind])
+    config['test_cfg'] = dict(config['test_cfg'], **test_cfg)
+    segmentor = MODELS.build(ConfigDict(config))
+    for module in segmentor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.6, 1.4)
+    # Logits wide enough apart that some pixels are confident and others are not.
+    nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=1.0)
+    segmentor.eval()
+    return segmentor
+
+
+@pytest.fixture(params=sorted(CONFIGS))
+def segmentor(request):
+    """One of the two models."""
+    return build_segmentor(request.param)
+
+
+@pytest.fixture
+def frames():
+    """Ten (1, 3, 61, 93) frames and the metainfo of one."""
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.randn(1, 3, 61, 93, generator=generator) for _ in range(10)]
+    return images, [dict(img_shape=(61, 93), ori_shape=(61, 93))]

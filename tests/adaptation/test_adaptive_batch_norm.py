@@ -1,0 +1,97 @@
+"""Adaptive BatchNorm against torch's own and against its formulas."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from ecotta_seg.adaptation import AdaptiveBatchNorm2d, build_method, replace_batch_norms
+
+
+@pytest.fixture
+def batch_norm():
+    torch.manual_seed(0)
+    layer = nn.BatchNorm2d(4).eval()
+    nn.init.uniform_(layer.weight, 0.5, 2)
+    nn.init.normal_(layer.bias)
+    layer.running_mean.normal_()
+    layer.running_var.uniform_(0.5, 2)
+    return layer
+
+
+X = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(3)) * 1.7 + 0.4
+
+
+def _normalise(x, mean, var, layer):
+    shape = (1, -1, 1, 1)
+    x = (x - mean.view(shape)) / (var.view(shape) + layer.eps).sqrt()
+    return x * layer.weight.view(shape) + layer.bias.view(shape)
+
+
+def test_source_mode_is_the_stock_layer(batch_norm):
+    assert torch.equal(AdaptiveBatchNorm2d(batch_norm)(X), batch_norm(X))
+
+
+def test_frame_mode_is_the_training_forward(batch_norm):
+    expected = deepcopy(batch_norm).train()(X)
+    assert torch.allclose(AdaptiveBatchNorm2d(batch_norm, 'frame')(X), expected, atol=1e-5)
+
+
+def test_blend_and_drift_follow_their_formulas(batch_norm):
+    mean, var = X.mean(dim=(0, 2, 3)), X.var(dim=(0, 2, 3), correction=0)
+    source_mean, source_var = batch_norm.running_mean, batch_norm.running_var
+    blended = _normalise(
+        X, 0.7 * source_mean + 0.3 * mean, 0.7 * source_var + 0.3 * var, batch_norm
+    )
+    assert torch.allclose(AdaptiveBatchNorm2d(batch_norm, 'blend', 0.3)(X), blended, atol=1e-5)
+
+    eps = batch_norm.eps
+    frame = torch.distributions.Normal(mean, (var + eps).sqrt())
+    source = torch.distributions.Normal(source_mean, (source_var + eps).sqrt())
+    w = 1 - torch.exp(-2.0 * torch.distributions.kl_divergence(frame, source))
+    drifted = _normalise(
+        X, source_mean + w * (mean - source_mean), source_var + w * (var - source_var), batch_norm
+    )
+    assert torch.allclose(AdaptiveBatchNorm2d(batch_norm, 'drift', 2.0)(X), drifted, atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', ['frame', 'drift'])
+def test_one_value_a_channel_takes_the_source_statistics(batch_norm, mode):
+    x = X[:1, :, :1, :1]
+    assert torch.equal(AdaptiveBatchNorm2d(batch_norm, mode)(x), batch_norm(x))
+
+
+def test_gradients_flow_through_statistics_only_if_asked(batch_norm):
+    def gradient(layer):
+        x = X.clone().requires_grad_()
+        layer(x).square().sum().backward()
+        return x.grad
+
+    stock = gradient(deepcopy(batch_norm).train())
+    through = gradient(AdaptiveBatchNorm2d(batch_norm, 'frame', through_statistics=True))
+    constant = gradient(AdaptiveBatchNorm2d(batch_norm, 'frame'))
+    assert torch.allclose(through, stock, atol=1e-4)
+    assert not torch.allclose(constant, stock, atol=1e-2)
+
+
+def test_replacing_keeps_names_and_tensors():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4)))
+    before = {k: v.data_ptr() for k, v in model.state_dict().items()}
+    assert len(replace_batch_norms(model, 'frame')) == 2
+    assert {k: v.data_ptr() for k, v in model.state_dict().items()} == before
+
+
+@pytest.mark.parametrize(('mode', 'weight'), [('frames', 1), ('blend', 1.5), ('drift', -1)])
+def test_wrong_options_are_refused(batch_norm, mode, weight):
+    with pytest.raises(ValueError, match='expected a'):
+        AdaptiveBatchNorm2d(batch_norm, mode, weight)
+
+
+def test_batch_statistics_need_a_batch_norm(segmentor, frames):
+    images, metas = frames
+    method = build_method(dict(type='batch_norm_statistics'), segmentor).eval()
+    logits = method.adapt(images[0], metas)
+    assert logits.isfinite().all() and not method.last_step.updated
+    with pytest.raises(ValueError, match='no BatchNorm'):
+        build_method(dict(type='batch_norm_statistics'), nn.Sequential(nn.LayerNorm(3)))

@@ -1,0 +1,57 @@
+"""Losses against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+
+from ecotta_seg.adaptation.losses import (
+    confident_entropy,
+    pixel_entropy,
+    self_distilled_regularisation,
+)
+
+
+def _entropy(logits):
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return -(p * np.log(p)).sum(axis=1)
+
+
+def test_entropy_and_its_confident_mean():
+    logits = np.random.default_rng(0).normal(0, 2, (2, 5, 6, 7))
+    entropy = _entropy(logits)
+    assert np.allclose(pixel_entropy(torch.tensor(logits)).numpy(), entropy)
+    loss, fraction = confident_entropy(torch.tensor(logits), 0.9)
+    assert loss.item() == pytest.approx(entropy[entropy < 0.9].mean())
+    assert fraction.item() == pytest.approx((entropy < 0.9).mean())
+
+
+def test_the_gradient_stays_on_confident_pixels():
+    logits = torch.randn(1, 4, 5, 5, dtype=torch.double, requires_grad=True)
+    confident_entropy(logits, 0.8).loss.backward()
+    confident = pixel_entropy(logits.detach()) < 0.8
+    touched = logits.grad.abs().sum(dim=1) > 0
+    assert confident.any() and not confident.all()
+    assert torch.equal(touched, confident)
+
+
+def test_no_confident_pixel_is_zero_and_depends_on_nothing():
+    loss, fraction = confident_entropy(torch.zeros(1, 4, 3, 3, requires_grad=True), 1.0)
+    assert loss == 0 and fraction == 0 and not loss.requires_grad
+
+
+def test_certain_pixels_give_finite_gradients():
+    logits = torch.tensor([[[[1e4]], [[-1e4]]]], requires_grad=True)
+    loss = confident_entropy(logits, 0.5).loss
+    loss.backward()
+    assert loss == 0 and logits.grad.isfinite().all()
+
+
+def test_regularisation_reaches_the_adapted_side_alone():
+    adapted = torch.randn(1, 3, 4, 5, requires_grad=True)
+    frozen = torch.randn(1, 3, 4, 5, requires_grad=True)
+    loss = self_distilled_regularisation(adapted, frozen)
+    loss.backward()
+    expected = np.abs(adapted.detach().numpy() - frozen.detach().numpy()).mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert frozen.grad is None and adapted.grad is not None
