@@ -88,7 +88,7 @@ class UpdateGuard:
     def __init__(
         self,
         check_every: int = 10,
-        min_agreement: float = 0.55,
+        min_agreement: float = 0.5,
         min_entropy_share: float = 0.1,
         max_class_share: float = 0.97,
         window: int = 3,

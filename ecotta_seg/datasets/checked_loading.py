@@ -6,7 +6,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadAnnotations
 
-from .frame_error import FrameError, check_image_bytes
+from .frame_error import FrameError, LabelError, check_image_bytes
 
 _MOST_IDS_NAMED = 8
 
@@ -74,8 +74,9 @@ class CheckedLoadAnnotations(BaseTransform):
             ``results`` with ``gt_seg_map`` (H, W) uint8, at the label's own resolution.
 
         Raises:
-            FrameError: The label is missing, broken, of another size than its image as stored on
-                disk, or holds ids that are no train ids.
+            LabelError: The label is of another size than its image as stored on disk, or holds
+                ids that are no train ids.
+            FrameError: The label is missing or broken.
         """
         path = results.get('seg_map_path')
         if path is None:
@@ -92,13 +93,13 @@ class CheckedLoadAnnotations(BaseTransform):
 
     def _check(self, path: str, image: str, label: np.ndarray, shape: tuple) -> None:
         if label.ndim != 2:
-            raise FrameError.at(
+            raise LabelError.at(
                 path,
                 f'the label has {label.shape[-1]} channels where one of class ids is expected: '
                 'a colour picture was taken for a label, use the *_labelTrainIds.png files',
             )
         if shape is not None and tuple(label.shape) != tuple(shape[:2]):
-            raise FrameError.at(
+            raise LabelError.at(
                 path,
                 f'the label is {label.shape[1]}x{label.shape[0]} pixels but its image {image} '
                 f'is {shape[1]}x{shape[0]} (width x height): the two must have the same size',
@@ -108,7 +109,7 @@ class CheckedLoadAnnotations(BaseTransform):
         ids = [int(value) for value in np.unique(label) if self._forbidden[value]]
         named = ', '.join(map(str, ids[:_MOST_IDS_NAMED]))
         more = f' and {len(ids) - _MOST_IDS_NAMED} more' if len(ids) > _MOST_IDS_NAMED else ''
-        raise FrameError.at(
+        raise LabelError.at(
             path,
             f'the label holds the ids {named}{more} where 0 to {self.num_classes - 1} and '
             f'{self.ignore_index} (ignored) are expected: use the *_labelTrainIds.png files '

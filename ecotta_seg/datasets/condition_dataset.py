@@ -4,11 +4,14 @@ The common ground of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
 :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`.
 """
 
+import logging
 import os.path as osp
 from pathlib import PurePath
 from typing import Any, Optional
 
+import cv2
 import mmengine.fileio as fileio
+from mmengine.logging import print_log
 from mmseg.datasets import CityscapesDataset
 
 from .checked_loading import checked_pipeline
@@ -26,13 +29,20 @@ class ConditionDataset(CityscapesDataset):
 
     Args:
         condition: Name of the condition, for example ``'fog'``.
+        missing_labels: ``'error'``, or ``'skip'`` to predict images without a label and leave them
+            out of the scores.
         **kwargs: Of mmseg's ``CityscapesDataset``.
 
     Raises:
         ValueError: An image folder is missing or empty, or an image has no label.
     """
 
-    def __init__(self, condition: Optional[str] = None, **kwargs: Any) -> None:
+    def __init__(
+        self, condition: Optional[str] = None, missing_labels: str = 'error', **kwargs: Any
+    ) -> None:
+        if missing_labels not in ('error', 'skip'):
+            raise ValueError(f"missing_labels must be 'error' or 'skip', not {missing_labels!r}")
+        self.missing_labels = missing_labels
         if condition is not None and (
             not isinstance(condition, str) or not condition or PurePath(condition).name != condition
         ):
@@ -122,11 +132,21 @@ class ConditionDataset(CityscapesDataset):
             if 'seg_map_path' in frame
             and not fileio.isfile(frame['seg_map_path'], backend_args=self.backend_args)
         ]
-        if missing:
+        if missing and self.missing_labels == 'skip':
+            for frame in missing:
+                del frame['seg_map_path']
+            print_log(
+                f'{len(missing)} of {len(frames)} images of {self.condition or "the data set"} '
+                'have no label: they are predicted and not scored',
+                'current',
+                logging.WARNING,
+            )
+        elif missing:
             others = f' (and {len(missing) - 1} more images)' if len(missing) > 1 else ''
             raise ValueError(
                 f'{type(self).__name__}: the image {missing[0]["img_path"]} has no label{others}, '
-                f'expected at {missing[0]["seg_map_path"]}'
+                f'expected at {missing[0]["seg_map_path"]}; to predict such images without scoring '
+                "them set missing_labels='skip'"
             )
 
     def _layout_hint(self) -> str:
@@ -152,7 +172,13 @@ class ConditionDataset(CityscapesDataset):
         """
         info = {**self.get_data_info(idx), **changes}
         path, condition, sequence = info['img_path'], info['condition'], info['sequence']
-        sample = self.pipeline(info)
+        try:
+            sample = self.pipeline(info)
+        except FrameError:
+            raise
+        except (cv2.error, ValueError, IndexError, ZeroDivisionError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise FrameError.at(path, f'the pipeline failed on this frame ({reason})') from None
         if sample is None and self.test_mode:
             raise FrameError.at(path, 'the pipeline gave no sample for this frame')
         if sample is not None:

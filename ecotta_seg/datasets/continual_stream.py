@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
+import torch
 from mmseg.registry import DATASETS
 
 from .condition_dataset import add_metainfo
+from .frame_error import FrameError, LabelError
 
 _ORDERS = ('sequential', 'shuffled', 'ramp')
 
@@ -53,6 +55,11 @@ class ContinualStream:
         seed: Of the shuffled order.
         lazy_init: Leave the listing of files to :meth:`full_init`.
 
+    Attributes:
+        mark_bad_frames: Give a black frame with ``frame_fault`` in its metainfo where an image
+            cannot be loaded, and one without label but with ``label_fault`` where only the label
+            cannot, instead of raising. False by default; ``FrameCheckHook`` sets it.
+
     Raises:
         TypeError: ``dataset`` is not a config.
         ValueError: ``rounds`` or ``frames_per_condition`` is below 1, there are fewer frames than
@@ -92,6 +99,7 @@ class ContinualStream:
         self.frames_per_condition = frames_per_condition
         self.order = order
         self.seed = seed
+        self.mark_bad_frames = False
         self.datasets = {name: self._build(dataset, name) for name in conditions}
         if order == 'ramp':
             self._check_ramp()
@@ -240,12 +248,48 @@ class ContinualStream:
         """
         position = self.position(index)
         dataset = self.datasets[position.condition]
-        if position.severity is None:
-            sample = dataset[position.frame]
-        else:
-            sample = dataset.prepare_frame(position.frame, severity=position.severity)
+        changes = {} if position.severity is None else {'severity': position.severity}
+        try:
+            if changes:
+                sample = dataset.prepare_frame(position.frame, **changes)
+            else:
+                sample = dataset[position.frame]
+        except FrameError as error:
+            if not self.mark_bad_frames:
+                raise
+            sample = self._stand_in(position, changes, error)
         add_metainfo(sample, **self._entries(index, position))
         return sample
+
+    def _stand_in(self, position: StreamPosition, changes: dict, error: FrameError) -> dict:
+        """What there is of a frame that cannot be loaded as it is."""
+        dataset = self.datasets[position.condition]
+        try:
+            sample = dataset.prepare_frame(position.frame, seg_map_path=None, **changes)
+        except FrameError:
+            sample = self._readable(position.condition, error)
+            sample['inputs'] = torch.zeros_like(sample['inputs'])
+            path = dataset.get_data_info(position.frame)['img_path']
+            add_metainfo(sample, img_path=path, frame_fault=str(error))
+            return sample
+        if not isinstance(error, LabelError):
+            add_metainfo(sample, label_fault=str(error))
+            return sample
+        usual = self._readable(position.condition, error)['data_samples'].ori_shape
+        found = sample['data_samples'].ori_shape
+        if tuple(usual) == tuple(found):
+            raise error  # The label is wrong and not its image: nothing to go on without a word.
+        add_metainfo(sample, frame_fault=str(error))
+        return sample
+
+    def _readable(self, condition: str, error: FrameError) -> dict:
+        """The first frame of a condition that can be loaded, without its label."""
+        for frame in self._frames[condition]:
+            try:
+                return self.datasets[condition].prepare_frame(frame, seg_map_path=None)
+            except FrameError:
+                continue
+        raise error
 
 
 def ramp_severity(place: int, count: int, peak: int) -> int:

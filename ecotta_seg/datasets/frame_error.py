@@ -34,6 +34,10 @@ class FrameError(ValueError):
         return error
 
 
+class LabelError(FrameError):
+    """A label whose ids or size are wrong: a mistake in the data set rather than one bad file."""
+
+
 def check_image_bytes(path: str, content: bytes) -> None:
     """Checks that an encoded image is whole, without decoding it.
 

@@ -2,6 +2,7 @@
 
 from .ecotta_hook import EcoTTAHook
 from .forgetting_hook import ForgettingHook
+from .frame_check_hook import FrameCheckHook
 from .guard_hook import GuardHook
 from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
@@ -17,6 +18,7 @@ from .warm_up_hook import WarmUpHook
 __all__ = [
     'EcoTTAHook',
     'ForgettingHook',
+    'FrameCheckHook',
     'GuardHook',
     'MemoryHook',
     'PanelHook',

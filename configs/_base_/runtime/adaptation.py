@@ -7,6 +7,8 @@ custom_hooks = [
         references=dict(batch_statistics=dict(type='batch_norm_statistics', mode='frame')),
     ),
     dict(type='EcoTTAHook'),
+    # mode='strict' stops at the first bad frame.
+    dict(type='FrameCheckHook', mode='tolerant'),
     # Skips or takes back updates that would ruin the model; healthy streams are left alone.
     dict(type='GuardHook'),
     # The whole state now and then, and on SIGTERM: go on with `tools/test_tta.py --resume`.

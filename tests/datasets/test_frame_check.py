@@ -1,0 +1,92 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ecotta_seg.datasets.frame_check import FrameWatch, image_fault, neighbour_correlation
+
+
+@pytest.fixture
+def picture():
+    """A smooth picture with some noise, (3, 48, 64) uint8."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(20, 230, (6, 8, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (64, 48)).astype(int) + generator.integers(-8, 9, (48, 64, 3))
+    return torch.from_numpy(image.clip(0, 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
+
+
+def noise(*shape):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def test_pictures_are_no_faults(picture):
+    assert image_fault(picture) is None
+    assert image_fault(picture.float()) is None
+    night = picture // 12
+    night[:, 20:24, 30:34] = 200
+    assert image_fault(night) is None
+    fog = (picture.float() * 0.1 + 200).to(torch.uint8)
+    assert image_fault(fog) is None
+
+
+@pytest.mark.parametrize(
+    ('image', 'words'),
+    [
+        (torch.zeros(3, 48, 64, dtype=torch.uint8), 'all black'),
+        (noise(3, 48, 64) % 3, 'all black'),
+        (torch.full((3, 48, 64), 255, dtype=torch.uint8), 'all white'),
+        (torch.full((3, 48, 64), 90, dtype=torch.uint8), 'one colour'),
+        (noise(3, 48, 64), 'noise'),
+        ((noise(3, 48, 64) > 127).to(torch.uint8) * 255, 'saturated'),
+        (noise(1, 48, 64), r'\(1, 48, 64\)'),
+        (noise(4, 48, 64), r'\(4, 48, 64\)'),
+        (noise(48, 64), r'\(48, 64\)'),
+        (torch.zeros(3, 0, 0, dtype=torch.uint8), '0x0 pixels'),
+        (torch.full((3, 48, 64), float('nan')), 'not finite'),
+    ],
+)
+def test_faults_are_told(image, words):
+    import re
+
+    assert re.search(words, image_fault(image))
+
+
+def test_white_with_a_dark_corner_is_saturated(picture):
+    picture[:, 4:] = 255
+    assert 'saturated' in image_fault(picture)
+
+
+def test_correlation_is_numpys(picture):
+    grey = picture.float().mean(0).numpy()
+    expected = np.corrcoef(grey[:, :-1].ravel(), grey[:, 1:].ravel())[0, 1]
+    assert neighbour_correlation(picture) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_frozen_frame_is_told_from_one_read_again(picture):
+    watch = FrameWatch()
+    assert watch.check(picture, 'a.png') is None
+    assert watch.check(picture, 'a.png') is None
+    assert 'frozen' in watch.check(picture, 'b.png')
+    assert 'frozen' in watch.check(picture.clone(), 'c.png')
+    assert watch.check(picture + 1, 'd.png') is None
+    watch = FrameWatch()
+    assert watch.check(picture) is None
+    assert 'frozen' in watch.check(picture)
+
+
+def test_another_size_is_a_fault_until_it_stays(picture):
+    watch = FrameWatch()
+    small = [picture[:, :40, : 60 - number].contiguous() for number in range(1)]
+    assert watch.check(picture) is None
+    assert '60x40' in watch.check(small[0])
+    assert watch.check(picture + 1) is None
+    sizes = [watch.check(small[0] + number) is None for number in range(1, 5)]
+    assert sizes == [False, False, True, True]
+
+
+def test_a_watch_goes_on_from_its_state(picture):
+    first, second = FrameWatch(), FrameWatch()
+    first.check(picture, 'a')
+    second.load_state_dict(first.state_dict())
+    assert 'frozen' in second.check(picture, 'b')

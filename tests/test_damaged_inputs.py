@@ -1,0 +1,69 @@
+"""Checkpoints, adapters and configs damaged byte by byte: what is whole, or one clear sentence."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ecotta_seg.checkpoint import load_source
+from ecotta_seg.config import read_config
+
+ANY_FIXTURE = dict(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def damaged(whole: bytes, data) -> bytes:
+    """A copy of ``whole`` with hypothesis' choice of damage."""
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, max(0, len(content) - 1)))
+        kind = data.draw(st.sampled_from(['cut', 'flip', 'zeros', 'insert', 'remove']))
+        if kind == 'cut':
+            content = content[:place]
+        elif kind == 'flip' and content:
+            content[place] ^= data.draw(st.integers(1, 255))
+        elif kind == 'zeros':
+            content[place : place + 40] = bytes(len(content[place : place + 40]))
+        elif kind == 'insert':
+            content[place:place] = data.draw(st.binary(min_size=1, max_size=20))
+        else:
+            del content[place : place + data.draw(st.integers(1, 40))]
+    return bytes(content)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Holds a small checkpoint and a small config."""
+    folder = tmp_path_factory.mktemp('damaged')
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    torch.save({'state_dict': model.state_dict(), 'meta': {'iter': 3}}, folder / 'whole.pth')
+    (folder / 'whole.py').write_text(
+        "model = dict(type='A', b=[1, 2])\nadaptation = dict(lr=1.0)\n"
+    )
+    return folder
+
+
+@settings(max_examples=100, **ANY_FIXTURE)
+@given(data=st.data())
+def test_a_damaged_checkpoint(folder, data):
+    path = folder / 'damaged.pth'
+    path.write_bytes(damaged((folder / 'whole.pth').read_bytes(), data))
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        load_source(model, path)
+    except ValueError as error:
+        assert 'damaged.pth' in str(error) and '\n' not in str(error)
+        # All or nothing.
+        assert all(torch.equal(before[n], value) for n, value in model.state_dict().items())
+
+
+@settings(max_examples=60, **ANY_FIXTURE)
+@given(data=st.data())
+def test_a_damaged_config(folder, data):
+    path = folder / 'damaged.py'
+    path.write_bytes(damaged((folder / 'whole.py').read_bytes(), data))
+    try:
+        read_config(path)
+    except ValueError as error:
+        assert 'damaged.py' in str(error) and '\n' not in str(error)
