@@ -147,7 +147,8 @@ def pictures(request, tmp_path, pipeline):
 def test_damage_to_an_image_gives_a_frame_or_a_sentence(pictures, data):
     path = image_of(pictures, 1)
     whole = open(path, 'rb').read()
-    open(path, 'wb').write(damaged(whole, data))
+    content = damaged(whole, data)
+    open(path, 'wb').write(content)
     try:
         pictures.mark_bad_frames = False
         pictures[1]
@@ -165,8 +166,9 @@ def test_damage_to_an_image_gives_a_frame_or_a_sentence(pictures, data):
 def test_damage_to_a_label_gives_a_frame_or_a_sentence(stream, data):
     path = label_of(stream, 2)
     whole = open(path, 'rb').read()
+    content = damaged(whole, data)
     try:
-        open(path, 'wb').write(damaged(whole, data))
+        open(path, 'wb').write(content)
         stream.mark_bad_frames = True
         sample = stream[2]
         assert sample['inputs'].any()
