@@ -1,5 +1,8 @@
 """Makes the checkpoints that a training writes loadable without running code."""
 
+from typing import Any
+
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -22,4 +25,19 @@ class SafeCheckpointHook(Hook):
             return
         info = {k: v for k, v in hub['runtime_info'].items() if isinstance(v, _PLAIN)}
         keys = {k: v for k, v in hub['resumed_keys'].items() if k in info}
-        checkpoint['message_hub'] = dict(log_scalars={}, runtime_info=info, resumed_keys=keys)
+        hub = dict(log_scalars={}, runtime_info=info, resumed_keys=keys)
+        checkpoint['message_hub'] = _without_numpy(hub)
+        for key in ('meta', 'param_schedulers'):
+            if key in checkpoint:
+                checkpoint[key] = _without_numpy(checkpoint[key])
+
+
+def _without_numpy(value: Any) -> Any:
+    """NumPy's scalars, which pass for Python's numbers, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: _without_numpy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_numpy(item) for item in value)
+    return value

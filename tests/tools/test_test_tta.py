@@ -1,0 +1,209 @@
+"""tools/test_tta.py end to end, its interface file, and every error that a user can make."""
+
+import csv
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.tools.conftest import ROOT, error_of, run_tool
+
+DEMO_CHECKPOINT = ROOT / 'data' / 'checkpoints' / 'demo_source.pth'
+
+
+@pytest.fixture(scope='module')
+def finished(project, tmp_path_factory):
+    """A run of two rounds with pictures."""
+    folder = tmp_path_factory.mktemp('run')
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', folder, '--seed', 3,
+        '--show-dir', folder / 'pictures', '--device', 'cpu',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run, folder
+
+
+def test_results_json_is_the_interface(finished):
+    run, folder = finished
+    document = json.loads((folder / 'results.json').read_text())
+    assert document['schema'] == 1 and document['method'] == 'ecotta'
+    assert document['conditions'] == ['fog', 'night']
+    assert [entry['round'] for entry in document['rounds']] == [1, 2]
+    for entry in [*document['rounds'], document['source']]:
+        means = [entry['conditions'][name]['mIoU'] for name in ('fog', 'night')]
+        assert entry['mIoU'] == pytest.approx(np.mean(means))
+        for scores in entry['conditions'].values():
+            assert scores['frames'] == 3 and 0 <= scores['aAcc'] <= 100
+            assert len(scores['IoU']) == 19
+    means = [entry['mIoU'] for entry in document['rounds']]
+    assert document['mean_mIoU'] == pytest.approx(np.mean(means))
+    assert all(document['clear'][key] >= 0 for key in ('source', 'before', 'after'))
+    memory = document['memory']
+    assert memory['adaptation_peak_bytes'] > memory['inference_peak_bytes'] > 0
+    assert memory['parameters_bytes'] > memory['adapters_bytes'] > 0
+    assert memory['gradients_bytes'] > 0 and memory['optimizer_bytes'] > 0
+    assert document['seconds_per_frame']['adaptation'] > 0
+    assert document['seconds_per_frame']['inference'] > 0
+    assert document['events'] == []
+    rows = list(csv.DictReader((folder / 'results.csv').open()))
+    assert {row['condition'] for row in rows} >= {'fog', 'night'}
+    assert 'mIoU in percent' in run.stdout and 'Traceback' not in run.stderr
+
+
+def test_pictures_are_written_and_can_be_read(finished):
+    _, folder = finished
+    pictures = sorted((folder / 'pictures').rglob('*.png'))
+    assert {picture.parent.name for picture in pictures} == {'fog', 'night'}
+    assert all(cv2.imread(str(picture)).shape[1] > 4 * 96 for picture in pictures)
+    assert cv2.imread(str(folder / 'stream.png')) is not None
+
+
+def _results(folder):
+    return json.loads((folder / 'results.json').read_text())
+
+
+def test_the_same_seed_gives_the_same_results(project, finished, tmp_path):
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path, '--seed', 3
+    )
+    assert run.returncode == 0, run.stderr
+    first, second = _results(finished[1]), _results(tmp_path)
+    for key in ('rounds', 'source', 'clear', 'mean_mIoU'):
+        assert first[key] == second[key]
+
+
+@pytest.mark.parametrize('method', ['source', 'batch_norm_statistics', 'tent', 'ecotta_plus'])
+def test_methods_and_rounds_are_chosen_on_the_command_line(project, finished, tmp_path, method):
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path,
+        '--method', method, '--rounds', 1,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    document = _results(tmp_path)
+    assert document['method'] == method and len(document['rounds']) == 1
+    assert document['source'] == _results(finished[1])['source']
+    if method == 'source':
+        source = document['source']['conditions']
+        assert document['rounds'][0]['conditions'] == source
+        assert document['clear']['after'] == document['clear']['source']
+    else:
+        assert document['rounds'][0]['conditions'] != document['source']['conditions']
+
+
+def _copy_of_data(project, tmp_path):
+    data = tmp_path / 'data'
+    shutil.copytree(project.data, data)
+    options = [
+        f'{name}.dataset.dataset.data_root={data}'
+        for name in ('test_dataloader', 'clear_dataloader')
+    ]
+    return data, ['--cfg-options', *options]
+
+
+def _frame(data, kind):
+    folder = data / ('leftImg8bit' if kind == 'image' else 'gtFine') / 'test'
+    return sorted(folder.rglob('*.png'))[1]
+
+
+def _break(data, how):
+    image, label = _frame(data, 'image'), _frame(data, 'label')
+    if how == 'no frames':
+        shutil.rmtree(image.parent)
+        image.parent.mkdir()
+    elif how == 'image without label':
+        label.unlink()
+    elif how == 'label of another size':
+        cv2.imwrite(str(label), cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[:, :50])
+    elif how == 'unknown ids':
+        cv2.imwrite(str(label), np.full((48, 96), 33, np.uint8))
+    elif how == 'truncated image':
+        content = image.read_bytes()
+        image.write_bytes(content[: len(content) // 2])
+    else:
+        image.write_bytes(b'')
+
+
+@pytest.mark.parametrize(('how', 'says', 'workers'), [
+    ('no frames', 'image folder', 0),
+    ('image without label', 'labelTrainIds', 0),
+    ('label of another size', '50', 0),
+    ('unknown ids', '33', 1),
+    ('truncated image', 'leftImg8bit', 1),
+    ('empty image', 'leftImg8bit', 0),
+])  # fmt: skip
+def test_broken_data_is_one_sentence(project, tmp_path, how, says, workers):
+    data, options = _copy_of_data(project, tmp_path)
+    _break(data, how)
+    results = tmp_path / 'work' / 'results.json'
+    results.parent.mkdir()
+    results.write_text('earlier')
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', results.parent, *options,
+        f'test_dataloader.num_workers={workers}',
+    )  # fmt: skip
+    assert says in error_of(run)
+    assert results.read_text() == 'earlier'
+
+
+@pytest.mark.parametrize(('options', 'says'), [
+    (['--cfg-options', 'adaptation.entropy_treshold=1'], "did you mean 'entropy_threshold'"),
+    (['--cfg-options', 'test_dataloder.batch_size=1'], "has no 'test_dataloder'"),
+    (['--method', 'ecota'], 'expected one of'),
+    (['--adapters', 'none.pth'], 'none.pth does not exist'),
+    (['--adapters', 'none.pth', '--method', 'tent'], 'goes with a method that has meta networks'),
+])  # fmt: skip
+def test_wrong_settings_are_one_sentence(project, tmp_path, options, says):
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'w', *options
+    )
+    assert says in error_of(run)
+    assert not (tmp_path / 'w' / 'results.json').exists()
+
+
+def test_no_rounds(project, tmp_path):
+    run = run_tool('test_tta', project.config, project.checkpoint, '--rounds', 0)
+    assert run.returncode == 2 and 'expected a whole number from 1' in run.stderr
+    assert 'Traceback' not in run.stderr
+
+
+def test_missing_and_misshapen_configs(project, tmp_path):
+    run = run_tool('test_tta', tmp_path / 'none.py', project.checkpoint)
+    assert 'none.py does not exist' in error_of(run)
+    (tmp_path / 'bad.py').write_text('model = dict(')
+    run = run_tool('test_tta', tmp_path / 'bad.py', project.checkpoint)
+    assert 'bad.py cannot be read' in error_of(run)
+
+
+def test_a_work_dir_that_cannot_be_written(project, tmp_path):
+    (tmp_path / 'file').touch()
+    folder = tmp_path / 'file' / 'work'
+    run = run_tool('test_tta', project.config, project.checkpoint, '--work-dir', folder)
+    assert 'choose another --work-dir' in error_of(run)
+
+
+class Hostile:
+    """Runs code when it is unpickled without restriction."""
+
+    def __reduce__(self):
+        return os.system, ('touch code_ran',)
+
+
+def test_wrong_checkpoints(project, tmp_path):
+    def say(path):
+        work = tmp_path / 'w'
+        run = run_tool('test_tta', project.config, path, '--work-dir', work, cwd=tmp_path)
+        return error_of(run)
+
+    assert 'does not exist' in say(tmp_path / 'none.pth')
+    whole = project.checkpoint.read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(whole[: len(whole) // 2])
+    assert 'damaged or not a checkpoint' in say(tmp_path / 'cut.pth')
+    assert 'is not one of this model' in say(DEMO_CHECKPOINT)
+    state = torch.load(project.checkpoint)
+    torch.save({**state, 'extra': Hostile()}, tmp_path / 'evil.pth')
+    assert 'could run code' in say(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'code_ran').exists()
