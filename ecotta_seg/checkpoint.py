@@ -34,7 +34,8 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
         with _loading(trust):
             checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
     except pickle.UnpicklingError as error:
-        if 'weights_only' in str(error).lower() or 'unsupported' in str(error).lower():
+        # A damaged file raises the same class; only this text names what may not be built.
+        if 'Unsupported global' in str(error) or 'Unsupported class' in str(error):
             raise ValueError(
                 f'{path} was refused: it holds objects that could run code when loaded; if you '
                 'made it yourself or trust where it comes from, pass --trust-checkpoint'
@@ -51,10 +52,10 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = (str(error).splitlines() or [type(error).__name__])[0].split('. ')[0]
     return (
-        f'{path} is damaged or not a checkpoint ({reason[:120]}): expected a whole .pth file, '
-        'fetch or write it again'
+        f'{path} is damaged or not a checkpoint ({reason}): expected a whole .pth file, fetch or '
+        'write it again'
     )
 
 

@@ -6,6 +6,7 @@ Both are imported as ``mmengine``, ``mmcv`` and ``mmseg``.
 
 import importlib
 import os
+import re
 
 _MINIMUM = {'torch': (2, 0), 'mmengine': (0, 10), 'mmcv': (2, 0), 'mmseg': (1, 2)}
 _INSTALL = (
@@ -19,11 +20,8 @@ class StackError(ImportError):
 
 
 def _version_tuple(version: str) -> tuple:
-    numbers = []
-    for piece in version.split('+')[0].split('.'):
-        digits = ''.join(character for character in piece if character.isdigit())
-        numbers.append(int(digits) if digits else 0)
-    return tuple(numbers)
+    numbers = [re.match(r'\d*', piece).group() for piece in version.split('+')[0].split('.')]
+    return tuple(int(number or 0) for number in numbers)
 
 
 def check_stack() -> None:

@@ -1,0 +1,28 @@
+"""A file is the old one or the new one, never a part."""
+
+import stat
+
+import pytest
+
+from ecotta_seg.atomic_io import atomic_write, atomic_write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
+        temporary.write_text('half')
+        raise RuntimeError
+    assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_new_file_is_whole_and_readable(tmp_path):
+    path = tmp_path / 'folder' / 'a.txt'
+    atomic_write_text(path, 'new ü')
+    assert path.read_text(encoding='utf-8') == 'new ü'
+    assert path.stat().st_mode & stat.S_IRUSR and list(path.parent.iterdir()) == [path]
+    with atomic_write(path) as temporary:
+        assert temporary.suffix == '.txt' and temporary.parent == path.parent
+        temporary.write_text('newer')
+        assert path.read_text(encoding='utf-8') == 'new ü'
+    assert path.read_text() == 'newer'

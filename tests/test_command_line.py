@@ -1,0 +1,56 @@
+"""Errors as the user sees them."""
+
+import pytest
+
+from ecotta_seg.command_line import check_work_dir, run_tool, sentence
+
+
+def _raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+WORKER = ValueError(
+    'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
+    'last):\n  File "x.py", line 1, in f\n    raise ValueError(1)\n'
+    'ValueError: the image is broken\n'
+)
+
+
+@pytest.mark.parametrize(('error', 'text'), [
+    (ValueError('too small'), 'too small'),
+    (WORKER, 'the image is broken'),
+    (ValueError('class `A` in a/b.py: wrong size'), 'wrong size'),
+    (KeyError('model'), 'unknown or missing key: model'),
+    (PermissionError(13, 'Permission denied', 'a.txt'), 'a.txt: Permission denied'),
+    (ValueError('two\nlines'), 'two lines'),
+])  # fmt: skip
+def test_an_error_is_one_sentence_and_exit_code_2(capsys, error, text):
+    assert run_tool(_raising(error), []) == 2
+    assert capsys.readouterr().err == f'error: {text}\n'
+    assert sentence(error) == text
+
+
+def test_the_traceback_is_there_if_asked_for(capsys):
+    assert run_tool(_raising(ValueError('x')), ['--traceback']) == 2
+    assert 'Traceback' in capsys.readouterr().err
+
+
+def test_our_own_mistakes_are_not_dressed_up():
+    with pytest.raises(ZeroDivisionError):
+        run_tool(_raising(ZeroDivisionError()), [])
+
+
+def test_success_and_interruption(capsys):
+    assert run_tool(lambda argv: None, []) == 0
+    assert run_tool(_raising(KeyboardInterrupt()), []) == 130
+
+
+def test_the_work_dir_is_made_and_left_empty(tmp_path):
+    folder = check_work_dir(str(tmp_path / 'a' / 'b'))
+    assert folder.is_dir() and not list(folder.iterdir())
+    (tmp_path / 'file').touch()
+    with pytest.raises(ValueError, match='cannot be written to'):
+        check_work_dir(str(tmp_path / 'file' / 'c'))

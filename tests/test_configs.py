@@ -1,0 +1,51 @@
+"""Every config is read and its model built."""
+
+from pathlib import Path
+
+import mmseg.models  # noqa: F401  (registers the models)
+import pytest
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.config import read_config
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+METHODS = sorted((ROOT / 'configs' / '_base_' / 'adaptation').glob('*.py'))
+
+
+def _model(path):
+    cfg = read_config(path)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return cfg, MODELS.build(cfg.model)
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 8 and len(METHODS) >= 5
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_config_builds(path):
+    cfg, model = _model(path)
+    header = path.read_text().splitlines()
+    assert header[0].startswith('#'), 'the header says what it is'
+    command = 'tools/train.py' if 'source' in path.stem else 'tools/test_tta.py'
+    assert any(command in line and path.name in line for line in header if line.startswith('#'))
+    if 'adaptation' in cfg:
+        method = build_method(cfg.adaptation, model)
+        names = [hook['type'] for hook in cfg.custom_hooks]
+        assert 'EcoTTAHook' in names and 'ResultsHook' in names
+        added = sum(p.numel() for p in method.adapter_parameters().values())
+        assert 0 < added < sum(p.numel() for p in model.parameters())
+        assert cfg.test_dataloader.batch_size == 1
+
+
+@pytest.mark.parametrize('path', METHODS, ids=lambda path: path.stem)
+def test_a_method_builds_on_the_demo_model(path):
+    _, model = _model(ROOT / 'configs' / 'demo.py')
+    adaptation = read_config(path).adaptation
+    method = build_method(adaptation, model)
+    assert bool(method.adaptable_parameters()) == (
+        path.stem not in ('source', 'batch_norm_statistics', 'batch_norm_blend')
+    )
