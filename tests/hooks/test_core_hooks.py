@@ -1,0 +1,102 @@
+"""The hooks that adapt and measure, in a real Runner on the tiny project."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ecotta_seg.checkpoint import load_source
+from ecotta_seg.memory import measure_peak
+from tests.tools.conftest import project  # noqa: F401  (a fixture)
+
+
+def _runner(project, tmp_path, hooks, **changes):  # noqa: F811
+    cfg = Config.fromfile(project.config)
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        cfg[key] = None
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        cfg[key] = None
+    cfg.work_dir, cfg.custom_hooks = str(tmp_path), hooks
+    cfg.test_dataloader.dataset.rounds = 1
+    cfg.merge_from_dict(changes)
+    runner = Runner.from_cfg(cfg)
+    load_source(runner.model, project.checkpoint)
+    return runner
+
+
+def test_the_hook_swaps_the_model_once(project, tmp_path):  # noqa: F811
+    runner = _runner(project, tmp_path, [dict(type='EcoTTAHook')])
+    source = runner.model
+    runner.test()
+    assert type(runner.model).__name__ == 'MetaNetworkAdaptation'
+    assert runner.model.segmentor is source
+    adapted = runner.model
+    runner.test()
+    assert runner.model is adapted
+
+
+def test_a_hook_without_a_method_says_what_is_missing(project, tmp_path):  # noqa: F811
+    runner = _runner(project, tmp_path, [dict(type='EcoTTAHook')])
+    runner.cfg.pop('adaptation')
+    with pytest.raises(ValueError, match='found no adaptation method'):
+        runner.test()
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_the_hook(project, tmp_path):  # noqa: F811
+    runner = _runner(project, tmp_path, [dict(type='EcoTTAHook')])
+    state = torch.load(project.checkpoint)
+    state['state_dict']['decode_head.conv_seg.weight'] = torch.zeros(3, 8, 1, 1)
+    torch.save(state, tmp_path / 'other.pth')
+    runner._load_from, runner._has_loaded = str(tmp_path / 'other.pth'), False
+    with pytest.raises(ValueError, match=r'differs: decode_head\.conv_seg\.weight'):
+        runner.test()
+
+
+def test_source_and_forgetting_are_those_of_separate_runs(project, tmp_path):  # noqa: F811
+    hooks = [
+        dict(type='SourceReferenceHook', references={}),
+        dict(type='EcoTTAHook'),
+        dict(type='ForgettingHook'),
+    ]
+    runner = _runner(project, tmp_path / 'a', hooks)
+    runner.test()
+    source = runner.message_hub.get_info('ecotta_seg/source')
+    clear = runner.message_hub.get_info('ecotta_seg/clear')
+
+    plain = _runner(project, tmp_path / 'b', [])
+    expected = plain.test()
+    for name in ('fog', 'night'):
+        assert source['conditions'][name]['mIoU'] == pytest.approx(
+            expected[f'round1/{name}/mIoU'], abs=1e-9
+        )
+    plain = _runner(project, tmp_path / 'c', [])
+    plain.cfg.test_dataloader = plain.cfg.clear_dataloader
+    cfg = plain.cfg
+    cfg.work_dir = str(tmp_path / 'd')
+    again = Runner.from_cfg(cfg)
+    load_source(again.model, project.checkpoint)
+    assert clear['source'] == pytest.approx(again.test()['mIoU'], abs=1e-9)
+    # Identity start and little drift: before the stream the model is near its source.
+    assert abs(clear['before'] - clear['source']) < 5
+
+
+def test_measured_peaks_are_those_of_a_single_step(project, tmp_path):  # noqa: F811
+    hooks = [
+        dict(type='SourceReferenceHook', references={}),
+        dict(type='EcoTTAHook'),
+        dict(type='MemoryHook'),
+    ]
+    runner = _runner(project, tmp_path, hooks)
+    runner.test()
+    memory = runner.message_hub.get_info('ecotta_seg/memory')
+    parameters = runner.model.adaptable_parameters().values()
+    adapters = sum(p.numel() * p.element_size() for p in parameters)
+    assert memory['gradients_bytes'] == adapters
+    # SGD keeps one momentum a parameter.
+    assert memory['optimizer_bytes'] == adapters
+    batch = next(iter(runner.test_dataloader))
+    peak = measure_peak(lambda: runner.model.test_step(batch), 'cpu')
+    assert memory['adaptation_peak_bytes'] == peak + memory['optimizer_bytes']
+    seconds = runner.message_hub.get_info('ecotta_seg/seconds_per_frame')
+    assert np.isfinite(seconds['adaptation']) and seconds['inference'] > 0
