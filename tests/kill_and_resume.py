@@ -66,8 +66,12 @@ def write_data(root: Path, frames: int = 6, height: int = 64, width: int = 96) -
 
 def write_config(path: Path, method: str, data: Path, workers: int = 0) -> Path:
     """Writes the config of a small run of a method, a file in ``configs/_base_/adaptation``."""
-    method = ROOT / 'configs' / '_base_' / 'adaptation' / f'{method}.py'
-    path.write_text(CONFIG.format(root=ROOT, method=method, data=data, workers=workers))
+    base = ROOT / 'configs' / '_base_' / 'adaptation' / f'{method}.py'
+    text = CONFIG.format(root=ROOT, method=base, data=data, workers=workers)
+    if 'entropy_threshold' in base.read_text():
+        # An untrained model is sure of nothing; all of its pixels count, so that it does learn.
+        text += 'adaptation = dict(entropy_threshold=10.0)\n'
+    path.write_text(text)
     return path
 
 

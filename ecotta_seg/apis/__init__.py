@@ -1,0 +1,6 @@
+"""For a vehicle's own program: a segmentor that adapts to the frames it is given."""
+
+from .adaptive_segmentor import AdaptiveSegmentor
+from .init_segmentor import init_adaptive_segmentor
+
+__all__ = ['AdaptiveSegmentor', 'init_adaptive_segmentor']

@@ -1,0 +1,219 @@
+"""A segmentor that a camera loop calls frame by frame."""
+
+import threading
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.registry import DefaultScope
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from ..adaptation import AdaptationMethod
+from ..datasets.frame_check import FrameWatch
+from ..meta_networks import load_adapters, save_adapters
+
+
+class AdaptiveSegmentor:
+    """Predicts frames and, meanwhile, adapts.
+
+    ``step`` and ``reset`` are for one thread at a time (they wait for each other); ``predict``
+    may be called from any thread while a step runs.
+
+    Args:
+        method: The adaptation method, on its device.
+        pipeline: From ``dict(img=frame)`` to a packed sample.
+        source: The source model, for ``predict_source``.
+        check_frames: See ``init_adaptive_segmentor``.
+        adapt_every: Likewise.
+        time_budget: Likewise.
+        concurrent: Likewise.
+
+    Attributes:
+        frames: Frames that ``step`` was given.
+        updates: Frames that something was learned from.
+        events: What was found wrong: dicts with ``event``, ``stream_index`` and ``reason``; the
+            last 1000.
+
+    Raises:
+        ValueError: ``adapt_every`` is below 1 or ``time_budget`` not above 0.
+    """
+
+    def __init__(
+        self,
+        method: AdaptationMethod,
+        pipeline: Callable[[dict], dict],
+        source: Optional[nn.Module] = None,
+        check_frames: bool = True,
+        adapt_every: int = 1,
+        time_budget: Optional[float] = None,
+        concurrent: bool = False,
+    ) -> None:
+        if adapt_every < 1 or (time_budget is not None and time_budget <= 0):
+            raise ValueError(
+                'expected adapt_every from 1 and time_budget above 0 seconds, got '
+                f'{adapt_every} and {time_budget}'
+            )
+        self.method = method
+        self.source = source
+        self.adapt_every, self.time_budget = adapt_every, time_budget
+        self._pipeline = pipeline
+        self._watch = FrameWatch() if check_frames else None
+        self._lock = threading.RLock()
+        self._shadow = _shadow_of(method) if concurrent else None
+        self._shadow_lock = threading.Lock()
+        self.frames = self.updates = 0
+        self.events: list[dict] = []
+        self._lag = 0.0
+
+    def step(self, frame: np.ndarray) -> SegDataSample:
+        """Predicts a frame and, where it is this frame's turn, learns from it.
+
+        The prediction is that of the forward before the update.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR, as OpenCV gives it.
+
+        Returns:
+            A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``; in its metainfo
+            ``updated`` tells whether something was learned, ``frame_fault``, where there, why
+            not.
+
+        Raises:
+            TypeError, ValueError: The frame is no such array.
+        """
+        start = time.perf_counter()
+        data = self._packed(frame)
+        sample = data['data_samples'][0]
+        with self._lock:
+            sample.set_metainfo({'stream_index': self.frames})
+            fault = self._watch.check(data['inputs'][0]) if self._watch is not None else None
+            if fault:
+                sample.set_metainfo({'frame_fault': fault})
+                self._tell({'event': 'bad_frame', 'stream_index': self.frames, 'reason': fault})
+            late = self.time_budget is not None and self._lag > 0
+            turn = self.frames % self.adapt_every == 0 and not late
+            self.method.adapting = turn
+            (result,) = self.method.test_step(data)
+            self.method.adapting = True
+            updated = bool(self.method.last_step.updated)
+            self.frames += 1
+            self.updates += updated
+            if self.method.guard is not None:
+                for event in self.method.guard.take_events():
+                    self._tell(event)
+            if updated or self.method.guard is not None:
+                self._sync()
+            if self.time_budget is not None:
+                # What a frame took too long has to be made up for by frames without an update.
+                spent = time.perf_counter() - start
+                self._lag = max(0.0, self._lag + spent - self.time_budget)
+        result.set_metainfo({'updated': updated})
+        return result
+
+    @torch.no_grad()
+    def predict(self, frame: np.ndarray) -> SegDataSample:
+        """Predicts a frame with what has been learned, and learns nothing; from any thread.
+
+        Without ``concurrent`` it waits for a step that runs to end; with it, it uses the adapters
+        of the last step that has ended. Arguments, result and errors as of ``step``.
+        """
+        data = self._packed(frame)
+        if self._shadow is None:
+            with self._lock, self.method.holding_still():
+                return self.method.test_step(data)[0]
+        with self._shadow_lock:
+            return self._shadow.test_step(data)[0]
+
+    @torch.no_grad()
+    def predict_source(self, frame: np.ndarray) -> SegDataSample:
+        """Predicts a frame with the untouched source model.
+
+        Raises:
+            ValueError: It was not kept.
+        """
+        if self.source is None:
+            raise ValueError('the source model was not kept: build with keep_source=True')
+        return self.source.test_step(self._packed(frame))[0]
+
+    def reset(self) -> None:
+        """Forgets all that was learned, the optimizer's momenta too."""
+        with self._lock:
+            self.method.reset()
+            if self.method.guard is not None:
+                self.method.guard.forget()
+            if self._watch is not None:
+                self._watch = FrameWatch()
+            self._lag = 0.0
+            self._sync()
+
+    def save_adapters(self, path: Union[str, Path]) -> None:
+        """Writes the meta networks as they are now; ``adapters=path`` starts from them.
+
+        Raises:
+            ValueError: The method has no meta networks.
+        """
+        with self._lock:
+            save_adapters(self._encoder(), path)
+
+    def load_adapters(self, path: Union[str, Path]) -> None:
+        """Takes over meta networks that were saved or warmed up; momenta stay.
+
+        Raises:
+            ValueError: They are missing, damaged or do not fit, and nothing is changed; or the
+                method has no meta networks.
+        """
+        with self._lock:
+            load_adapters(self._encoder(), path)
+            if self.method.guard is not None:
+                self.method.guard.forget()
+            self._sync()
+
+    def _encoder(self) -> nn.Module:
+        encoder = getattr(self.method, 'encoder', None)
+        if encoder is None:
+            raise ValueError(f'{type(self.method).__name__} has no meta networks to save or load')
+        return encoder
+
+    def _packed(self, frame: Any) -> dict:
+        if not isinstance(frame, np.ndarray):
+            raise TypeError(
+                f'expected a frame as a NumPy array (H, W, 3) BGR, got {type(frame).__name__}'
+            )
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+            raise ValueError(
+                'expected a frame of shape (H, W, 3) and dtype uint8, BGR, got '
+                f'{frame.shape} {frame.dtype}'
+            )
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))
+        return {'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]}
+
+    def _tell(self, event: dict) -> None:
+        self.events.append(event)
+        del self.events[:-1000]
+
+    @torch.no_grad()
+    def _sync(self) -> None:
+        if self._shadow is None:
+            return
+        learned = self.method.learned_tensors()
+        with self._shadow_lock:
+            for name, tensor in self._shadow.learned_tensors().items():
+                tensor.copy_(learned[name])
+
+
+def _shadow_of(method: AdaptationMethod) -> AdaptationMethod:
+    """A copy that predicts: frozen parameters are shared, what adaptation changes is its own."""
+    learned = {id(tensor) for tensor in method.learned_tensors().values()}
+    memo = {id(p): p for p in method.parameters() if id(p) not in learned}
+    for name in ('optimizer', '_initial', 'guard'):
+        if getattr(method, name, None) is not None:
+            memo[id(getattr(method, name))] = None
+    shadow = deepcopy(method, memo)
+    shadow.adapting = False
+    shadow.guard = shadow.observer = None
+    return shadow.eval()

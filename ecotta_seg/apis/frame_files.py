@@ -1,0 +1,132 @@
+"""Frames from a video or a folder, and pictures to one or the other, by OpenCV."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional, Union
+
+import cv2
+import numpy as np
+
+from ..atomic_io import atomic_write
+from ..visualization.file_names import safe_file_name
+
+IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
+_CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}
+
+
+class FrameSource:
+    """Frames of a video file, or of the images in a folder in the order of their names.
+
+    Args:
+        path: The file or folder.
+
+    Raises:
+        ValueError: It does not exist, holds no images, or is no video that OpenCV can read.
+    """
+
+    def __init__(self, path: Union[str, Path]) -> None:
+        self.path = Path(path)
+        self.files: Optional[list[Path]] = None
+        self.rate = 10.0
+        if self.path.is_dir():
+            self.files = sorted(p for p in self.path.iterdir() if p.suffix.lower() in IMAGES)
+            if not self.files:
+                raise ValueError(f'the folder {path} holds no images ({", ".join(IMAGES)})')
+            self.count: Optional[int] = len(self.files)
+            return
+        if not self.path.is_file():
+            raise ValueError(f'expected a video file or a folder of images: {path} does not exist')
+        video = cv2.VideoCapture(str(path))
+        readable = video.isOpened() and video.read()[0]
+        count, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
+        video.release()
+        if not readable:
+            raise ValueError(f'{path} cannot be read as a video')
+        # Streams and cut-off files tell no length, or a wrong one.
+        self.count = int(count) if count and count > 0 else None
+        self.rate = float(rate) if rate and 0 < rate < 1000 else self.rate
+
+    def __iter__(self) -> Iterator[tuple[str, Optional[np.ndarray]]]:
+        """Name and (H, W, 3) uint8 BGR of each; None for an image that cannot be decoded."""
+        if self.files is not None:
+            for path in self.files:
+                yield path.stem, _read(path)
+            return
+        video = cv2.VideoCapture(str(self.path))
+        try:
+            number = 0
+            while True:
+                there, frame = video.read()
+                if not there:
+                    return
+                yield f'{number:06d}', frame
+                number += 1
+        finally:
+            video.release()
+
+
+def _read(path: Path) -> Optional[np.ndarray]:
+    content = np.fromfile(path, np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+
+
+class PictureSink:
+    """Writes pictures to a video file (by its suffix) or, as PNG, into a folder.
+
+    A video appears under its name when it is whole; a run that dies leaves no half of one.
+
+    Args:
+        path: A name that ends in .mp4, .avi, .mkv or .mov, or a folder.
+        rate: Frames a second, of a video.
+
+    Raises:
+        ValueError: The suffix is of no video that can be written.
+    """
+
+    def __init__(self, path: Union[str, Path], rate: float = 10.0) -> None:
+        self.path, self.rate = Path(path), rate
+        self.is_video = self.path.suffix.lower() in _CODECS
+        if self.path.suffix and not self.is_video and not self.path.is_dir():
+            raise ValueError(
+                f'{path}: expected a folder or a video ending in {", ".join(sorted(_CODECS))}'
+            )
+        self._writer: Optional[cv2.VideoWriter] = None
+        self._context = None
+
+    def __enter__(self) -> 'PictureSink':
+        if not self.is_video:
+            self.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def write(self, name: str, picture: np.ndarray) -> None:
+        """Adds a picture.
+
+        Args:
+            name: Of the file, in a folder.
+            picture: (H, W, 3) uint8 BGR, of the same size each time.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self.is_video:
+            with atomic_write(self.path / f'{safe_file_name(name)}.png') as temporary:
+                if not cv2.imwrite(str(temporary), picture):
+                    raise OSError(f'{self.path}: the picture {name} could not be written')
+            return
+        if self._writer is None:
+            self._context = atomic_write(self.path)
+            temporary = self._context.__enter__()
+            self._size = picture.shape[1::-1]
+            codec = cv2.VideoWriter_fourcc(*_CODECS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(temporary), codec, self.rate, self._size)
+            if not self._writer.isOpened():
+                raise OSError(f'{self.path}: OpenCV cannot write this kind of video here')
+        if picture.shape[1::-1] != self._size:
+            picture = cv2.resize(picture, self._size)
+        self._writer.write(picture)
+
+    def __exit__(self, *error) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        if self._context is not None:
+            self._context.__exit__(*error)

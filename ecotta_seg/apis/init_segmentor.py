@@ -1,0 +1,119 @@
+"""Builds an adaptive segmentor from a config and a checkpoint, without a Runner."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+
+from ..adaptation import UpdateGuard, build_method
+from ..checkpoint import load_source
+from ..config import read_config
+from ..stack import force_safe_loading
+from .adaptive_segmentor import AdaptiveSegmentor
+
+# What reads files, or stands for a camera in made weather; a frame comes with its own.
+_LEFT_OUT = ('LoadAnnotations', 'AdverseWeather')
+
+
+def init_adaptive_segmentor(
+    config: Union[str, Path, Config],
+    checkpoint: Union[str, Path, None] = None,
+    device: str = 'cpu',
+    memory_budget: Any = None,
+    *,
+    adapters: Optional[str] = None,
+    method: Optional[dict] = None,
+    guard: Union[bool, dict] = True,
+    check_frames: bool = True,
+    adapt_every: int = 1,
+    time_budget: Optional[float] = None,
+    concurrent: bool = False,
+    keep_source: bool = False,
+    trust_checkpoint: bool = False,
+) -> AdaptiveSegmentor:
+    """Builds a segmentor that adapts to each frame that its ``step`` is given.
+
+    Args:
+        config: A config of this project (file or loaded), such as ``configs/acdc_ecotta.py``.
+        checkpoint: The source model's weights; None leaves them at their random start.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
+        memory_budget: Of the method, where it has one, for example ``'600MB'`` or ``'1.0x'``.
+        adapters: File of warmed-up or saved meta networks.
+        method: The adaptation method's config; None for the config's ``adaptation``.
+        guard: Whether an ``UpdateGuard`` watches the updates; a dict gives its limits.
+        check_frames: Do not learn from frames that are black, frozen, noise and so on.
+        adapt_every: Learn from every n-th frame, predict the others.
+        time_budget: Seconds a frame may take on average; updates are left out to keep to it.
+        concurrent: Keep a second set of adapters, so that ``predict`` in another thread need not
+            wait for a step to end.
+        keep_source: Keep the source model beside the adapted one, for ``predict_source``.
+        trust_checkpoint: Allow a checkpoint that runs code when loaded.
+
+    Returns:
+        The segmentor.
+
+    Raises:
+        ValueError: The config, the checkpoint or the adapters are missing, damaged or do not fit,
+            or an option is out of its range.
+    """
+    force_safe_loading()
+    register_all_modules(init_default_scope=False)
+    cfg = read_config(config) if isinstance(config, (str, Path)) else config
+    if not isinstance(cfg, Config) or 'model' not in cfg:
+        raise ValueError('expected a config file, or a loaded config, with a `model`')
+    options = dict(method if method is not None else cfg.get('adaptation') or {})
+    if not options:
+        raise ValueError(
+            'the config has no `adaptation`: give the method, e.g. method=dict(type="tent", ...)'
+        )
+    if memory_budget is not None:
+        options['memory_budget'] = memory_budget
+    if adapters is not None:
+        options['adapters'] = str(adapters)
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'the device {device} cannot be used here ({reason})') from None
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(deepcopy(cfg.model))
+        if checkpoint is not None:
+            load_source(model, checkpoint, trust_checkpoint)
+        model = revert_sync_batchnorm(model).to(device).eval()
+        source = deepcopy(model).requires_grad_(False) if keep_source else None
+        built = build_method(deepcopy(options), model).to(device).eval()
+        pipeline = Compose(frame_pipeline(cfg))
+    if guard:
+        built.guard = UpdateGuard(**(guard if isinstance(guard, dict) else {}))
+    return AdaptiveSegmentor(
+        built,
+        pipeline,
+        source=source,
+        check_frames=check_frames,
+        adapt_every=adapt_every,
+        time_budget=time_budget,
+        concurrent=concurrent,
+    )
+
+
+def frame_pipeline(cfg: Config) -> Sequence[dict]:
+    """The config's test pipeline for frames in memory instead of files."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), dict):
+        dataset = dataset['dataset']
+    steps = dataset.get('pipeline') or cfg.get('test_pipeline') or [dict(type='PackSegInputs')]
+    kept = [
+        dict(step)
+        for step in steps
+        if step['type'] not in _LEFT_OUT and not step['type'].startswith('LoadImage')
+    ]
+    return [dict(type='LoadImageFromNDArray'), *kept]

@@ -1,0 +1,196 @@
+import importlib.util
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from ecotta_seg.apis import init_adaptive_segmentor
+from ecotta_seg.apis.init_segmentor import frame_pipeline
+
+SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'
+_spec = importlib.util.spec_from_file_location('kill_and_resume', SCRIPT)
+harness = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(harness)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A function that writes the config of a tiny model with a method."""
+    return lambda name='ecotta': harness.write_config(tmp_path / f'{name}.py', name, tmp_path)
+
+
+def frames(count, seed=0):
+    """Pictures of coloured blocks, (64, 96, 3) uint8."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        blocks = generator.integers(30, 220, (4, 6, 3))
+        image = np.kron(blocks, np.ones((16, 16, 1))) + generator.integers(-9, 10, (64, 96, 3))
+        yield image.clip(0, 255).astype(np.uint8)
+
+
+def built(config, **options):
+    torch.manual_seed(0)
+    return init_adaptive_segmentor(config, **options)
+
+
+def test_a_step_predicts_and_learns(config):
+    segmentor = built(config())
+    before = segmentor.method.method_state()['tensors']
+    for frame in frames(3):
+        expected = segmentor.predict(frame).pred_sem_seg.data
+        sample = segmentor.step(frame)
+        assert sample.pred_sem_seg.data.shape == (1, 64, 96)
+        # The prediction is that of the forward before the update.
+        assert torch.equal(sample.pred_sem_seg.data, expected)
+        assert sample.metainfo['updated']
+    after = segmentor.method.method_state()['tensors']
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert (segmentor.frames, segmentor.updates, segmentor.events) == (3, 3, [])
+
+
+def test_steps_are_those_of_the_method_itself(config):
+    segmentor, plain = built(config('tent')), built(config('tent')).method
+    plain.guard = None
+    for frame in frames(3):
+        sample = segmentor.step(frame)
+        image = torch.from_numpy(frame).permute(2, 0, 1)
+        data = {'inputs': [image], 'data_samples': [sample.clone()]}
+        assert torch.equal(plain.test_step(data)[0].seg_logits.data, sample.seg_logits.data)
+
+
+def test_every_nth_frame_and_bad_frames(config):
+    segmentor = built(config(), adapt_every=3)
+    assert [segmentor.step(f).metainfo['updated'] for f in frames(7)] == [
+        True, False, False, True, False, False, True,
+    ]  # fmt: skip
+    segmentor = built(config())
+    (frame,) = frames(1)
+    assert segmentor.step(frame).metainfo['updated']
+    frozen = segmentor.step(frame)
+    black = segmentor.step(np.zeros_like(frame))
+    assert 'frozen' in frozen.metainfo['frame_fault'] and not frozen.metainfo['updated']
+    assert 'black' in black.metainfo['frame_fault'] and black.pred_sem_seg.data.shape[0] == 1
+    assert [event['stream_index'] for event in segmentor.events] == [1, 2]
+    unchecked = built(config(), check_frames=False)
+    assert unchecked.step(frame).metainfo['updated'] and unchecked.step(frame).metainfo['updated']
+
+
+def test_updates_are_left_out_when_late(config):
+    segmentor = built(config(), time_budget=0.1)
+    adapt = segmentor.method.adapt
+
+    def slow(inputs, metas):
+        time.sleep(0.25)
+        return adapt(inputs, metas)
+
+    segmentor.method.adapt = slow
+    updated = []
+    for frame in frames(6):
+        start = time.perf_counter()
+        updated.append(segmentor.step(frame).metainfo['updated'])
+        # A camera that gives a frame each 0.1 s would wait here; time it is late is lag.
+        segmentor._lag = max(0.0, 0.2 if updated[-1] else segmentor._lag - 0.07)
+        assert time.perf_counter() - start < 2
+    assert updated[0] and not updated[1]
+    assert sum(updated) == 2
+    eager = built(config(), time_budget=60.0)
+    assert all(eager.step(frame).metainfo['updated'] for frame in frames(3))
+
+
+@pytest.mark.parametrize('concurrent', [False, True])
+def test_predictions_in_other_threads_are_those_of_whole_steps(config, concurrent):
+    stepped = list(frames(4))
+    (asked,) = frames(1, seed=5)
+    alone = built(config(), concurrent=False)
+    allowed = [alone.predict(asked).seg_logits.data]
+    for frame in stepped:
+        alone.step(frame)
+        allowed.append(alone.predict(asked).seg_logits.data)
+    segmentor = built(config(), concurrent=concurrent)
+    seen, errors, done = [], [], threading.Event()
+
+    def ask():
+        try:
+            while not done.is_set():
+                seen.append(segmentor.predict(asked).seg_logits.data)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for frame in stepped:
+        segmentor.step(frame)
+    done.set()
+    for thread in threads:
+        thread.join()
+    seen.append(segmentor.predict(asked).seg_logits.data)
+    assert not errors and len(seen) > 1
+    for logits in seen:
+        assert any(torch.equal(logits, one) for one in allowed)
+    assert torch.equal(seen[-1], allowed[-1])
+
+
+def test_concurrent_prediction_shares_what_is_frozen(config):
+    segmentor = built(config(), concurrent=True)
+    learned = {id(p) for p in segmentor.method.adaptable_parameters().values()}
+    shadow = {id(p) for p in segmentor._shadow.parameters()}
+    frozen = {id(p) for p in segmentor.method.parameters()} - learned
+    assert frozen and frozen <= shadow and not learned & shadow
+
+
+def test_reset_save_and_load(config, tmp_path):
+    segmentor = built(config())
+    start = segmentor.method.method_state()['tensors']
+    (asked,) = frames(1, seed=5)
+    for frame in frames(3):
+        segmentor.step(frame)
+    segmentor.save_adapters(tmp_path / 'adapters.pth')
+    learned = segmentor.predict(asked).seg_logits.data
+    segmentor.reset()
+    assert harness.same(segmentor.method.method_state()['tensors'], start)
+    segmentor.load_adapters(tmp_path / 'adapters.pth')
+    assert torch.equal(segmentor.predict(asked).seg_logits.data, learned)
+    again = built(config(), adapters=str(tmp_path / 'adapters.pth'))
+    assert torch.equal(again.predict(asked).seg_logits.data, learned)
+    with pytest.raises(ValueError, match='no meta networks'):
+        built(config('tent')).save_adapters(tmp_path / 'x.pth')
+
+
+def test_the_source_beside_it(config):
+    segmentor = built(config(), keep_source=True)
+    (asked,) = frames(1, seed=5)
+    before = segmentor.predict_source(asked).seg_logits.data
+    for frame in frames(2):
+        segmentor.step(frame)
+    assert torch.equal(segmentor.predict_source(asked).seg_logits.data, before)
+    with pytest.raises(ValueError, match='keep_source=True'):
+        built(config()).predict_source(asked)
+
+
+def test_frames_and_options_are_checked(config, tmp_path):
+    segmentor = built(config('source'))
+    for frame in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match=r'shape \(H, W, 3\) and dtype uint8'):
+            segmentor.step(frame)
+    with pytest.raises(TypeError, match='NumPy array'):
+        segmentor.step([1, 2])
+    with pytest.raises(ValueError, match='adapt_every from 1'):
+        built(config(), adapt_every=0)
+    with pytest.raises(ValueError, match='does not exist'):
+        built(config(), checkpoint=tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match='memory_budget'):
+        built(config('source'), memory_budget='1.0x')
+    with pytest.raises(ValueError, match='device'):
+        built(config(), device='meteor')
+    with pytest.raises(ValueError, match='no `adaptation`'):
+        init_adaptive_segmentor(Config(dict(model=dict(type='x'))))
+
+
+def test_the_pipeline_is_the_configs_without_files_and_weather(config):
+    steps = [step['type'] for step in frame_pipeline(Config.fromfile(str(config())))]
+    assert steps == ['LoadImageFromNDArray', 'PackSegInputs']

@@ -1,0 +1,111 @@
+"""Adapts to a video or a folder of frames: python tools/adapt_video.py IN OUT --config C ...
+
+OUT, a video (.mp4, .avi) or a folder, shows side by side the frame, the source model's mask and
+the adapted model's. Nothing but the frames is needed: no labels.
+"""
+
+import argparse
+import sys
+import time
+from itertools import islice
+
+import numpy as np
+
+from ecotta_seg.command_line import run_tool, whole_number
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('input', help='video file or folder of images')
+    parser.add_argument('output', help='video file or folder for the pictures')
+    parser.add_argument('--config', default='configs/demo.py', help='default: the embedded demo')
+    parser.add_argument(
+        '--checkpoint', default='data/checkpoints/demo_source.pth', help='weights of the source'
+    )
+    parser.add_argument('--adapters', help='warmed-up meta networks')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--memory-budget', help="for example 600MB or 1.0x; needs a method's own")
+    parser.add_argument('--adapt-every', type=whole_number(1), default=1)
+    parser.add_argument('--time-budget', type=float, help='seconds a frame, on average')
+    parser.add_argument('--max-frames', type=whole_number(1))
+    parser.add_argument('--width', type=whole_number(16), default=480, help='of each picture')
+    parser.add_argument('--save-adapters', help='file for the meta networks at the end')
+    parser.add_argument('--trust-checkpoint', action='store_true')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Steps through the frames."""
+    args = parse_args(argv)
+    from ecotta_seg.apis import init_adaptive_segmentor
+    from ecotta_seg.apis.frame_files import FrameSource, PictureSink
+    from ecotta_seg.config import read_config
+    from ecotta_seg.hooks.progress import progress
+    from ecotta_seg.visualization.condition_panel import condition_panel
+
+    source = FrameSource(args.input)
+    sink = PictureSink(args.output, source.rate)
+    config = read_config(args.config)
+    segmentor = init_adaptive_segmentor(
+        config,
+        args.checkpoint,
+        args.device,
+        args.memory_budget,
+        adapters=args.adapters,
+        adapt_every=args.adapt_every,
+        time_budget=args.time_budget,
+        keep_source=True,
+        trust_checkpoint=args.trust_checkpoint,
+    )
+    from mmseg.datasets import CityscapesDataset
+
+    meta = CityscapesDataset.METAINFO
+    frames = islice(source, args.max_frames)
+    counts = [count for count in (source.count, args.max_frames) if count]
+    unreadable, seconds = [], 0.0
+
+    class Sized:
+        def __iter__(self):
+            return iter(frames)
+
+        def __len__(self):
+            return min(counts) if counts else 0
+
+    with sink:
+        for name, frame in progress(Sized(), 'frames'):
+            if frame is None:
+                unreadable.append(name)
+                continue
+            start = time.perf_counter()
+            adapted = segmentor.step(frame)
+            seconds += time.perf_counter() - start
+            masks = [
+                (title, sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64))
+                for title, sample in (
+                    ('source', segmentor.predict_source(frame)),
+                    ('adapted', adapted),
+                )
+            ]
+            picture = condition_panel(
+                frame[..., ::-1], masks, meta['classes'], meta['palette'], name, args.width
+            )
+            sink.write(name, np.ascontiguousarray(picture[..., ::-1]))
+    if not segmentor.frames:
+        raise ValueError(f'{args.input}: none of its {len(unreadable)} images can be decoded')
+    if args.save_adapters:
+        segmentor.save_adapters(args.save_adapters)
+    print(
+        f'{segmentor.frames} frames, {segmentor.updates} updates, '
+        f'{segmentor.frames / seconds:.1f} frames/s (adapting alone): {args.output}'
+    )
+    for event in segmentor.events:
+        print(f'frame {event["stream_index"]}: {event["event"]}, {event["reason"]}')
+    if unreadable:
+        print(f'{len(unreadable)} images could not be decoded: {", ".join(unreadable[:5])}')
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
