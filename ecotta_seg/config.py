@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
 
 
@@ -64,6 +65,7 @@ def load_config(args: argparse.Namespace) -> Config:
                 )
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
+    prepare_cpu_launch(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -83,6 +83,7 @@ def run(
     from mmengine.runner import Runner
 
     from ecotta_seg.config import with_resume
+    from ecotta_seg.distributed import prepare_cpu_launch
 
     cfg = Config.fromfile(str(config))
     cfg.merge_from_dict(changes)
@@ -97,11 +98,13 @@ def run(
             config.update(interval=interval, max_share=None)
     if resume:
         with_resume(cfg)
+    prepare_cpu_launch(cfg)
     runner = Runner.from_cfg(cfg)
     if hook is not None:
         runner.register_hook(hook)
     runner.test()
-    torch.save(runner.model.method_state(), work_dir / 'end.pth')
+    ending = f'_rank{runner.rank}' if runner.rank else ''
+    torch.save(runner.model.method_state(), work_dir / f'end{ending}.pth')
     return runner
 
 

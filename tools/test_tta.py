@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
     """Builds the run's config and tests."""
     args = parse_args(argv)
     cfg = load_config(args)
+    from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
     from ecotta_seg.checkpoint import load_source
@@ -67,7 +68,8 @@ def main(argv: list[str]) -> None:
     if args.resume:
         with_resume(cfg)
     runner = Runner.from_cfg(cfg)
-    load_source(runner.model, args.checkpoint, args.trust_checkpoint)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_source(model, args.checkpoint, args.trust_checkpoint)
     runner.test()
 
 

@@ -166,6 +166,14 @@ class PerConditionIoU(BaseMetric):
         """
         return self._summarise(self._groups)
 
+    def merged_summary(self, size: int) -> list[dict]:
+        """As :meth:`summary`, of all processes together; each of them has to call it.
+
+        Args:
+            size: The number of frames in the data set.
+        """
+        return self._summarise(self._merge(size))
+
     def _summarise(self, groups: dict[tuple[int, str], _Group]) -> list[dict]:
         classes = self.classes
         rounds: dict[int, dict] = {}

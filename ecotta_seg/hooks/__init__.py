@@ -10,6 +10,7 @@ from .progress import StreamProgressHook
 from .results_hook import ResultsHook
 from .resumable_test_loop import ResumableTestLoop
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .shared_adapters_hook import SharedAdaptersHook
 from .source_reference_hook import SourceReferenceHook
 from .stream_plot_hook import StreamPlotHook
 from .stream_state_hook import StreamStateHook
@@ -25,6 +26,7 @@ __all__ = [
     'ResultsHook',
     'ResumableTestLoop',
     'SafeCheckpointHook',
+    'SharedAdaptersHook',
     'SourceReferenceHook',
     'StreamPlotHook',
     'StreamProgressHook',

@@ -68,5 +68,5 @@ class ForgettingHook(Hook):
             for batch in progress(self.dataloader, title):
                 samples = model.test_step(batch)
                 metric.process(None, [sample.to_dict() for sample in samples])
-        summary = metric.summary()
+        summary = metric.merged_summary(len(self.dataloader.dataset))
         return summary[0]['mIoU'] if summary else None

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -57,6 +57,7 @@ class ResultsHook(Hook):
 
     def after_test(self, runner: Any) -> None:
         """Writes the files and prints the table, on the main process."""
+        _merge_events(runner)
         if not is_main_process():
             return
         document = self.gather(runner)
@@ -91,6 +92,19 @@ class ResultsHook(Hook):
         except ValueError as error:
             runner.logger.log(logging.WARNING, f'extra keys are not in results.json: {error}')
             return Results(method, rounds, **parts).document()
+
+
+def _merge_events(runner: Any) -> None:
+    """Puts the events of all processes into each one's hub, with their rank."""
+    if get_world_size() == 1:
+        return
+    own = runner.message_hub.get_info('ecotta_seg/events', None) or []
+    events = [
+        dict(event, rank=rank)
+        for rank, found in enumerate(all_gather_object(own))
+        for event in found
+    ]
+    runner.message_hub.update_info('ecotta_seg/events', events)
 
 
 def _method_name(model: Any) -> str:

@@ -4,6 +4,7 @@ from copy import deepcopy
 from statistics import median
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ..adaptation.source import SourceModel
@@ -34,12 +35,13 @@ class SourceReferenceHook(Hook):
         """Copies the model before it is adapted."""
         from ..adaptation import build_method
 
-        self.source = SourceModel(deepcopy(runner.model)).eval()
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.source = SourceModel(deepcopy(model)).eval()
         self._metrics = {'source': self._metric(runner)}
         self._seconds = []
         for name, config in self.reference_configs.items():
             try:
-                self.others[name] = build_method(config, deepcopy(runner.model)).eval()
+                self.others[name] = build_method(config, deepcopy(model)).eval()
                 self._metrics[name] = self._metric(runner)
             except ValueError as error:
                 runner.logger.info(f'reference {name!r} is left out: {error}')
@@ -84,7 +86,7 @@ class SourceReferenceHook(Hook):
         """Tells the scores."""
         results = {}
         for name, metric in self._metrics.items():
-            summary = metric.summary()
+            summary = metric.merged_summary(len(runner.test_dataloader.dataset))
             if summary:
                 results[name] = {k: summary[0][k] for k in ('conditions', 'mIoU', 'aAcc')}
         runner.message_hub.update_info('ecotta_seg/source', results.pop('source', None))

@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -81,7 +87,9 @@ class StreamStateHook(Hook):
     ``test_cfg.resume=True`` is as good as ``resume`` here.
 
     Args:
-        interval: Frames between two states.
+        interval: Frames between two states; at least those between two exchanges, where
+            processes share their adapters (their states are then of the same frames, and a signal
+            saves none between).
         max_share: A state that would bring the time spent on saving above this share of the
             stream's is put off to a later frame. None: never. Not used by several processes,
             whose states must be of the same frames.
@@ -127,6 +135,11 @@ class StreamStateHook(Hook):
         self._position = self._saved_at = 0
         self._mid_step, self._stop = False, None
         self._saving = self._last_cost = 0.0
+        shared = [h.every for h in runner.hooks if getattr(h, 'shares_adapters', False)]
+        # Processes that exchange are at most an exchange apart. With states no closer than that,
+        # and of the same frames on each, two are enough to have one in common.
+        self._in_step = bool(shared) and get_world_size() > 1
+        self._step = max([self.interval, *shared])
         self._random = random_state()
         self._identity = run_identity(runner)
         self._unsaved = self._not_resumable(runner)
@@ -139,6 +152,7 @@ class StreamStateHook(Hook):
                 self._go_on(runner, state)
         elif is_main_process():
             self._put_aside(runner)
+        barrier()
         runner.message_hub.update_info('ecotta_seg/resumed_at', self._position)
         self._catch_signals()
 
@@ -156,14 +170,13 @@ class StreamStateHook(Hook):
         self._position += frames
         self._mid_step = False
         self._random = random_state()
+        if self._is_due() or (self._stop is not None and not self._in_step):
+            self.save(runner)
         if self._stop is not None:
-            self.save(runner)
             self._leave(runner)
-        elif self._is_due():
-            self.save(runner)
 
     def _is_due(self) -> bool:
-        if self._position // self.interval == (self._saved_at // self.interval):
+        if self._position // self._step == self._saved_at // self._step:
             return False
         if self.max_share is None or get_world_size() > 1:
             return True
@@ -197,7 +210,7 @@ class StreamStateHook(Hook):
 
     def save_between_frames(self, runner: Any) -> None:
         """Saves unless a frame is half done; for whoever stops a stream by an error."""
-        if self.in_stream and not self._mid_step:
+        if self.in_stream and not self._mid_step and not self._in_step:
             self.save(runner)
 
     def _gather(self, runner: Any) -> dict:
@@ -244,7 +257,7 @@ class StreamStateHook(Hook):
             except StateFileError as error:
                 damaged.append(str(error))
                 runner.logger.warning(f'a saved state is left out: {error}')
-        if any(getattr(hook, 'shares_adapters', False) for hook in runner.hooks):
+        if self._in_step:
             common = set.intersection(
                 *(set(found) for found in all_gather_object([_frames_of(p) for p in whole]))
             )

@@ -218,7 +218,7 @@ def test_killed_runs_end_identically(tmp_path):
 
 def test_saving_is_put_off_where_it_would_cost_too_much():
     hook = StreamStateHook(interval=10, max_share=0.1)
-    hook._position, hook._saved_at, hook._saving = 10, 0, 0.0
+    hook._position, hook._saved_at, hook._saving, hook._step = 10, 0, 0.0, 10
     hook._started, hook._last_cost = time.perf_counter() - 10, 0.5
     assert hook._is_due()
     hook._saving = 0.6

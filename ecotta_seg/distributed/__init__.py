@@ -1,0 +1,6 @@
+"""Several processes: starting them without a GPU, and averaging what each has learned."""
+
+from .exchange import average_tensors
+from .launch import prepare_cpu_launch
+
+__all__ = ['average_tensors', 'prepare_cpu_launch']

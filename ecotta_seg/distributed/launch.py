@@ -1,0 +1,32 @@
+"""mmengine's own launchers on machines without a GPU."""
+
+from unittest import mock
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import init_dist, is_distributed
+
+
+def prepare_cpu_launch(cfg: Config) -> None:
+    """Starts the processes' group over gloo where there is no CUDA; with it, does nothing.
+
+    mmengine sets a CUDA device on every launcher (torchrun, Slurm, MPI) and wraps the model for
+    one. Its own ``init_dist`` is used; only the choice of a device is left out.
+
+    Args:
+        cfg: With ``launcher``; ``env_cfg.dist_cfg`` and ``model_wrapper_cfg`` are changed.
+    """
+    if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
+        return
+    environment = dict(cfg.get('env_cfg') or {})
+    environment['dist_cfg'] = dict(environment.get('dist_cfg') or {}, backend='gloo')
+    cfg.env_cfg = environment
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+    )
+    if not is_distributed():
+        without_device = mock.patch.multiple(
+            torch.cuda, set_device=lambda device: None, device_count=lambda: 1
+        )
+        with without_device:
+            init_dist(cfg.launcher, **environment['dist_cfg'])

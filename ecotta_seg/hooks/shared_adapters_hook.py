@@ -1,0 +1,79 @@
+"""One set of adapters for a fleet: averaged over the processes every so many frames."""
+
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..distributed import average_tensors
+
+
+@HOOKS.register_module()
+class SharedAdaptersHook(Hook):
+    """Each process adapts on frames of its own; what is learned becomes everyone's.
+
+    Every ``every`` frames the adaptable parameters are averaged over the process group, and all
+    hold the same bits. Momenta stay with each process. One whose parameters are not finite takes
+    the others' mean. One that runs out of frames goes on with the exchanges, without a weight,
+    until the others are done. Without this hook each process is a vehicle of its own.
+
+    Args:
+        every: Frames of each process between two exchanges.
+
+    Raises:
+        ValueError: ``every`` is below 1.
+    """
+
+    # After the guard has had its say, before StreamStateHook saves.
+    priority = 'LOW'
+    shares_adapters = True
+
+    def __init__(self, every: int = 10) -> None:
+        if every < 1:
+            raise ValueError(f'SharedAdaptersHook: every must be at least 1, got {every}')
+        self.every = every
+        self._batches = 0
+
+    def before_test(self, runner: Any) -> None:
+        """Learns how long the longest of the streams is."""
+        self._total = self._batches + len(runner.test_dataloader)
+        longest = max(all_gather_object(self._total))
+        self._exchanges = longest // self.every if get_world_size() > 1 else 0
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """A process without frames takes part all the same."""
+        if self._batches >= self._total:
+            self._finish(runner)
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Exchanges where it is time to."""
+        self._batches += 1
+        if self._exchanges and self._batches % self.every == 0:
+            self._exchange(runner, 1.0)
+        if self._batches == self._total:
+            self._finish(runner)
+
+    def _finish(self, runner: Any) -> None:
+        for _ in range(self._batches // self.every, self._exchanges):
+            self._exchange(runner, 0.0)
+
+    @staticmethod
+    def _exchange(runner: Any, weight: float) -> None:
+        tensors = [p.data for p in runner.model.adaptable_parameters().values()]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            weight = 0.0
+        average_tensors(tensors, weight)
+
+    def after_test(self, runner: Any) -> None:
+        """Ready for another test."""
+        self._batches = 0
+
+    def state_dict(self) -> dict:
+        """How far this process is."""
+        return {'batches': self._batches}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave."""
+        self._batches = int(state['batches'])
