@@ -96,7 +96,8 @@ def test_an_error_between_frames_saves_what_is_done(place, tmp_path):
         # Of the same size: a state tells its data set by names and sizes.
         frame.write_bytes(bytes(len(content)))
         with pytest.raises(ValueError, match='city_0003'):
-            harness.run(config, tmp_path / 'run', interval=50)
+            hooks = [dict(type='EcoTTAHook'), dict(type='StreamStateHook')]
+            harness.run(config, tmp_path / 'run', interval=50, custom_hooks=hooks)
     finally:
         frame.write_bytes(content)
     (state,) = (tmp_path / 'run' / 'state').iterdir()
