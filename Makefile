@@ -30,7 +30,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

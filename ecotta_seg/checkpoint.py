@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Union
@@ -35,13 +36,13 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
             checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
     except pickle.UnpicklingError as error:
         # A damaged file raises the same class; only this text names what may not be built.
-        if 'Unsupported global' in str(error) or 'Unsupported class' in str(error):
+        if re.search('unsupported (global|class)', str(error), re.IGNORECASE):
             raise ValueError(
                 f'{path} was refused: it holds objects that could run code when loaded; if you '
                 'made it yourself or trust where it comes from, pass --trust-checkpoint'
             ) from None
         raise ValueError(_damaged(path, error)) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
         raise ValueError(_damaged(path, error)) from None
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
         tensors = checkpoint and all(isinstance(v, torch.Tensor) for v in checkpoint.values())
