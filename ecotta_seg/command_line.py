@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import tempfile
 import traceback
 import warnings
 from pathlib import Path
@@ -91,9 +92,9 @@ def check_work_dir(path: str) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / '.write_test'
-        probe.touch()
-        probe.unlink()
+        # Without a name of its own: several processes check the same folder at once.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise ValueError(
             f'the work dir {path} cannot be written to ({error.strerror}): choose another '

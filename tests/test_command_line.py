@@ -1,5 +1,7 @@
 """Errors as the user sees them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ecotta_seg.command_line import check_work_dir, run_tool, sentence
@@ -54,3 +56,9 @@ def test_the_work_dir_is_made_and_left_empty(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ValueError, match='cannot be written to'):
         check_work_dir(str(tmp_path / 'file' / 'c'))
+
+
+def test_processes_that_check_the_same_work_dir_do_not_meet(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(check_work_dir, [str(tmp_path / 'run')] * 2000))
+    assert len(folders) == 2000 and not list((tmp_path / 'run').iterdir())

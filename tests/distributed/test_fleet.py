@@ -2,6 +2,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -200,7 +201,9 @@ def test_a_killed_rank_ends_the_job_and_resuming_goes_on(config, tmp_path):
     assert not (tmp_path / 'run' / 'results.json').exists()
     resumed, _ = launch(tmp_path / 'run', '--resume')
     assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert 'going on after frame 4' in resumed.stdout + resumed.stderr
+    # How far the other rank had got when the job was ended is a matter of time.
+    going_on = re.search(r'going on after frame (\d+)', resumed.stdout + resumed.stderr)
+    assert going_on and going_on.group(1) in ('2', '4')
     documents = [json.loads((tmp_path / n / 'results.json').read_text()) for n in ('whole', 'run')]
     for document in documents:
         document.pop('seconds_per_frame')
