@@ -30,6 +30,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--resume', action='store_true', help='go on from the newest state in the work dir'
     )
     parser.add_argument('--show-dir', help='folder for pictures of the masks')
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='stop at the first bad frame; without it bad frames are predicted where there is a '
+        'picture, not learned from, and listed in the results',
+    )
     return parser.parse_args(argv)
 
 
@@ -56,6 +62,9 @@ def main(argv: list[str]) -> None:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')
         cfg.test_dataloader.dataset.rounds = args.rounds
+    if args.strict:
+        others = [hook for hook in cfg.custom_hooks if hook['type'] != 'FrameCheckHook']
+        cfg.custom_hooks = [*others, dict(type='FrameCheckHook', mode='strict')]
     check_work_dir(cfg.work_dir)
     if args.show_dir:
         check_work_dir(args.show_dir)

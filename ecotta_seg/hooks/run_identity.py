@@ -28,7 +28,14 @@ _CONFIG_KEYS = (
     'randomness',
     'custom_hooks',
 )
-_HOOKS_LEFT_OUT = ('StreamStateHook', 'PanelHook', 'StreamProgressHook', 'ResultsHook')
+# Whether a bad frame stops the run changes no result: one that stopped goes on in tolerant mode.
+_HOOKS_LEFT_OUT = (
+    'FrameCheckHook',
+    'PanelHook',
+    'ResultsHook',
+    'StreamProgressHook',
+    'StreamStateHook',
+)
 _LOADER_KEYS_LEFT_OUT = ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory')
 _SHOWN = 4
 

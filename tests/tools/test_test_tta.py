@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -147,6 +148,23 @@ def test_broken_data_is_one_sentence(project, tmp_path, how, says, workers):
     )  # fmt: skip
     assert says in error_of(run)
     assert results.read_text() == 'earlier'
+
+
+def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tmp_path):
+    data, options = _copy_of_data(project, tmp_path)
+    _break(data, 'truncated image')
+    image = _frame(data, 'image')
+    # The clear day is read from elsewhere: what scores the source has to be whole.
+    options.append(f'clear_dataloader.dataset.dataset.data_root={project.data}')
+    command = ('test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'work')
+    run = run_tool(*command, '--strict', *options)
+    assert image.name in error_of(run)
+    assert not (tmp_path / 'work' / 'results.json').exists()
+    run = run_tool(*command, '--resume', *options)
+    assert run.returncode == 0, run.stderr
+    events = _results(tmp_path / 'work')['events']
+    assert {Path(event['path']).name for event in events} == {image.name}
+    assert {event['event'] for event in events} == {'bad_frame'}
 
 
 @pytest.mark.parametrize(('options', 'says'), [
