@@ -1,1 +1,24 @@
-"""Operators that let gradients through frozen layers without keeping what only training needs."""
+"""Operators that let gradients through frozen layers without keeping what only training needs.
+
+Each file has the plain functions that the memory engine runs (the forward, and the gradient with
+respect to the input), and the same as one differentiable function.
+"""
+
+from .attention import chunked_attention
+from .bit_mask import one_bit_relu
+from .frozen_conv import frozen_conv2d
+from .frozen_norm import frozen_affine_norm, frozen_layer_norm
+from .gelu import frozen_gelu
+from .pixel_entropy import resized_weighted_entropy
+from .resize import frozen_resize
+
+__all__ = [
+    'chunked_attention',
+    'frozen_affine_norm',
+    'frozen_conv2d',
+    'frozen_gelu',
+    'frozen_layer_norm',
+    'frozen_resize',
+    'one_bit_relu',
+    'resized_weighted_entropy',
+]

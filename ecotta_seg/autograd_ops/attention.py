@@ -1,0 +1,86 @@
+"""Attention with frozen projections that never holds the whole attention map.
+
+Letters: B heads of all frames, Q queries, K keys, E channels a head.
+"""
+
+import torch
+from torch import Tensor
+
+# Elements of one band's attention map.
+BAND_ELEMENTS = 2**21
+
+
+def _bands(queries: int, others: int) -> list[slice]:
+    size = max(1, BAND_ELEMENTS // max(1, others))
+    return [slice(start, min(start + size, queries)) for start in range(0, queries, size)]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:
+    """softmax(query key^T) value, a band of queries at a time.
+
+    The bits are those of ``F.multi_head_attention_forward`` with weights.
+
+    Args:
+        query: (B, Q, E), already scaled by E ** -0.5.
+        key, value: (B, K, E).
+        into: (B, Q, E), takes the result.
+
+    Returns:
+        ``into``.
+    """
+    for rows in _bands(query.shape[1], query.shape[0] * key.shape[1]):
+        scores = torch.bmm(query[:, rows], key.transpose(1, 2))
+        into[:, rows] = torch.bmm(scores.softmax(dim=-1), value)
+    return into
+
+
+def attend_gradients_(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of ``attend``; the attention map is made anew, band by band.
+
+    Args:
+        grad: (B, Q, E), with respect to the result; overwritten with the query's gradient.
+        query, key, value: As in the forward.
+
+    Returns:
+        The gradients of query (in ``grad``'s memory), key and value.
+    """
+    grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
+    for rows in _bands(query.shape[1], query.shape[0] * key.shape[1]):
+        attention = torch.bmm(query[:, rows], key.transpose(1, 2)).softmax(dim=-1)
+        upstream = grad[:, rows]
+        grad_value.baddbmm_(attention.transpose(1, 2), upstream)
+        grad_attention = torch.bmm(upstream, value.transpose(1, 2))
+        grad_scores = torch.ops.aten._softmax_backward_data(
+            grad_attention, attention, -1, attention.dtype
+        )
+        del attention, grad_attention
+        grad_key.baddbmm_(grad_scores.transpose(1, 2), query[:, rows])
+        grad[:, rows] = torch.bmm(grad_scores, key)
+    return grad, grad_key, grad_value
+
+
+class _ChunkedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, query, key, value):
+        ctx.save_for_backward(query, key, value)
+        return attend(query, key, value, torch.empty_like(query))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return attend_gradients_(grad.clone(), *ctx.saved_tensors)
+
+
+def chunked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(query key^T) value, differentiable once; keeps its three inputs.
+
+    Args:
+        query: (B, Q, E), already scaled.
+        key, value: (B, K, E).
+
+    Returns:
+        (B, Q, E).
+    """
+    return _ChunkedAttention.apply(query, key, value)

@@ -1,0 +1,120 @@
+"""ReLU that keeps one bit an element for its backward, instead of its whole output."""
+
+import torch
+from torch import Tensor
+
+# Multiplying eight 0/1 bytes, read as one little-endian 64-bit word, by this moves the i-th of
+# them to bit i of the highest byte: eight elements are packed by one multiplication.
+_PACK = 0x0102040810204080
+# Elements that are dealt with at once: a megabyte of flags stays in the cache.
+CHUNK = 2**20
+_tables: dict[torch.device, Tensor] = {}
+
+
+def _flag_table(device: torch.device) -> Tensor:
+    """(256, 8) int32: row b has -1 (all bits set) where bit i of b is set, else 0."""
+    if device not in _tables:
+        codes = torch.arange(256, dtype=torch.int32, device=device).view(-1, 1)
+        bits = codes.bitwise_right_shift(torch.arange(8, dtype=torch.int32, device=device))
+        _tables[device] = bits.bitwise_and_(1).neg_()
+    return _tables[device]
+
+
+def pack_positive(x: Tensor) -> Tensor:
+    """One bit an element, set where it is above 0.
+
+    Args:
+        x: Any shape, contiguous, floating point.
+
+    Returns:
+        (ceil(numel / 8),) uint8, element i in bit ``i % 8`` of byte ``i // 8``.
+    """
+    flat = x.reshape(-1)
+    packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
+    # No larger than what is there to be packed, and whole bytes.
+    flags = torch.zeros(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
+    for start in range(0, flat.numel(), CHUNK):
+        piece = flat[start : start + CHUNK]
+        words = flags[: -(-piece.numel() // 8) * 8]
+        # The last byte may have fewer than eight elements: its other flags are 0.
+        words[-8:] = False
+        torch.gt(piece, 0, out=words[: piece.numel()])
+        packed_piece = packed[start // 8 : start // 8 + words.numel() // 8]
+        packed_piece.copy_(words.view(torch.int64).mul_(_PACK).bitwise_right_shift_(56))
+    return packed
+
+
+def mask_(grad: Tensor, packed: Tensor) -> Tensor:
+    """Sets to 0, in place, the elements whose bit is not set.
+
+    Args:
+        grad: Any shape, contiguous, float32 or float64.
+        packed: What ``pack_positive`` gave for a tensor of that many elements.
+
+    Returns:
+        ``grad``.
+    """
+    flat = grad.view(-1)
+    integer = torch.int64 if flat.element_size() == 8 else torch.int32
+    if flat.element_size() not in (4, 8):
+        return grad.mul_(unpack(packed, grad.shape))
+    table = _flag_table(grad.device).to(integer)
+    whole = flat.numel() // 8 * 8
+    for start in range(0, whole, CHUNK):
+        stop = min(start + CHUNK, whole)
+        flags = table.index_select(0, packed[start // 8 : stop // 8].int())
+        flat[start:stop].view(integer).view(-1, 8).bitwise_and_(flags)
+    if whole < flat.numel():
+        flags = table.index_select(0, packed[whole // 8 :].int()).view(-1)
+        flat[whole:].view(integer).bitwise_and_(flags[: flat.numel() - whole])
+    return grad
+
+
+def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
+    """The bits as booleans of a shape."""
+    flags = _flag_table(packed.device).index_select(0, packed.int()).view(-1)
+    return flags[: shape.numel()].view(shape).bool()
+
+
+def add_sign_(x: Tensor, positive: Tensor, negative: Tensor, factor: float) -> Tensor:
+    """x += factor * sign, in place, the sign kept in two bits an element.
+
+    Args:
+        x: Any shape, contiguous, floating point.
+        positive, negative: ``pack_positive`` of some d and of -d.
+        factor: What d > 0 adds; d < 0 takes it away, d = 0 leaves x.
+
+    Returns:
+        ``x``.
+    """
+    flat = x.view(-1)
+    table = _flag_table(x.device).to(x.dtype)
+    for start in range(0, flat.numel(), CHUNK):
+        stop = min(start + CHUNK, flat.numel())
+        for bits, sign in ((positive, -factor), (negative, factor)):
+            flags = table.index_select(0, bits[start // 8 : -(-stop // 8)].int()).view(-1)
+            flat[start:stop].add_(flags[: stop - start], alpha=sign)
+    return x
+
+
+class _OneBitReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x.relu()
+        ctx.save_for_backward(pack_positive(y.contiguous()))
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (packed,) = ctx.saved_tensors
+        return mask_(grad.clone(memory_format=torch.contiguous_format), packed)
+
+
+def one_bit_relu(x: Tensor) -> Tensor:
+    """max(x, 0), differentiable once. Keeps numel / 8 bytes.
+
+    Args:
+        x: Any shape, floating point.
+    """
+    return _OneBitReLU.apply(x)

@@ -1,0 +1,147 @@
+"""Convolution with a frozen kernel: its backward needs the kernel, not the input."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .winograd import is_suitable, pays, winograd_input_gradient, winograd_weight_gradient
+
+
+def conv_input_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    into: Optional[Tensor] = None,
+    workspace: int = 2**23,
+) -> Tensor:
+    """The gradient of ``F.conv2d`` with respect to its input.
+
+    Args:
+        grad: (N, Co, H', W'), with respect to the output.
+        weight: (Co, Ci / groups, kh, kw).
+        shape: (N, Ci, H, W), of the input.
+        stride, padding, dilation, groups: As in the forward, pairs of numbers.
+        into: (N, Ci, H, W), contiguous: the gradient is added to it; None makes a new tensor.
+        workspace: Elements of a temporary, where the sum is taken in pieces.
+
+    Returns:
+        (N, Ci, H, W); ``into`` where given.
+    """
+    out_channels, in_channels = weight.shape[0], shape[1]
+    pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and tuple(padding) == (0, 0)
+    if pointwise and tuple(stride) == (1, 1):
+        kernel = weight.view(out_channels, in_channels).t()
+        flat = grad.reshape(grad.shape[0], out_channels, -1)
+        if into is None:
+            return torch.matmul(kernel, flat).view(tuple(shape))
+        # A product that adds to what is there: no second tensor of the input's size.
+        for total, part in zip(into.view(shape[0], in_channels, -1), flat):
+            total.addmm_(kernel, part)
+        return into
+    if is_suitable(weight, stride, padding, dilation, groups) and pays(weight):
+        return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
+    if into is None:
+        return _autograd_input(grad, weight, shape, stride, padding, dilation, groups)
+    for i in _channel_pieces(shape, workspace, groups):
+        if groups == 1:
+            piece = (weight[:, i], grad, 1)
+        else:
+            per_group = weight.shape[1]
+            o = slice(
+                i.start // per_group * out_channels // groups,
+                i.stop // per_group * out_channels // groups,
+            )
+            piece = (weight[o], grad[:, o], (i.stop - i.start) // per_group)
+        size = (shape[0], i.stop - i.start, *shape[2:])
+        into[:, i] += _autograd_input(piece[1], piece[0], size, stride, padding, dilation, piece[2])
+    return into
+
+
+def _channel_pieces(shape: Sequence[int], workspace: int, groups: int) -> list[slice]:
+    """Input channels in pieces of about ``workspace`` elements; whole groups only."""
+    channels, per_group = shape[1], shape[1] // groups if groups > 1 else 1
+    size = max(1, workspace // (shape[0] * shape[2] * shape[3]) // per_group) * per_group
+    return [slice(a, min(a + size, channels)) for a in range(0, channels, size)]
+
+
+def _autograd_input(grad, weight, shape, stride, padding, dilation, groups) -> Tensor:
+    # The operator looks at the input's size alone; it is given one that has no memory.
+    placeholder = grad.new_empty(1).expand(tuple(shape))
+    return torch.ops.aten.convolution_backward(
+        grad, placeholder, weight, None, list(stride), list(padding), list(dilation), False,
+        [0, 0], groups, [True, False, False],
+    )[0]  # fmt: skip
+
+
+def conv_weight_gradient(
+    x: Tensor,
+    grad: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    workspace: int = 2**23,
+) -> Tensor:
+    """The gradient of an ungrouped, undilated ``F.conv2d`` with respect to its kernel.
+
+    Args:
+        x: (N, Ci, H, W), the input.
+        grad: (N, Co, H', W'), with respect to the output.
+        kernel_size, stride, padding: As in the forward, pairs of numbers.
+        workspace: Elements of a temporary.
+
+    Returns:
+        (Co, Ci, kh, kw).
+    """
+    shape = (grad.shape[1], x.shape[1], *kernel_size)
+    kernel = grad.new_empty(1).expand(shape)
+    if is_suitable(kernel, stride, padding, (1, 1), 1) and pays(kernel):
+        return winograd_weight_gradient(x, grad, 1, workspace)
+    return torch.ops.aten.convolution_backward(
+        grad, x, kernel, None, list(stride), list(padding), [1, 1], False, [0, 0], 1,
+        [False, True, False],
+    )[1]  # fmt: skip
+
+
+class _FrozenConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding, dilation, groups):
+        ctx.save_for_backward(weight)
+        ctx.options = (tuple(x.shape), stride, padding, dilation, groups)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        gradient = conv_input_gradient(grad.contiguous(), weight, *ctx.options)
+        return gradient, None, None, None, None, None, None
+
+
+def frozen_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor] = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """``F.conv2d`` with a frozen kernel; keeps nothing but a reference to the kernel.
+
+    Autograd's own keeps the input even where the kernel needs no gradient.
+
+    Args:
+        x: (N, Ci, H, W); the gradient flows to it alone.
+        weight: (Co, Ci / groups, kh, kw).
+        bias: (Co,) or None.
+        stride, padding, dilation: Pairs of numbers.
+        groups: Of channels.
+    """
+    return _FrozenConv2d.apply(x, weight, bias, stride, padding, dilation, groups)

@@ -1,0 +1,102 @@
+"""Norms with frozen parameters: an affine map, and a LayerNorm that keeps its input alone."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+
+def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float) -> Tensor:
+    """BatchNorm by given statistics, in place; the same bits as ``F.batch_norm``.
+
+    Args:
+        x: (N, C, H, W), overwritten with the result.
+        mean, var: (C,), constants: no gradient flows through them.
+        weight, bias: (C,) or None.
+        eps: Added to the variance.
+
+    Returns:
+        The scale (C,): all that the backward needs, since the gradient is multiplied by it.
+    """
+    nothing = x.new_empty(0)
+    torch.native_batch_norm(
+        x, weight, bias, mean, var, False, 0.0, eps, out=(x, nothing, x.new_empty(0))
+    )
+    scale = torch.rsqrt(var + eps)
+    return scale if weight is None else scale.mul_(weight)
+
+
+class _FrozenAffineNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, mean, var, weight, bias, eps):
+        y = x.clone(memory_format=torch.contiguous_format)
+        ctx.save_for_backward(affine_norm_(y, mean, var, weight, bias, eps))
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (scale,) = ctx.saved_tensors
+        return grad * scale.view(-1, 1, 1), None, None, None, None, None
+
+
+def frozen_affine_norm(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``F.batch_norm`` in evaluation mode with frozen parameters; keeps C numbers.
+
+    Autograd's own keeps the whole input, for gradients of parameters that have none.
+    Arguments as of ``affine_norm_``; the gradient flows to ``x`` alone.
+    """
+    return _FrozenAffineNorm.apply(x, mean, var, weight, bias, eps)
+
+
+def layer_norm_input_gradient(
+    grad: Tensor, x: Tensor, shape: Sequence[int], weight, bias, eps: float
+) -> Tensor:
+    """The gradient of ``F.layer_norm`` with respect to its input, statistics taken anew.
+
+    Args:
+        grad: As the output, (..., *shape).
+        x: The input of the forward.
+        shape: The normalised dimensions.
+        weight, bias: Of ``shape``, or None.
+        eps: As in the forward.
+    """
+    _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
+    return torch.ops.aten.native_layer_norm_backward(
+        grad, x, shape, mean, rstd, weight, bias, [True, False, False]
+    )[0]
+
+
+class _FrozenLayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, shape, weight, bias, eps):
+        ctx.save_for_backward(x, weight, bias)
+        ctx.shape, ctx.eps = shape, eps
+        return torch.nn.functional.layer_norm(x, shape, weight, bias, eps)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        x, weight, bias = ctx.saved_tensors
+        gradient = layer_norm_input_gradient(grad, x, ctx.shape, weight, bias, ctx.eps)
+        return gradient, None, None, None, None
+
+
+def frozen_layer_norm(x: Tensor, shape: Sequence[int], weight, bias, eps: float = 1e-5) -> Tensor:
+    """``F.layer_norm`` with frozen parameters; keeps its input and nothing else.
+
+    Args:
+        x: (..., *shape); the gradient flows to it alone.
+        shape: The normalised dimensions.
+        weight, bias: Of ``shape``, or None.
+        eps: Added to the variance.
+    """
+    return _FrozenLayerNorm.apply(x, list(shape), weight, bias, eps)

@@ -1,0 +1,99 @@
+"""Entropy of full-resolution predictions and its gradient, a band of rows at a time.
+
+Written with autograd, log-softmax, its exponential and their product each take the memory of the
+full-resolution logits, and so do their gradients. Here the logits' own memory becomes the
+gradient's, and only a band of rows is ever there twice.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .resize import resize_bilinear, resize_input_gradient
+
+# Elements of a band: few enough to stay near the cache, enough to keep the cores busy.
+BAND_ELEMENTS = 2**20
+
+
+def _bands(logits: Tensor) -> list[slice]:
+    frames, channels, height, width = logits.shape
+    rows = max(1, BAND_ELEMENTS // max(1, frames * channels * width))
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def entropy_map(logits: Tensor) -> Tensor:
+    """Entropy of each pixel, the same numbers as written with ``log_softmax``, without a graph.
+
+    Args:
+        logits: (N, C, H, W).
+
+    Returns:
+        (N, H, W) in nats, 0 to ln C.
+    """
+    entropy = logits.new_empty(logits.shape[0], *logits.shape[2:])
+    for rows in _bands(logits):
+        log_probabilities = logits[:, :, rows].log_softmax(dim=1)
+        weighted = log_probabilities.exp().mul_(log_probabilities)
+        entropy[:, rows] = -weighted.sum(dim=1)
+    return entropy
+
+
+def entropy_gradient_(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tensor:
+    """The gradient of sum(weights * entropy) with respect to the logits, in their memory.
+
+    dH / dz_c = -p_c (log p_c + H).
+
+    Args:
+        logits: (N, C, H, W), overwritten with the gradient.
+        entropy: (N, H, W), of ``entropy_map``.
+        weights: (N, H, W), constants.
+
+    Returns:
+        ``logits``.
+    """
+    for rows in _bands(logits):
+        band = logits[:, :, rows]
+        log_probabilities = band.log_softmax(dim=1)
+        gradient = log_probabilities.exp()
+        gradient.mul_(log_probabilities.add_(entropy[:, None, rows]))
+        band.copy_(gradient.mul_(weights[:, None, rows]).neg_())
+    return logits
+
+
+class _ResizedWeightedEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, weights, size, align_corners):
+        full = resize_bilinear(logits, size, align_corners)
+        entropy = entropy_map(full)
+        ctx.save_for_backward(logits, weights, entropy)
+        ctx.options = (tuple(size), align_corners)
+        return (weights * entropy).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        logits, weights, entropy = ctx.saved_tensors
+        size, align_corners = ctx.options
+        full = resize_bilinear(logits, size, align_corners)
+        if full is logits or full.data_ptr() == logits.data_ptr():
+            full = full.clone()
+        gradient = entropy_gradient_(full, entropy, weights * grad)
+        return resize_input_gradient(gradient, logits.shape, align_corners), None, None, None
+
+
+def resized_weighted_entropy(
+    logits: Tensor, weights: Tensor, size: Sequence[int], align_corners: bool = False
+) -> Tensor:
+    """sum(weights * entropy) of logits resized to ``size``; keeps the small logits alone.
+
+    Args:
+        logits: (N, C, h, w), of the decode head; the gradient flows to them alone.
+        weights: (N, H, W), constants.
+        size: (H, W).
+        align_corners: Of the bilinear resizing.
+
+    Returns:
+        Scalar.
+    """
+    return _ResizedWeightedEntropy.apply(logits, weights, size, align_corners)
