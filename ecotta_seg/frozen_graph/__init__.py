@@ -1,0 +1,23 @@
+"""Frozen modules run by hand: little is noted in forward, and backward needs no more than that."""
+
+from . import (  # noqa: F401  (they register their modules)
+    aspp_head,
+    conv_unit,
+    residual_block,
+    segformer_head,
+    transformer_layer,
+)
+from .decode_head import HeadOperator, PendingGradient, build_head_operator, head_operator_for
+from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
+
+__all__ = [
+    'FrozenOperator',
+    'HeadOperator',
+    'PendingGradient',
+    'Sequence',
+    'Tape',
+    'build_head_operator',
+    'build_operator',
+    'head_operator_for',
+    'operator_for',
+]

@@ -1,0 +1,119 @@
+"""The heads of DeepLabV3 and DeepLabV3+."""
+
+from typing import Optional
+
+from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead
+from torch import Tensor, nn
+
+from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
+from .conv_unit import is_plain_conv
+from .decode_head import HeadOperator, PendingGradient, head_operator_for, ready
+from .operator import FrozenOperator, Sequence, Tape, build_operator
+
+
+class ASPPHeadOperator(HeadOperator):
+    """Atrous spatial pyramid pooling; with low-level features where the head has them.
+
+    Args:
+        head: An ``ASPPHead`` or ``DepthwiseSeparableASPPHead``.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        self.head = head
+        self.align_corners = head.align_corners
+        self.pool = build_operator(head.image_pool[1], 'image_pool')
+        self.branches = [build_operator(m, 'aspp_modules') for m in head.aspp_modules]
+        self.bottleneck = build_operator(head.bottleneck, 'bottleneck')
+        self.low_level: Optional[FrozenOperator] = None
+        self.decoder: list[FrozenOperator] = []
+        if isinstance(head, DepthwiseSeparableASPPHead):
+            self.decoder = Sequence([build_operator(head.sep_bottleneck, 'sep_bottleneck')]).parts
+            if head.c1_bottleneck is not None:
+                self.low_level = build_operator(head.c1_bottleneck, 'c1_bottleneck')
+        self.classifier = build_operator(head.conv_seg, 'conv_seg')
+        deep = head.in_index
+        self.deep = deep
+        self.reads = (deep,) if self.low_level is None else (0, deep)
+
+    def _operators(self) -> list[FrozenOperator]:
+        found = [self.pool, *self.branches, self.bottleneck, *self.decoder, self.classifier]
+        return found if self.low_level is None else [*found, self.low_level]
+
+    def fallbacks(self) -> list[str]:
+        """See base class."""
+        return [name for part in self._operators() for name in part.fallbacks()]
+
+    def forward(self, features: list[Optional[Tensor]], tape: Optional[Tape] = None) -> Tensor:
+        """See base class."""
+        x = features[self.deep]
+        size, channels = tuple(x.shape[2:]), self.head.channels
+        together = x.new_empty(x.shape[0], channels * (len(self.branches) + 1), *size)
+        pooled = self.pool.forward(self.head.image_pool[0](x), tape)
+        together[:, :channels] = resize_bilinear(pooled, size, self.align_corners)
+        for index, branch in enumerate(self.branches, start=1):
+            piece = slice(index * channels, (index + 1) * channels)
+            together[:, piece] = branch.forward(x, tape)
+        low_level_is_deep = self.low_level is not None and self.deep == 0
+        if not low_level_is_deep:
+            features[self.deep] = None
+        del x
+        y = self.bottleneck.forward(together, tape)
+        del together
+        low_shape = None
+        if self.low_level is not None:
+            low = self.low_level.forward(features[0], tape)
+            features[0] = None
+            low_shape = tuple(low.shape)
+            joined = y.new_empty(low_shape[0], channels + low_shape[1], *low_shape[2:])
+            joined[:, :channels] = resize_bilinear(y, low_shape[2:], self.align_corners)
+            joined[:, channels:] = low
+            y = joined
+            del low, joined
+        for part in self.decoder:
+            y = part.forward(y, tape)
+        if tape is not None:
+            tape.append((size, low_shape))
+        return self.classifier.forward(y, tape)
+
+    def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
+        """See base class."""
+        channels, found = self.head.channels, {}
+        grad = self.classifier.backward(grad, tape)
+        size, low_shape = tape.pop()
+        for part in reversed(self.decoder):
+            grad = part.backward(grad, tape)
+        if self.low_level is not None:
+            of_low = grad[:, channels:].clone()
+            small = (grad.shape[0], channels, *size)
+            grad = resize_input_gradient(grad[:, :channels].contiguous(), small, self.align_corners)
+            # Taken off the tape now, computed when the low-level features' turn comes: until then
+            # it has the few channels that the head makes of them.
+            noted = Tape()
+            noted.append(tape.pop())
+            low_level = self.low_level
+            found[0] = lambda into=None: low_level.backward(of_low, noted, into)
+        grad = self.bottleneck.backward(grad, tape)
+        total = None
+        for index in range(len(self.branches), 0, -1):
+            piece = grad[:, index * channels : (index + 1) * channels].contiguous()
+            total = self.branches[index - 1].backward(piece, tape, total)
+        pooled = grad[:, :channels].sum(dim=(2, 3), keepdim=True)
+        del grad
+        pooled = self.pool.backward(pooled, tape)
+        total.add_(pooled.div_(size[0] * size[1]))
+        if self.deep in found:
+            low = found[0]
+            return {0: lambda into=None: low(ready(total)(into))}
+        found[self.deep] = ready(total)
+        return found
+
+
+@head_operator_for(ASPPHead, DepthwiseSeparableASPPHead)
+def _aspp(head: nn.Module) -> Optional[HeadOperator]:
+    known = (
+        head.input_transform is None
+        and isinstance(head.in_index, int)
+        and type(head.image_pool[0]) is nn.AdaptiveAvgPool2d
+        and is_plain_conv(head.conv_seg)
+    )
+    return ASPPHeadOperator(head) if known else None

@@ -1,0 +1,163 @@
+"""Convolution, BatchNorm and ReLU as one operator: C numbers and one bit an element are kept."""
+
+from typing import Optional
+
+import torch
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmcv.cnn.bricks.wrappers import Conv2d as WrappedConv2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..autograd_ops.bit_mask import mask_, pack_positive
+from ..autograd_ops.frozen_conv import conv_input_gradient
+from ..autograd_ops.frozen_norm import affine_norm_
+from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, operator_for
+
+CONVOLUTIONS = (nn.Conv2d, WrappedConv2d)
+
+
+def is_plain_conv(module: nn.Module) -> bool:
+    """Whether a module is a 2D convolution that pads with zeros on its own."""
+    return (
+        type(module) in CONVOLUTIONS
+        and module.padding_mode == 'zeros'
+        and not isinstance(module.padding, str)
+    )
+
+
+def is_affine_norm(module: nn.Module) -> bool:
+    """Whether a norm's backward is a scale a channel: BatchNorm by statistics held constant."""
+    if hasattr(module, 'statistics'):
+        return not getattr(module, 'through_statistics', False)
+    return isinstance(module, _BatchNorm) and module.track_running_stats
+
+
+class ConvUnit(FrozenOperator):
+    """A convolution, its norm and its ReLU.
+
+    Args:
+        conv: A plain 2D convolution.
+        norm: A norm that ``is_affine_norm`` accepts, or None.
+        relu: Whether a ReLU follows.
+    """
+
+    def __init__(self, conv: nn.Module, norm: Optional[nn.Module] = None, relu: bool = False):
+        self.conv, self.norm, self.relu = conv, norm, relu
+
+    def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
+        """See base class; norm and ReLU work in the memory of the convolution's output."""
+        y = self.conv(x)
+        scale = self._normalise_(y) if self.norm is not None else None
+        if self.relu:
+            y.relu_()
+        if tape is not None:
+            tape.append((tuple(x.shape), scale, pack_positive(y) if self.relu else None))
+        return y
+
+    def _normalise_(self, y: Tensor) -> Tensor:
+        norm = self.norm
+        if hasattr(norm, 'statistics'):
+            mean, var = norm.statistics(y)
+        else:
+            mean, var = norm.running_mean, norm.running_var
+        return affine_norm_(y, mean, var, norm.weight, norm.bias, norm.eps)
+
+    def below_norm(self, grad: Tensor, tape: Tape) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Takes the gradient back through ReLU and norm.
+
+        Returns:
+            A gradient and a kernel that the convolution's backward is to be done with, and the
+            input's shape.
+        """
+        shape, scale, packed = tape.pop()
+        if packed is not None:
+            mask_(grad, packed)
+        weight = self.conv.weight
+        if scale is not None:
+            # The scale goes into whichever is smaller; a kernel may be larger than its maps. A
+            # gradient that was not masked may be wanted by someone else still.
+            if packed is not None and weight.numel() > grad.numel():
+                grad.mul_(scale.view(-1, 1, 1))
+            else:
+                weight = weight * scale.view(-1, 1, 1, 1)
+        return grad, weight, shape
+
+    def backward(self, grad: Tensor, tape: Tape, into: Optional[Tensor] = None) -> Tensor:
+        """See base class."""
+        grad, weight, shape = self.below_norm(grad, tape)
+        conv = self.conv
+        return conv_input_gradient(
+            grad, weight, shape, conv.stride, conv.padding, conv.dilation, conv.groups, into
+        )
+
+
+class AveragePool(FrozenOperator):
+    """``nn.AvgPool2d``; keeps nothing."""
+
+    def __init__(self, pool: nn.AvgPool2d) -> None:
+        self.pool = pool
+
+    def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
+        """See base class."""
+        if tape is not None:
+            tape.append(tuple(x.shape))
+        return self.pool(x)
+
+    def backward(self, grad: Tensor, tape: Tape, into: Optional[Tensor] = None) -> Tensor:
+        """See base class."""
+        pool, shape = self.pool, tape.pop()
+        pair = torch.nn.modules.utils._pair
+        gradient = torch.ops.aten.avg_pool2d_backward(
+            grad, grad.new_empty(1).expand(shape), pair(pool.kernel_size), pair(pool.stride),
+            pair(pool.padding), pool.ceil_mode, pool.count_include_pad, pool.divisor_override,
+        )  # fmt: skip
+        return add_into(gradient, into)
+
+
+@operator_for(*CONVOLUTIONS)
+def _conv(module: nn.Module) -> Optional[FrozenOperator]:
+    return ConvUnit(module) if is_plain_conv(module) else None
+
+
+@operator_for(nn.AvgPool2d)
+def _average_pool(module: nn.AvgPool2d) -> FrozenOperator:
+    return AveragePool(module)
+
+
+@operator_for(ConvModule)
+def _conv_module(module: ConvModule) -> Optional[FrozenOperator]:
+    norm = module.norm if module.with_norm else None
+    relu = module.with_activation
+    if (
+        not is_plain_conv(module.conv)
+        or module.order != ('conv', 'norm', 'act')
+        or module.with_explicit_padding
+        or module.with_spectral_norm
+        or getattr(module, 'efficient_conv_bn_eval_forward', None) is not None
+        or (norm is not None and not is_affine_norm(norm))
+        or (relu and type(module.activate) is not nn.ReLU)
+    ):
+        return None
+    return ConvUnit(module.conv, norm, relu)
+
+
+@operator_for(DepthwiseSeparableConvModule)
+def _separable(module: DepthwiseSeparableConvModule) -> FrozenOperator:
+    return Sequence([build_operator(module.depthwise_conv), build_operator(module.pointwise_conv)])
+
+
+@operator_for(nn.Sequential)
+def _sequential(module: nn.Sequential) -> FrozenOperator:
+    """Rows of modules; a bare convolution followed by its norm becomes one operator."""
+    parts, row = [], list(module)
+    while row:
+        first = row.pop(0)
+        if is_plain_conv(first) and row and is_affine_norm(row[0]):
+            norm = row.pop(0)
+            relu = bool(row) and type(row[0]) is nn.ReLU
+            if relu:
+                row.pop(0)
+            parts.append(ConvUnit(first, norm, relu))
+        else:
+            parts.append(build_operator(first))
+    return Sequence(parts)
