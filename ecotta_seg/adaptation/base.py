@@ -220,9 +220,14 @@ class GradientAdaptation(AdaptationMethod):
         """Makes the optimizer and remembers the state that ``reset`` goes back to."""
         parameters = self.adaptable_parameters()
         self._initial = {name: p.detach().clone() for name, p in parameters.items()}
-        self.optimizer = self._build_optimizer(list(parameters.values()))
+        self.optimizer = self.build_optimizer(list(parameters.values()))
 
-    def _build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """A new optimizer as the config describes it.
+
+        Raises:
+            ValueError: It cannot be built.
+        """
         name = self.optimizer_config.get('type')
         try:
             return OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
@@ -256,8 +261,12 @@ class GradientAdaptation(AdaptationMethod):
         """Takes the optimizer step where there are gradients, and lets go of them."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
             self.optimizer.step()
+            self.after_update()
             self.last_step.updated = True
         self.optimizer.zero_grad(set_to_none=True)
+
+    def after_update(self) -> None:
+        """Called when the parameters have just been changed."""
 
     def optimizer_state(self) -> dict:
         """See base class."""
@@ -291,4 +300,4 @@ class GradientAdaptation(AdaptationMethod):
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(self._initial[name])
-        self.optimizer = self._build_optimizer(list(parameters.values()))
+        self.optimizer = self.build_optimizer(list(parameters.values()))

@@ -1,7 +1,7 @@
 """EcoTTA: meta networks on a frozen segmentor, confident entropy, self-distilled regularisation."""
 
 from math import log
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,16 @@ from torch import Tensor, nn
 from ..meta_networks import AdaptedEncoder, MetaNetwork, attach_meta_networks, load_adapters
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
-from .losses import ConfidentEntropy, confident_entropy, self_distilled_regularisation
+from .losses import (
+    ConfidentEntropy,
+    confident_weights,
+    self_distilled_regularisation,
+    weighted_entropy,
+)
+from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
+from .planning import PlannedStep, Planner
 from .registry import ADAPTATION_METHODS, check_keys, constructor_options
+from .windows import over_windows, slides
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta')
@@ -26,9 +34,15 @@ class MetaNetworkAdaptation(GradientAdaptation):
         frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d`` for the frozen model's
             BatchNorms. The paper leaves open by which statistics they normalise.
         adapters: File of warmed-up meta networks; None starts from their initial values.
+        memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
+            memory. False for plain autograd.
+        memory_budget: The most that a step may take above parameters and adapters, its gradients
+            and the optimizer's state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of
+            stock inference on the same frame. None for the fastest step. Only with the engine.
 
     Raises:
-        ValueError: An option is unknown or out of range, or the adapters do not fit.
+        ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
+            frame of a size, that the budget cannot be met.
         TypeError: The backbone is of an unknown kind.
     """
 
@@ -41,8 +55,12 @@ class MetaNetworkAdaptation(GradientAdaptation):
         regularisation_weight: float = 0.5,
         frozen_norm: Optional[dict] = None,
         adapters: Optional[str] = None,
+        memory_engine: bool = True,
+        memory_budget: Union[str, int, float, None] = None,
     ) -> None:
         super().__init__(segmentor, optimizer)
+        if memory_budget is not None and not memory_engine:
+            raise ValueError('a memory_budget needs the memory engine: set memory_engine=True')
         if entropy_threshold <= 0 or regularisation_weight < 0:
             raise ValueError(
                 'expected entropy_threshold above 0 and regularisation_weight from 0, got '
@@ -53,6 +71,9 @@ class MetaNetworkAdaptation(GradientAdaptation):
             load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.regularisation_weight = regularisation_weight
+        self.engine = MemoryEngine(segmentor) if memory_engine else None
+        self.planner = Planner(self, memory_budget) if memory_engine else None
+        self.planned: Optional[PlannedStep] = None
         self.start()
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
@@ -61,12 +82,60 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
+        if self.engine is not None:
+            return self._adapt_by_engine(inputs, metas)
         with self.encoder.recording() as self._parts:
             return super().adapt(inputs, metas)
 
+    def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        record = self.last_step
+        record.entropy = record.confident_fraction = record.regularisation = 0.0
+        whole = not slides(self.segmentor)
+        deliver = None
+
+        def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
+            nonlocal deliver
+            self.planned = self.planner.plan_for(crop, window_metas, whole)
+            plan = self.planned.plan
+            if deliver is None:
+                sink = UpdatingSink(self.optimizer) if plan.update_in_place else GradientSink()
+                deliver = sink
+            result = self.engine.run(
+                crop, window_metas, share, plan, self.pixel_weights,
+                self.regularisation_weight, deliver,
+            )  # fmt: skip
+            record.entropy += share * float(result.entropy)
+            record.confident_fraction += share * float(result.confident_fraction)
+            record.regularisation += share * float(result.regularisation)
+            return result.logits
+
+        logits = over_windows(self.segmentor, inputs, metas, run)
+        record.loss = record.entropy + self.regularisation_weight * record.regularisation
+        if self.planned.plan.update_in_place:
+            # Done while going backward: what a guard objects to is taken back afterwards.
+            record.updated = True
+            self.after_update()
+        elif self.gate is None or self.gate(logits):
+            self.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return logits
+
+    def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
+        """The weights of the pixels in the entropy term: 1[H < H0] over their number.
+
+        Args:
+            entropy: (N, H, W) in nats, without a graph.
+            logits: (N, classes, H, W), likewise.
+
+        Returns:
+            (N, H, W), at least 0.
+        """
+        return confident_weights(entropy, self.entropy_threshold)
+
     def entropy_loss(self, logits: Tensor) -> ConfidentEntropy:
-        """1[H < H0] H of (N, classes, h, w) logits."""
-        return confident_entropy(logits, self.entropy_threshold)
+        """sum(weights * H) of (N, classes, h, w) logits, by plain autograd."""
+        return weighted_entropy(logits, self.pixel_weights)
 
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class.

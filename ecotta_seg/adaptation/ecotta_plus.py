@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .ecotta import MetaNetworkAdaptation
-from .losses import class_balanced_confident_entropy
+from .losses import class_balanced_weights
 from .registry import ADAPTATION_METHODS
 
 
@@ -45,15 +45,13 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         super().__init__(segmentor, **options)
         self.restore_rate, self.class_balance = restore_rate, class_balance
 
-    def entropy_loss(self, logits: Tensor):
+    def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
         """See base class."""
-        return class_balanced_confident_entropy(logits, self.entropy_threshold, self.class_balance)
+        return class_balanced_weights(entropy, logits, self.entropy_threshold, self.class_balance)
 
-    def update(self) -> None:
-        """See base class; then the pull back."""
-        super().update()
-        if self.last_step.updated:
-            self.restore()
+    def after_update(self) -> None:
+        """See base class: the pull back."""
+        self.restore()
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -1,16 +1,16 @@
 """The losses of test-time adaptation, as pure functions of logits and features."""
 
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
 
 class ConfidentEntropy(NamedTuple):
-    """The result of ``confident_entropy``.
+    """The result of ``weighted_entropy``.
 
     Attributes:
-        loss: Scalar, in nats; 0 without a gradient where no pixel is confident.
+        loss: Scalar, in nats; 0 without a graph where no pixel is confident.
         confident_fraction: Scalar in 0 to 1, no gradient.
     """
 
@@ -31,55 +31,79 @@ def pixel_entropy(logits: Tensor) -> Tensor:
     return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
 
 
-def confident_entropy(logits: Tensor, threshold: float) -> ConfidentEntropy:
-    """Mean entropy over the pixels whose entropy is below H0 (EcoTTA, arXiv 2303.01904, Eq. 2).
+def confident_weights(entropy: Tensor, threshold: float) -> Tensor:
+    """Weights that make sum(weights * entropy) the mean over the pixels below H0.
 
-    The paper's H0 is 0.4 ln C. Where no pixel passes, the public ports take the mean of an empty
-    set and get NaN; here the loss is then 0 and depends on nothing.
+    EcoTTA, arXiv 2303.01904, Eq. 2; the paper's H0 is 0.4 ln C. Where no pixel passes, the public
+    ports take the mean of an empty set and get NaN; here all weights are then 0.
 
     Args:
-        logits: (N, C, H, W).
+        entropy: (N, H, W) in nats, without a graph.
         threshold: H0, in nats.
 
     Returns:
-        The loss and the share of confident pixels.
+        (N, H, W): 1 over the number of confident pixels, or 0.
     """
-    entropy = pixel_entropy(logits)
-    confident = entropy.detach() < threshold
-    count = confident.sum()
-    if count == 0:
-        return ConfidentEntropy(logits.new_zeros(()), logits.new_zeros(()))
-    loss = torch.where(confident, entropy, entropy.new_zeros(())).sum() / count
-    return ConfidentEntropy(loss, count.detach() / entropy.numel())
+    confident = entropy < threshold
+    return confident / confident.sum().clamp(min=1).to(entropy.dtype)
 
 
-def class_balanced_confident_entropy(
-    logits: Tensor, threshold: float, exponent: float
-) -> ConfidentEntropy:
-    """``confident_entropy`` with pixels weighted by how rare their predicted class is (ours).
+def class_balanced_weights(
+    entropy: Tensor, logits: Tensor, threshold: float, exponent: float
+) -> Tensor:
+    """``confident_weights`` with pixels weighted by how rare their predicted class is (ours).
 
     A confident pixel of class c weighs n_c ** -exponent, n_c the number of confident pixels of
     that class in the frame: 0 is the plain mean over pixels, 1 the mean over classes of their
     means. A plain mean is ruled by road, buildings and sky, and the rare classes die of it.
 
     Args:
-        logits: (N, C, H, W).
+        entropy: (N, H, W) in nats, without a graph.
+        logits: (N, C, H, W), without a graph.
         threshold: H0, in nats.
         exponent: 0 to 1.
 
     Returns:
-        The loss and the share of confident pixels.
+        (N, H, W), in sum 1, or 0 where no pixel is confident.
+    """
+    confident = (entropy < threshold).to(entropy.dtype)
+    predicted = logits.argmax(dim=1)
+    counts = entropy.new_zeros(logits.shape[1], dtype=torch.float64)
+    counts.scatter_add_(0, predicted.flatten(), confident.flatten().double())
+    weights = counts.clamp_(min=1).pow_(-exponent).to(entropy.dtype)[predicted].mul_(confident)
+    return weights.div_(weights.sum().clamp(min=torch.finfo(entropy.dtype).tiny))
+
+
+def weighted_entropy(logits: Tensor, weigh: Callable[[Tensor, Tensor], Tensor]) -> ConfidentEntropy:
+    """sum(weights * entropy), differentiable; the weights are constants.
+
+    Args:
+        logits: (N, C, H, W).
+        weigh: From entropy (N, H, W) and logits, both without a graph, to weights (N, H, W).
+
+    Returns:
+        The loss and the share of pixels with a weight; a loss without a graph where that is 0.
     """
     entropy = pixel_entropy(logits)
-    confident = entropy.detach() < threshold
-    if not confident.any():
-        return ConfidentEntropy(logits.new_zeros(()), logits.new_zeros(()))
-    predicted = logits.detach().argmax(dim=1)
-    counts = torch.bincount(predicted[confident], minlength=logits.shape[1])
-    weight = counts.clamp(min=1).to(entropy.dtype).pow(-exponent)[predicted]
-    weight = torch.where(confident, weight, weight.new_zeros(()))
-    fraction = confident.sum() / entropy.numel()
-    return ConfidentEntropy((weight * entropy).sum() / weight.sum(), fraction)
+    weights = weigh(entropy.detach(), logits.detach())
+    fraction = (weights > 0).sum() / weights.numel()
+    if fraction == 0:
+        return ConfidentEntropy(logits.new_zeros(()), fraction)
+    return ConfidentEntropy((weights * entropy).sum(), fraction)
+
+
+def confident_entropy(logits: Tensor, threshold: float) -> ConfidentEntropy:
+    """``weighted_entropy`` with ``confident_weights``."""
+    return weighted_entropy(logits, lambda entropy, _: confident_weights(entropy, threshold))
+
+
+def class_balanced_confident_entropy(
+    logits: Tensor, threshold: float, exponent: float
+) -> ConfidentEntropy:
+    """``weighted_entropy`` with ``class_balanced_weights``."""
+    return weighted_entropy(
+        logits, lambda entropy, z: class_balanced_weights(entropy, z, threshold, exponent)
+    )
 
 
 def self_distilled_regularisation(adapted: Tensor, frozen: Tensor) -> Tensor:

@@ -20,11 +20,20 @@ def _windows(height: int, width: int, test_cfg: dict) -> Iterator[tuple[int, int
             yield max(bottom - h_crop, 0), bottom, max(right - w_crop, 0), right
 
 
-def _without_padding(logits: Tensor, meta: dict) -> Tensor:
-    """Cuts off what the data preprocessor padded: there is nothing to learn from it."""
+def padding_of(logits: Tensor, meta: dict) -> tuple[slice, slice]:
+    """The rows and columns of (N, C, H, W) logits that the data preprocessor has not padded."""
+    if isinstance(meta.get('img_shape'), torch.Size):
+        # A sliding window; mmseg leaves the padding in, it has no place of its own there.
+        return slice(0, logits.shape[2]), slice(0, logits.shape[3])
     left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
     height, width = logits.shape[2:]
-    return logits[:, :, top : height - bottom, left : width - right]
+    return slice(top, height - bottom), slice(left, width - right)
+
+
+def _without_padding(logits: Tensor, meta: dict) -> Tensor:
+    """Cuts off what the data preprocessor padded: there is nothing to learn from it."""
+    rows, columns = padding_of(logits, meta)
+    return logits[:, :, rows, columns]
 
 
 def forward_windows(
@@ -47,10 +56,33 @@ def forward_windows(
     Returns:
         (N, classes, H, W) logits, detached; bit for bit those of ``segmentor.inference``.
     """
-    if segmentor.test_cfg.get('mode', 'whole') != 'slide':
-        logits = segmentor.encode_decode(inputs, metas)
-        learn(_without_padding(logits, metas[0]), 1.0)
+
+    def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
+        logits = segmentor.encode_decode(crop, window_metas)
+        learn(_without_padding(logits, window_metas[0]), share)
         return logits.detach()
+
+    return over_windows(segmentor, inputs, metas, run)
+
+
+def over_windows(
+    segmentor: nn.Module,
+    inputs: Tensor,
+    metas: list[dict],
+    run: Callable[[Tensor, list[dict], float], Tensor],
+) -> Tensor:
+    """Puts a frame together from windows that ``run`` predicts, as the model's test mode says.
+
+    Args:
+        segmentor, inputs, metas: See ``forward_windows``.
+        run: Called with a window (N, 3, h, w), its metainfo and its share of the frame; gives
+            (N, classes, h, w) logits without a graph.
+
+    Returns:
+        (N, classes, H, W) logits.
+    """
+    if not slides(segmentor):
+        return run(inputs, metas, 1.0)
     height, width = inputs.shape[2:]
     windows = list(_windows(height, width, segmentor.test_cfg))
     total = inputs.new_zeros((inputs.shape[0], segmentor.out_channels, height, width))
@@ -59,9 +91,13 @@ def forward_windows(
         crop = inputs[:, :, top:bottom, left:right]
         # A torch.Size tells mmseg's head to resize to the window and not to the padded frame.
         window_metas = [dict(meta, img_shape=crop.shape[2:]) for meta in metas]
-        logits = segmentor.encode_decode(crop, window_metas)
-        learn(logits, 1.0 / len(windows))
+        logits = run(crop, window_metas, 1.0 / len(windows))
         with torch.no_grad():
-            total += F.pad(logits.detach(), (left, width - right, top, height - bottom))
+            total += F.pad(logits, (left, width - right, top, height - bottom))
             count[:, :, top:bottom, left:right] += 1
     return total / count
+
+
+def slides(segmentor: nn.Module) -> bool:
+    """Whether frames are predicted in sliding windows."""
+    return segmentor.test_cfg.get('mode', 'whole') == 'slide'

@@ -64,7 +64,7 @@ class StorageMeter(TorchDispatchMode):
         breakdown: Keep the list of what stands at the peak, for ``peak_breakdown``. Costs a copy
             of the list of live storages at each new peak.
         device: Count only storages on devices of this type (``'cpu'``, ``'cuda'``); None counts
-            all.
+            all. ``'meta'`` counts what tensors without data would take.
 
     Example:
         >>> with StorageMeter() as meter:
@@ -122,7 +122,7 @@ class StorageMeter(TorchDispatchMode):
         known_before = set()
         if not brings_new:
             for leaf in tree_leaves((args, kwargs)):
-                storage = _storage_of(leaf)
+                storage = _storage_of(leaf, self._device)
                 if storage is not None:
                     known_before.add(storage._cdata)
         result = func(*args, **kwargs)
@@ -136,7 +136,7 @@ class StorageMeter(TorchDispatchMode):
         return result
 
     def _follow(self, leaf, known_before: set[int], func) -> None:
-        storage = _storage_of(leaf)
+        storage = _storage_of(leaf, self._device)
         if storage is None:
             return
         key = storage._cdata
@@ -177,11 +177,16 @@ class StorageMeter(TorchDispatchMode):
                 self._at_peak = [entry.describe() for entry in self._live.values()]
 
 
-def _storage_of(leaf) -> Optional[torch.UntypedStorage]:
-    """The storage of a tensor, or None for what has none (numbers, meta and sparse tensors)."""
+def _storage_of(leaf, device: Optional[str]) -> Optional[torch.UntypedStorage]:
+    """The storage of a tensor, or None for what has none (numbers, sparse tensors).
+
+    A meta tensor's has a size and no memory: it is one only where meta tensors are asked for.
+    """
     if isinstance(leaf, torch.UntypedStorage):
         return leaf
-    if not isinstance(leaf, torch.Tensor) or leaf.device.type == 'meta':
+    if not isinstance(leaf, torch.Tensor):
+        return None
+    if leaf.device.type == 'meta' and device != 'meta':
         return None
     try:
         return leaf.untyped_storage()

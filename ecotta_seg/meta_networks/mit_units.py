@@ -4,9 +4,14 @@ Token tensors are (N, H*W, C) inside mmseg. Here they travel as (N, C, H, W) *vi
 memory (channels last), so that meta networks see feature maps and nothing is copied.
 """
 
+from typing import Optional
+
 from mmseg.models.backbones import MixVisionTransformer
 from torch import Tensor
+from torch.nn import LayerNorm
 
+from ..frozen_graph import FrozenOperator, Sequence, build_operator
+from ..frozen_graph.transformer_layer import StageNorm
 from .units import EncoderUnits, UnitShape, register_units
 
 
@@ -71,6 +76,24 @@ class MixVisionTransformerUnits(EncoderUnits):
         """See base class: the stage's LayerNorm, then a contiguous (N, C, H, W) as in mmseg."""
         normed = self.backbone.layers[stage][2](_to_tokens(x))
         return _to_map(normed, tuple(x.shape[2:])).contiguous()
+
+    def operator(self, index: int) -> FrozenOperator:
+        """See base class; the patch embedding goes with a stage's first layer."""
+        stage, layer = self._positions()[index]
+        patch_embedding, layers, _ = self.backbone.layers[stage]
+        name = f'block {index + 1}'
+        parts = [build_operator(layers[layer], name)]
+        if layer == 0 and stage > 0:
+            parts.insert(0, build_operator(patch_embedding, name))
+        if any(part.fallbacks() for part in parts):
+            # Their own calls take a size with the tokens, which autograd's operator does not know.
+            return super().operator(index)
+        return Sequence(parts)
+
+    def stage_operator(self, stage: int) -> Optional[FrozenOperator]:
+        """See base class."""
+        norm = self.backbone.layers[stage][2]
+        return StageNorm(norm) if type(norm) is LayerNorm else super().stage_operator(stage)
 
     def collect(self, outputs: list[Tensor]) -> list[Tensor]:
         """See base class: MiT gives a list."""

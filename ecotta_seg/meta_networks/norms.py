@@ -18,13 +18,27 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
+        x = _laid_out(x)
         if x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
         if self.training:
-            return super().forward(x)
-        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            y = super().forward(x)
+        else:
+            y = F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        if y.requires_grad:
+            y.register_hook(_laid_out)
+        return y
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """(N, C, H, W) in memory in that order, the strides of dimensions of size 1 included.
+
+    torch's backward of BatchNorm gives wrong gradients (seen in 2.13, CPU) where input and
+    gradient differ in the stride of a batch of 1, which views of one frame's tokens do.
+    """
+    return x.reshape(-1).view(x.shape)
 
 
 class ChannelLayerNorm(nn.LayerNorm):

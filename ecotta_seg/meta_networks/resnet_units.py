@@ -3,6 +3,7 @@
 from mmseg.models.backbones import ResNet
 from torch import Tensor, nn
 
+from ..frozen_graph import FrozenOperator, build_operator
 from .units import EncoderUnits, UnitShape, register_units
 
 
@@ -46,3 +47,7 @@ class ResNetUnits(EncoderUnits):
     def run(self, index: int, x: Tensor) -> Tensor:
         """See base class."""
         return self._blocks()[index][1](x)
+
+    def operator(self, index: int) -> FrozenOperator:
+        """See base class."""
+        return build_operator(self._blocks()[index][1], f'block {index + 1}')

@@ -8,9 +8,11 @@ called one after another. A new backbone is one new file with a subclass and a
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Optional
 
 from torch import Tensor, nn
+
+from ..frozen_graph.operator import AutogradOperator, FrozenOperator
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,19 @@ class EncoderUnits(ABC):
         next unit.
         """
         return x
+
+    def operator(self, index: int) -> FrozenOperator:
+        """Unit ``index`` as an operator of the memory engine, the same bits as ``run``.
+
+        Plain autograd here; a description that knows its unit's modules does better.
+        """
+        return AutogradOperator(lambda x: self.run(index, x), f'block {index + 1}')
+
+    def stage_operator(self, stage: int) -> Optional[FrozenOperator]:
+        """``leave_stage`` as an operator; None where that does nothing."""
+        if type(self).leave_stage is EncoderUnits.leave_stage:
+            return None
+        return AutogradOperator(lambda x: self.leave_stage(stage, x), f'end of stage {stage + 1}')
 
     @property
     def out_stages(self) -> tuple[int, ...]:

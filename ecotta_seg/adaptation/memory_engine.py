@@ -1,0 +1,194 @@
+"""EcoTTA's step without autograd: what is kept, recomputed and freed is decided by a plan."""
+
+from typing import Callable, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
+from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
+from ..frozen_graph import Tape, build_head_operator
+from ..memory.plan import Plan
+from ..meta_networks import AdaptedEncoder
+from ..meta_networks.encoder_operator import EncoderOperator
+from ..meta_networks.meta_operator import Deliver
+from .windows import padding_of
+
+# From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
+Weigh = Callable[[Tensor, Tensor], Tensor]
+
+
+class WindowResult:
+    """What one forward and backward gave.
+
+    Attributes:
+        logits: (N, classes, H, W), those of the forward.
+        entropy: The weighted mean entropy, a scalar tensor.
+        confident_fraction: Share of the pixels with a weight, a scalar tensor.
+        regularisation: Sum of the R_k, a scalar tensor.
+    """
+
+    def __init__(self, logits, entropy, confident_fraction, regularisation) -> None:
+        self.logits, self.entropy = logits, entropy
+        self.confident_fraction, self.regularisation = confident_fraction, regularisation
+
+
+class MemoryEngine:
+    """Forward and backward of a segmentor with meta networks, by hand.
+
+    The gradients are those that plain autograd gives: forward takes the same operators in the
+    same order, so that every ReLU passes the same elements, and backward is linear.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder`` whose backbone is an ``AdaptedEncoder``; everything
+            else is frozen.
+
+    Raises:
+        ValueError: The segmentor has a neck, which the engine does not know.
+    """
+
+    def __init__(self, segmentor: nn.Module) -> None:
+        if getattr(segmentor, 'with_neck', False):
+            raise ValueError(
+                'the memory engine does not know segmentors with a neck: set memory_engine=False '
+                'to adapt this one by plain autograd'
+            )
+        self.segmentor = segmentor
+        self.encoder: AdaptedEncoder = segmentor.backbone
+        self.operator = EncoderOperator(self.encoder)
+        self.head = build_head_operator(segmentor.decode_head)
+
+    def fallbacks(self) -> list[str]:
+        """Names of frozen modules that are run by plain autograd, and kept by it."""
+        return self.operator.fallbacks() + self.head.fallbacks()
+
+    @torch.no_grad()
+    def run(
+        self,
+        inputs: Tensor,
+        metas: list[dict],
+        share: float,
+        plan: Plan,
+        weigh: Weigh,
+        regularisation_weight: float,
+        deliver: Deliver,
+    ) -> WindowResult:
+        """Predicts a window and delivers the gradients of its loss.
+
+        Args:
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+            share: The window's share of the frame.
+            plan: What to keep.
+            weigh: Gives the weights of the pixels in the entropy.
+            regularisation_weight: λ.
+            deliver: Takes the gradients of the meta networks' parameters.
+
+        Returns:
+            The prediction and the terms of the loss.
+        """
+        tape = Tape()
+        features, differences = self.operator.forward(inputs, plan, self.head.reads)
+        small = self.head.forward(features, tape)
+        del features
+        size = _output_size(metas[0], inputs)
+        corners = self.segmentor.decode_head.align_corners
+        grad, entropy, fraction = self._entropy_gradient(small, metas[0], size, weigh, share)
+        pending = self.head.backward(grad, tape)
+        del grad
+        self.operator.backward(pending, plan, share * regularisation_weight, deliver)
+        # Made again rather than kept: in between nothing of the frame's full size stands.
+        logits = resize_bilinear(small, size, corners)
+        return WindowResult(logits, entropy, fraction, torch.stack(differences).sum())
+
+    def _entropy_gradient(
+        self, small: Tensor, meta: dict, size, weigh: Weigh, share: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient with respect to the head's logits, the weighted entropy, the share of
+        pixels with a weight."""
+        corners = self.segmentor.decode_head.align_corners
+        logits = resize_bilinear(small, size, corners)
+        if logits.untyped_storage().data_ptr() == small.untyped_storage().data_ptr():
+            logits = logits.clone()
+        rows, columns = padding_of(logits, meta)
+        inner = logits[:, :, rows, columns]
+        entropy = entropy_map(inner)
+        weights = weigh(entropy, inner)
+        fraction = (weights > 0).sum() / weights.numel()
+        loss = (weights * entropy).sum()
+        entropy_gradient_(inner, entropy, weights.mul_(share))
+        if inner.shape != logits.shape:
+            # What was padded teaches nothing.
+            logits[:, :, : rows.start] = 0
+            logits[:, :, rows.stop :] = 0
+            logits[:, :, :, : columns.start] = 0
+            logits[:, :, :, columns.stop :] = 0
+        return resize_input_gradient(logits, small.shape, corners), loss, fraction
+
+
+def _output_size(meta: dict, inputs: Tensor) -> tuple[int, int]:
+    """The size that mmseg's decode head resizes its logits to (``predict_by_feat``)."""
+    shape = meta['img_shape']
+    if not isinstance(shape, torch.Size):
+        shape = meta.get('pad_shape', shape)
+    return tuple(shape[:2])
+
+
+class GradientSink:
+    """Collects gradients in ``.grad``."""
+
+    def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
+        """Adds a gradient to what is there.
+
+        Args:
+            parameter: The parameter.
+            gradient: As it, or as its ``rows``.
+            rows: See ``Deliver``.
+        """
+        if rows is None or gradient.shape == parameter.shape:
+            if parameter.grad is None:
+                parameter.grad = gradient.view_as(parameter)
+            else:
+                parameter.grad += gradient
+            return
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad[rows] += gradient
+
+
+def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``UpdatingSink`` knows the optimizer: plain SGD, momentum or not."""
+    return type(optimizer) is torch.optim.SGD and not any(
+        group['nesterov'] or group['maximize'] or group['dampening'] or group['differentiable']
+        for group in optimizer.param_groups
+    )
+
+
+class UpdatingSink:
+    """Applies gradients as they come: SGD's step, a piece of a parameter at a time.
+
+    The momenta are the optimizer's own, so that a step by it may follow.
+
+    Args:
+        optimizer: One that ``can_update_in_place`` accepts.
+    """
+
+    def __init__(self, optimizer: torch.optim.SGD) -> None:
+        self.optimizer = optimizer
+        self.groups = {p: group for group in optimizer.param_groups for p in group['params']}
+
+    def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
+        """``torch.optim.SGD``'s update of a parameter's ``rows``."""
+        group = self.groups[parameter]
+        piece = parameter.data if rows is None else parameter.data[rows]
+        if group['weight_decay']:
+            gradient = gradient.add(piece, alpha=group['weight_decay'])
+        if group['momentum']:
+            state = self.optimizer.state[parameter]
+            if state.get('momentum_buffer') is None:
+                # The first step's momentum is its gradient: 0 * momentum + gradient.
+                state['momentum_buffer'] = torch.zeros_like(parameter)
+            buffer = state['momentum_buffer']
+            buffer = buffer if rows is None else buffer[rows]
+            gradient = buffer.mul_(group['momentum']).add_(gradient)
+        piece.add_(gradient, alpha=-float(group['lr']))

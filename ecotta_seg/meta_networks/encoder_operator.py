@@ -1,0 +1,167 @@
+"""An adapted encoder's forward and backward by hand, part by part."""
+
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..frozen_graph import FrozenOperator, PendingGradient, Tape
+from ..memory.plan import PartPlan, Plan
+from .encoder import AdaptedEncoder
+from .meta_operator import Deliver, MetaNetworkOperator
+
+
+@dataclass
+class _PartRecord:
+    """What stands of one part until its backward."""
+
+    input: Tensor
+    units: Optional[Tape]
+    meta: Tape
+    end: Tape
+
+
+class EncoderOperator:
+    """Runs an ``AdaptedEncoder`` without autograd.
+
+    Args:
+        encoder: The encoder; its meta networks may change between two steps.
+    """
+
+    def __init__(self, encoder: AdaptedEncoder) -> None:
+        self.encoder = encoder
+        units = encoder.units
+        self.units: list[FrozenOperator] = [units.operator(i) for i in range(len(units))]
+        self.stages = {
+            shape.stage: units.stage_operator(shape.stage)
+            for shape in units.shapes
+            if shape.ends_stage
+        }
+        self.meta = [MetaNetworkOperator(module) for module in encoder.meta_networks]
+        self._records: list[_PartRecord] = []
+
+    def fallbacks(self) -> list[str]:
+        """Names of frozen modules that are run by autograd."""
+        return [name for operator in self.units for name in operator.fallbacks()]
+
+    def forward(
+        self, image: Tensor, plan: Plan, reads: Optional[tuple[int, ...]]
+    ) -> tuple[list[Optional[Tensor]], list[Tensor]]:
+        """Encodes a frame and keeps what the plan says.
+
+        Args:
+            image: (N, 3, H, W), preprocessed.
+            plan: What to keep.
+            reads: Positions of the outputs that are wanted; None for all.
+
+        Returns:
+            The outputs, None where not wanted, and R_k of each part, scalars.
+        """
+        units = self.encoder.units
+        stages = list(units.out_stages)
+        wanted = set(stages if reads is None else [stages[position] for position in reads])
+        self._records, differences = [], []
+        outputs: dict[int, Tensor] = {}
+        x = units.stem(image)
+        for index, keep in enumerate(plan.parts):
+            record = _PartRecord(x, None, Tape(), Tape())
+            self._records.append(record)
+            # Nothing goes back through the first part's frozen units.
+            if keep.keep_units and index:
+                record.units = Tape(keep.keep_middle)
+            x = self._run_units(index, x, record.units, outputs, wanted)
+            x, difference = self.meta[index].forward(
+                x, record.input, record.meta, keep.keep_output, keep.keep_block, plan.workspace
+            )
+            differences.append(difference)
+            x = self._leave(self.encoder.parts[index].stop - 1, x, record.end, outputs, wanted)
+        return [outputs.get(stage) for stage in stages], differences
+
+    def _run_units(self, index, x, tape, outputs, wanted) -> Tensor:
+        part = self.encoder.parts[index]
+        for unit in range(part.start, part.stop):
+            x = self.units[unit].forward(x, tape)
+            if unit + 1 < part.stop:
+                x = self._leave(unit, x, tape, outputs, wanted)
+        return x
+
+    def _leave(self, unit: int, x: Tensor, tape, outputs, wanted) -> Tensor:
+        shape = self.encoder.units.shapes[unit]
+        if not shape.ends_stage:
+            return x
+        operator = self.stages[shape.stage]
+        if operator is not None:
+            x = operator.forward(x, tape)
+        if shape.stage in wanted:
+            outputs[shape.stage] = x
+        return x
+
+    def backward(
+        self,
+        pending: dict[int, PendingGradient],
+        plan: Plan,
+        regularisation_weight: float,
+        deliver: Deliver,
+    ) -> None:
+        """Takes gradients from the outputs to all meta networks; nothing is kept afterwards.
+
+        Args:
+            pending: Gradients with respect to the outputs, by position.
+            plan: As in the forward.
+            regularisation_weight: λ times the share of this forward in the frame.
+            deliver: Takes the parameters' gradients.
+        """
+        stages = list(self.encoder.units.out_stages)
+        gradients = {stages[position]: gradient for position, gradient in pending.items()}
+        pending.clear()
+        grad: Optional[Tensor] = None
+        # One frame for it all: a gradient that were handed to a function and replaced there would
+        # be held by the caller for as long as that takes.
+        while self._records:
+            index, record = len(self._records) - 1, self._records.pop()
+            part, keep = self.encoder.parts[index], plan.parts[index]
+            grad = self._enter(part.stop - 1, grad, record.end, gradients)
+            again = self._again(index, record, keep)
+            if grad is None:
+                # Nothing comes from the prediction: the regulariser alone.
+                grad = torch.zeros_like(again())
+            grad, of_input = self.meta[index].backward(
+                grad, record.input, record.meta, again, regularisation_weight / grad.numel(),
+                deliver, index > 0, plan.workspace,
+            )  # fmt: skip
+            if index == 0:
+                return
+            if record.units is None:
+                again()
+            record.input = None
+            for unit in range(part.stop - 1, part.start - 1, -1):
+                if unit + 1 < part.stop:
+                    grad = self._enter(unit, grad, record.units, gradients)
+                into, of_input = (of_input, None) if unit == part.start else (None, of_input)
+                grad = self.units[unit].backward(grad, record.units, into)
+
+    def _again(self, index: int, record: _PartRecord, keep: PartPlan):
+        """A function that computes x_k anew, and the units' tape if that was not kept."""
+
+        def again() -> Tensor:
+            tape = None
+            if index > 0 and record.units is None:
+                tape = record.units = Tape(keep.keep_middle)
+            return self._run_units(index, record.input, tape, {}, set())
+
+        return again
+
+    def _enter(self, unit: int, grad, tape: Tape, gradients) -> Optional[Tensor]:
+        shape = self.encoder.units.shapes[unit]
+        if not shape.ends_stage:
+            return grad
+        if shape.stage in gradients:
+            grad = gradients.pop(shape.stage)(grad)
+        operator = self.stages[shape.stage]
+        if operator is not None:
+            if grad is None:
+                tape.pop()
+            else:
+                grad = operator.backward(grad, tape)
+        return grad

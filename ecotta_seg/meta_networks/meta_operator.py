@@ -1,0 +1,230 @@
+"""A meta network's forward and backward by hand, a few channels at a time.
+
+Letters: x = x_k the frozen part's output, p = x̃_{k-1} the part's input, g the gradient with
+respect to x̃_k that comes from the prediction's entropy, r the gradient of the regulariser. The
+parameters see u = g + r; what goes on to earlier parts is g alone (Algorithm 1 of EcoTTA, arXiv
+2303.01904: each R_k reaches part k only).
+"""
+
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..autograd_ops.bit_mask import add_sign_, mask_, pack_positive
+from ..autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
+from ..frozen_graph import Tape
+from .meta_network import MetaNetwork
+from .norms import FrameBatchNorm2d
+
+# Takes (parameter, gradient, rows): rows is the piece of the parameter that the gradient is of,
+# along the first axis, or None for all of it.
+Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
+
+
+class _Piece(NamedTuple):
+    """What is kept of a piece of the channels."""
+
+    channels: slice
+    passed: Tensor  # bits: where the block's ReLU let through
+    above: Tensor  # bits: where x̃_k > x_k
+    below: Tensor  # bits: where x̃_k < x_k
+
+
+class _Saved(NamedTuple):
+    pieces: list[_Piece]
+    output: Optional[Tensor]
+    block: Optional[Tensor]
+
+
+def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Norm by the frame's statistics; also the mean and the inverse deviation."""
+    return torch.native_batch_norm(
+        x, norm.weight[channels], norm.bias[channels], None, None, True, 0.0, norm.eps
+    )
+
+
+def _norm_backward(norm, channels: slice, grad, x, mean, inverse, wanted: list[bool]):
+    return torch.ops.aten.native_batch_norm_backward(
+        grad, x, norm.weight[channels], None, None, mean, inverse, True, norm.eps, wanted
+    )
+
+
+class MetaNetworkOperator:
+    """Runs one meta network.
+
+    With the paper's norms and convolution all is done by channels; with others (tokens' norms,
+    depthwise kernels) autograd does a meta network as a whole, once its part has its turn.
+
+    Args:
+        module: The meta network.
+    """
+
+    def __init__(self, module: MetaNetwork) -> None:
+        self.module = module
+        norms = (module.norm, module.block_norm)
+        self.by_channels = type(module.conv) is nn.Conv2d and all(
+            type(norm) is FrameBatchNorm2d for norm in norms
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        p: Tensor,
+        tape: Optional[Tape] = None,
+        keep_output: bool = True,
+        keep_block: bool = True,
+        workspace: int = 2**22,
+    ) -> tuple[Tensor, Tensor]:
+        """x̃_k, bit for bit as the module gives it.
+
+        Args:
+            x: (N, C, H, W). Its memory may become x̃_k's unless it is kept.
+            p: (N, C', H', W').
+            tape: Takes what ``backward`` needs; None where there will be none.
+            keep_output: Put x on the tape.
+            keep_block: Put the convolution's output on the tape.
+            workspace: Elements of a piece of the channels.
+
+        Returns:
+            x̃_k and R_k = mean |x̃_k - x_k|, a scalar.
+        """
+        # Views of tokens have their channels side by side, and a norm other roundings there.
+        if not self.by_channels or not x.is_contiguous() or x[:, 0].numel() == 1:
+            adapted = self.module(x, p)
+            difference = (adapted - x).abs_().mean()
+            if tape is not None:
+                tape.append(_Saved([], x if keep_output else None, None))
+            return adapted, difference
+        module, gain = self.module, self.module.gain
+        y = module.conv(p)
+        keep_output, keep_block = keep_output and tape is not None, keep_block and tape is not None
+        adapted = torch.empty_like(x) if keep_output else x
+        pieces, total = [], x.new_zeros((), dtype=torch.float64)
+        for c in _channel_pieces(x, workspace):
+            frozen = x[:, c].contiguous()
+            block = _statistics_norm(module.block_norm, y[:, c].contiguous(), c)[0].relu_()
+            passed = pack_positive(block) if tape is not None else None
+            result = _statistics_norm(module.norm, frozen, c)[0]
+            if gain is not None:
+                result.add_(frozen)
+                block.mul_(gain[c].view(-1, 1, 1))
+            result.add_(block)
+            # The block's memory takes what the meta network changed.
+            torch.sub(result, frozen, out=block)
+            if tape is not None:
+                above, below = pack_positive(block), pack_positive(block.neg_())
+                pieces.append(_Piece(c, passed, above, below))
+            total += block.abs_().sum(dtype=torch.float64)
+            adapted[:, c] = result
+            del frozen, block, result
+        if tape is not None:
+            tape.append(_Saved(pieces, x if keep_output else None, y if keep_block else None))
+        return adapted, (total / x.numel()).to(x.dtype)
+
+    def backward(
+        self,
+        grad: Tensor,
+        p: Tensor,
+        tape: Tape,
+        frozen_output: Callable[[], Tensor],
+        factor: float,
+        deliver: Deliver,
+        further: bool,
+        workspace: int = 2**22,
+    ) -> tuple[Optional[Tensor], Optional[Tensor]]:
+        """Gradients of the parameters, and what goes on to the frozen part and its input.
+
+        Args:
+            grad: g, (N, C, H, W), contiguous; its memory becomes the gradient of x.
+            p: The part's input, as in the forward.
+            tape: As the forward left it.
+            frozen_output: Computes x anew, where it was not kept.
+            factor: Weight of the regulariser over the number of x's elements: r is this times the
+                sign of x̃_k - x_k.
+            deliver: Takes the parameters' gradients.
+            further: Whether gradients go on; the first part has no one to give them to.
+            workspace: Elements of a piece of the channels.
+
+        Returns:
+            The gradients of x and of p from the meta network alone; None where not ``further``.
+        """
+        saved: _Saved = tape.pop()
+        x = frozen_output() if saved.output is None else saved.output
+        if not saved.pieces:
+            return self._backward_by_autograd(grad, x, p, factor, deliver, further)
+        module, gain, conv = self.module, self.module.gain, self.module.conv
+        of_input = torch.zeros_like(p) if further else None
+        geometry = (conv.stride, conv.padding)
+        for c, passed, above, below in saved.pieces:
+            frozen = x[:, c].contiguous()
+            g = grad[:, c].contiguous()
+            u = add_sign_(g.clone(), above, below, factor)
+            _, mean, inverse = _statistics_norm(module.norm, frozen, c)
+            _, of_weight, of_bias = _norm_backward(
+                module.norm, c, u, frozen, mean, inverse, [False, True, True]
+            )
+            deliver(module.norm.weight, of_weight, c)
+            deliver(module.norm.bias, of_bias, c)
+            if saved.block is None:
+                y = torch.conv2d(p, conv.weight[c], None, *geometry)
+            else:
+                y = saved.block[:, c].contiguous()
+            block, block_mean, block_inverse = _statistics_norm(module.block_norm, y, c)
+            if gain is not None:
+                of_gain = mask_(block, passed).mul_(u).sum(dim=(0, 2, 3))
+                u.mul_(gain[c].view(-1, 1, 1))
+            del block
+            of_conv, of_weight, of_bias = _norm_backward(
+                module.block_norm, c, mask_(u, passed), y, block_mean, block_inverse, [True] * 3
+            )
+            del u
+            deliver(module.block_norm.weight, of_weight, c)
+            deliver(module.block_norm.bias, of_bias, c)
+            of_kernel = conv_weight_gradient(p, of_conv, conv.kernel_size, *geometry, workspace)
+            del of_conv
+            if further:
+                # Before the kernel's gradient is delivered: that may change the kernel.
+                v = g.clone() if gain is None else g * gain[c].view(-1, 1, 1)
+                of_conv = _norm_backward(
+                    module.block_norm, c, mask_(v, passed), y, block_mean, block_inverse,
+                    [True, False, False],
+                )[0]  # fmt: skip
+                del v, y
+                conv_input_gradient(
+                    of_conv, conv.weight[c], p.shape, *geometry, into=of_input,
+                    workspace=workspace,
+                )  # fmt: skip
+                del of_conv
+                of_frozen = _norm_backward(
+                    module.norm, c, g, frozen, mean, inverse, [True, False, False]
+                )[0]
+                if gain is not None:
+                    of_frozen.add_(g)
+                grad[:, c] = of_frozen
+                del of_frozen
+            deliver(conv.weight, of_kernel, c)
+            if gain is not None:
+                deliver(gain, of_gain, c)
+            del g, frozen, of_kernel
+        return (grad, of_input) if further else (None, None)
+
+    def _backward_by_autograd(self, grad, x, p, factor, deliver, further):
+        parameters = list(self.module.parameters())
+        with torch.enable_grad():
+            frozen = x.detach().requires_grad_(further)
+            part_input = p.detach().requires_grad_(further)
+            adapted = self.module(frozen, part_input)
+        u = (adapted.detach() - x).sign_().mul_(factor).add_(grad)
+        gradients = torch.autograd.grad(adapted, parameters, u, retain_graph=further)
+        del u
+        for parameter, gradient in zip(parameters, gradients):
+            deliver(parameter, gradient, None)
+        if not further:
+            return None, None
+        return torch.autograd.grad(adapted, (frozen, part_input), grad)
+
+
+def _channel_pieces(x: Tensor, workspace: int) -> list[slice]:
+    size = max(1, workspace // (x.shape[0] * x.shape[2] * x.shape[3]))
+    return [slice(a, min(a + size, x.shape[1])) for a in range(0, x.shape[1], size)]
