@@ -47,13 +47,20 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
         tensors = checkpoint and all(isinstance(v, torch.Tensor) for v in checkpoint.values())
         checkpoint = {'state_dict': checkpoint} if tensors else checkpoint
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get('state_dict'), Mapping):
-        raise ValueError(f'{path} holds no model weights: expected a checkpoint with a state_dict')
+    state = checkpoint.get('state_dict') if isinstance(checkpoint, Mapping) else None
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise ValueError(
+            f'{path} holds no model weights: expected a checkpoint with a state_dict of tensors'
+        )
     return dict(checkpoint)
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].split('. ')[0]
+    reason = (str(error).splitlines() or [''])[0].split('. ')[0]
+    # A KeyError of the unpickler is a bare number.
+    reason = reason if ' ' in reason else type(error).__name__
     return (
         f'{path} is damaged or not a checkpoint ({reason}): expected a whole .pth file, fetch or '
         'write it again'

@@ -51,10 +51,12 @@ def sentence(error: BaseException) -> str:
     """The message of an error without what mmengine and torch wrap around it.
 
     A DataLoader worker hands over its whole traceback as the message, mmengine's registries put
-    the class and the file in front: the last line is what the raiser said.
+    the class and the file in front, its hooks come behind: what the raiser said is left.
     """
     if isinstance(error, KeyError) and error.args:
-        text = f'unknown or missing key: {error.args[0]}'
+        text = str(error.args[0])
+        # A name alone is what a dict raises; who raises it on purpose says more.
+        text = text if ' ' in text else f'unknown or missing key: {text}'
     elif isinstance(error, OSError) and error.strerror:
         text = f'{error.filename or "a file"}: {error.strerror}'
     else:
@@ -63,6 +65,8 @@ def sentence(error: BaseException) -> str:
         lines = [line for line in text.strip().splitlines() if line and not line.startswith(' ')]
         text = re.sub(r'^[\w.]*(Error|Exception): ', '', lines[-1])
     text = re.sub(r'^class `[^`]+` in \S+: ', '', text)
+    # mmengine adds the hook that an error came from, by its address.
+    text = re.sub(r' in <\S+ object at 0x[0-9a-f]+>$', '', text)
     return ' '.join(text.split())
 
 

@@ -1,13 +1,46 @@
 """Configs as the tools read them: one place for arguments, safe loading and clear errors."""
 
 import argparse
+import difflib
+import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
+
+# What mmengine and this package read of a config. Other names are a config's own variables.
+_READ = {
+    '': (
+        *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
+        *('adaptation', 'clear_dataloader', 'custom_imports', 'method'),
+    ),
+    'default_hooks': (
+        *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
+        'visualization',
+    ),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+}
+# Names in mmseg's zoo that only look like one of them.
+_NO_MISTAKES = ('models', 'custom_keys')
+# What measures and reports; a config made for mmseg's own tools/test.py has none of it.
+_REPORTING = (
+    *('SourceReferenceHook', 'ForgettingHook', 'MemoryHook', 'StreamPlotHook', 'ResultsHook'),
+)
+
+
+class _Options(DictAction):
+    """mmengine's ``DictAction`` with a sentence for what is no ``key=value``."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for text in values:
+            if not text.partition('=')[0].strip() or '=' not in text:
+                parser.error(f'argument {option_string}: expected key=value, got {text!r}')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
@@ -28,7 +61,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Options,
         help='settings to override, as key=value; lists as key="[a,b]"',
     )
     parser.add_argument('--traceback', action='store_true', help='show where an error came from')
@@ -38,7 +71,8 @@ def load_config(args: argparse.Namespace) -> Config:
     """Reads the config and puts the command line's settings into it.
 
     Raises:
-        ValueError: The file is missing, or is not a config.
+        ValueError: The file is missing or is not a config, or a name in it or among the options
+            is misspelt.
     """
     force_safe_loading()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -58,12 +92,17 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.cfg_options:
         for key in args.cfg_options:
             top = key.split('.')[0]
-            if '.' in key and top not in known:
+            if top not in known and top not in _READ['']:
                 raise ValueError(
                     f'--cfg-options {key}: the config has no {top!r}; it has '
                     f'{", ".join(sorted(known))}'
                 )
         cfg.merge_from_dict(args.cfg_options)
+        check_names(cfg, '--cfg-options')
+    if not isinstance(cfg.get('adaptation') or {}, Mapping):
+        raise ValueError(
+            f'{args.config}: expected `adaptation` to be a dict with `type`, got {cfg.adaptation!r}'
+        )
     cfg.launcher = args.launcher
     prepare_cpu_launch(cfg)
     if args.work_dir is not None:
@@ -79,17 +118,71 @@ def read_config(path) -> Config:
     """Reads a config file, base files and all.
 
     Raises:
-        ValueError: It is missing, cannot be parsed, or a base of it is missing.
+        ValueError: It is missing, cannot be parsed, a base of it is missing, or a name in it is
+            misspelt.
     """
     if not Path(path).is_file():
         raise ValueError(f'expected a config file, but {path} does not exist')
     try:
-        return Config.fromfile(str(path))
-    except Exception as error:  # A config is code: anything can come out of it.
+        cfg = Config.fromfile(str(path))
+    except (Exception, SystemExit) as error:  # A config is code: anything can come out of it.
         reason = (str(error).strip().splitlines() or [''])[-1]
         raise ValueError(
             f'the config {path} cannot be read: {type(error).__name__}: {reason}'
         ) from None
+    check_names(cfg, f'the config {path}')
+    return cfg
+
+
+def check_names(cfg: Config, where: str) -> None:
+    """Refuses names that nothing reads and that are a letter or two away from one that is read.
+
+    mmengine takes any name for a variable of the config's own, so that a misspelt
+    ``test_dataloder`` would leave the base's in force without a word.
+
+    Args:
+        cfg: The config.
+        where: What the message says that the name is in.
+
+    Raises:
+        ValueError: Naming the key and the likely one it was meant to be.
+    """
+    for place, read in _READ.items():
+        names = cfg.get(place) if place else cfg
+        for name in names if isinstance(names, Mapping) or names is cfg else ():
+            if name in read or name in _NO_MISTAKES:
+                continue
+            close = difflib.get_close_matches(str(name), read, n=1, cutoff=0.8)
+            # A variable of one's own is often named after what it goes into: model_2.
+            if close and not str(name).startswith(f'{close[0]}_'):
+                raise ValueError(
+                    f'{where}: nothing reads {place + "." if place else ""}{name}; did you mean '
+                    f'{close[0]!r}? Give a variable of your own another name'
+                )
+
+
+def with_reporting(cfg: Config) -> None:
+    """Makes the test of any mmseg config adapt and report: adds what it does without.
+
+    A config of three added lines (see the README) has its own evaluator and ``EcoTTAHook`` alone.
+    """
+    hooks = list(cfg.get('custom_hooks') or [])
+
+    def lacks(kind: str) -> bool:
+        types = [hook.get('type') for hook in hooks if isinstance(hook, Mapping)]
+        return kind not in [getattr(found, '__name__', found) for found in types]
+
+    if lacks('EcoTTAHook'):
+        hooks.append(dict(type='EcoTTAHook'))
+    if lacks('ResultsHook'):
+        hooks += [dict(type=name) for name in _REPORTING if lacks(name)]
+    cfg.custom_hooks = hooks
+    metrics = cfg.get('test_evaluator')
+    metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    types = [metric.get('type') for metric in metrics if isinstance(metric, Mapping)]
+    if types and 'PerConditionIoU' not in [getattr(found, '__name__', found) for found in types]:
+        # A prefix, because mmengine refuses two metrics that both give an 'mIoU'.
+        cfg.test_evaluator = [*metrics, dict(type='PerConditionIoU', prefix='per_condition')]
 
 
 def with_method(cfg: Config, name: str, configs: Path) -> None:
@@ -107,6 +200,8 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
+    # Two presets can be of one type; the results tell them apart.
+    cfg.method = name
 
 
 def with_resume(cfg: Config) -> None:

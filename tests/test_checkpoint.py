@@ -53,7 +53,10 @@ def test_truncated_files_are_one_sentence(tmp_path, cut):
     assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('content', [[1, 2], {'epoch': 3}, {'state_dict': 4}])
+@pytest.mark.parametrize('content', [
+    [1, 2], {'epoch': 3}, {'state_dict': 4}, {'state_dict': {'0.weight': 4}},
+    {'state_dict': {0: torch.zeros(1)}},
+])  # fmt: skip
 def test_files_without_weights_are_refused(tmp_path, content):
     with pytest.raises(ValueError, match='no model weights'):
         read_checkpoint(_saved(tmp_path / 'c.pth', content))

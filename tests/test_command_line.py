@@ -26,6 +26,8 @@ WORKER = ValueError(
     (WORKER, 'the image is broken'),
     (ValueError('class `A` in a/b.py: wrong size'), 'wrong size'),
     (KeyError('model'), 'unknown or missing key: model'),
+    (KeyError('A is not in the hook registry.'), 'A is not in the hook registry.'),
+    (ValueError('too big in <ecotta_seg.hooks.x.Hook object at 0x7f14d37a9510>'), 'too big'),
     (PermissionError(13, 'Permission denied', 'a.txt'), 'a.txt: Permission denied'),
     (ValueError('two\nlines'), 'two lines'),
 ])  # fmt: skip

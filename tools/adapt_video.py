@@ -11,7 +11,11 @@ from itertools import islice
 
 import numpy as np
 
-from ecotta_seg.command_line import run_tool, whole_number
+try:
+    from ecotta_seg.command_line import run_tool, whole_number
+except ImportError as error:  # A library of the stack is missing or too old.
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:

@@ -9,8 +9,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-from ecotta_seg.config import add_config_arguments, load_config, with_method, with_resume
+try:
+    from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.config import (
+        add_config_arguments,
+        load_config,
+        with_method,
+        with_reporting,
+        with_resume,
+    )
+except ImportError as error:  # A library of the stack is missing or too old.
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -62,6 +72,7 @@ def main(argv: list[str]) -> None:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')
         cfg.test_dataloader.dataset.rounds = args.rounds
+    with_reporting(cfg)
     if args.strict:
         others = [hook for hook in cfg.custom_hooks if hook['type'] != 'FrameCheckHook']
         cfg.custom_hooks = [*others, dict(type='FrameCheckHook', mode='strict')]

@@ -3,8 +3,12 @@
 import argparse
 import sys
 
-from ecotta_seg.command_line import check_work_dir, run_tool
-from ecotta_seg.config import add_config_arguments, load_config
+try:
+    from ecotta_seg.command_line import check_work_dir, run_tool
+    from ecotta_seg.config import add_config_arguments, load_config
+except ImportError as error:  # A library of the stack is missing or too old.
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:

@@ -6,7 +6,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadAnnotations
 
-from .frame_error import FrameError, LabelError, check_image_bytes
+from .frame_error import FrameError, LabelError, check_image_bytes, png_bit_depth
 
 _MOST_IDS_NAMED = 8
 
@@ -74,15 +74,23 @@ class CheckedLoadAnnotations(BaseTransform):
             ``results`` with ``gt_seg_map`` (H, W) uint8, at the label's own resolution.
 
         Raises:
-            LabelError: The label is of another size than its image as stored on disk, or holds
-                ids that are no train ids.
+            LabelError: The label is of another size than its image as stored on disk, holds ids
+                that are no train ids, or has more than 8 bits a pixel.
             FrameError: The label is missing or broken.
         """
         path = results.get('seg_map_path')
         if path is None:
             return results
         image = results.get('img_path')
-        _read_whole(path, self.load.backend_args, f' (the label of {image})')
+        content = _read_whole(path, self.load.backend_args, f' (the label of {image})')
+        bits = png_bit_depth(content)
+        if bits is not None and bits > 8:
+            # mmseg cuts ids off to 8 bits, which makes a valid one of any.
+            raise LabelError.at(
+                path,
+                f'the label has {bits} bits a pixel where 8 are expected: use the '
+                '*_labelTrainIds.png files (train ids), not *_instanceIds.png',
+            )
         try:
             results = self.load(results)
         except Exception:  # Each decoding backend has exceptions of its own.
@@ -120,13 +128,14 @@ class CheckedLoadAnnotations(BaseTransform):
         return f'{type(self).__name__}({self.load}, num_classes={self.num_classes})'
 
 
-def _read_whole(path: str, backend_args: dict, what: str = '') -> None:
+def _read_whole(path: str, backend_args: dict, what: str = '') -> bytes:
     try:
         content = fileio.get(path, backend_args=backend_args)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise FrameError.at(path, f'the file{what} cannot be read ({reason})') from None
     check_image_bytes(path, content)
+    return content
 
 
 def checked_pipeline(pipeline: Compose, num_classes: int, ignore_index: int) -> Compose:

@@ -63,6 +63,12 @@ def check_image_bytes(path: str, content: bytes) -> None:
         raise FrameError.at(path, f'the file is {fault}, copy it again or remove it')
 
 
+def png_bit_depth(content: bytes) -> Optional[int]:
+    """Bits a sample of a PNG, from its header; None for other formats."""
+    # Signature, then the header chunk: length, name, width, height (four bytes each), bit depth.
+    return content[24] if content.startswith(_PNG) and len(content) > 24 else None
+
+
 def _png_fault(content: bytes) -> Optional[str]:
     position, size = len(_PNG), len(content)
     while position + 12 <= size:

@@ -55,6 +55,10 @@ class EcoTTAHook(Hook):
         if self.adapters is not None:
             config['adapters'] = self.adapters
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
-        with torch.enable_grad():
-            runner.model = build_method(config, model)
-        runner.message_hub.update_info('ecotta_seg/method', config['type'])
+        try:
+            with torch.enable_grad():
+                runner.model = build_method(config, model)
+        except TypeError as error:  # Text where a number is expected, and the like.
+            raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
+        name = runner.cfg.get('method') if self.adaptation is None else None
+        runner.message_hub.update_info('ecotta_seg/method', str(name or config['type']))

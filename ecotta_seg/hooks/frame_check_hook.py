@@ -69,7 +69,8 @@ class FrameCheckHook(Hook):
             for hook in runner.hooks:
                 if hasattr(hook, 'save_between_frames'):
                     hook.save_between_frames(runner)
-            if path and not fault.startswith(str(path)):
+            # What could not be loaded tells its file itself, maybe the label's.
+            if path and fault not in (info.get('frame_fault'), info.get('label_fault')):
                 fault = f'{path}: {fault}'
             raise FrameError(printable(fault))
         extra = dict(runner.message_hub.get_info('ecotta_seg/extra', None) or {})

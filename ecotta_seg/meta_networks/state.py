@@ -1,6 +1,6 @@
 """Adapters on disk: the meta networks alone, small, safe to load, refused where they do not fit."""
 
-import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Union
 
@@ -42,18 +42,31 @@ def load_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
         )
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first_line = (str(error).splitlines() or [''])[0]
+    except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
+        reason = (str(error).splitlines() or [''])[0].split('. ')[0]
+        reason = reason if ' ' in reason else type(error).__name__
         raise ValueError(
-            f'{path} is damaged or not an adapters file ({first_line}): write it anew with '
+            f'{path} is damaged or not an adapters file ({reason}): write it anew with '
             'tools/warm_up.py'
         ) from None
-    if not isinstance(state, dict) or state.get('format') != _FORMAT:
+    if not _is_adapters(state):
         raise ValueError(
             f'{path} is not an adapters file: expected one that tools/warm_up.py wrote'
         )
     _check_fit(encoder, state, path)
     encoder.meta_networks.load_state_dict(state['state_dict'])
+
+
+def _is_adapters(state: object) -> bool:
+    if not isinstance(state, Mapping) or state.get('format') != _FORMAT:
+        return False
+    tensors = state.get('state_dict')
+    return (
+        isinstance(state.get('backbone'), str)
+        and isinstance(state.get('split'), Sequence)
+        and isinstance(tensors, Mapping)
+        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items())
+    )
 
 
 def _check_fit(encoder: AdaptedEncoder, state: dict, path: Path) -> None:

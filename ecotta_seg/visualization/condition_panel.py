@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from matplotlib.textpath import TextPath
 from mmengine.structures import PixelData
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
@@ -11,8 +12,8 @@ from mmseg.visualization import SegLocalVisualizer
 
 _MARGIN, _HEADER, _TITLE, _LEGEND_ROW = 12, 34, 28, 26
 _FONT_SIZE, _TEXT_COLOUR = 11, (40, 40, 40)
-# Width of a letter of the sans-serif font at _FONT_SIZE, generously, in pixels.
-_LETTER = 8.5
+# The visualizer's figure has 100 pixels an inch, a font point is 1/72 of it.
+_PIXELS_A_POINT = 100 / 72
 _IGNORED = 'ignored'
 
 
@@ -136,7 +137,10 @@ def _place_legend(names: Sequence[str], total: int) -> tuple[list[tuple[int, int
     """Left edge and row of each entry, and the number of rows."""
     places, x, row = [], _MARGIN, 0
     for name in names:
-        step = 45 + _LETTER * len(name)
+        step = 50
+        if name.strip():  # TextPath cannot be made of nothing.
+            letters = TextPath((0, 0), name.replace('$', r'\$'), size=_FONT_SIZE)
+            step += _PIXELS_A_POINT * letters.get_extents().width
         if x > _MARGIN and x + step > total:
             x, row = _MARGIN, row + 1
         places.append((x, row))

@@ -104,3 +104,12 @@ def test_colour_label(dataset):
     dataset, _, label = dataset
     cv2.imwrite(str(label), np.zeros((24, 32, 3), np.uint8))
     assert '3 channels' in sentence_of(dataset)
+
+
+@pytest.mark.parametrize('value', [0, 7, 2560, 26001])
+def test_label_of_16_bits(dataset, value):
+    # 2560 is 0, road, where only eight bits are kept.
+    dataset, _, label = dataset
+    cv2.imwrite(str(label), np.full((24, 32), value, np.uint16))
+    message = sentence_of(dataset)
+    assert message.startswith(str(label)) and '16 bits a pixel' in message

@@ -113,6 +113,12 @@ def test_a_broken_label_is_told_and_not_scored(place, tmp_path):
     assert (event['event'], event['stream_index']) == ('bad_label', 2)
     assert results['rounds'][0]['conditions']['clear']['frames'] == 7
     assert results['bad_labels'] == 1
+    with open(config, 'a') as file:
+        file.write("custom_hooks[1]['mode'] = 'strict'\n")
+    with pytest.raises(FrameError) as raised:
+        harness.run(config, tmp_path / 'strict')
+    # The file that is at fault, and it alone.
+    assert str(raised.value).startswith(f'{label}: ')
 
 
 def test_an_unknown_mode_is_refused():

@@ -82,6 +82,38 @@ def test_every_variant_fits_odd_sizes(name, options):
     assert all(part.frozen.shape == part.adapted.shape for part in parts)
 
 
+STRIDES = {32: ((1, 2, 2, 2), (1, 1, 1, 1)), 16: ((1, 2, 2, 1), (1, 1, 1, 2)),
+           8: ((1, 2, 1, 1), (1, 1, 2, 4))}  # fmt: skip
+MIT_LAYERS = {'b0': (2, 2, 2, 2), 'b1': (2, 2, 2, 2), 'b2': (3, 4, 6, 3), 'b3': (3, 4, 18, 3),
+              'b4': (3, 8, 27, 3), 'b5': (3, 6, 40, 3)}  # fmt: skip
+
+
+def _attaches(backbone, image):
+    backbone.eval()
+    expected = backbone(image)
+    encoder = AdaptedEncoder(backbone, start='identity').eval()
+    assert sum(encoder.split) == len(encoder.units) and len(encoder.split) == 4
+    assert all(torch.equal(a, b) for a, b in zip(encoder(image), expected))
+    return encoder
+
+
+@pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
+@pytest.mark.parametrize('stride', STRIDES)
+@pytest.mark.parametrize('cls', [ResNet, ResNetV1c, ResNetV1d])
+@torch.no_grad()
+def test_every_resnet_attaches(cls, depth, stride):
+    encoder = _attaches(_resnet(cls, depth, *STRIDES[stride]), torch.randn(1, 3, 64, 64))
+    assert encoder(torch.randn(1, 3, 64, 64))[-1].shape[-1] == 64 // stride
+    assert len(encoder.units) == {18: 8, 34: 16, 50: 16, 101: 33, 152: 50}[depth]
+
+
+@pytest.mark.parametrize('size', MIT_LAYERS)
+@torch.no_grad()
+def test_every_mit_attaches(size):
+    encoder = _attaches(_mit(MIT_LAYERS[size]), torch.randn(1, 3, 64, 64))
+    assert len(encoder.units) == sum(MIT_LAYERS[size])
+
+
 def test_paper_start_follows_the_formula():
     torch.manual_seed(0)
     network = MetaNetwork(3, 5, stride=2).eval()

@@ -68,3 +68,18 @@ def test_damaged_and_hostile_files_are_refused(tmp_path, capsys):
     torch.save({'state_dict': {}}, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='is not an adapters file'):
         load_adapters(_encoder(), tmp_path / 'other.pth')
+
+
+@pytest.mark.parametrize('changes', [
+    {'split': None}, {'backbone': None}, {'state_dict': 3}, {'state_dict': {'0.gain': 3}},
+    {'state_dict': {0: torch.zeros(1)}},
+])  # fmt: skip
+def test_files_with_odd_entries_are_refused(tmp_path, changes):
+    save_adapters(_encoder(), tmp_path / 'a.pth')
+    state = torch.load(tmp_path / 'a.pth')
+    torch.save({**state, **changes}, tmp_path / 'odd.pth')
+    (gone,) = changes
+    torch.save({k: v for k, v in state.items() if k != gone}, tmp_path / 'lacks.pth')
+    for name in ('odd.pth', 'lacks.pth'):
+        with pytest.raises(ValueError, match=f'{name} is not an adapters file'):
+            load_adapters(_encoder(), tmp_path / name)

@@ -42,6 +42,13 @@ def test_three_lines_give_the_same_numbers(project, tmp_path):
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
     )  # fmt: skip
     assert mmseg_run.returncode == 0, mmseg_run.stderr[-2000:]
+    # The same three lines under our tool, which adds what measures and reports.
+    mine = run_tool(
+        'test_tta', tmp_path / 'mine.py', project.checkpoint, '--work-dir', tmp_path / 'mine'
+    )
+    assert mine.returncode == 0, mine.stderr
+    reported = json.loads((tmp_path / 'mine' / 'results.json').read_text())
+    assert reported['rounds'] == ours['rounds'] and reported['source'] == ours['source']
     for entry in ours['rounds']:
         for name, scores in entry['conditions'].items():
             found = re.findall(

@@ -77,7 +77,16 @@ def test_the_same_seed_gives_the_same_results(project, finished, tmp_path):
         assert first[key] == second[key]
 
 
-@pytest.mark.parametrize('method', ['source', 'batch_norm_statistics', 'tent', 'ecotta_plus'])
+@pytest.mark.parametrize(
+    'method',
+    [
+        'source',
+        'batch_norm_statistics',
+        'tent',
+        'ecotta_plus',
+        'ecotta_paper',
+    ],
+)
 def test_methods_and_rounds_are_chosen_on_the_command_line(project, finished, tmp_path, method):
     run = run_tool(
         'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path,
@@ -170,6 +179,7 @@ def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tm
 @pytest.mark.parametrize(('options', 'says'), [
     (['--cfg-options', 'adaptation.entropy_treshold=1'], "did you mean 'entropy_threshold'"),
     (['--cfg-options', 'test_dataloder.batch_size=1'], "has no 'test_dataloder'"),
+    (['--cfg-options', 'adaptation.meta_networks=4'], 'cannot be built'),
     (['--method', 'ecota'], 'expected one of'),
     (['--adapters', 'none.pth'], 'none.pth does not exist'),
     (['--adapters', 'none.pth', '--method', 'tent'], 'goes with a method that has meta networks'),
@@ -194,13 +204,16 @@ def test_missing_and_misshapen_configs(project, tmp_path):
     (tmp_path / 'bad.py').write_text('model = dict(')
     run = run_tool('test_tta', tmp_path / 'bad.py', project.checkpoint)
     assert 'bad.py cannot be read' in error_of(run)
+    (tmp_path / 'typo.py').write_text(f"_base_ = ['{project.config}']\nadaptatoin = dict(lr=1)\n")
+    run = run_tool('test_tta', tmp_path / 'typo.py', project.checkpoint)
+    assert "did you mean 'adaptation'" in error_of(run)
 
 
 def test_a_work_dir_that_cannot_be_written(project, tmp_path):
     (tmp_path / 'file').touch()
-    folder = tmp_path / 'file' / 'work'
-    run = run_tool('test_tta', project.config, project.checkpoint, '--work-dir', folder)
-    assert 'choose another --work-dir' in error_of(run)
+    for folder in (tmp_path / 'file' / 'work', tmp_path / 'file'):
+        run = run_tool('test_tta', project.config, project.checkpoint, '--work-dir', folder)
+        assert 'choose another --work-dir' in error_of(run)
 
 
 class Hostile:

@@ -71,6 +71,29 @@ def test_masks_of_any_size_are_scaled_without_mixing_classes(size):
     assert known == picture.shape[0] * picture.shape[1] == 60 * 80
 
 
+def test_legend_entries_are_evenly_spaced_and_none_is_cut_off():
+    names = ('', 'i' * 20, 'W' * 20, 'cost in $', 'last')
+    palette = tuple((10 * n + 100, 250, 10 * n) for n in range(5))
+    image, _ = scene()
+    label = np.repeat(np.arange(5), 12)[:, None] + np.zeros((60, 80), int)
+    panel = condition_panel(image, [('label', label)] * 3, names, palette, width=160)
+    legend = panel[6 + 28 + 120 + 12 :]
+    gaps = []
+    for row in range(legend.shape[0] // 26):
+        letters = (legend[26 * row : 26 * row + 26] < 140).all(-1).any(0)
+        marked = np.flatnonzero(letters)
+        assert marked[-1] < panel.shape[1] - 1
+        boxes_at = [
+            np.flatnonzero((legend[26 * row : 26 * row + 26] == colour).all(-1).any(0))
+            for colour in palette
+        ]
+        lefts = sorted(found[0] for found in boxes_at if found.size)
+        for left in lefts[1:]:
+            # The frame of a box is a letter's colour: look left of it.
+            gaps.append(left - marked[marked < left - 4][-1])
+    assert len(gaps) >= 2 and 10 < min(gaps) and max(gaps) < 36
+
+
 def test_titles_are_no_formulas(tmp_path):
     image, label = scene()
     title = r'$\frac{x$ \undefined_{ 100% <b> [red]'

@@ -1,5 +1,7 @@
 # EcoTTA with the settings that the paper and its ports publish (classification; none are
 # published for segmentation): for comparison.
+# Of the type 'ecotta' too; the results name it by this.
+method = 'ecotta_paper'
 adaptation = dict(
     type='ecotta',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='paper'),

@@ -1,0 +1,31 @@
+"""Without a library of the stack every tool says which and how to install it, and no more."""
+
+import os
+
+import pytest
+
+from tests.tools.conftest import ROOT, error_of, run_tool
+
+TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
+
+
+def _run(tool, folder, library, content):
+    (folder / library).mkdir()
+    (folder / library / '__init__.py').write_text(content)
+    return run_tool(tool, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]))
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_a_missing_torch_is_one_sentence(tool, tmp_path):
+    error = error_of(_run(tool, tmp_path, 'torch', "raise ImportError('it is not there')\n"))
+    assert 'needs torch' in error and 'pip install' in error
+
+
+def test_a_missing_mmseg_is_one_sentence(tmp_path):
+    error = error_of(_run('test_tta', tmp_path, 'mmseg', "raise ImportError('not there')\n"))
+    assert 'needs mmseg' in error and 'pip install' in error
+
+
+def test_an_old_torch_is_one_sentence(tmp_path):
+    error = error_of(_run('test_tta', tmp_path, 'torch', "__version__ = '1.8.0'\n"))
+    assert 'needs torch >= 2.0, but 1.8.0 is installed' in error
