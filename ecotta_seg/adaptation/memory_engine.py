@@ -153,7 +153,7 @@ class GradientSink:
             return
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        parameter.grad[rows] += gradient
+        parameter.grad[rows].add_(gradient)
 
 
 def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:

@@ -19,9 +19,7 @@ from ..memory.plan import (
     Plan,
     choose_plan,
     fastest_plan,
-    leanest_plan,
     parse_budget,
-    plans,
 )
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, can_update_in_place
@@ -109,13 +107,12 @@ class Planner:
         if budget is None:
             plan = fastest_plan(parts)
             return PlannedStep(plan, trial.forecast(plan).peak_bytes, inference, None)
-        transformer = isinstance(self._method.encoder.backbone, MixVisionTransformer)
-        plan, forecast = choose_plan(
-            plans(parts, transformer, in_place),
-            trial.forecast,
-            budget,
-            leanest_plan(parts, in_place),
-        )
+        if isinstance(self._method.encoder.backbone, MixVisionTransformer):
+            # Its meta networks are small: their convolutions are always computed again.
+            droppable = ('keep_middle', 'keep_output', 'keep_units')
+        else:
+            droppable = ('keep_block', 'keep_output')
+        plan, forecast = choose_plan(trial.forecast, parts, droppable, budget, in_place)
         return PlannedStep(plan, forecast.peak_bytes, inference, budget)
 
 

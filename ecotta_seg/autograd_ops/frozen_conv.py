@@ -19,7 +19,7 @@ def conv_input_gradient(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
     into: Optional[Tensor] = None,
-    workspace: int = 2**23,
+    workspace: int = 2**22,
 ) -> Tensor:
     """The gradient of ``F.conv2d`` with respect to its input.
 
@@ -72,6 +72,12 @@ def _channel_pieces(shape: Sequence[int], workspace: int, groups: int) -> list[s
 
 
 def _autograd_input(grad, weight, shape, stride, padding, dilation, groups) -> Tensor:
+    same = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, weight.shape[2:]))
+    if groups == weight.shape[0] == shape[1] and tuple(stride) == (1, 1) and same:
+        # A depthwise 'same' convolution, transposed, is that of the kernel turned around; torch's
+        # forward is a good third faster than its backward.
+        turned = weight.flip(2, 3)
+        return F.conv2d(grad, turned, None, stride, padding, dilation, groups)
     # The operator looks at the input's size alone; it is given one that has no memory.
     placeholder = grad.new_empty(1).expand(tuple(shape))
     return torch.ops.aten.convolution_backward(
@@ -86,7 +92,7 @@ def conv_weight_gradient(
     kernel_size: Sequence[int],
     stride: Sequence[int] = (1, 1),
     padding: Sequence[int] = (0, 0),
-    workspace: int = 2**23,
+    workspace: int = 2**22,
 ) -> Tensor:
     """The gradient of an ungrouped, undilated ``F.conv2d`` with respect to its kernel.
 

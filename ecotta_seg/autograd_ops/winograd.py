@@ -80,7 +80,8 @@ def is_suitable(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
 
 def pays(weight: Tensor) -> bool:
     """Whether they are faster than the direct sum; measured on a CPU with AVX-512."""
-    return weight.device.type in ('cpu', 'meta') and min(weight.shape[:2]) >= 384
+    few, many = sorted(weight.shape[:2])
+    return weight.device.type in ('cpu', 'meta') and few >= 128 and few * many >= 384 * 384
 
 
 class _Tiles:
@@ -133,8 +134,10 @@ class _Tiles:
 
 
 def _pieces(channels: int, elements_each: int, workspace: int) -> list[slice]:
-    """Channels in pieces of at most ``workspace`` elements."""
+    """Channels in pieces of at most ``workspace`` elements, by the 64 where there are as many."""
     size = max(16, min(channels, workspace // max(1, elements_each)))
+    if size < channels and size > 64:
+        size -= size % 64
     return [slice(start, start + size) for start in range(0, channels, size)]
 
 
@@ -143,7 +146,7 @@ def winograd_input_gradient(
     weight: Tensor,
     dilation: int = 1,
     into: Optional[Tensor] = None,
-    workspace: int = 2**23,
+    workspace: int = 2**22,
 ) -> Tensor:
     """The gradient of a 3x3 'same' convolution with respect to its input.
 
@@ -187,11 +190,12 @@ def winograd_input_gradient(
             else:
                 into[:, i] += result
             del result
+        del values
     return into
 
 
 def winograd_weight_gradient(
-    x: Tensor, grad: Tensor, dilation: int = 1, workspace: int = 2**23
+    x: Tensor, grad: Tensor, dilation: int = 1, workspace: int = 2**22
 ) -> Tensor:
     """The gradient of a 3x3 'same' convolution with respect to its kernel.
 
@@ -225,4 +229,5 @@ def winograd_weight_gradient(
             del product
             gradient[o, i] = kernel.t().reshape(-1, count, _R, _R)
             del kernel
+        del values
     return gradient

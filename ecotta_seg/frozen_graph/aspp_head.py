@@ -1,12 +1,13 @@
 """The heads of DeepLabV3 and DeepLabV3+."""
 
-from typing import Optional
+from typing import Callable, Optional
 
 from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead
 from torch import Tensor, nn
 
+from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
-from .conv_unit import is_plain_conv
+from .conv_unit import ConvUnit, is_plain_conv, separable_backward
 from .decode_head import HeadOperator, PendingGradient, head_operator_for, ready
 from .operator import FrozenOperator, Sequence, Tape, build_operator
 
@@ -22,7 +23,9 @@ class ASPPHeadOperator(HeadOperator):
         self.head = head
         self.align_corners = head.align_corners
         self.pool = build_operator(head.image_pool[1], 'image_pool')
-        self.branches = [build_operator(m, 'aspp_modules') for m in head.aspp_modules]
+        self.branches = [
+            Sequence([build_operator(m, 'aspp_modules')]).parts for m in head.aspp_modules
+        ]
         self.bottleneck = build_operator(head.bottleneck, 'bottleneck')
         self.low_level: Optional[FrozenOperator] = None
         self.decoder: list[FrozenOperator] = []
@@ -36,7 +39,8 @@ class ASPPHeadOperator(HeadOperator):
         self.reads = (deep,) if self.low_level is None else (0, deep)
 
     def _operators(self) -> list[FrozenOperator]:
-        found = [self.pool, *self.branches, self.bottleneck, *self.decoder, self.classifier]
+        branches = [part for branch in self.branches for part in branch]
+        found = [self.pool, *branches, self.bottleneck, *self.decoder, self.classifier]
         return found if self.low_level is None else [*found, self.low_level]
 
     def fallbacks(self) -> list[str]:
@@ -52,7 +56,11 @@ class ASPPHeadOperator(HeadOperator):
         together[:, :channels] = resize_bilinear(pooled, size, self.align_corners)
         for index, branch in enumerate(self.branches, start=1):
             piece = slice(index * channels, (index + 1) * channels)
-            together[:, piece] = branch.forward(x, tape)
+            y = x
+            for part in branch:
+                y = part.forward(y, tape)
+            together[:, piece] = y
+            del y
         low_level_is_deep = self.low_level is not None and self.deep == 0
         if not low_level_is_deep:
             features[self.deep] = None
@@ -75,13 +83,28 @@ class ASPPHeadOperator(HeadOperator):
             tape.append((size, low_shape))
         return self.classifier.forward(y, tape)
 
+    def _pieces_of_bottleneck(self, grad: Tensor, tape: Tape) -> Callable[[int], Tensor]:
+        """A function that gives the gradient of the map that branch ``index`` gave."""
+        channels = self.head.channels
+        if not isinstance(self.bottleneck, ConvUnit):
+            whole = self.bottleneck.backward(grad, tape)
+            return lambda index: whole[:, index * channels : (index + 1) * channels].contiguous()
+        conv = self.bottleneck.conv
+        grad, kernel, shape = self.bottleneck.below_norm(grad, tape)
+        size = (shape[0], channels, *shape[2:])
+
+        def take(index: int) -> Tensor:
+            piece = kernel[:, index * channels : (index + 1) * channels]
+            return conv_input_gradient(grad, piece, size, conv.stride, conv.padding, conv.dilation)
+
+        return take
+
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
         """See base class."""
         channels, found = self.head.channels, {}
         grad = self.classifier.backward(grad, tape)
         size, low_shape = tape.pop()
-        for part in reversed(self.decoder):
-            grad = part.backward(grad, tape)
+        grad = _row_backward(self.decoder, grad, tape)
         if self.low_level is not None:
             of_low = grad[:, channels:].clone()
             small = (grad.shape[0], channels, *size)
@@ -92,20 +115,35 @@ class ASPPHeadOperator(HeadOperator):
             noted.append(tape.pop())
             low_level = self.low_level
             found[0] = lambda into=None: low_level.backward(of_low, noted, into)
-        grad = self.bottleneck.backward(grad, tape)
+        # What the branches are given is taken from the bottleneck one by one: together it would be
+        # among the largest tensors of all.
+        take = self._pieces_of_bottleneck(grad, tape)
+        del grad
         total = None
         for index in range(len(self.branches), 0, -1):
-            piece = grad[:, index * channels : (index + 1) * channels].contiguous()
-            total = self.branches[index - 1].backward(piece, tape, total)
-        pooled = grad[:, :channels].sum(dim=(2, 3), keepdim=True)
-        del grad
-        pooled = self.pool.backward(pooled, tape)
+            total = _row_backward(self.branches[index - 1], take(index), tape, total)
+        pooled = self.pool.backward(take(0).sum(dim=(2, 3), keepdim=True), tape)
         total.add_(pooled.div_(size[0] * size[1]))
         if self.deep in found:
             low = found[0]
             return {0: lambda into=None: low(ready(total)(into))}
         found[self.deep] = ready(total)
         return found
+
+
+def _row_backward(
+    row: list[FrozenOperator], grad: Tensor, tape: Tape, into: Optional[Tensor] = None
+) -> Tensor:
+    """The backward of a row of operators, pairs of depthwise and pointwise ones together."""
+    rest = list(row)
+    while rest:
+        last = rest.pop()
+        if rest:
+            before = rest.pop()
+            grad = separable_backward(before, last, grad, tape, None if rest else into)
+        else:
+            grad = last.backward(grad, tape, into)
+    return grad
 
 
 @head_operator_for(ASPPHead, DepthwiseSeparableASPPHead)

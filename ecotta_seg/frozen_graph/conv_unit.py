@@ -91,6 +91,58 @@ class ConvUnit(FrozenOperator):
         )
 
 
+def separable_backward(
+    depthwise: FrozenOperator,
+    pointwise: FrozenOperator,
+    grad: Tensor,
+    tape: Tape,
+    into: Optional[Tensor] = None,
+    workspace: int = 2**22,
+) -> Tensor:
+    """The backward of a depthwise and a pointwise convolution in a row, some channels at a time.
+
+    The map between the two is as large as the input, and its gradient is never there as a whole.
+    Two operators that are no such pair go one after the other.
+
+    Args:
+        depthwise, pointwise: The operators, in the order of the forward.
+        grad, tape, into: See ``FrozenOperator.backward``.
+        workspace: Elements of the map between that are there at once.
+    """
+    if grad.shape[0] > 1 or not _is_separable(depthwise, pointwise):
+        return depthwise.backward(pointwise.backward(grad, tape), tape, into)
+    grad, kernel, shape = pointwise.below_norm(grad, tape)
+    in_shape, scale, packed = tape.pop()
+    conv, pixels = depthwise.conv, shape[2] * shape[3]
+    into = grad.new_zeros(in_shape) if into is None else into
+    # By the eight, so that a piece's flags begin with a byte.
+    step = max(8, workspace // pixels // 8 * 8)
+    for start in range(0, shape[1], step):
+        c = slice(start, min(start + step, shape[1]))
+        part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - start, *shape[2:]))
+        if packed is not None:
+            mask_(part, packed[start * pixels // 8 : -(-c.stop * pixels // 8)])
+        weight = conv.weight[c]
+        if scale is not None:
+            weight = weight * scale[c].view(-1, 1, 1, 1)
+        into[:, c] += conv_input_gradient(
+            part, weight, (1, c.stop - start, *in_shape[2:]), conv.stride, conv.padding,
+            conv.dilation, c.stop - start,
+        )  # fmt: skip
+    return into
+
+
+def _is_separable(depthwise: FrozenOperator, pointwise: FrozenOperator) -> bool:
+    return (
+        isinstance(depthwise, ConvUnit)
+        and isinstance(pointwise, ConvUnit)
+        and depthwise.conv.groups == depthwise.conv.in_channels == depthwise.conv.out_channels
+        and tuple(pointwise.conv.kernel_size) == tuple(pointwise.conv.stride) == (1, 1)
+        and pointwise.conv.groups == 1
+        and tuple(pointwise.conv.padding) == (0, 0)
+    )
+
+
 class AveragePool(FrozenOperator):
     """``nn.AvgPool2d``; keeps nothing."""
 

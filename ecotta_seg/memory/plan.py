@@ -1,13 +1,12 @@
 """What an adaptation step keeps from its forward to its backward, and what it computes anew."""
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Callable, NamedTuple, Optional, Union
 
-# Elements that a temporary of the backward may have: 16 MiB in float32, or 4.
-_WIDE, _NARROW = 2**22, 2**20
+# Elements that a piece of a map may have in the backward: 16 MiB in float32, or 8.
+_WIDE, _NARROW = 2**22, 2**21
 _UNITS = {
     '': 1, 'B': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30,
 }  # fmt: skip
@@ -77,36 +76,6 @@ def leanest_plan(num_parts: int, in_place: bool) -> Plan:
     return Plan((part,) * num_parts, _NARROW, in_place)
 
 
-def plans(num_parts: int, transformer: bool, in_place: bool) -> Iterator[Plan]:
-    """Plans worth a look.
-
-    Args:
-        num_parts: K.
-        transformer: Whether the units are transformer layers: what stands between their halves is
-            then one more choice, the meta networks' convolutions (small there) none.
-        in_place: Whether the optimizer allows to apply gradients piece by piece.
-    """
-    if transformer:
-        choices = [
-            PartPlan(True, True, True, False),
-            PartPlan(True, False, True, False),
-            PartPlan(True, False, False, False),
-            PartPlan(False, False, False, False),
-        ]
-    else:
-        choices = [
-            PartPlan(True, True, True, True),
-            PartPlan(True, True, True, False),
-            PartPlan(True, True, False, True),
-            PartPlan(True, True, False, False),
-        ]
-    for parts in product(choices, repeat=num_parts):
-        yield Plan(parts, _WIDE)
-        yield Plan(parts, _NARROW)
-        if in_place:
-            yield Plan(parts, _NARROW, True)
-
-
 def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> Optional[int]:
     """A memory budget in bytes.
 
@@ -133,37 +102,84 @@ def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> 
 
 
 def choose_plan(
-    candidates: Iterable[Plan],
     forecast: Callable[[Plan], Forecast],
-    budget_bytes: Optional[int],
-    leanest: Plan,
+    num_parts: int,
+    droppable: Sequence[str],
+    budget_bytes: int,
+    in_place: bool,
 ) -> tuple[Plan, Forecast]:
-    """The plan with the fewest operations whose peak fits.
+    """A plan with few operations whose peak fits.
+
+    What is cheapest to compute anew is dropped first, until the peak fits; then what turns out
+    not to have been needed is kept again, the most expensive first. Gradients are applied in
+    place only where nothing else fits.
 
     Args:
-        candidates: Plans to choose from.
         forecast: What a plan takes.
-        budget_bytes: None for no limit.
-        leanest: The plan with the smallest peak, for the message.
+        num_parts: K.
+        droppable: Attributes of ``PartPlan`` that are worth a choice on this model.
+        budget_bytes: The most that the peak may be.
+        in_place: Whether the optimizer allows to apply gradients piece by piece.
 
     Raises:
         ValueError: None fits; the message tells the smallest budget that could be met.
     """
-    best = None
-    smallest = None
-    for plan in candidates:
-        found = forecast(plan)
-        smallest = found.peak_bytes if smallest is None else min(smallest, found.peak_bytes)
-        if budget_bytes is not None and found.peak_bytes > budget_bytes:
-            continue
-        # Fewer operations first, then the smaller peak, then wider temporaries.
-        key = (found.operations, plan.update_in_place, -plan.workspace, found.peak_bytes)
-        if best is None or key < best[0]:
-            best = (key, plan, found)
-    if best is None:
-        smallest = min(smallest or 2**63, forecast(leanest).peak_bytes)
+    whole = fastest_plan(num_parts)
+    if forecast(whole).peak_bytes <= budget_bytes:
+        return whole, forecast(whole)
+    drops = [(part, name) for part in range(num_parts) for name in droppable]
+    base = forecast(whole).operations
+    cost = {drop: forecast(_without(whole, [drop])).operations - base for drop in drops}
+    drops.sort(key=lambda drop: (cost[drop], drop))
+    found = []
+    for workspace, update in ((_WIDE, False), (_NARROW, False), (_NARROW, True)):
+        if update and (found or not in_place):
+            break
+        mode = replace(whole, workspace=workspace, update_in_place=update)
+        dropped = _fewest_drops(forecast, mode, drops, budget_bytes)
+        if dropped is not None:
+            plan = _without(mode, dropped)
+            found.append((forecast(plan).operations, -workspace, plan))
+    if not found:
+        modes = (False, True) if in_place else (False,)
+        everything = _without(leanest_plan(num_parts, False), drops)
+        smallest = min(
+            forecast(replace(everything, update_in_place=update)).peak_bytes for update in modes
+        )
         raise ValueError(
             f'a memory budget of {budget_bytes} bytes cannot be met: the smallest that can is '
-            f"{smallest} bytes ('{smallest / 2**20:.0f}MiB')"
+            f"{smallest} bytes (memory_budget='{-(-smallest // 2**20)}MiB')"
         )
-    return best[1], best[2]
+    plan = min(found, key=lambda item: item[:2])[2]
+    return plan, forecast(plan)
+
+
+def _without(plan: Plan, drops: Iterable[tuple[int, str]]) -> Plan:
+    parts = list(plan.parts)
+    for part, name in drops:
+        parts[part] = replace(parts[part], **{name: False})
+    return replace(plan, parts=tuple(parts))
+
+
+def _fewest_drops(forecast, mode: Plan, drops: list, budget_bytes: int) -> Optional[list]:
+    """Drops that make the peak fit, none of them for nothing; None where all are not enough."""
+
+    def fits(some: list) -> bool:
+        return forecast(_without(mode, some)).peak_bytes <= budget_bytes
+
+    if not fits(drops):
+        return None
+    # The peak does not grow when more is dropped: the shortest row of cheap drops that fits.
+    low, high = 0, len(drops)
+    while low < high:
+        middle = (low + high) // 2
+        if fits(drops[:middle]):
+            high = middle
+        else:
+            low = middle + 1
+    dropped = drops[:low]
+    for drop in reversed(drops[:low]):
+        fewer = [other for other in dropped if other != drop]
+        if fits(fewer):
+            dropped = fewer
+    return dropped

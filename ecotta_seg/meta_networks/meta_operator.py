@@ -17,6 +17,8 @@ from ..frozen_graph import Tape
 from .meta_network import MetaNetwork
 from .norms import FrameBatchNorm2d
 
+# Elements of one of the temporaries of a convolution's backward.
+_WINOGRAD = 2**22
 # Takes (parameter, gradient, rows): rows is the piece of the parameter that the gradient is of,
 # along the first axis, or None for all of it.
 Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
@@ -181,7 +183,7 @@ class MetaNetworkOperator:
             del u
             deliver(module.block_norm.weight, of_weight, c)
             deliver(module.block_norm.bias, of_bias, c)
-            of_kernel = conv_weight_gradient(p, of_conv, conv.kernel_size, *geometry, workspace)
+            of_kernel = conv_weight_gradient(p, of_conv, conv.kernel_size, *geometry, _WINOGRAD)
             del of_conv
             if further:
                 # Before the kernel's gradient is delivered: that may change the kernel.
@@ -193,7 +195,7 @@ class MetaNetworkOperator:
                 del v, y
                 conv_input_gradient(
                     of_conv, conv.weight[c], p.shape, *geometry, into=of_input,
-                    workspace=workspace,
+                    workspace=_WINOGRAD,
                 )  # fmt: skip
                 del of_conv
                 of_frozen = _norm_backward(
