@@ -3,6 +3,7 @@
 from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
 from .base import AdaptationMethod, GradientAdaptation, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
+from .cotta import CoTTA
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
 from .guard import UpdateGuard
@@ -16,6 +17,7 @@ __all__ = [
     'AdaptiveBatchNorm2d',
     'AnchoredMetaNetworks',
     'BatchNormStatistics',
+    'CoTTA',
     'GradientAdaptation',
     'MetaNetworkAdaptation',
     'SourceModel',

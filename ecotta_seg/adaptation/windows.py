@@ -20,11 +20,20 @@ def _windows(height: int, width: int, test_cfg: dict) -> Iterator[tuple[int, int
             yield max(bottom - h_crop, 0), bottom, max(right - w_crop, 0), right
 
 
-def _without_padding(logits: Tensor, meta: dict) -> Tensor:
-    """Cuts off what the data preprocessor padded: there is nothing to learn from it."""
+def _without_padding(height: int, width: int, meta: dict) -> tuple[int, int, int, int]:
+    """What the data preprocessor did not pad: there is nothing to learn from the rest."""
     left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
-    height, width = logits.shape[2:]
-    return logits[:, :, top : height - bottom, left : width - right]
+    return top, height - bottom, left, width - right
+
+
+def learned_regions(
+    segmentor: nn.Module, inputs: Tensor, metas: list[dict]
+) -> list[tuple[int, int, int, int]]:
+    """(top, bottom, left, right) of what ``forward_windows`` shows to ``learn``, in its order."""
+    height, width = inputs.shape[2:]
+    if segmentor.test_cfg.get('mode', 'whole') != 'slide':
+        return [_without_padding(height, width, metas[0])]
+    return list(_windows(height, width, segmentor.test_cfg))
 
 
 def forward_windows(
@@ -49,7 +58,8 @@ def forward_windows(
     """
     if segmentor.test_cfg.get('mode', 'whole') != 'slide':
         logits = segmentor.encode_decode(inputs, metas)
-        learn(_without_padding(logits, metas[0]), 1.0)
+        top, bottom, left, right = _without_padding(*logits.shape[2:], metas[0])
+        learn(logits[:, :, top:bottom, left:right], 1.0)
         return logits.detach()
     height, width = inputs.shape[2:]
     windows = list(_windows(height, width, segmentor.test_cfg))
