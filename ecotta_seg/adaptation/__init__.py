@@ -4,6 +4,7 @@ from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
 from .base import AdaptationMethod, GradientAdaptation, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .cotta import CoTTA
+from .eata import EATA
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
 from .guard import UpdateGuard
@@ -13,6 +14,7 @@ from .tent import Tent
 
 __all__ = [
     'ADAPTATION_METHODS',
+    'EATA',
     'AdaptationMethod',
     'AdaptiveBatchNorm2d',
     'AnchoredMetaNetworks',
