@@ -9,12 +9,14 @@ from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
 from .guard import UpdateGuard
 from .registry import ADAPTATION_METHODS, build_method
+from .sar import SAR
 from .source import SourceModel
 from .tent import Tent
 
 __all__ = [
     'ADAPTATION_METHODS',
     'EATA',
+    'SAR',
     'AdaptationMethod',
     'AdaptiveBatchNorm2d',
     'AnchoredMetaNetworks',
