@@ -8,14 +8,18 @@ from .eata import EATA
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
 from .guard import UpdateGuard
+from .law import LAW
+from .rdumb import RDumb
 from .registry import ADAPTATION_METHODS, build_method
 from .sar import SAR
 from .source import SourceModel
 from .tent import Tent
+from .wrapped import WrappedAdaptation
 
 __all__ = [
     'ADAPTATION_METHODS',
     'EATA',
+    'LAW',
     'SAR',
     'AdaptationMethod',
     'AdaptiveBatchNorm2d',
@@ -24,10 +28,12 @@ __all__ = [
     'CoTTA',
     'GradientAdaptation',
     'MetaNetworkAdaptation',
+    'RDumb',
     'SourceModel',
     'StepRecord',
     'Tent',
     'UpdateGuard',
+    'WrappedAdaptation',
     'build_method',
     'prepare_meta_networks',
     'replace_batch_norms',

@@ -73,9 +73,9 @@ class EATA(GradientAdaptation):
         self.redundancy_threshold = redundancy_threshold
         self.fisher_weight = fisher_weight
         # Zeros until there is something to average: then no pixel is redundant.
-        self.register_buffer('mean_prediction', torch.zeros(segmentor.out_channels))
-        self.register_buffer('fisher_frames_seen', torch.zeros((), dtype=torch.int64))
-        self.to(next(segmentor.parameters()).device)
+        zeros = next(segmentor.parameters()).new_zeros(segmentor.out_channels)
+        self.register_buffer('mean_prediction', zeros)
+        self.register_buffer('fisher_frames_seen', zeros.new_zeros((), dtype=torch.int64))
         self.start()
         self._given = fisher is not None
         self.fisher_frames = 0 if self._given or fisher_weight == 0 else fisher_frames

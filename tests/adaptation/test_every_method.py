@@ -175,8 +175,8 @@ def test_the_guard_takes_back_a_bad_step(name, frames):
         return
     method.reset()
     spoilt = next(iter(method.adaptable_parameters().values()))
-    update = method.update if hasattr(method, 'update') else method.inner.update
-    owner = method if hasattr(method, 'update') else method.inner
+    owner = getattr(method, 'inner', method)
+    update = owner.update
 
     def ruin():
         update()
@@ -202,8 +202,8 @@ def test_a_gate_that_says_no_leaves_all_as_it_was(name, frames):
     method.gate = None
     after = method.method_state()
     assert not method.last_step.updated
-    for state in (before, after):
-        state.pop('optimizer', None)
+    if name == 'rdumb':  # It counts frames.
+        assert after.pop('outer') != before.pop('outer')
     assert same(before, after)
 
 
