@@ -3,11 +3,15 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Optional
 
 from mmengine.config import Config, DictAction
 
 from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
+
+# What the tools call the orders of a ``ContinualStream``.
+STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
@@ -71,7 +75,7 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.seed is not None:
-        cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
+        with_seed(cfg, args.seed)
     return cfg
 
 
@@ -107,6 +111,47 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
+
+
+def with_seed(cfg: Config, seed: int) -> None:
+    """Puts the seed of all random generators into a config, those that methods own included."""
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    adaptation = cfg.get('adaptation') or {}
+    for options in (adaptation, adaptation.get('method') or {}):
+        # CoTTA's restoring has a generator of its own, which is saved with the stream.
+        if options.get('type') == 'cotta':
+            options['seed'] = seed
+
+
+def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) -> None:
+    """Chooses the order of the stream that a config tests on, and its seed.
+
+    Args:
+        cfg: With a ``ContinualStream`` as its test data set.
+        name: ``'continual'`` (condition after condition, with hard boundaries), ``'ramp'`` (each
+            condition builds up and clears again) or ``'mixed'`` (frame by frame another
+            condition); None leaves it.
+        seed: Of the weather in every frame (``AdverseWeather``) and of the mixed order: another
+            one gives another stream of the same kind. None leaves both.
+
+    Raises:
+        ValueError: The name is unknown or the data set is no ``ContinualStream``.
+    """
+    dataset = cfg.test_dataloader.dataset
+    if name is not None and name not in STREAMS:
+        raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
+    if dataset.get('type') != 'ContinualStream':
+        raise ValueError(
+            'choosing a stream or its seed needs a ContinualStream as the test data set, not '
+            f'{dataset.get("type")}'
+        )
+    if name is not None:
+        dataset.order = STREAMS[name]
+    if seed is not None:
+        dataset.seed = seed
+        for transform in dataset.dataset.get('pipeline') or ():
+            if transform.get('type') == 'AdverseWeather':
+                transform.seed = seed
 
 
 def with_resume(cfg: Config) -> None:

@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 
 from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-from ecotta_seg.config import add_config_arguments, load_config, with_method, with_resume
+from ecotta_seg.config import (
+    STREAMS,
+    add_config_arguments,
+    load_config,
+    with_method,
+    with_resume,
+    with_seed,
+    with_stream,
+)
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -25,6 +33,24 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
     parser.add_argument(
         '--rounds', type=whole_number(1), help='how often the conditions are gone through'
+    )
+    parser.add_argument(
+        '--stream',
+        choices=sorted(STREAMS),
+        help='continual: one condition after the other; ramp: each builds up and clears again; '
+        'mixed: another one frame by frame',
+    )
+    parser.add_argument(
+        '--stream-seed',
+        type=whole_number(0),
+        help='seed of the weather in the frames and of the order of a mixed stream',
+    )
+    parser.add_argument(
+        '--views',
+        type=whole_number(1),
+        help='predict so many views of each frame (1 to 14) and average them, whatever the '
+        'method: the frame, its mirror image, then both at the scales 0.5, 0.75, 1.25, 1.5, 1.75 '
+        'and 2; the source too',
     )
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest state in the work dir'
@@ -46,12 +72,24 @@ def main(argv: list[str]) -> None:
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
+    from ecotta_seg.adaptation.views import prediction_views
     from ecotta_seg.checkpoint import load_source
 
     if args.method:
         with_method(cfg, args.method, Path(__file__).resolve().parents[1] / 'configs')
+        if args.cfg_options:
+            cfg.merge_from_dict(
+                {k: v for k, v in args.cfg_options.items() if k.startswith('adaptation.')}
+            )
     if cfg.get('adaptation') is None:
         raise ValueError(f'{args.config} has no `adaptation`: name a method with --method')
+    if args.seed is not None:
+        with_seed(cfg, args.seed)
+    if args.stream is not None or args.stream_seed is not None:
+        with_stream(cfg, args.stream, args.stream_seed)
+    if args.views:
+        prediction_views(args.views)
+        cfg.views = args.views
     if args.adapters:
         if 'meta_networks' not in cfg.adaptation:
             raise ValueError(

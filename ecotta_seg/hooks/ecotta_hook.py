@@ -22,6 +22,8 @@ class EcoTTAHook(Hook):
         custom_hooks = [dict(type='EcoTTAHook')]
         adaptation = dict(type='ecotta', ...)
 
+    A top-level ``views = N`` has any method predict N views, see ``prediction_views``.
+
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
         adapters: File of warmed-up meta networks, put into the method's config.
@@ -54,7 +56,10 @@ class EcoTTAHook(Hook):
         config = deepcopy(dict(config))
         if self.adapters is not None:
             config['adapters'] = self.adapters
+        if runner.cfg.get('views') is not None:
+            config['views'] = runner.cfg.views
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
         with torch.enable_grad():
             runner.model = build_method(config, model)
         runner.message_hub.update_info('ecotta_seg/method', config['type'])
+        runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
