@@ -99,7 +99,8 @@ def read_config(path) -> Config:
 def with_method(cfg: Config, name: str, configs: Path) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    Settings that the config makes for the same method stay.
+    Settings that the config makes for the same method stay. Where both have meta networks their
+    norm stays: it goes with the model (LayerNorm on tokens), not with the method.
 
     Raises:
         ValueError: There is no such file.
@@ -110,7 +111,10 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
+    norm = ((cfg.get('adaptation') or {}).get('meta_networks') or {}).get('norm')
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
+    if norm is not None and 'meta_networks' in cfg.adaptation:
+        cfg.adaptation.meta_networks.norm = norm
 
 
 def with_seed(cfg: Config, seed: int) -> None:

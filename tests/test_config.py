@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ecotta_seg.config import read_config, with_seed, with_stream
+from ecotta_seg.config import read_config, with_method, with_seed, with_stream
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +40,14 @@ def test_a_seed_reaches_the_generators_that_methods_own():
     cfg.adaptation = dict(type='law', method=dict(type='cotta'))
     with_seed(cfg, 5)
     assert cfg.adaptation.method.seed == 5 and 'seed' not in cfg.adaptation
+
+
+def test_the_norm_of_meta_networks_goes_with_the_model():
+    cfg = read_config(ROOT / 'configs' / 'camvid_ecotta_segformer_b0.py')
+    with_method(cfg, 'ecotta_plus', ROOT / 'configs')
+    assert cfg.adaptation.type == 'ecotta_plus' and cfg.adaptation.meta_networks.norm == 'LN'
+    with_method(cfg, 'tent', ROOT / 'configs')
+    assert cfg.adaptation.type == 'tent' and 'meta_networks' not in cfg.adaptation
+    cfg = read_config(ROOT / 'configs' / 'camvid_ecotta.py')
+    with_method(cfg, 'ecotta_plus', ROOT / 'configs')
+    assert cfg.adaptation.meta_networks.norm == 'BN'
