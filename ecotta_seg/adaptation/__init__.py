@@ -8,6 +8,7 @@ from .eata import EATA
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
 from .guard import UpdateGuard
+from .ladder import LadderAdaptation
 from .law import LAW
 from .rdumb import RDumb
 from .registry import ADAPTATION_METHODS, build_method
@@ -27,6 +28,7 @@ __all__ = [
     'BatchNormStatistics',
     'CoTTA',
     'GradientAdaptation',
+    'LadderAdaptation',
     'MetaNetworkAdaptation',
     'RDumb',
     'SourceModel',

@@ -6,7 +6,13 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..meta_networks import AdaptedEncoder, MetaNetwork, attach_meta_networks, load_adapters
+from ..meta_networks import (
+    AdaptedEncoder,
+    LadderEncoder,
+    MetaNetwork,
+    attach_meta_networks,
+    load_adapters,
+)
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
 from .losses import ConfidentEntropy, confident_entropy, self_distilled_regularisation
@@ -19,7 +25,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     Args:
         segmentor: The source model.
-        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``; with ``ladder=True`` the
+            encoder is a ``LadderEncoder``.
         optimizer: A config of a torch optimizer.
         entropy_threshold: H0 as a multiple of ln C (0.4 in the paper).
         regularisation_weight: λ (0.25 to 0.5 in the paper).
@@ -103,7 +110,8 @@ def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Opti
 
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
-        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
+            ``LadderEncoder``.
         frozen_norm: Options of ``replace_batch_norms``.
 
     Returns:
@@ -112,9 +120,11 @@ def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Opti
     Raises:
         ValueError: An option is unknown or out of range.
     """
-    known = constructor_options(AdaptedEncoder) + constructor_options(MetaNetwork)
+    known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
     check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight'])
     replace_batch_norms(segmentor, **(frozen_norm or {}))
-    return attach_meta_networks(segmentor, **options)
+    options = dict(options)
+    encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder
+    return attach_meta_networks(segmentor, encoder, **options)

@@ -35,7 +35,7 @@ def _options(name):
 
 
 def _method(name, kind, **test_cfg):
-    if kind == 'segformer' and name.startswith('ecotta'):
+    if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
         options = _options(name)
         options['meta_networks']['norm'] = 'LN'
         return build_method(options, build_segmentor(kind, **test_cfg)).eval()
