@@ -67,7 +67,7 @@ def test_a_step_takes_less_memory_than_the_inserted_one():
             method.adapt(image, metas)
         return meter.peak_bytes
 
-    assert peak('ladder') < 0.5 * peak('ecotta')
+    assert peak('ladder') < 0.6 * peak('ecotta')
 
 
 def test_any_method_on_meta_networks_can_stand_on_a_ladder(frames):
