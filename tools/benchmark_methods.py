@@ -63,10 +63,14 @@ def main(argv: list[str]) -> None:
     """Runs the cells and writes the report."""
     args = parse_args(argv)
     force_safe_loading()
+    from mmengine.logging import MMLogger
+
     from ecotta_seg import benchmark
     from ecotta_seg.benchmark.cells import cell_settings
     from ecotta_seg.benchmark.summary import collect_cells
 
+    # Reading configs tells of the environment each time.
+    MMLogger.get_instance('mmengine', log_level='WARNING')
     configs = ROOT / 'configs'
     known = [path.stem for path in (configs / '_base_' / 'adaptation').glob('*.py')]
     cells = benchmark.make_cells(

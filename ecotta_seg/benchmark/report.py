@@ -104,8 +104,7 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
 
 def _methods_table(group: Sequence[Mapping]) -> list[str]:
     names = list(dict.fromkeys(name for entry in group for name in entry['conditions']))
-    last = max(len(entry['rounds']) for entry in group)
-    head = ['method', 'views', 'seeds', *names, 'mean', '±', 'round 1', f'round {last}']
+    head = ['method', 'views', 'seeds', *names, 'mean', '±', 'round 1', 'last round']
     head += ['last − first', 'worst', 'clear day', 'forgetting', 's a frame', 'peak MiB']
     rows = [_source_row(group, names)]
     for entry in group:
