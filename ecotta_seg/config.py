@@ -111,10 +111,19 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
-    norm = ((cfg.get('adaptation') or {}).get('meta_networks') or {}).get('norm')
+    before = with_meta_networks(cfg.get('adaptation'))
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
-    if norm is not None and 'meta_networks' in cfg.adaptation:
-        cfg.adaptation.meta_networks.norm = norm
+    after = with_meta_networks(cfg.adaptation)
+    if before is not None and after is not None and 'norm' in before['meta_networks']:
+        after['meta_networks']['norm'] = before['meta_networks']['norm']
+
+
+def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
+    """The options with meta networks: a method's own, or those of the one that it is around."""
+    for options in (adaptation or {}, (adaptation or {}).get('method') or {}):
+        if 'meta_networks' in options:
+            return options
+    return None
 
 
 def with_seed(cfg: Config, seed: int) -> None:

@@ -46,6 +46,9 @@ def test_the_norm_of_meta_networks_goes_with_the_model():
     cfg = read_config(ROOT / 'configs' / 'camvid_ecotta_segformer_b0.py')
     with_method(cfg, 'ecotta_plus', ROOT / 'configs')
     assert cfg.adaptation.type == 'ecotta_plus' and cfg.adaptation.meta_networks.norm == 'LN'
+    cfg.adaptation = dict(type='law', method=dict(type='ecotta', meta_networks=dict(norm='GN')))
+    with_method(cfg, 'ladder', ROOT / 'configs')
+    assert cfg.adaptation.meta_networks.norm == 'GN' and cfg.adaptation.meta_networks.ladder
     with_method(cfg, 'tent', ROOT / 'configs')
     assert cfg.adaptation.type == 'tent' and 'meta_networks' not in cfg.adaptation
     cfg = read_config(ROOT / 'configs' / 'camvid_ecotta.py')

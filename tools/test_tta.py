@@ -14,6 +14,7 @@ from ecotta_seg.config import (
     STREAMS,
     add_config_arguments,
     load_config,
+    with_meta_networks,
     with_method,
     with_resume,
     with_seed,
@@ -91,11 +92,12 @@ def main(argv: list[str]) -> None:
         prediction_views(args.views)
         cfg.views = args.views
     if args.adapters:
-        if 'meta_networks' not in cfg.adaptation:
+        options = with_meta_networks(cfg.adaptation)
+        if options is None:
             raise ValueError(
                 f'--adapters goes with a method that has meta networks, not {cfg.adaptation.type}'
             )
-        cfg.adaptation.adapters = args.adapters
+        options['adapters'] = args.adapters
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')

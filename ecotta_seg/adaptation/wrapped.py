@@ -34,6 +34,11 @@ class WrappedAdaptation(AdaptationMethod):
         """The inner method's."""
         return self.inner.optimizer
 
+    @property
+    def encoder(self):
+        """The inner method's ``AdaptedEncoder``; None where it has no meta networks."""
+        return getattr(self.inner, 'encoder', None)
+
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.inner.gate, self.inner.last_step = self.gate, self.last_step

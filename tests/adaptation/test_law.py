@@ -90,6 +90,14 @@ def test_any_gradient_method_is_weighted(inner, mode, frames):
             assert torch.allclose(parameter - method.inner._initial[name], weight * step, atol=1e-6)
 
 
+def test_the_inner_meta_networks_can_be_saved():
+    inner = dict(type='ecotta', meta_networks=dict(num_parts=3), optimizer=dict(type='SGD', lr=LR))
+    method = build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
+    assert method.encoder is method.inner.encoder and method.adapter_parameters()
+    tent = build_method(dict(type='law', method=TENT), build_segmentor('deeplab'))
+    assert tent.encoder is None and not tent.adapter_parameters()
+
+
 def test_wrong_options_are_refused(segmentor):
     with pytest.raises(ValueError, match='above 0'):
         build_method(dict(type='law', method=TENT, exponent=0.0), segmentor)
