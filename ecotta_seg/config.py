@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -13,11 +14,14 @@ from mmengine.runner import Runner
 from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
 
+# What the tools call the orders of a ``ContinualStream``.
+STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
+
 # What mmengine and this package read of a config. Other names are a config's own variables.
 _READ = {
     '': (
         *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
-        *('adaptation', 'clear_dataloader', 'custom_imports', 'method'),
+        *('adaptation', 'clear_dataloader', 'custom_imports', 'method', 'views'),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -110,7 +114,7 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.seed is not None:
-        cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
+        with_seed(cfg, args.seed)
     return cfg
 
 
@@ -188,7 +192,8 @@ def with_reporting(cfg: Config) -> None:
 def with_method(cfg: Config, name: str, configs: Path) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    Settings that the config makes for the same method stay.
+    Settings that the config makes for the same method stay. Where both have meta networks their
+    norm stays: it goes with the model (LayerNorm on tokens), not with the method.
 
     Raises:
         ValueError: There is no such file.
@@ -199,9 +204,62 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
+    before = with_meta_networks(cfg.get('adaptation'))
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name
+    after = with_meta_networks(cfg.adaptation)
+    if before is not None and after is not None and 'norm' in before['meta_networks']:
+        after['meta_networks']['norm'] = before['meta_networks']['norm']
+
+
+def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
+    """The options with meta networks: a method's own, or those of the one that it is around."""
+    for options in (adaptation or {}, (adaptation or {}).get('method') or {}):
+        if 'meta_networks' in options:
+            return options
+    return None
+
+
+def with_seed(cfg: Config, seed: int) -> None:
+    """Puts the seed of all random generators into a config, those that methods own included."""
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    adaptation = cfg.get('adaptation') or {}
+    for options in (adaptation, adaptation.get('method') or {}):
+        # CoTTA's restoring has a generator of its own, which is saved with the stream.
+        if options.get('type') == 'cotta':
+            options['seed'] = seed
+
+
+def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) -> None:
+    """Chooses the order of the stream that a config tests on, and its seed.
+
+    Args:
+        cfg: With a ``ContinualStream`` as its test data set.
+        name: ``'continual'`` (condition after condition, with hard boundaries), ``'ramp'`` (each
+            condition builds up and clears again) or ``'mixed'`` (frame by frame another
+            condition); None leaves it.
+        seed: Of the weather in every frame (``AdverseWeather``) and of the mixed order: another
+            one gives another stream of the same kind. None leaves both.
+
+    Raises:
+        ValueError: The name is unknown or the data set is no ``ContinualStream``.
+    """
+    dataset = cfg.test_dataloader.dataset
+    if name is not None and name not in STREAMS:
+        raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
+    if dataset.get('type') != 'ContinualStream':
+        raise ValueError(
+            'choosing a stream or its seed needs a ContinualStream as the test data set, not '
+            f'{dataset.get("type")}'
+        )
+    if name is not None:
+        dataset.order = STREAMS[name]
+    if seed is not None:
+        dataset.seed = seed
+        for transform in dataset.dataset.get('pipeline') or ():
+            if transform.get('type') == 'AdverseWeather':
+                transform.seed = seed
 
 
 def with_resume(cfg: Config) -> None:

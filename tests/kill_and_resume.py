@@ -68,9 +68,15 @@ def write_config(path: Path, method: str, data: Path, workers: int = 0) -> Path:
     """Writes the config of a small run of a method, a file in ``configs/_base_/adaptation``."""
     base = ROOT / 'configs' / '_base_' / 'adaptation' / f'{method}.py'
     text = CONFIG.format(root=ROOT, method=base, data=data, workers=workers)
-    if 'entropy_threshold' in base.read_text():
-        # An untrained model is sure of nothing; all of its pixels count, so that it does learn.
-        text += 'adaptation = dict(entropy_threshold=10.0)\n'
+    content = base.read_text()
+    if 'entropy_threshold' in content:
+        # An untrained model is sure of nothing and says the same everywhere; all of its pixels
+        # count, so that it does learn.
+        options = 'dict(entropy_threshold=1.01)'
+        if 'redundancy_threshold' in content:
+            options = 'dict(entropy_threshold=1.01, redundancy_threshold=1.01)'
+        inner = 'method=dict(' in content
+        text += f'adaptation = {f"dict(method={options})" if inner else options}\n'
     path.write_text(text)
     return path
 

@@ -12,11 +12,15 @@ from pathlib import Path
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.config import (
+        STREAMS,
         add_config_arguments,
         load_config,
+        with_meta_networks,
         with_method,
         with_reporting,
         with_resume,
+        with_seed,
+        with_stream,
     )
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -35,6 +39,24 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
     parser.add_argument(
         '--rounds', type=whole_number(1), help='how often the conditions are gone through'
+    )
+    parser.add_argument(
+        '--stream',
+        choices=sorted(STREAMS),
+        help='continual: one condition after the other; ramp: each builds up and clears again; '
+        'mixed: another one frame by frame',
+    )
+    parser.add_argument(
+        '--stream-seed',
+        type=whole_number(0),
+        help='seed of the weather in the frames and of the order of a mixed stream',
+    )
+    parser.add_argument(
+        '--views',
+        type=whole_number(1),
+        help='predict so many views of each frame (1 to 14) and average them, whatever the '
+        'method: the frame, its mirror image, then both at the scales 0.5, 0.75, 1.25, 1.5, 1.75 '
+        'and 2; the source too',
     )
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest state in the work dir'
@@ -56,18 +78,31 @@ def main(argv: list[str]) -> None:
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
+    from ecotta_seg.adaptation.views import prediction_views
     from ecotta_seg.checkpoint import load_source
 
     if args.method:
         with_method(cfg, args.method, Path(__file__).resolve().parents[1] / 'configs')
+        if args.cfg_options:
+            cfg.merge_from_dict(
+                {k: v for k, v in args.cfg_options.items() if k.startswith('adaptation.')}
+            )
     if cfg.get('adaptation') is None:
         raise ValueError(f'{args.config} has no `adaptation`: name a method with --method')
+    if args.seed is not None:
+        with_seed(cfg, args.seed)
+    if args.stream is not None or args.stream_seed is not None:
+        with_stream(cfg, args.stream, args.stream_seed)
+    if args.views:
+        prediction_views(args.views)
+        cfg.views = args.views
     if args.adapters:
-        if 'meta_networks' not in cfg.adaptation:
+        options = with_meta_networks(cfg.adaptation)
+        if options is None:
             raise ValueError(
                 f'--adapters goes with a method that has meta networks, not {cfg.adaptation.type}'
             )
-        cfg.adaptation.adapters = args.adapters
+        options['adapters'] = args.adapters
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')

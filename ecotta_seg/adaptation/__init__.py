@@ -3,25 +3,39 @@
 from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
 from .base import AdaptationMethod, GradientAdaptation, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
+from .cotta import CoTTA
+from .eata import EATA
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
 from .guard import UpdateGuard
+from .ladder import LadderAdaptation
+from .law import LAW
+from .rdumb import RDumb
 from .registry import ADAPTATION_METHODS, build_method
+from .sar import SAR
 from .source import SourceModel
 from .tent import Tent
+from .wrapped import WrappedAdaptation
 
 __all__ = [
     'ADAPTATION_METHODS',
+    'EATA',
+    'LAW',
+    'SAR',
     'AdaptationMethod',
     'AdaptiveBatchNorm2d',
     'AnchoredMetaNetworks',
     'BatchNormStatistics',
+    'CoTTA',
     'GradientAdaptation',
+    'LadderAdaptation',
     'MetaNetworkAdaptation',
+    'RDumb',
     'SourceModel',
     'StepRecord',
     'Tent',
     'UpdateGuard',
+    'WrappedAdaptation',
     'build_method',
     'prepare_meta_networks',
     'replace_batch_norms',

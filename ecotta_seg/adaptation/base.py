@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
+from .views import averaged_logits, prediction_views, summed_probabilities
 from .windows import forward_windows
 
 
@@ -56,6 +57,8 @@ class AdaptationMethod(nn.Module):
 
     Attributes:
         adapting: False makes ``test_step`` predict with what was learned, and learn nothing.
+        views: How many views of a frame the prediction is averaged over, see ``prediction_views``;
+            all are predicted before the update. What is learned from is the frame as it is.
         last_step: The record of the latest step.
         observer: Called with the step as a function, instead of running it directly, and gives
             back its result; a memory meter sits here. None for no observer.
@@ -69,6 +72,7 @@ class AdaptationMethod(nn.Module):
         super().__init__()
         self.segmentor = segmentor
         self.adapting = True
+        self.views = 1
         self.last_step = StepRecord()
         self.observer: Optional[Callable[[Callable[[], list]], list]] = None
         self.guard = None
@@ -108,6 +112,7 @@ class AdaptationMethod(nn.Module):
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
         metas = [sample.metainfo for sample in samples]
+        others = self.other_views(inputs, metas)
         # A frame that a check found bad is predicted and not learned from.
         if not self.adapting or any(meta.get('frame_fault') for meta in metas):
             logits = self.predict(inputs, metas)
@@ -116,7 +121,23 @@ class AdaptationMethod(nn.Module):
         else:
             logits = self.guard.watch(self, inputs, metas)
         with torch.no_grad():
+            if others is not None:
+                logits = averaged_logits(logits, others, self.views)
             return self.segmentor.postprocess_result(logits, samples)
+
+    def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """The summed probabilities of all views but the frame as it is.
+
+        A method whose own prediction is averaged already (CoTTA) has none to add.
+
+        Args:
+            inputs, metas: As in ``adapt``.
+
+        Returns:
+            (N, classes, H, W); None where there is but one view.
+        """
+        views = prediction_views(self.views)[1:]
+        return summed_probabilities(self.predict, inputs, metas, views) if views else None
 
     def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
         """The plain segmentor's forward; nothing is learned."""
@@ -210,17 +231,29 @@ class GradientAdaptation(AdaptationMethod):
         segmentor: See base class; the subclass has set ``requires_grad`` before ``start`` is
             called.
         optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
+
+    Attributes:
+        watcher: Has ``see(logits, share)``, called with each window's logits, graph and all,
+            before they are learned from, and ``weigh(optimizer)``, called before each step of the
+            optimizer, which then has a group for each parameter. Layer-wise learning weights sit
+            here, see ``watch_by``. None for no watcher.
     """
 
     def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
         super().__init__(segmentor)
         self.optimizer_config = dict(optimizer)
+        self.watcher = None
 
     def start(self) -> None:
         """Makes the optimizer and remembers the state that ``reset`` goes back to."""
         parameters = self.adaptable_parameters()
         self._initial = {name: p.detach().clone() for name, p in parameters.items()}
         self.optimizer = self.build_optimizer(list(parameters.values()))
+
+    def watch_by(self, watcher) -> None:
+        """Sets the watcher; after ``start``, before the first frame."""
+        self.watcher = watcher
+        self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
 
     def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """A new optimizer as the config describes it.
@@ -229,6 +262,8 @@ class GradientAdaptation(AdaptationMethod):
             ValueError: It cannot be built.
         """
         name = self.optimizer_config.get('type')
+        if self.watcher is not None:
+            parameters = [dict(params=[parameter]) for parameter in parameters]
         try:
             return OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
         except (KeyError, TypeError, ValueError) as error:
@@ -247,11 +282,17 @@ class GradientAdaptation(AdaptationMethod):
             share: Weight of the window; the shares of a frame sum to 1.
         """
 
+    def show(self, logits: Tensor, share: float) -> None:
+        """Shows one window's logits to the watcher, where there is one, and learns from them."""
+        if self.watcher is not None:
+            self.watcher.see(logits, share)
+        self.learn(logits, share)
+
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            logits = forward_windows(self.segmentor, inputs, metas, self.learn)
+            logits = forward_windows(self.segmentor, inputs, metas, self.show)
         if self.gate is None or self.gate(logits):
             self.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -260,6 +301,8 @@ class GradientAdaptation(AdaptationMethod):
     def update(self) -> None:
         """Takes the optimizer step where there are gradients, and lets go of them."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
+            if self.watcher is not None:
+                self.watcher.weigh(self.optimizer)
             self.optimizer.step()
             self.after_update()
             self.last_step.updated = True
@@ -282,17 +325,23 @@ class GradientAdaptation(AdaptationMethod):
         # torch takes the tensors themselves: a copy, so that a state can be gone back to twice.
         self.optimizer.load_state_dict(_copied(state['optimizer']))
 
-    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """See base class: the parameters are exchanged for the time of a forward, not copied."""
+    @contextmanager
+    def using(self, tensors: dict[str, Tensor]) -> Iterator[None]:
+        """Inside, the adaptable parameters are those of ``tensors``: exchanged, not copied."""
         parameters = self.adaptable_parameters()
         learned = {name: parameter.data for name, parameter in parameters.items()}
         try:
             for name, parameter in parameters.items():
-                parameter.data = self._initial[name]
-            return self.predict(inputs, metas)
+                parameter.data = tensors[name]
+            yield
         finally:
             for name, parameter in parameters.items():
                 parameter.data = learned[name]
+
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """See base class."""
+        with self.using(self._initial):
+            return self.predict(inputs, metas)
 
     def reset(self) -> None:
         """See base class: parameters as at the start, the optimizer forgets its momenta."""

@@ -6,7 +6,13 @@ from typing import Optional, Union
 import torch
 from torch import Tensor, nn
 
-from ..meta_networks import AdaptedEncoder, MetaNetwork, attach_meta_networks, load_adapters
+from ..meta_networks import (
+    AdaptedEncoder,
+    LadderEncoder,
+    MetaNetwork,
+    attach_meta_networks,
+    load_adapters,
+)
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
 from .losses import (
@@ -27,7 +33,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     Args:
         segmentor: The source model.
-        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``; with ``ladder=True`` the
+            encoder is a ``LadderEncoder``.
         optimizer: A config of a torch optimizer.
         entropy_threshold: H0 as a multiple of ln C (0.4 in the paper).
         regularisation_weight: λ (0.25 to 0.5 in the paper).
@@ -59,8 +66,6 @@ class MetaNetworkAdaptation(GradientAdaptation):
         memory_budget: Union[str, int, float, None] = None,
     ) -> None:
         super().__init__(segmentor, optimizer)
-        if memory_budget is not None and not memory_engine:
-            raise ValueError('a memory_budget needs the memory engine: set memory_engine=True')
         if entropy_threshold <= 0 or regularisation_weight < 0:
             raise ValueError(
                 'expected entropy_threshold above 0 and regularisation_weight from 0, got '
@@ -71,6 +76,12 @@ class MetaNetworkAdaptation(GradientAdaptation):
             load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.regularisation_weight = regularisation_weight
+        # A ladder has no gradients through frozen parts that an engine could make cheap.
+        memory_engine = memory_engine and type(self.encoder) is AdaptedEncoder
+        if memory_budget is not None and not memory_engine:
+            raise ValueError(
+                'a memory_budget needs the memory engine: memory_engine=True, and no ladder'
+            )
         self.engine = MemoryEngine(segmentor) if memory_engine else None
         self.planner = Planner(self, memory_budget) if memory_engine else None
         self.planned: Optional[PlannedStep] = None
@@ -82,7 +93,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        if self.engine is not None:
+        # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
+        if self.engine is not None and self.watcher is None:
             return self._adapt_by_engine(inputs, metas)
         with self.encoder.recording() as self._parts:
             return super().adapt(inputs, metas)
@@ -172,7 +184,8 @@ def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Opti
 
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
-        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
+            ``LadderEncoder``.
         frozen_norm: Options of ``replace_batch_norms``.
 
     Returns:
@@ -181,9 +194,11 @@ def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Opti
     Raises:
         ValueError: An option is unknown or out of range.
     """
-    known = constructor_options(AdaptedEncoder) + constructor_options(MetaNetwork)
+    known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
     check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight'])
     replace_batch_norms(segmentor, **(frozen_norm or {}))
-    return attach_meta_networks(segmentor, **options)
+    options = dict(options)
+    encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder
+    return attach_meta_networks(segmentor, encoder, **options)

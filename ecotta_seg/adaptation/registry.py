@@ -6,6 +6,8 @@ import inspect
 from mmengine.registry import Registry
 from torch import nn
 
+from .views import prediction_views
+
 ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
 
 
@@ -39,7 +41,8 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
     """Builds the adaptation method that a config describes, around a segmentor.
 
     Args:
-        config: ``type`` (a registered name) and the method's options.
+        config: ``type`` (a registered name) and the method's options; ``views`` goes with any
+            method, see ``AdaptationMethod``.
         segmentor: The source model; the method takes it over and changes it.
 
     Raises:
@@ -51,5 +54,12 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
     if cls is None:
         known = sorted(ADAPTATION_METHODS.module_dict)
         raise ValueError(f'unknown adaptation method {name!r}: expected one of {known}')
-    check_keys(f'adaptation method {name!r}', options, constructor_options(cls))
-    return cls(segmentor, **options)
+    known = constructor_options(cls)
+    views = options.pop('views', None) if 'views' not in known else None
+    check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views'])])
+    if views is not None:
+        prediction_views(views)
+    method = cls(segmentor, **options)
+    if views is not None:
+        method.views = views
+    return method

@@ -1,11 +1,10 @@
 """Tent: entropy minimisation over the affine parameters of the norms (Wang et al., ICLR 2021)."""
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
 from .base import GradientAdaptation
 from .losses import pixel_entropy
+from .norm_parameters import release_norm_parameters
 from .registry import ADAPTATION_METHODS
 
 
@@ -13,8 +12,7 @@ from .registry import ADAPTATION_METHODS
 class Tent(GradientAdaptation):
     """Frame statistics in every BatchNorm; scale and shift of all norms follow the entropy.
 
-    Wang et al., arXiv 2006.10726, Section 3. On a model without BatchNorm (SegFormer) the affine
-    parameters of its LayerNorms are updated, as is usual in ports to transformers.
+    Wang et al., arXiv 2006.10726, Section 3; see ``release_norm_parameters``.
 
     Args:
         segmentor: The source model.
@@ -22,15 +20,8 @@ class Tent(GradientAdaptation):
     """
 
     def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
-        super().__init__(segmentor.requires_grad_(False), optimizer)
-        replace_batch_norms(segmentor, 'frame', through_statistics=True)
-        norms = (AdaptiveBatchNorm2d, _BatchNorm, nn.LayerNorm, nn.GroupNorm)
-        for module in segmentor.modules():
-            if isinstance(module, norms) and module.weight is not None:
-                module.requires_grad_(True)
-        # The auxiliary head takes no part in prediction.
-        if getattr(segmentor, 'auxiliary_head', None) is not None:
-            segmentor.auxiliary_head.requires_grad_(False)
+        super().__init__(segmentor, optimizer)
+        release_norm_parameters(segmentor)
         self.start()
 
     def learn(self, logits: Tensor, share: float) -> None:

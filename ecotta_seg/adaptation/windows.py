@@ -36,6 +36,17 @@ def _without_padding(logits: Tensor, meta: dict) -> Tensor:
     return logits[:, :, rows, columns]
 
 
+def learned_regions(
+    segmentor: nn.Module, inputs: Tensor, metas: list[dict]
+) -> list[tuple[int, int, int, int]]:
+    """(top, bottom, left, right) of what ``forward_windows`` shows to ``learn``, in its order."""
+    height, width = inputs.shape[2:]
+    if not slides(segmentor):
+        rows, columns = padding_of(inputs, metas[0])
+        return [(rows.start, rows.stop, columns.start, columns.stop)]
+    return list(_windows(height, width, segmentor.test_cfg))
+
+
 def forward_windows(
     segmentor: nn.Module,
     inputs: Tensor,

@@ -210,9 +210,12 @@ def _shadow_of(method: AdaptationMethod) -> AdaptationMethod:
     """A copy that predicts: frozen parameters are shared, what adaptation changes is its own."""
     learned = {id(tensor) for tensor in method.learned_tensors().values()}
     memo = {id(p): p for p in method.parameters() if id(p) not in learned}
-    for name in ('optimizer', '_initial', 'guard'):
+    for name in ('optimizer', 'guard'):
         if getattr(method, name, None) is not None:
             memo[id(getattr(method, name))] = None
+    initial = getattr(method, '_initial', None)
+    if initial is not None:
+        memo[id(initial)] = initial
     shadow = deepcopy(method, memo)
     shadow.adapting = False
     shadow.guard = shadow.observer = None

@@ -16,7 +16,8 @@ The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the 
      "events": [object, ...]}
     SCORES = {"mIoU", "aAcc", "frames": int, "IoU": {CLASS: number or null}}
 
-An optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
+``"views"`` is the number of views that each prediction of the method is averaged over. An
+optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
 """
 
 import csv

@@ -22,6 +22,8 @@ class EcoTTAHook(Hook):
         custom_hooks = [dict(type='EcoTTAHook')]
         adaptation = dict(type='ecotta', ...)
 
+    A top-level ``views = N`` has any method predict N views, see ``prediction_views``.
+
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
         adapters: File of warmed-up meta networks, put into the method's config.
@@ -54,6 +56,8 @@ class EcoTTAHook(Hook):
         config = deepcopy(dict(config))
         if self.adapters is not None:
             config['adapters'] = self.adapters
+        if runner.cfg.get('views') is not None:
+            config['views'] = runner.cfg.views
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
         try:
             with torch.enable_grad():
@@ -62,3 +66,4 @@ class EcoTTAHook(Hook):
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or config['type']))
+        runner.message_hub.update_info('ecotta_seg/views', runner.model.views)

@@ -22,6 +22,7 @@ _CONFIG_KEYS = (
     'model',
     'data_preprocessor',
     'adaptation',
+    'views',
     'test_dataloader',
     'test_evaluator',
     'clear_dataloader',

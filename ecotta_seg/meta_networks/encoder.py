@@ -46,7 +46,12 @@ class AdaptedEncoder(nn.Module):
     Raises:
         TypeError: The backbone is of an unknown kind, or an option is unknown.
         ValueError: The split does not add up, or an option has a wrong value.
+
+    Attributes:
+        kind: How meta networks and parts are connected; adapters of another kind do not fit.
     """
+
+    kind = 'inserted'
 
     def __init__(
         self,
@@ -159,12 +164,15 @@ class AdaptedEncoder(nn.Module):
         return self
 
 
-def attach_meta_networks(segmentor: nn.Module, **options) -> AdaptedEncoder:
+def attach_meta_networks(
+    segmentor: nn.Module, encoder: type[AdaptedEncoder] = AdaptedEncoder, **options
+) -> AdaptedEncoder:
     """Puts an ``AdaptedEncoder`` in the place of ``segmentor.backbone``.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``. All its own parameters are frozen.
-        **options: See ``AdaptedEncoder``.
+        encoder: ``AdaptedEncoder``, or ``LadderEncoder`` for meta networks beside the backbone.
+        **options: See there.
 
     Returns:
         The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained.
@@ -178,5 +186,5 @@ def attach_meta_networks(segmentor: nn.Module, **options) -> AdaptedEncoder:
             'the segmentor has meta networks already: attach them once, to the source model'
         )
     segmentor.requires_grad_(False)
-    segmentor.backbone = AdaptedEncoder(segmentor.backbone, **options)
+    segmentor.backbone = encoder(segmentor.backbone, **options)
     return segmentor.backbone

@@ -32,9 +32,14 @@ class MetaNetwork(nn.Module):
         block_norm: Norm of the conv block, the same names; None for as ``norm``, where 'affine'
             becomes 'BN'.
         start: 'paper' or 'identity'.
+        reduction: r: the conv block is C_out / r wide and expanded to C_out by a 1x1 convolution
+            without an activation (as adapters and LST's side networks, arXiv 2206.06522, are).
+            What is kept for backward and the weights shrink with it. With an identity start that
+            convolution is zero at first, and there is no gain. 1 is the paper's block.
 
     Raises:
-        ValueError: An unknown norm or start, or a kernel size that is not odd and positive.
+        ValueError: An unknown norm or start, a kernel size that is not odd and positive, or a
+            reduction below 1.
     """
 
     def __init__(
@@ -47,13 +52,17 @@ class MetaNetwork(nn.Module):
         norm: str = 'BN',
         block_norm: Optional[str] = None,
         start: str = 'paper',
+        reduction: int = 1,
     ) -> None:
         super().__init__()
         if start not in STARTS:
             raise ValueError(f'expected start to be one of {STARTS}, got {start!r}')
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f'expected an odd, positive kernel_size, got {kernel_size!r}')
+        if not isinstance(reduction, int) or reduction < 1:
+            raise ValueError(f'expected a whole reduction from 1, got {reduction!r}')
         self.start = start
+        width = max(1, out_channels // reduction)
         self.norm = build_norm(norm, out_channels)
         if block_norm is None:
             block_norm = 'BN' if norm == 'affine' else norm
@@ -61,21 +70,25 @@ class MetaNetwork(nn.Module):
         if depthwise and kernel_size > 1:
             self.conv = nn.Sequential(
                 nn.Conv2d(in_channels, in_channels, groups=in_channels, **spatial),
-                nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
+                nn.Conv2d(in_channels, width, kernel_size=1, bias=False),
             )
         else:
-            self.conv = nn.Conv2d(in_channels, out_channels, **spatial)
-        self.block_norm = build_norm(block_norm, out_channels)
+            self.conv = nn.Conv2d(in_channels, width, **spatial)
+        self.block_norm = build_norm(block_norm, width)
         self.activation = nn.ReLU(inplace=True)
+        self.expand = nn.Conv2d(width, out_channels, 1, bias=False) if reduction > 1 else None
+        self.register_parameter('gain', None)
         if start == 'identity':
-            self.gain = nn.Parameter(torch.zeros(out_channels))
             nn.init.zeros_(self.norm.weight)
-        else:
-            self.register_parameter('gain', None)
+            if self.expand is not None:
+                nn.init.zeros_(self.expand.weight)
+            else:
+                self.gain = nn.Parameter(torch.zeros(out_channels))
 
     def conv_block(self, part_input: Tensor) -> Tensor:
         """Conv, norm, ReLU: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
-        return self.activation(self.block_norm(self.conv(part_input)))
+        block = self.activation(self.block_norm(self.conv(part_input)))
+        return block if self.expand is None else self.expand(block)
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
         """Gives the part's new output.
@@ -88,6 +101,8 @@ class MetaNetwork(nn.Module):
             x̃_k, (N, C_out, H', W').
         """
         block = self.conv_block(part_input)
-        if self.gain is None:
+        if self.start == 'paper':
             return self.norm(part_output) + block
+        if self.gain is None:
+            return part_output + self.norm(part_output) + block
         return part_output + self.norm(part_output) + self.gain.view(-1, 1, 1) * block

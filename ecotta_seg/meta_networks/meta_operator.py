@@ -65,8 +65,11 @@ class MetaNetworkOperator:
     def __init__(self, module: MetaNetwork) -> None:
         self.module = module
         norms = (module.norm, module.block_norm)
-        self.by_channels = type(module.conv) is nn.Conv2d and all(
-            type(norm) is FrameBatchNorm2d for norm in norms
+        self.by_channels = (
+            type(module.conv) is nn.Conv2d
+            and module.expand is None
+            and (module.start == 'paper') == (module.gain is None)
+            and all(type(norm) is FrameBatchNorm2d for norm in norms)
         )
 
     def forward(

@@ -19,6 +19,7 @@ def save_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
         'format': _FORMAT,
         'version': __version__,
         'split': list(encoder.split),
+        'kind': encoder.kind,
         'backbone': type(encoder.backbone).__name__,
         'state_dict': {k: v.cpu().clone() for k, v in encoder.meta_networks.state_dict().items()},
     }
@@ -75,6 +76,9 @@ def _check_fit(encoder: AdaptedEncoder, state: dict, path: Path) -> None:
     backbone = type(encoder.backbone).__name__
     if state['backbone'] != backbone:
         problems.append(f'they were made for a {state["backbone"]}, the model has a {backbone}')
+    kind = state.get('kind', AdaptedEncoder.kind)
+    if kind != encoder.kind:
+        problems.append(f'they are {kind} meta networks, the config asks for {encoder.kind} ones')
     if list(state['split']) != list(encoder.split):
         problems.append(f'their split is {state["split"]}, the config asks for {encoder.split}')
     for name in sorted(expected.keys() | found.keys()):

@@ -74,3 +74,16 @@ def frames():
     generator = torch.Generator().manual_seed(1)
     images = [torch.randn(1, 3, 61, 93, generator=generator) for _ in range(10)]
     return images, [dict(img_shape=(61, 93), ori_shape=(61, 93))]
+
+
+def in_frame_mode(segmentor):
+    """A copy in which torch's own BatchNorms normalise by the frame, as in training."""
+    model = deepcopy(segmentor).requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            module.momentum = 0.0
+    # One value a channel: the image pool of ASPP keeps the running statistics.
+    if hasattr(model.decode_head, 'image_pool'):
+        model.decode_head.image_pool[1].bn.eval()
+    return model

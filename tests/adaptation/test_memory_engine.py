@@ -1,8 +1,5 @@
 """The engine's gradients against plain autograd's."""
 
-from copy import deepcopy
-from math import log
-
 import pytest
 import torch
 

@@ -205,6 +205,25 @@ def test_mmsegs_own_metric_goes_on_too(place, tmp_path):
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize('method', ['cotta', 'eata', 'sar', 'rdumb', 'law', 'ladder'])
+def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
+    base, _, _ = place
+    config = harness.write_config(tmp_path / f'{method}.py', method, base / 'data')
+    changes = {'test_dataloader.dataset.frames_per_condition': 2}
+    if method == 'cotta':
+        changes['adaptation.views'] = 2
+    if method == 'rdumb':
+        changes['adaptation.every'] = 5
+    harness.run(config, tmp_path / 'whole', **changes)
+    stopped(config, tmp_path / 'run', 4, **changes)
+    torch.manual_seed(99)
+    harness.run(config, tmp_path / 'run', resume=True, **changes)
+    whole = harness.outcome(tmp_path / 'whole')
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+    updates = whole[1].splitlines()
+    assert sum(',True,' in line for line in updates) > 4, 'it has learned in between'
+
+
 def test_killed_runs_end_identically(tmp_path):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), '--kills', '3', '--methods', 'ecotta', 'tent'],

@@ -67,7 +67,7 @@ def test_identity_start_computes_what_the_backbone_computes(name, size):
 @pytest.mark.parametrize('name', ['r18', 'mit b0'])
 @pytest.mark.parametrize('options', [
     dict(), dict(kernel_size=1), dict(depthwise=True), dict(norm='LN'), dict(norm='GN'),
-    dict(norm='affine'), dict(kernel_size=5, block_norm='LN'),
+    dict(norm='affine'), dict(kernel_size=5, block_norm='LN'), dict(reduction=4),
 ])  # fmt: skip
 @torch.no_grad()
 def test_every_variant_fits_odd_sizes(name, options):

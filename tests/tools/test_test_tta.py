@@ -77,16 +77,11 @@ def test_the_same_seed_gives_the_same_results(project, finished, tmp_path):
         assert first[key] == second[key]
 
 
-@pytest.mark.parametrize(
-    'method',
-    [
-        'source',
-        'batch_norm_statistics',
-        'tent',
-        'ecotta_plus',
-        'ecotta_paper',
-    ],
-)
+METHODS = sorted(path.stem for path in (ROOT / 'configs/_base_/adaptation').glob('*.py'))
+TYPES = {'batch_norm_blend': 'batch_norm_statistics', 'ecotta_paper': 'ecotta'}
+
+
+@pytest.mark.parametrize('method', METHODS)
 def test_methods_and_rounds_are_chosen_on_the_command_line(project, finished, tmp_path, method):
     run = run_tool(
         'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path,
@@ -94,7 +89,7 @@ def test_methods_and_rounds_are_chosen_on_the_command_line(project, finished, tm
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     document = _results(tmp_path)
-    assert document['method'] == method and len(document['rounds']) == 1
+    assert document['method'] == TYPES.get(method, method) and len(document['rounds']) == 1
     assert document['source'] == _results(finished[1])['source']
     if method == 'source':
         source = document['source']['conditions']
@@ -102,6 +97,23 @@ def test_methods_and_rounds_are_chosen_on_the_command_line(project, finished, tm
         assert document['clear']['after'] == document['clear']['source']
     else:
         assert document['rounds'][0]['conditions'] != document['source']['conditions']
+
+
+def test_a_stream_its_seed_and_views_are_chosen_on_the_command_line(project, finished, tmp_path):
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path, '--rounds', 1,
+        '--method', 'tent', '--stream', 'mixed', '--stream-seed', 2, '--views', 2,
+        '--cfg-options', 'adaptation.optimizer.lr=0.01',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    document = _results(tmp_path)
+    assert document['views'] == 2 and _results(finished[1])['views'] == 1
+    assert [document['rounds'][0]['conditions'][c]['frames'] for c in ('fog', 'night')] == [3, 3]
+    assert document['source'] != _results(finished[1])['source']
+    conditions = [row['condition'] for row in csv.DictReader((tmp_path / 'history.csv').open())]
+    assert sorted(conditions) == ['fog'] * 3 + ['night'] * 3 != conditions
+    (config,) = tmp_path.glob('*.py')
+    assert "lr=0.01, type='Adam'" in config.read_text()
 
 
 def _copy_of_data(project, tmp_path):
@@ -181,6 +193,7 @@ def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tm
     (['--cfg-options', 'test_dataloder.batch_size=1'], "has no 'test_dataloder'"),
     (['--cfg-options', 'adaptation.meta_networks=4'], 'cannot be built'),
     (['--method', 'ecota'], 'expected one of'),
+    (['--views', '15'], 'from 1 to 14'),
     (['--adapters', 'none.pth'], 'none.pth does not exist'),
     (['--adapters', 'none.pth', '--method', 'tent'], 'goes with a method that has meta networks'),
 ])  # fmt: skip

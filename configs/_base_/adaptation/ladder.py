@@ -1,0 +1,14 @@
+# Ladder (ours): EcoTTA's meta networks (arXiv 2303.01904) as a side network on detached features,
+# after LST (2206.06522), UniPT (2308.14316) and SHERL (2407.07523). Nothing is published for it;
+# loss and rates as in ecotta.py, blocks an eighth as wide
+# (LST's ratio). `ladder=True` is what the warm-up reads.
+adaptation = dict(
+    type='ladder',
+    meta_networks=dict(
+        ladder=True, num_parts=4, kernel_size=3, reduction=8, norm='BN', start='identity'
+    ),
+    frozen_norm=dict(mode='drift', weight=1.0),
+    entropy_threshold=0.4,
+    regularisation_weight=0.5,
+    optimizer=dict(type='SGD', lr=1e-4, momentum=0.9),
+)

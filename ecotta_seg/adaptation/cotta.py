@@ -1,0 +1,176 @@
+"""CoTTA: a student learns from its averaged teacher and is restored, bit by bit, to the source."""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .adaptive_batch_norm import replace_batch_norms
+from .base import GradientAdaptation
+from .registry import ADAPTATION_METHODS, check_keys
+from .views import averaged_logits, prediction_views, summed_probabilities
+from .windows import learned_regions
+
+
+@ADAPTATION_METHODS.register_module(name='cotta')
+class CoTTA(GradientAdaptation):
+    """Continual test-time adaptation with a teacher and stochastic restoring.
+
+    Wang et al., arXiv 2203.13591, with what their segmentation code does where the paper leaves
+    it open. For each frame:
+
+    1. The teacher predicts ``views`` views (Eq. 2 and 3), the anchor, which is the source, one.
+       Where the anchor's largest probability exceeds ``anchor_threshold`` the teacher's plain
+       prediction counts, elsewhere its average over the views (Eq. 4; per pixel in the code).
+       **This prediction of the teacher, made before the update, is the one that is scored**, as
+       in the public code.
+    2. Its most likely classes are the labels of a cross-entropy step of the student on the frame
+       as it is. (Eq. 1 has soft labels; the segmentation code has hard ones.)
+    3. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student
+       (Eq. 5).
+    4. Each element of the student goes back to its source value with probability
+       ``restore_probability`` (Eq. 7 and 8).
+
+    Deviations: labels are made at the size of the network's input, not of the file. All trained
+    parameters are restored, in the public code those called weight or bias. The anchor is run on
+    the one view that is read. Three sets of weights share one network, so that the cost is three
+    times the parameters (and the optimizer's state) and no more activations than one student's.
+
+    Args:
+        segmentor: The source model. All its parameters but an auxiliary head's are trained.
+        optimizer: A config of a torch optimizer.
+        teacher_momentum: 0 to 1.
+        anchor_threshold: A probability; 1 makes the average count everywhere.
+        restore_probability: 0 to 1.
+        views: Of the teacher, see ``prediction_views``: CoTTA has 14 by nature.
+        batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for all three. None for
+            the frame's statistics, as in the paper's classification; its segmentation code runs
+            SegFormer in evaluation mode (``dict(mode='source')``), which has one BatchNorm.
+        seed: Of the restoring.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        optimizer: dict,
+        teacher_momentum: float = 0.999,
+        anchor_threshold: float = 0.69,
+        restore_probability: float = 0.01,
+        views: int = 14,
+        batch_norm: Optional[dict] = None,
+        seed: int = 0,
+    ) -> None:
+        shares = (teacher_momentum, anchor_threshold, restore_probability)
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(
+                'expected teacher_momentum, anchor_threshold and restore_probability from 0 to 1, '
+                f'got {teacher_momentum}, {anchor_threshold} and {restore_probability}'
+            )
+        super().__init__(segmentor.requires_grad_(True), optimizer)
+        batch_norm = dict(batch_norm or dict(mode='frame'))
+        check_keys('batch_norm', batch_norm, ['mode', 'weight'])
+        frame = batch_norm.get('mode') == 'frame'
+        replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
+        if getattr(segmentor, 'auxiliary_head', None) is not None:
+            segmentor.auxiliary_head.requires_grad_(False)
+        prediction_views(views)
+        self.views = views
+        self.teacher_momentum, self.anchor_threshold = teacher_momentum, anchor_threshold
+        self.restore_probability, self.seed = restore_probability, seed
+        self.start()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
+        # On the CPU whatever the device: what is restored is the same everywhere.
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def other_views(self, inputs: Tensor, metas: list[dict]) -> None:
+        """None: the views are in ``predict`` and ``adapt`` already."""
+        return None
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the teacher's prediction, step 1 of the class's description."""
+        inference = self.segmentor.inference
+        with self.using(self._initial):
+            anchor = inference(inputs, metas)
+        confident = anchor.softmax(dim=1).amax(dim=1, keepdim=True) > self.anchor_threshold
+        self._confident_fraction = float(confident.float().mean())
+        del anchor
+        views = prediction_views(self.views)[1:]
+        with self.using(self._teacher):
+            logits = inference(inputs, metas)
+            if not views:
+                return logits
+            others = summed_probabilities(inference, inputs, metas, views)
+        averaged = averaged_logits(logits, others, self.views)
+        return torch.where(confident, logits.log_softmax(dim=1), averaged)
+
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the teacher is the source."""
+        teacher, self._teacher = self._teacher, self._initial
+        try:
+            return self.predict(inputs, metas)
+        finally:
+            self._teacher = teacher
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the teacher predicts, the student learns."""
+        logits = self.predict(inputs, metas)
+        labels = logits.argmax(dim=1)
+        regions = learned_regions(self.segmentor, inputs, metas)
+        self._labels = iter([labels[:, t:b, left:right] for t, b, left, right in regions])
+        self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
+        super().adapt(inputs, metas)
+        return logits
+
+    def learn(self, logits: Tensor, share: float) -> None:
+        """See base class: cross-entropy of the student with the teacher's classes."""
+        loss = share * F.cross_entropy(logits, next(self._labels))
+        loss.backward()
+        self.last_step.loss += float(loss.detach())
+
+    def update(self) -> None:
+        """See base class; then the teacher follows and the student is restored."""
+        super().update()
+        if self.last_step.updated:
+            self.follow()
+            self.restore()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Moves the teacher towards the student."""
+        for name, parameter in self.adaptable_parameters().items():
+            self._teacher[name].lerp_(parameter, 1 - self.teacher_momentum)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Sets a random share of the student's elements back to the source's."""
+        for name, parameter in self.adaptable_parameters().items():
+            drawn = torch.rand(parameter.shape, generator=self._generator)
+            chosen = (drawn < self.restore_probability).to(parameter.device)
+            torch.where(chosen, self._initial[name], parameter, out=parameter.data)
+
+    def learned_tensors(self) -> dict[str, Tensor]:
+        """See base class: the teacher's weights with them."""
+        teacher = {f'teacher.{name}': tensor for name, tensor in self._teacher.items()}
+        return {**super().learned_tensors(), **teacher}
+
+    def method_state(self) -> dict:
+        """See base class: the state of the restoring's random numbers with it."""
+        return {**super().method_state(), 'generator': self._generator.get_state()}
+
+    def load_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().load_method_state(state)
+        self._generator.set_state(state['generator'].cpu())
+
+    def reset(self) -> None:
+        """See base class: the teacher and the random numbers begin anew as well."""
+        super().reset()
+        self._begin()

@@ -1,0 +1,211 @@
+"""EATA: entropy of reliable, non-redundant pixels, held near the source by Fisher information."""
+
+from collections.abc import Iterable
+from math import log
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import GradientAdaptation
+from .fisher import pseudo_label_gradients, read_fisher
+from .losses import pixel_entropy
+from .norm_parameters import release_norm_parameters
+from .registry import ADAPTATION_METHODS
+from .windows import forward_windows
+
+_MOMENTUM = 0.9  # of the mean prediction, in the public code
+
+
+@ADAPTATION_METHODS.register_module(name='eata')
+class EATA(GradientAdaptation):
+    """Efficient anti-forgetting test-time adaptation (Niu et al., ICML 2022, arXiv 2204.02610).
+
+    Over scale and shift of all norms (see ``release_norm_parameters``):
+
+    - A pixel is *reliable* where its entropy H is below E0 (Eq. 3), *non-redundant* where the
+      cosine between its class probabilities and their moving average over what was learned from
+      is below ``redundancy_threshold`` in size (Eq. 5); the loss is the mean of exp(E0 - H) H over
+      pixels that are both (Eq. 2 and 6).
+    - ``fisher_weight`` * Σ F (θ - θ_source)² holds parameters that matter (Eq. 8).
+
+    Deviations, for what the paper describes for images of one class: filters work on pixels, as in
+    dense ports; the moving average is that of learned pixels, moved once a frame. The paper takes
+    F from unlabelled frames of the source domain: give a file of it as ``fisher`` (see
+    ``fisher_information`` and ``write_fisher``). Without one, F is the mean over the first
+    ``fisher_frames`` frames of the stream itself, taken while adapting, so that no source data
+    are needed; for these frames a step costs one backward more. Where no pixel passes, no step is
+    taken. ``fisher_weight=0`` is ETA.
+
+    Args:
+        segmentor: The source model.
+        optimizer: A config of a torch optimizer.
+        entropy_threshold: E0 as a multiple of ln C (0.4 in the paper).
+        redundancy_threshold: 0 to 1 (0.05 for 1000 classes, 0.4 for 10 in the paper).
+        fisher_weight: At least 0 (2000 for ImageNet, 1 for CIFAR-10 in the paper).
+        fisher_frames: From 0.
+        fisher: File of Fisher information; None to take it from the stream.
+
+    Raises:
+        ValueError: An option is out of range, or the file is missing or does not fit.
+    """
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        optimizer: dict,
+        entropy_threshold: float = 0.4,
+        redundancy_threshold: float = 0.4,
+        fisher_weight: float = 2000.0,
+        fisher_frames: int = 20,
+        fisher: Optional[str] = None,
+    ) -> None:
+        if entropy_threshold <= 0 or min(redundancy_threshold, fisher_weight, fisher_frames) < 0:
+            raise ValueError(
+                'expected entropy_threshold above 0 and redundancy_threshold, fisher_weight and '
+                f'fisher_frames from 0, got {entropy_threshold}, {redundancy_threshold}, '
+                f'{fisher_weight} and {fisher_frames}'
+            )
+        super().__init__(segmentor, optimizer)
+        release_norm_parameters(segmentor)
+        self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
+        self.redundancy_threshold = redundancy_threshold
+        self.fisher_weight = fisher_weight
+        # Zeros until there is something to average: then no pixel is redundant.
+        zeros = next(segmentor.parameters()).new_zeros(segmentor.out_channels)
+        self.register_buffer('mean_prediction', zeros)
+        self.register_buffer('fisher_frames_seen', zeros.new_zeros((), dtype=torch.int64))
+        self.start()
+        self._given = fisher is not None
+        self.fisher_frames = 0 if self._given or fisher_weight == 0 else fisher_frames
+        parameters = self.adaptable_parameters()
+        if self._given:
+            # The sum over frames; of a file it is that of one.
+            self._fisher = read_fisher(fisher, parameters)
+            self.fisher_frames_seen += 1
+        else:
+            self._fisher = {name: torch.zeros_like(p) for name, p in parameters.items()}
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self._gradients: Optional[list[Tensor]] = None
+        self._passed = torch.zeros_like(self.mean_prediction)
+        self._count = self._pixels = 0
+        self.last_step.loss, self.last_step.entropy = 0.0, 0.0
+        return super().adapt(inputs, metas)
+
+    def passing(self, probabilities: Tensor, entropy: Tensor) -> Tensor:
+        """Which pixels are reliable and not redundant: (N, H, W) bool.
+
+        Args:
+            probabilities: (N, C, H, W), no gradient.
+            entropy: (N, H, W) in nats, no gradient.
+        """
+        reliable = entropy < self.entropy_threshold
+        mean = self.mean_prediction.view(1, -1, 1, 1)
+        return reliable & (
+            F.cosine_similarity(probabilities, mean, dim=1).abs() < self.redundancy_threshold
+            if bool(mean.any())
+            else True
+        )
+
+    def learn(self, logits: Tensor, share: float) -> None:
+        """See base class."""
+        if int(self.fisher_frames_seen) < self.fisher_frames:
+            self._add_fisher(logits, share)
+        entropy = pixel_entropy(logits)
+        probabilities = logits.detach().softmax(dim=1)
+        passing = self.passing(probabilities, entropy.detach())
+        count = int(passing.sum())
+        self._count, self._pixels = self._count + count, self._pixels + passing.numel()
+        self.last_step.confident_fraction = self._count / self._pixels
+        if count == 0:
+            return
+        self._passed += (probabilities * passing.unsqueeze(1)).sum(dim=(0, 2, 3))
+        weight = (self.entropy_threshold - entropy.detach()).exp()
+        weight = torch.where(passing, weight, weight.new_zeros(()))
+        loss = share * (weight * entropy).sum() / count
+        loss.backward()
+        self.last_step.loss += float(loss.detach())
+        mean = torch.where(passing, entropy.detach(), 0).sum() / count
+        self.last_step.entropy += share * float(mean)
+
+    def _add_fisher(self, logits: Tensor, share: float) -> None:
+        parameters = list(self.adaptable_parameters().values())
+        gradients = pseudo_label_gradients(logits, parameters, share)
+        if self._gradients is not None:
+            gradients = [total + gradient for total, gradient in zip(self._gradients, gradients)]
+        self._gradients = gradients
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """See base class: the regulariser's gradient is added, the averages move."""
+        if self._gradients is not None:
+            for total, gradient in zip(self._fisher.values(), self._gradients):
+                total += gradient.square()
+            self.fisher_frames_seen += 1
+            self._gradients = None
+        if self._count and self.fisher_weight and int(self.fisher_frames_seen):
+            self._regularise()
+        super().update()
+        if self._count:
+            new = self._passed / self._count
+            # Nothing to average with yet where it is all zeros.
+            started = bool(self.mean_prediction.any())
+            self.mean_prediction.lerp_(new, 1 - _MOMENTUM if started else 1.0)
+
+    def _regularise(self) -> None:
+        """Adds the gradient of the regulariser, 2 * weight * F (θ - θ_source)."""
+        frames, total = int(self.fisher_frames_seen), 0.0
+        for name, parameter in self.adaptable_parameters().items():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            away = parameter - self._initial[name]
+            pull = self._fisher[name] / frames * away
+            parameter.grad += 2 * self.fisher_weight * pull
+            total += float((pull * away).sum())
+        self.last_step.regularisation = total
+        self.last_step.loss += self.fisher_weight * total
+
+    def fisher_information(self, frames: Iterable[tuple[Tensor, list[dict]]]) -> dict[str, Tensor]:
+        """The mean information over frames, of the parameters as they are; nothing is learned.
+
+        Args:
+            frames: Pairs as ``adapt`` takes them, best of the source domain.
+
+        Returns:
+            For ``write_fisher``: a tensor for each adaptable parameter, by name.
+
+        Raises:
+            ValueError: There are no frames.
+        """
+        parameters = self.adaptable_parameters()
+        totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        count = 0
+        for inputs, metas in frames:
+            self._gradients = None
+            with torch.enable_grad():
+                forward_windows(self.segmentor, inputs, metas, self._add_fisher)
+            for total, gradient in zip(totals.values(), self._gradients):
+                total += gradient.square()
+            count += 1
+        self._gradients = None
+        if not count:
+            raise ValueError('expected at least one frame to take the Fisher information of')
+        return {name: total / count for name, total in totals.items()}
+
+    def learned_tensors(self) -> dict[str, Tensor]:
+        """See base class: the information taken from the stream with them."""
+        fisher = {f'fisher.{name}': tensor for name, tensor in self._fisher.items()}
+        return {**super().learned_tensors(), **fisher}
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """See base class: what was averaged over the stream is forgotten too."""
+        super().reset()
+        self.mean_prediction.zero_()
+        if not self._given:
+            self.fisher_frames_seen.zero_()
+            for tensor in self._fisher.values():
+                tensor.zero_()

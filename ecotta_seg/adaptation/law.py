@@ -1,0 +1,137 @@
+"""LAW: a learning weight for each layer, by how much the target depends on it."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from .fisher import pseudo_label_gradients
+from .registry import ADAPTATION_METHODS
+from .wrapped import WrappedAdaptation
+
+_EPSILON = 1e-8
+
+
+def learning_weights(information: Tensor, exponent: float) -> Tensor:
+    """The exponential min-max scaler (arXiv 2311.05858, Eq. 6): ((f - min) / (max - min)) ** τ.
+
+    Args:
+        information: (L,), at least 0: a number for each layer, in any unit.
+        exponent: τ, above 0.
+
+    Returns:
+        (L,), 0 to 1: 0 for the least informative layer and 1 (but for an epsilon) for the most.
+    """
+    low, high = information.min(), information.max()
+    scale = information.new_tensor(_EPSILON) if high == 0 else _EPSILON * high
+    return ((information - low) / (high - low + scale)).pow(exponent)
+
+
+class LayerWeights:
+    """The watcher of a ``GradientAdaptation`` that sets its learning rates.
+
+    Args:
+        parameters: The layers; the optimizer has a group for each, in this order.
+        exponent: See ``learning_weights``.
+
+    Attributes:
+        information: (L,) float64. For each layer the mean over its elements of the squared
+            gradient, summed over frames; the scaler takes any unit.
+        weights: (L,) float64, of the latest step.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], exponent: float) -> None:
+        self.parameters, self.exponent = list(parameters), exponent
+        like = self.parameters[0]
+        self.information = like.new_zeros(len(self.parameters), dtype=torch.float64)
+        self.weights = torch.zeros_like(self.information)
+        self.rates: Optional[list[float]] = None
+        self.forget_frame()
+
+    def forget_frame(self) -> None:
+        """Begins a frame; one whose step was dropped is not in the information."""
+        self._gradients: Optional[list[Tensor]] = None
+
+    def see(self, logits: Tensor, share: float) -> None:
+        """Adds up the likelihood's gradient over the windows of a frame.
+
+        Args:
+            logits: (N, classes, h, w) with graph.
+            share: Weight of the window.
+        """
+        gradients = pseudo_label_gradients(logits, self.parameters, share)
+        if self._gradients is not None:
+            gradients = [total + gradient for total, gradient in zip(self._gradients, gradients)]
+        self._gradients = gradients
+
+    @torch.no_grad()
+    def weigh(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sets the learning rate of each layer for the coming step.
+
+        Raises:
+            ValueError: The method steps without having shown its logits.
+        """
+        if self._gradients is None:
+            raise ValueError(
+                'the inner method of law does not show the logits that it learns from: choose '
+                'another one'
+            )
+        for index, gradient in enumerate(self._gradients):
+            self.information[index] += gradient.square().mean()
+        self.forget_frame()
+        self.weights = learning_weights(self.information.sqrt(), self.exponent)
+        for group, rate, weight in zip(optimizer.param_groups, self.rates, self.weights.tolist()):
+            group['lr'] = rate * weight
+
+
+@ADAPTATION_METHODS.register_module(name='law')
+class LAW(WrappedAdaptation):
+    """Layer-wise auto-weighting around any method that learns by gradients.
+
+    Park et al., WACV 2024, arXiv 2311.05858. For each frame the gradient of the negative
+    log-likelihood of the model's own classes is taken by one more backward over the same forward;
+    its squares, summed up over the stream, are the layers' Fisher information (Eq. 3 and 4). The
+    root of a layer's mean information, scaled to 0 to 1 over the layers and raised to
+    ``exponent``, multiplies the layer's learning rate (Eq. 6). A layer is a parameter tensor, as
+    in the public code.
+
+    Deviations: the loss is the inner method's; the paper adds a consistency loss with an
+    augmented view. The optimizer lives on, where the public code makes a new Adam for each batch.
+    The scaler's epsilon is relative to the largest information: of pixels' mean likelihood that
+    is far smaller than of images'.
+
+    Args:
+        segmentor: The source model.
+        method: Config of the inner method; its learning rate is that of the weight 1.
+        exponent: τ (1 for ImageNet-C in the paper).
+
+    Raises:
+        ValueError: ``exponent`` is not above 0; see also base class.
+    """
+
+    def __init__(self, segmentor: nn.Module, method: dict, exponent: float = 1.0) -> None:
+        if exponent <= 0:
+            raise ValueError(f'expected an exponent above 0, got {exponent}')
+        super().__init__(segmentor, method)
+        self.layers = LayerWeights(self.inner.adaptable_parameters().values(), exponent)
+        self.inner.watch_by(self.layers)
+        self.layers.rates = [group['lr'] for group in self.inner.optimizer.param_groups]
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self.layers.forget_frame()
+        return super().adapt(inputs, metas)
+
+    def outer_state(self) -> dict:
+        """See base class: the layers' information."""
+        return {'information': self.layers.information.clone()}
+
+    def load_outer_state(self, state: dict) -> None:
+        """See base class."""
+        self.layers.information.copy_(state['information'])
+
+    def reset(self) -> None:
+        """See base class: the information is forgotten."""
+        super().reset()
+        self.layers.information.zero_()

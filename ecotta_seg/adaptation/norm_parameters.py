@@ -1,0 +1,34 @@
+"""The parameters that Tent and its followers update: scale and shift of a model's norms."""
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
+
+_NORMS = (AdaptiveBatchNorm2d, _BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+def release_norm_parameters(segmentor: nn.Module, skip: Sequence[str] = ()) -> None:
+    """Freezes a segmentor but for the affine parameters of its norms.
+
+    Every BatchNorm normalises by the frame's statistics, with gradients through them, as in
+    Tent's (arXiv 2006.10726) training mode. On a model without BatchNorm (SegFormer's encoder)
+    those of the LayerNorms are updated, as is usual in ports to transformers.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder``, changed in place.
+        skip: Beginnings of the names of modules whose norms stay frozen too, such as
+            ``'backbone.layer4'``.
+    """
+    segmentor.requires_grad_(False)
+    replace_batch_norms(segmentor, 'frame', through_statistics=True)
+    prefixes = tuple(f'{name}.' for name in skip)
+    for name, module in segmentor.named_modules():
+        if isinstance(module, _NORMS) and module.weight is not None:
+            if not f'{name}.'.startswith(prefixes):
+                module.requires_grad_(True)
+    # The auxiliary head takes no part in prediction.
+    if getattr(segmentor, 'auxiliary_head', None) is not None:
+        segmentor.auxiliary_head.requires_grad_(False)

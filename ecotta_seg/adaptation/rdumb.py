@@ -1,0 +1,51 @@
+"""RDumb: whatever adapts, start anew every so many frames."""
+
+from torch import Tensor, nn
+
+from .registry import ADAPTATION_METHODS
+from .wrapped import WrappedAdaptation
+
+
+@ADAPTATION_METHODS.register_module(name='rdumb')
+class RDumb(WrappedAdaptation):
+    """Resets an inner method every ``every`` steps (Press et al., arXiv 2306.05401, Section 5).
+
+    The paper's inner method is ETA (``dict(type='eata', fisher_weight=0, ...)``). The reset comes
+    before the frame's forward, as in the public code; frames that nothing is learned from (held
+    still, found bad) do not count.
+
+    Args:
+        segmentor: The source model.
+        method: Config of the inner method.
+        every: Frames between two resets (1000 batches of 64 images in the paper).
+
+    Raises:
+        ValueError: ``every`` is below 1; see also base class.
+    """
+
+    def __init__(self, segmentor: nn.Module, method: dict, every: int = 1000) -> None:
+        if every < 1:
+            raise ValueError(f'expected every from 1, got {every}')
+        super().__init__(segmentor, method)
+        self.every = every
+        self.frames = 0
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        if self.frames == self.every:
+            self.reset()
+        self.frames += 1
+        return super().adapt(inputs, metas)
+
+    def outer_state(self) -> dict:
+        """See base class: the frames since the last reset."""
+        return {'frames': self.frames}
+
+    def load_outer_state(self, state: dict) -> None:
+        """See base class."""
+        self.frames = int(state['frames'])
+
+    def reset(self) -> None:
+        """See base class: the count begins anew."""
+        super().reset()
+        self.frames = 0

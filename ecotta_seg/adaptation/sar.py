@@ -1,0 +1,154 @@
+"""SAR: sharpness-aware entropy of reliable pixels, and a way back where it collapses."""
+
+from collections.abc import Sequence
+from math import log
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from .base import GradientAdaptation
+from .losses import pixel_entropy
+from .norm_parameters import release_norm_parameters
+from .registry import ADAPTATION_METHODS
+from .windows import forward_windows
+
+_MOMENTUM = 0.9  # of the mean entropy, in the paper and its code
+# The last stage of ResNets and MiTs and what comes after it.
+TOP_LAYERS = ('backbone.layer4', 'backbone.layers.3', 'decode_head')
+
+
+@ADAPTATION_METHODS.register_module(name='sar')
+class SAR(GradientAdaptation):
+    """Sharpness-aware and reliable entropy minimisation (Niu et al., ICLR 2023, arXiv 2302.12400).
+
+    A first forward and backward gives the gradient g of the mean entropy of reliable pixels
+    (H < E0, Eq. 2); the parameters climb by ``radius`` * g / |g| (Eq. 4); a second forward and
+    backward there gives the gradient of the optimizer's step (Eq. 5), over the pixels that were
+    reliable and still are. **The prediction that is scored is the first forward's.** A moving
+    average of the second entropy below ``recovery_threshold`` means collapse: all goes back to
+    the source.
+
+    Deviations: pixels in place of images. The public code leaves the last stage (layer4) and the
+    final norm alone; here that is the last stage and the decode head. Where no pixel is reliable,
+    at first or after climbing, no step is taken.
+
+    Args:
+        segmentor: The source model; scale and shift of its norms are updated, see
+            ``release_norm_parameters``.
+        optimizer: A config of a torch optimizer.
+        entropy_threshold: E0 as a multiple of ln C (0.4 in the paper).
+        radius: ρ (0.05 in the paper).
+        recovery_threshold: e0 as a multiple of ln C. 0 never goes back. (0.2 nats in the paper,
+            for 1000 classes and images: 0.029 ln C.)
+        skip: Beginnings of the names of modules that are left alone.
+
+    Raises:
+        ValueError: An option is out of range, or nothing is left to update.
+    """
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        optimizer: dict,
+        entropy_threshold: float = 0.4,
+        radius: float = 0.05,
+        recovery_threshold: float = 0.029,
+        skip: Sequence[str] = TOP_LAYERS,
+    ) -> None:
+        if entropy_threshold <= 0 or radius < 0 or recovery_threshold < 0:
+            raise ValueError(
+                'expected entropy_threshold above 0, radius and recovery_threshold from 0, got '
+                f'{entropy_threshold}, {radius} and {recovery_threshold}'
+            )
+        super().__init__(segmentor, optimizer)
+        release_norm_parameters(segmentor, skip)
+        if not self.adaptable_parameters():
+            raise ValueError(f'no norm is left to update: skip fewer than {list(skip)}')
+        classes = log(segmentor.out_channels)
+        self.entropy_threshold = entropy_threshold * classes
+        self.recovery_threshold = recovery_threshold * classes
+        self.radius = radius
+        self.mean_entropy: Optional[float] = None
+        self.start()
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the first forward and, where it is learned from, the second."""
+        self._reliable: list[Tensor] = []
+        self._inputs, self._metas = inputs, metas
+        self.last_step.loss = self.last_step.entropy = 0.0
+        try:
+            return super().adapt(inputs, metas)
+        finally:
+            del self._inputs, self._metas, self._reliable
+
+    def learn(self, logits: Tensor, share: float) -> None:
+        """See base class: the gradient by which parameters climb."""
+        entropy = pixel_entropy(logits)
+        reliable = entropy.detach() < self.entropy_threshold
+        self._reliable.append(reliable)
+        pixels = sum(mask.numel() for mask in self._reliable)
+        record = self.last_step
+        record.confident_fraction = float(sum(m.sum() for m in self._reliable)) / pixels
+        if reliable.any():
+            loss = share * entropy[reliable].mean()
+            loss.backward()
+            record.entropy += float(loss.detach())
+
+    def update(self) -> None:
+        """See base class: climbs, looks again, comes down, steps, and goes back on collapse."""
+        parameters = list(self.adaptable_parameters().values())
+        if all(parameter.grad is None for parameter in parameters):
+            return
+        before = [parameter.detach().clone() for parameter in parameters]
+        self.climb(parameters)
+        self._masks, self._second, self._shares = iter(self._reliable), 0.0, 0.0
+        with torch.enable_grad():
+            forward_windows(self.segmentor, self._inputs, self._metas, self._look_again)
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before):
+                parameter.copy_(value)
+        if self._shares == 0:
+            self.optimizer.zero_grad(set_to_none=True)
+            return
+        self.last_step.loss = self._second
+        super().update()
+        entropy = self._second / self._shares
+        if self.mean_entropy is not None:
+            entropy = _MOMENTUM * self.mean_entropy + (1 - _MOMENTUM) * entropy
+        self.mean_entropy = entropy
+        if entropy < self.recovery_threshold:
+            self.reset()
+
+    @torch.no_grad()
+    def climb(self, parameters: list[nn.Parameter]) -> None:
+        """Moves parameters by ``radius`` along their gradient and lets go of it."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad * (self.radius / (norm + 1e-12)))
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _look_again(self, logits: Tensor, share: float) -> None:
+        entropy = pixel_entropy(logits)
+        chosen = next(self._masks) & (entropy.detach() < self.entropy_threshold)
+        if chosen.any():
+            loss = share * entropy[chosen].mean()
+            loss.backward()
+            self._second += float(loss.detach())
+            self._shares += share
+
+    def method_state(self) -> dict:
+        """See base class: the moving average of the entropy with it."""
+        return {**super().method_state(), 'mean_entropy': self.mean_entropy}
+
+    def load_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().load_method_state(state)
+        self.mean_entropy = state['mean_entropy']
+
+    def reset(self) -> None:
+        """See base class: the moving average begins anew."""
+        super().reset()
+        self.mean_entropy = None

@@ -1,0 +1,111 @@
+"""Several views of one frame, predicted by the same model and averaged.
+
+CoTTA (arXiv 2203.13591) and most of what followed it predict 14 views of a frame: seven scales,
+each as it is and mirrored. That alone gains points, so methods are only compared under the same
+views, and the number stands beside every score.
+"""
+
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+MAX_VIEWS = 2 * len(SCALES)
+
+
+class View(NamedTuple):
+    """How a frame is looked at.
+
+    Attributes:
+        scale: Of both sides.
+        flip: Mirrored left to right.
+    """
+
+    scale: float
+    flip: bool
+
+
+def prediction_views(count: int) -> list[View]:
+    """The first ``count`` views: the frame as it is, its mirror image, then CoTTA's others.
+
+    Those are 0.5, 0.75, 1.25, 1.5, 1.75 and 2, each unflipped before flipped, so that one view is
+    the plain prediction and 14 are CoTTA's set.
+
+    Raises:
+        ValueError: ``count`` is no whole number from 1 to 14.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_VIEWS:
+        raise ValueError(f'expected a whole number of views from 1 to {MAX_VIEWS}, got {count!r}')
+    others = [View(scale, flip) for scale in SCALES if scale != 1 for flip in (False, True)]
+    return [View(1.0, False), View(1.0, True), *others][:count]
+
+
+def view_probabilities(
+    predict: Callable[[Tensor, list[dict]], Tensor],
+    inputs: Tensor,
+    metas: list[dict],
+    view: View,
+) -> Tensor:
+    """Class probabilities of a frame, seen in one view.
+
+    The view is made of the preprocessed frame without its padding (bilinear), not of the file;
+    its logits are resized back before the softmax, as mmseg does.
+
+    Args:
+        predict: From (N, 3, h, w) frames and their metainfo to (N, C, h, w) logits.
+        inputs: (N, 3, H, W) float.
+        metas: Metainfo of the N samples.
+        view: The view.
+
+    Returns:
+        (N, C, H, W), 0 to 1; 0 where the frame is padded.
+    """
+    meta = metas[0]
+    left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
+    frame = inputs[:, :, top : inputs.shape[2] - bottom, left : inputs.shape[3] - right]
+    seen = frame
+    if view.scale != 1:
+        size = [max(1, round(side * view.scale)) for side in frame.shape[2:]]
+        seen = F.interpolate(frame, size=size, mode='bilinear', align_corners=False)
+    if view.flip:
+        seen = seen.flip(3)
+    shape = dict(img_shape=seen.shape[2:], pad_shape=seen.shape[2:])
+    padding = dict(img_padding_size=[0] * 4, padding_size=[0] * 4)
+    logits = predict(seen, [{**item, **shape, **padding} for item in metas])
+    if view.flip:
+        logits = logits.flip(3)
+    if view.scale != 1:
+        logits = F.interpolate(logits, frame.shape[2:], mode='bilinear', align_corners=False)
+    return F.pad(logits.softmax(dim=1), (left, right, top, bottom))
+
+
+@torch.no_grad()
+def summed_probabilities(predict, inputs: Tensor, metas: list[dict], views: Sequence[View]):
+    """The sum of ``view_probabilities`` over views, one after the other: (N, C, H, W).
+
+    Args:
+        predict, inputs, metas: See ``view_probabilities``.
+        views: At least one.
+    """
+    total = view_probabilities(predict, inputs, metas, views[0])
+    for view in views[1:]:
+        total += view_probabilities(predict, inputs, metas, view)
+    return total
+
+
+def averaged_logits(logits: Tensor, others: Tensor, count: int) -> Tensor:
+    """Logits whose softmax is the mean of all views' probabilities.
+
+    Args:
+        logits: (N, C, H, W), of the frame as it is.
+        others: (N, C, H, W), the sum of the other views' probabilities.
+        count: The number of views, that of the frame as it is among them.
+
+    Returns:
+        (N, C, H, W), logarithms of probabilities.
+    """
+    mean = (logits.softmax(dim=1) + others) / count
+    return mean.clamp_(min=torch.finfo(mean.dtype).tiny).log_()

@@ -1,0 +1,94 @@
+"""A method around another one: the inner method adapts, the outer one steers it."""
+
+from typing import Any, Optional
+
+from torch import Tensor, nn
+
+from .base import AdaptationMethod, GradientAdaptation
+from .registry import build_method
+
+
+class WrappedAdaptation(AdaptationMethod):
+    """Hands everything on to an inner method with gradients.
+
+    Args:
+        segmentor: The source model.
+        method: Config of the inner method, as for ``build_method``.
+
+    Raises:
+        ValueError: The inner method learns nothing by gradients, or its own errors.
+    """
+
+    def __init__(self, segmentor: nn.Module, method: dict) -> None:
+        super().__init__(segmentor)
+        self.inner = build_method(method, segmentor)
+        if not isinstance(self.inner, GradientAdaptation):
+            raise ValueError(
+                f'expected an inner method that learns by gradients, such as tent or ecotta, got '
+                f'{method.get("type")!r}'
+            )
+        self.views = self.inner.views
+
+    @property
+    def optimizer(self):
+        """The inner method's."""
+        return self.inner.optimizer
+
+    @property
+    def encoder(self):
+        """The inner method's ``AdaptedEncoder``; None where it has no meta networks."""
+        return getattr(self.inner, 'encoder', None)
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self.inner.gate, self.inner.last_step = self.gate, self.last_step
+        return self.inner.adapt(inputs, metas)
+
+    def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        return self.inner.predict(inputs, metas)
+
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """See base class."""
+        return self.inner.predict_reference(inputs, metas)
+
+    def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """See base class."""
+        self.inner.views = self.views
+        return self.inner.other_views(inputs, metas)
+
+    def adaptable_parameters(self) -> dict[str, nn.Parameter]:
+        """See base class."""
+        return self.inner.adaptable_parameters()
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """See base class."""
+        return self.inner.adapter_parameters()
+
+    def optimizer_state(self) -> dict:
+        """See base class."""
+        return self.inner.optimizer_state()
+
+    def learned_tensors(self) -> dict[str, Tensor]:
+        """See base class: the inner method's; a subclass adds its own."""
+        return self.inner.learned_tensors()
+
+    def method_state(self) -> dict:
+        """See base class: the inner method's, and the outer one's under ``'outer'``."""
+        return {**self.inner.method_state(), 'outer': self.outer_state()}
+
+    def load_method_state(self, state: dict) -> None:
+        """See base class."""
+        self.inner.load_method_state(state)
+        self.load_outer_state(state['outer'])
+
+    def outer_state(self) -> dict[str, Any]:
+        """What the outer method remembers: copies of tensors, numbers, strings."""
+        return {}
+
+    def load_outer_state(self, state: dict[str, Any]) -> None:
+        """Takes over what ``outer_state`` gave."""
+
+    def reset(self) -> None:
+        """See base class."""
+        self.inner.reset()

@@ -1,0 +1,25 @@
+"""Methods x models x streams x seeds: each cell a run of its own, and one report of them all."""
+
+from .cells import Cell, MethodSpec, ModelSpec, cell_folder, cell_status, make_cells
+from .plots import plot_memory, plot_rounds
+from .report import write_report
+from .runner import cell_command, run_cell, run_cells
+from .summary import aggregate, read_cells, summarise
+
+__all__ = [
+    'Cell',
+    'MethodSpec',
+    'ModelSpec',
+    'aggregate',
+    'cell_command',
+    'cell_folder',
+    'cell_status',
+    'make_cells',
+    'plot_memory',
+    'plot_rounds',
+    'read_cells',
+    'run_cell',
+    'run_cells',
+    'summarise',
+    'write_report',
+]

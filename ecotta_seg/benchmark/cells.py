@@ -1,0 +1,203 @@
+"""The cells of a benchmark, where each is kept, and how far it is."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+from ..config import STREAMS, read_config
+from ..evaluation.results import load_results
+from ..version import __version__
+
+CELL_FILE = 'cell.json'
+
+
+class ModelSpec(NamedTuple):
+    """A source model.
+
+    Attributes:
+        name: What it is called in the report.
+        config: Path of the config that tests it on a stream.
+        checkpoint: Path of its weights.
+    """
+
+    name: str
+    config: str
+    checkpoint: str
+
+
+class MethodSpec(NamedTuple):
+    """An adaptation method and what is changed of its config.
+
+    Attributes:
+        label: What it is called in the report, as on the command line.
+        name: A file in ``configs/_base_/adaptation`` without its ``.py``.
+        options: ``key=value`` texts, below ``adaptation``.
+    """
+
+    label: str
+    name: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, known: Sequence[str]) -> 'MethodSpec':
+        """From ``'tent'`` or ``'tent:optimizer.lr=1e-3,optimizer.type=SGD'``.
+
+        Raises:
+            ValueError: The method is unknown, or an option is no ``key=value``.
+        """
+        name, _, rest = text.partition(':')
+        if name not in known:
+            raise ValueError(f'unknown method {name!r}: expected one of {", ".join(sorted(known))}')
+        options = tuple(option for option in rest.split(',') if option)
+        for option in options:
+            if not re.fullmatch(r'[\w.]+=.+', option):
+                raise ValueError(f'expected key=value after {name}:, got {option!r}')
+        return cls(text, name, options)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Attributes:
+        model, method: What is run.
+        stream: A name in ``STREAMS``.
+        seed: Of the weather, the order of a mixed stream and all random generators.
+        rounds: None for the config's.
+        views: None for each method's own.
+        adapters: File of warmed-up meta networks, or None.
+        options: ``key=value`` texts for the whole config.
+        device: ``'cpu'``, ``'cuda'`` or None for what there is.
+    """
+
+    model: ModelSpec
+    method: MethodSpec
+    stream: str = 'continual'
+    seed: int = 0
+    rounds: Optional[int] = None
+    views: Optional[int] = None
+    adapters: Optional[str] = None
+    options: tuple[str, ...] = ()
+    device: Optional[str] = None
+
+    def __str__(self) -> str:
+        views = '' if self.views is None else f', {self.views} views'
+        model, method = self.model.name, self.method.label
+        return f'{model}, {method}, {self.stream}, seed {self.seed}{views}'
+
+
+def make_cells(
+    models: Sequence[ModelSpec],
+    methods: Sequence[MethodSpec],
+    streams: Sequence[str] = ('continual',),
+    seeds: Sequence[int] = (0,),
+    adapters: Optional[Mapping[tuple[str, str], str]] = None,
+    **common: Any,
+) -> list[Cell]:
+    """All combinations, model by model.
+
+    Args:
+        models, methods, streams, seeds: What is combined.
+        adapters: Files by (model name, method label).
+        **common: More fields of ``Cell``.
+
+    Raises:
+        ValueError: Names occur twice, a stream is unknown, a file is missing, or adapters are
+            given for what is not run.
+    """
+    for what, names in (
+        ('model', [model.name for model in models]),
+        ('method', [method.label for method in methods]),
+        ('stream', list(streams)),
+        ('seed', list(seeds)),
+    ):
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f'expected each {what} once, and at least one, got {names}')
+    for stream in streams:
+        if stream not in STREAMS:
+            raise ValueError(f'unknown stream {stream!r}: expected one of {", ".join(STREAMS)}')
+    adapters = dict(adapters or {})
+    pairs = {(model.name, method.label) for model in models for method in methods}
+    for pair in adapters:
+        if pair not in pairs:
+            raise ValueError(f'adapters are given for {" and ".join(pair)}, which are not run')
+    for path in [p for model in models for p in model[1:]] + list(adapters.values()):
+        if not Path(path).is_file():
+            raise ValueError(f'expected a file, but {path} does not exist')
+    return [
+        Cell(
+            model, method, stream, seed, adapters=adapters.get((model.name, method.label)), **common
+        )
+        for model in models
+        for stream in streams
+        for method in methods
+        for seed in seeds
+    ]
+
+
+def cell_folder(cell: Cell, work_dir: Union[str, Path]) -> Path:
+    """``WORK_DIR/cells/MODEL/STREAM/METHOD[-views]/seedN``; the names made safe for files."""
+    views = '' if cell.views is None else f'-{cell.views}views'
+    names = (cell.model.name, cell.stream, f'{cell.method.label}{views}', f'seed{cell.seed}')
+    return Path(work_dir, 'cells', *(re.sub(r'[^\w.=+-]', '_', name) for name in names))
+
+
+def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
+    """All that a cell's result depends on but the code: plain JSON.
+
+    Args:
+        cell: The cell.
+        configs: The folder ``configs`` with the methods' files.
+    """
+    method = Path(configs) / '_base_' / 'adaptation' / f'{cell.method.name}.py'
+    settings = json.loads(json.dumps(asdict(cell)))
+    # Where files lie does not matter, what is in them does.
+    settings['model'] = {
+        'name': cell.model.name,
+        'config': _config_digest(cell.model.config),
+        'checkpoint': _file_digest(cell.model.checkpoint),
+    }
+    settings['method'] = {**cell.method._asdict(), 'config': _config_digest(method)}
+    settings['method']['options'] = list(cell.method.options)
+    if cell.adapters is not None:
+        settings['adapters'] = _file_digest(cell.adapters)
+    settings['version'] = __version__
+    return settings
+
+
+def _config_digest(path: Union[str, Path]) -> str:
+    text = json.dumps(read_config(path).to_dict(), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_digest(path: Union[str, Path]) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def cell_status(folder: Path, settings: Mapping) -> str:
+    """How far a cell is.
+
+    Returns:
+        ``'done'``: its results are whole and of these settings. ``'started'``: it was cut off and
+        has a state to go on from. ``'other'``: what lies there is of other settings. ``'new'``.
+    """
+    try:
+        saved = json.loads((folder / CELL_FILE).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return 'other' if folder.is_dir() and any(folder.iterdir()) else 'new'
+    if saved != settings:
+        return 'other'
+    try:
+        load_results(folder)
+        return 'done'
+    except (OSError, ValueError):
+        pass
+    return 'started' if any((folder / 'state').glob('stream_state_*.pth')) else 'new'

@@ -1,0 +1,216 @@
+"""Runs the cells of a benchmark, one after the other, each in a process of its own.
+
+A process a cell: one that dies or runs out of memory takes no other with it, and each measures
+its own peak.
+"""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional, Union
+
+from ..atomic_io import atomic_write
+from .cells import CELL_FILE, Cell, cell_folder, cell_settings, cell_status
+
+LOG_FILE = 'log.txt'
+_OTHER_RUN = 'is the state of another run'
+_SECONDS_TO_SAVE = 120
+
+
+class Outcome(NamedTuple):
+    """What became of a cell.
+
+    Attributes:
+        status: ``'done'``, ``'skipped'`` (it was done before) or ``'failed'``.
+        seconds: Of this call.
+        error: One sentence where it failed.
+    """
+
+    status: str
+    seconds: float = 0.0
+    error: Optional[str] = None
+
+
+def cell_command(cell: Cell, tool: Union[str, Path], folder: Path, resume: bool) -> list[str]:
+    """The command line that runs a cell, for ``tools/test_tta.py``."""
+    command = [sys.executable, str(tool), cell.model.config, cell.model.checkpoint]
+    command += ['--method', cell.method.name, '--stream', cell.stream]
+    command += ['--seed', str(cell.seed), '--stream-seed', str(cell.seed)]
+    for name, value in (
+        ('rounds', cell.rounds),
+        ('views', cell.views),
+        ('adapters', cell.adapters),
+        ('device', cell.device),
+    ):
+        if value is not None:
+            command += [f'--{name}', str(value)]
+    command += ['--work-dir', str(folder)]
+    options = [*cell.options, *(f'adaptation.{option}' for option in cell.method.options)]
+    if options:
+        command += ['--cfg-options', *options]
+    return command + (['--resume'] if resume else [])
+
+
+def run_cell(
+    cell: Cell,
+    work_dir: Union[str, Path],
+    configs: Union[str, Path],
+    tool: Union[str, Path],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Runs a cell, goes on with one that was cut off, or skips one that is done.
+
+    Args:
+        cell: The cell.
+        work_dir: Of the benchmark.
+        configs: The folder ``configs``.
+        tool: Path of ``tools/test_tta.py``.
+        tell: Takes a word on how far it is, now and then.
+
+    Returns:
+        The outcome; a cell that fails raises nothing.
+    """
+    start = time.perf_counter()
+    folder = cell_folder(cell, work_dir)
+    try:
+        settings = cell_settings(cell, configs)
+        status = cell_status(folder, settings)
+        if status == 'done':
+            return Outcome('skipped')
+        if status == 'other':
+            # Hours may lie in there: it is put aside, and the one before that is let go.
+            aside = folder.with_name(f'{folder.name}.before')
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Only from here on is what lies in the folder of these settings.
+        (folder / 'results.json').unlink(missing_ok=True)
+        with atomic_write(folder / CELL_FILE) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
+        error = _run(cell_command(cell, tool, folder, status == 'started'), folder, tell)
+        if error and status == 'started' and _OTHER_RUN in error:
+            tell('its state is of other code, starting anew')
+            error = _run(cell_command(cell, tool, folder, False), folder, tell)
+        if not error and cell_status(folder, settings) != 'done':
+            error = f'it ended without whole results; see {folder / LOG_FILE}'
+    except (OSError, ValueError) as problem:
+        error = str(problem)
+    return Outcome('failed' if error else 'done', time.perf_counter() - start, error)
+
+
+def _run(command: list[str], folder: Path, tell: Callable[[str], None]) -> Optional[str]:
+    """Runs a command to its end; gives back what it said was wrong."""
+    with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
+        log.write(f'$ {" ".join(command)}\n')
+        log.flush()
+        begin = log.tell()
+        # In a session of its own: a Ctrl-C reaches it through us, once, and it saves its state.
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            while process.poll() is None:
+                try:
+                    process.wait(timeout=2)
+                except subprocess.TimeoutExpired:
+                    tell(_frames_done(folder))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(timeout=_SECONDS_TO_SAVE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    if process.returncode == 0:
+        return None
+    with open(folder / LOG_FILE, encoding='utf-8', errors='replace') as log:
+        log.seek(begin)
+        lines = [line.strip() for line in log.read().splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith('error: ')] or lines[-1:]
+    reason = said[-1].removeprefix('error: ') if said else 'no output'
+    if process.returncode < 0:
+        reason = f'killed by {signal.Signals(-process.returncode).name}: {reason}'
+    return f'{reason} (exit code {process.returncode})'
+
+
+def _frames_done(folder: Path) -> str:
+    found = [
+        int(match.group(1))
+        for path in (folder / 'state').glob('stream_state_rank0_*.pth')
+        if (match := re.search(r'_(\d+)\.pth$', path.name))
+    ]
+    return f'{max(found)} frames saved' if found else 'running'
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    work_dir: Union[str, Path],
+    configs: Union[str, Path],
+    tool: Union[str, Path],
+    after_each: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
+    run: Callable[..., Outcome] = run_cell,
+) -> dict[Cell, Outcome]:
+    """Runs cells one after the other and shows the progress on the screen.
+
+    SIGTERM ends it as Ctrl-C does: the running cell saves its state, and is gone on with next time.
+
+    Args:
+        cells: What to run.
+        work_dir, configs, tool: See ``run_cell``.
+        after_each: Called after each cell.
+        run: Runs one cell; another one for tests.
+
+    Returns:
+        The outcome of each.
+    """
+    before = None
+    try:
+        before = signal.signal(signal.SIGTERM, _interrupt)
+    except ValueError:
+        pass  # Not in the main thread: signals belong to the program around us.
+    outcomes = {}
+    try:
+        for number, cell in enumerate(cells, start=1):
+            line = _Line(f'[{number}/{len(cells)}] {cell}: ')
+            outcomes[cell] = outcome = run(cell, work_dir, configs, tool, line.show)
+            detail = outcome.error or f'{outcome.seconds:.0f} s'
+            line.end(
+                outcome.status if outcome.status == 'skipped' else f'{outcome.status}, {detail}'
+            )
+            after_each(cell, outcome)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+    return outcomes
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _Line:
+    """A line of progress: rewritten in place on a terminal, written once elsewhere."""
+
+    def __init__(self, beginning: str) -> None:
+        self.beginning = beginning
+        self.live = sys.stdout.isatty()
+        self.start = time.perf_counter()
+        self.show('running')
+
+    def show(self, text: str) -> None:
+        if self.live:
+            seconds = time.perf_counter() - self.start
+            width = shutil.get_terminal_size().columns - 1
+            line = f'{self.beginning}{text}, {seconds:.0f} s'[:width]
+            print(f'\r{line.ljust(width)}', end='', flush=True)
+
+    def end(self, text: str) -> None:
+        if self.live:
+            print('\r' + ' ' * (shutil.get_terminal_size().columns - 1), end='\r')
+        print(self.beginning + text, flush=True)

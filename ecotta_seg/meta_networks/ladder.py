@@ -1,0 +1,71 @@
+"""Meta networks beside a frozen backbone instead of inside it: no gradient goes through it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from .encoder import AdaptedEncoder, PartOutput
+from .units import find_units
+
+
+class LadderEncoder(AdaptedEncoder):
+    """An ``AdaptedEncoder`` whose meta networks form a side network, a rung for each part.
+
+    In ``AdaptedEncoder`` part k reads what part k - 1 and its meta network gave, so a gradient
+    for meta network k - 1 passes through the frozen part k, whose activations have to be kept.
+    Here the frozen backbone runs on by itself, without a graph, and only the side network reads
+    its own output:
+
+        x_k = f_k(x_{k-1})                                   frozen, detached
+        x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1})   a rung (``start='identity'``)
+
+    The stage outputs are those of x̃, so a decode head sees adapted features. Those of stages that
+    end *inside* a part are the frozen ones; the default is one part a stage.
+
+    After LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), which read frozen
+    features of a whole network beside it; the rungs are EcoTTA's meta networks (2303.01904), so
+    that saved adapters, the regulariser and the warm-up are the same. What is given up: frozen
+    parts never see adapted features.
+
+    Args:
+        backbone, num_parts, **meta_network: See ``AdaptedEncoder``.
+        split: Units per part; None for the backbone's stages where there are as many as parts,
+            else for the paper's proportions.
+    """
+
+    kind = 'ladder'
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_parts: int = 4,
+        split: Optional[Sequence[int]] = None,
+        **meta_network,
+    ) -> None:
+        if split is None:
+            stages = Counter(shape.stage for shape in find_units(backbone).shapes)
+            if len(stages) == num_parts:
+                split = [stages[stage] for stage in sorted(stages)]
+        super().__init__(backbone, num_parts, split, **meta_network)
+
+    def forward(self, image: Tensor):
+        """See base class."""
+        outputs: dict[int, Tensor] = {}
+        with torch.no_grad():
+            trunk = self.units.stem(image)
+        side = trunk
+        for index, meta_network in enumerate(self.meta_networks):
+            with torch.no_grad():
+                frozen = self.run_part(index, trunk, outputs)
+                trunk = self.leave_part(index, frozen, outputs)
+            if self._bypassed:
+                continue
+            side = meta_network(frozen, side)
+            if self._records is not None:
+                self._records.append(PartOutput(frozen, side))
+            # A stage that ends here is given out adapted, in the place of the frozen one.
+            side = self.leave_part(index, side, outputs)
+        return self.units.collect([outputs[stage] for stage in sorted(outputs)])

@@ -1,0 +1,219 @@
+"""What each method in configs/_base_/adaptation has to do, on both kinds of model."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecotta_seg.adaptation import ADAPTATION_METHODS, UpdateGuard, build_method
+from ecotta_seg.apis.adaptive_segmentor import _shadow_of
+from ecotta_seg.config import read_config
+from ecotta_seg.state_file import plain
+from tests.adaptation.conftest import CONFIGS, build_segmentor
+
+FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
+METHODS = {path.stem: read_config(path).adaptation.to_dict() for path in FOLDER.glob('*.py')}
+STATIC = ('source', 'batch_norm_statistics', 'batch_norm_blend')
+# Where no pixel is confident these have nothing to learn from.
+CONFIDENT_ONLY = ('eata', 'rdumb', 'sar')
+
+
+def _options(name):
+    """A config's options, with steps that show in few frames and all pixels confident enough."""
+    options = deepcopy(METHODS[name])
+    inner = options.get('method', options)
+    if 'optimizer' in inner:
+        inner['optimizer']['lr'] = 1e-3
+    if 'entropy_threshold' in inner:
+        inner['entropy_threshold'] = 0.8
+    if options['type'] == 'cotta':
+        options['views'] = 3
+    if options['type'] == 'rdumb':
+        options['every'] = 4
+    return options
+
+
+def _method(name, kind, **test_cfg):
+    if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
+        options = _options(name)
+        options['meta_networks']['norm'] = 'LN'
+        return build_method(options, build_segmentor(kind, **test_cfg)).eval()
+    return build_method(_options(name), build_segmentor(kind, **test_cfg)).eval()
+
+
+def _meta(height, width):
+    return dict(img_shape=(height, width), ori_shape=(height, width))
+
+
+def _tensors(method):
+    return {name: t.detach().clone() for name, t in method.learned_tensors().items()}
+
+
+def _same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def same(first, second):
+    """Bit for bit, through nested containers."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    return first == second
+
+
+each_method = pytest.mark.parametrize('name', sorted(METHODS))
+each_model = pytest.mark.parametrize('kind', sorted(CONFIGS))
+
+
+def test_each_registered_method_has_a_config():
+    assert {options['type'] for options in METHODS.values()} == set(ADAPTATION_METHODS.module_dict)
+
+
+@each_method
+@each_model
+def test_a_saved_state_goes_on_bit_for_bit(name, kind, frames):
+    images, metas = frames
+    method = _method(name, kind)
+    start = _tensors(method)
+    for image in images[:3]:
+        method.adapt(image, metas)
+    # What cannot be saved without code in the file is refused here.
+    plain(state := method.method_state())
+    learned = _tensors(method)
+    assert _same(start, learned) == (name in STATIC)
+    fresh = _method(name, kind)
+    fresh.load_method_state(deepcopy(state))
+    assert _same(_tensors(fresh), learned)
+    torch.manual_seed(5)
+    for image in images[3:6]:
+        assert torch.equal(method.adapt(image, metas), fresh.adapt(image, metas))
+        assert _same(_tensors(fresh), _tensors(method))
+    # And a state that was gone back to can be gone back to again.
+    method.load_method_state(state)
+    assert _same(_tensors(method), learned)
+
+
+@each_method
+@each_model
+def test_reset_and_reference(name, kind, frames):
+    images, metas = frames
+    method = _method(name, kind)
+    before, first = _tensors(method), method.predict(images[0], metas)
+    for image in images[:2]:
+        method.adapt(image, metas)
+    after = _tensors(method)
+    reference = method.predict_reference(images[0], metas)
+    assert _same(_tensors(method), after), 'predicting the reference changes nothing'
+    if name in STATIC:
+        assert reference is None
+    else:
+        assert torch.equal(reference, first)
+        assert not torch.equal(method.predict(images[0], metas), first)
+    method.reset()
+    assert _same(_tensors(method), before)
+    again = method.adapt(images[0], metas)
+    assert torch.equal(again, _method(name, kind).adapt(images[0], metas))
+
+
+@each_method
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+def test_windows_and_odd_sizes(name, mode, frames):
+    test_cfg = dict(mode='slide', crop_size=(48, 48), stride=(32, 32)) if mode == 'slide' else {}
+    method = _method(name, 'deeplab', **test_cfg)
+    for height, width in ((61, 93), (53, 71)):
+        image, metas = frames[0][0][:, :, :height, :width], [_meta(height, width)]
+        expected = method.predict(image, metas)
+        logits = method.adapt(image, metas)
+        assert logits.shape == (1, 7, height, width) and not logits.requires_grad
+        # The prediction is that of before the step, whatever the step needs besides.
+        assert torch.allclose(logits, expected, atol=1e-4)
+    assert all(t.isfinite().all() for t in method.learned_tensors().values())
+    assert all(p.grad is None for p in method.parameters())
+
+
+@each_method
+@each_model
+def test_without_a_confident_pixel_nothing_breaks(name, kind):
+    method = _method(name, kind)
+    torch.nn.init.zeros_(method.segmentor.decode_head.conv_seg.weight)
+    torch.nn.init.zeros_(method.segmentor.decode_head.conv_seg.bias)
+    before = _tensors(method)
+    for _ in range(2):
+        logits = method.adapt(torch.randn(1, 3, 61, 93), [_meta(61, 93)])
+        assert logits.isfinite().all()
+    assert all(t.isfinite().all() for t in method.learned_tensors().values())
+    if name in CONFIDENT_ONLY:
+        assert not method.last_step.updated
+        after = {n: p.detach() for n, p in method.adaptable_parameters().items()}
+        assert all(torch.equal(p, before[f'parameter.{n}']) for n, p in after.items())
+
+
+@each_method
+def test_the_condition_is_not_known(name, frames):
+    images, metas = frames
+    told, untold = _method(name, 'deeplab'), _method(name, 'deeplab')
+    for image, condition in zip(images[:3], ('fog', 'fog', 'night')):
+        with_label = [dict(metas[0], condition=condition, round=1, sequence=condition)]
+        assert torch.equal(told.adapt(image, with_label), untold.adapt(image, metas))
+    assert _same(_tensors(told), _tensors(untold))
+
+
+@each_method
+def test_the_guard_takes_back_a_bad_step(name, frames):
+    images, metas = frames
+    method = _method(name, 'deeplab')
+    guard = UpdateGuard(
+        check_every=1, min_agreement=0.0, min_entropy_share=0.0, max_class_share=1.0
+    )
+    metas = [dict(metas[0], stream_index=0)]
+    before = _tensors(method)
+    guard.watch(method, images[0], metas)
+    assert guard.take_events() == []
+    if name in STATIC:
+        return
+    method.reset()
+    spoilt = next(iter(method.adaptable_parameters().values()))
+    owner = getattr(method, 'inner', method)
+    update = owner.update
+
+    def ruin():
+        update()
+        with torch.no_grad():
+            spoilt.fill_(float('nan'))
+
+    owner.update = ruin
+    guard.forget()
+    assert guard.watch(method, images[0], metas).isfinite().all()
+    assert [event['event'] for event in guard.take_events()] == ['rollback']
+    assert _same(_tensors(method), before)
+
+
+@each_method
+def test_a_gate_that_says_no_leaves_all_as_it_was(name, frames):
+    images, metas = frames
+    method = _method(name, 'deeplab')
+    method.adapt(images[0], metas)
+    before = method.method_state()
+    method.last_step.updated = False
+    method.gate = lambda logits: False
+    method.adapt(images[1], metas)
+    method.gate = None
+    after = method.method_state()
+    assert not method.last_step.updated
+    if name == 'rdumb':  # It counts frames.
+        assert after.pop('outer') != before.pop('outer')
+    assert same(before, after)
+
+
+@each_method
+def test_copies_for_a_second_thread_predict_the_same(name, frames):
+    images, metas = frames
+    method = _method(name, 'deeplab')
+    method.adapt(images[0], metas)
+    shadow = _shadow_of(method)
+    expected = method.predict(images[1], metas)
+    assert torch.equal(shadow.predict(images[1], metas), expected)
+    method.adapt(images[1], metas)
+    assert torch.equal(shadow.predict(images[1], metas), expected)

@@ -1,0 +1,47 @@
+"""RDumb: after so many frames all is as at the start, and in between the inner method goes on."""
+
+import pytest
+import torch
+
+from ecotta_seg.adaptation import build_method
+from tests.adaptation.conftest import build_segmentor
+
+INNER = dict(type='eata', fisher_weight=0.0, entropy_threshold=0.8,
+             optimizer=dict(type='SGD', lr=1e-2, momentum=0.9))  # fmt: skip
+
+
+@pytest.mark.parametrize('inner', [INNER, dict(type='tent', optimizer=dict(type='Adam', lr=1e-3))])
+def test_each_period_is_a_fresh_inner_method(inner, frames):
+    images, metas = frames
+    method = build_method(dict(type='rdumb', method=inner, every=3), build_segmentor('deeplab'))
+    expected = []
+    for start in (0, 3, 6):
+        fresh = build_method(inner, build_segmentor('deeplab'))
+        expected += [fresh.adapt(image, metas) for image in images[start : start + 3]]
+    found = [method.adapt(image, metas) for image in images[:9]]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    going_on = build_method(inner, build_segmentor('deeplab'))
+    whole = [going_on.adapt(image, metas) for image in images[:9]]
+    assert torch.equal(whole[2], found[2]) and not torch.equal(whole[3], found[3])
+
+
+def test_the_count_is_saved(frames):
+    images, metas = frames
+    options = dict(type='rdumb', method=INNER, every=3)
+    first, second = (build_method(options, build_segmentor('deeplab')) for _ in range(2))
+    for image in images[:2]:
+        first.adapt(image, metas)
+    second.load_method_state(first.method_state())
+    for image in images[2:5]:
+        assert torch.equal(first.adapt(image, metas), second.adapt(image, metas))
+    assert first.frames == second.frames == 2
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (dict(every=0), 'every from 1'),
+    (dict(method=dict(type='source')), 'learns by gradients'),
+    (dict(method=dict(type='tint')), 'unknown adaptation method'),
+])  # fmt: skip
+def test_wrong_options_are_refused(segmentor, change, words):
+    with pytest.raises(ValueError, match=words):
+        build_method({**dict(type='rdumb', method=INNER), **change}, segmentor)

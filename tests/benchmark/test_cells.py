@@ -1,0 +1,97 @@
+"""Which cells there are, and how far each is."""
+
+import json
+
+import pytest
+
+from ecotta_seg.benchmark import MethodSpec, ModelSpec, cell_folder, cell_status, make_cells
+from ecotta_seg.benchmark.cells import CELL_FILE, cell_settings
+from tests.benchmark.conftest import ROOT
+
+KNOWN = ['tent', 'source', 'cotta']
+
+
+@pytest.fixture
+def model(tmp_path):
+    config, checkpoint = tmp_path / 'model.py', tmp_path / 'model.pth'
+    config.write_text("model = dict(type='EncoderDecoder')\n")
+    checkpoint.write_bytes(b'weights')
+    return ModelSpec('r18', str(config), str(checkpoint))
+
+
+def test_methods_carry_options():
+    spec = MethodSpec.parse('tent:optimizer.lr=1e-3,optimizer.type=SGD', KNOWN)
+    assert spec == (
+        'tent:optimizer.lr=1e-3,optimizer.type=SGD',
+        'tent',
+        ('optimizer.lr=1e-3', 'optimizer.type=SGD'),
+    )
+    assert MethodSpec.parse('tent', KNOWN) == ('tent', 'tent', ())
+    with pytest.raises(ValueError, match="unknown method 'tant'.*cotta, source, tent"):
+        MethodSpec.parse('tant:lr=1', KNOWN)
+    with pytest.raises(ValueError, match="key=value after tent:, got 'lr'"):
+        MethodSpec.parse('tent:lr', KNOWN)
+
+
+def test_cells_are_all_combinations_in_folders_of_their_own(model, tmp_path):
+    methods = [MethodSpec.parse(t, KNOWN) for t in ('source', 'tent', 'tent:optimizer.lr=1e-3')]
+    cells = make_cells([model], methods, ['continual', 'ramp'], [0, 3], rounds=2)
+    assert len(cells) == len(set(cells)) == 12
+    folders = {cell_folder(cell, tmp_path / 'b') for cell in cells}
+    assert len(folders) == 12
+    assert tmp_path / 'b/cells/r18/ramp/tent_optimizer.lr=1e-3/seed3' in folders
+    more = make_cells([model], methods, ['continual', 'ramp'], [0, 3], views=4)
+    assert not folders & {cell_folder(cell, tmp_path / 'b') for cell in more}
+
+
+def test_mistakes_are_one_sentence(model):
+    tent = MethodSpec.parse('tent', KNOWN)
+    with pytest.raises(ValueError, match='each method once'):
+        make_cells([model], [tent, tent])
+    with pytest.raises(ValueError, match="unknown stream 'ramps'"):
+        make_cells([model], [tent], ['ramps'])
+    with pytest.raises(ValueError, match='none.pth does not exist'):
+        make_cells([model._replace(checkpoint='none.pth')], [tent])
+    with pytest.raises(ValueError, match='r18 and source, which are not run'):
+        make_cells([model], [tent], adapters={('r18', 'source'): model.checkpoint})
+
+
+def test_status_follows_what_lies_there(model, tmp_path, document):
+    (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)])
+    folder = cell_folder(cell, tmp_path)
+    settings = cell_settings(cell, ROOT / 'configs')
+    assert cell_status(folder, settings) == 'new'
+    folder.mkdir(parents=True)
+    (folder / 'results.json').write_text(json.dumps(document(30.0)))
+    assert cell_status(folder, settings) == 'other', 'nobody knows whose results these are'
+    (folder / CELL_FILE).write_text(json.dumps(settings))
+    assert cell_status(folder, settings) == 'done'
+    whole = (folder / 'results.json').read_text()
+    (folder / 'results.json').write_text(whole[:100])
+    assert cell_status(folder, settings) == 'new'
+    (folder / 'state').mkdir()
+    (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
+    assert cell_status(folder, settings) == 'started'
+
+
+def test_settings_follow_what_is_in_the_files(model, tmp_path):
+    (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)])
+
+    def settings(cell):
+        return cell_settings(cell, ROOT / 'configs')
+
+    first = settings(cell)
+    assert first == settings(cell) == json.loads(json.dumps(first))
+    moved = tmp_path / 'elsewhere.pth'
+    moved.write_bytes(b'weights')
+    same = ModelSpec('r18', model.config, str(moved))
+    assert settings(make_cells([same], [cell.method])[0]) == first
+    for changes in (
+        dict(seeds=[1]),
+        dict(streams=['ramp']),
+        dict(rounds=3),
+        dict(options=('a=1',)),
+    ):
+        assert settings(make_cells([model], [cell.method], **changes)[0]) != first
+    moved.write_bytes(b'other')
+    assert settings(make_cells([same], [cell.method])[0]) != first

@@ -1,0 +1,98 @@
+"""Numbers of cells, their means over seeds, the files and the pictures."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from ecotta_seg.benchmark import aggregate, plot_memory, plot_rounds, summarise, write_report
+
+
+@pytest.fixture
+def records(document):
+    who = dict(asked_views=None, error=None, folder='x')
+    found = [
+        dict(who, model=model, method=method, stream=stream, seed=seed,
+             **summarise(document(mean + seed, peak=peak)))
+        for model in ('r18', 'b0')
+        for stream in ('continual', 'ramp')
+        for method, mean, peak in (('tent', 24.0, 400), ('cotta', 27.0, 900), ('a|b', 30.0, 150))
+        for seed in (0, 2)
+    ]  # fmt: skip
+    failed = dict(who, model='b0', method='sar', stream='ramp', seed=0)
+    return [*found, {**failed, 'error': 'no memory | left'}]
+
+
+def test_numbers_of_a_run(document):
+    numbers = summarise(document(30.0, rounds=5, source=28.5))
+    assert numbers['rounds'] == [29.0, 29.5, 30.0, 30.5, 31.0]
+    assert numbers['conditions']['fog'] == [30.0, 30.5, 31.0, 31.5, 32.0]
+    assert numbers['last_minus_first'] == 2.0 and numbers['mean'] == 30.0
+    # Round 1: 30 and 28 against 29.5 and 27.5.
+    assert numbers['worst_against_source'] == pytest.approx(0.5)
+    assert numbers['forgetting'] == 2.0 and numbers['clear_after'] == 48.0
+    assert numbers['peak_bytes'] == 200 * 2**20 and numbers['seconds'] == 0.5
+
+
+def test_what_was_not_measured_stays_unknown(document):
+    bare = document(30.0)
+    bare['clear'] = dict.fromkeys(bare['clear'])
+    bare['memory'] = dict.fromkeys(bare['memory'])
+    bare['rounds'][0]['conditions']['fog']['mIoU'] = None
+    bare['source'] = {'conditions': {}, 'mIoU': None}
+    numbers = summarise(bare)
+    assert numbers['forgetting'] is None and numbers['worst_against_source'] is None
+    assert numbers['conditions']['fog'][0] is None and numbers['peak_bytes'] is None
+
+
+def test_means_over_seeds(records):
+    entries = aggregate(records)
+    assert len(entries) == 12
+    tent = next(e for e in entries if e['method'] == 'tent' and e['model'] == 'r18')
+    assert tent['seeds'] == [0, 2] and tent['mean'] == pytest.approx(25.0)
+    assert tent['spread'] == pytest.approx(np.std([24.0, 26.0], ddof=1))
+    assert tent['rounds'] == pytest.approx([24.5, 25.0, 25.5])
+    assert tent['conditions']['night'] == pytest.approx([23.5, 24.0, 24.5])
+    assert tent['source_conditions'] == {'fog': 21.0, 'night': 19.0}
+
+
+def test_the_files(records, tmp_path):
+    paths = write_report(records, tmp_path, 'python tools/benchmark_methods.py ...')
+    assert [p.name for p in paths] == [
+        'benchmark.json', 'benchmark.csv', 'cells.csv', 'benchmark.md'
+    ]  # fmt: skip
+    page = (tmp_path / 'benchmark.md').read_text()
+    assert page.count('\n## ') == 5 and '## b0, ramp stream' in page
+    section = page.split('## r18, ramp stream')[1].split('\n## ')[0]
+    table = [line for line in section.splitlines() if line.startswith('|')]
+    cells = [[c.strip() for c in line.replace('\\|', '/').strip('|').split('|')] for line in table]
+    assert len({len(row) for row in cells[:6]}) == 1
+    assert [row[0] for row in cells[2:6]] == ['*source*', 'a/b', 'cotta', 'tent']
+    row = dict(zip(cells[0], cells[5]))
+    assert row['mean'] == '25.00' and row['fog'] == '26.0' and row['last − first'] == '+1.00'
+    assert row['peak MiB'] == '400.0' and row['seeds'] == '2' and row['worst'] == '+3.50'
+    assert 'sar, ramp, seed 0: no memory \\| left' in page.split('## Not in the tables')[1]
+
+    rows = list(csv.DictReader((tmp_path / 'benchmark.csv').open()))
+    assert len(rows) == 24 * 2 * 3
+    first = rows[0]
+    assert (first['method'], first['round'], first['condition']) == ('tent', '1', 'fog')
+    assert float(first['mIoU']) == 24.5 and float(first['source_mIoU']) == 21.0
+    cells = list(csv.DictReader((tmp_path / 'cells.csv').open()))
+    assert len(cells) == 25 and cells[-1]['error'] and not cells[-1]['mean']
+    document = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert len(document['cells']) == 25 and len(document['entries']) == 12
+
+
+@pytest.mark.parametrize('plot', [plot_rounds, plot_memory])
+def test_the_pictures_show_each_method(records, tmp_path, plot):
+    path = plot(aggregate(records), tmp_path / 'plot.png')
+    image = cv2.imread(str(path))
+    assert min(image.shape[:2]) > 300
+    for colour in ('#0072b2', '#d55e00', '#009e73'):
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (5, 3, 1)])
+        assert (np.abs(image.astype(int) - wanted).max(-1) < 12).sum() > 100
+    with pytest.raises(ValueError, match='nothing to plot'):
+        plot([], tmp_path / 'none.png')

@@ -1,0 +1,160 @@
+"""Cells in processes: done, failed, cut off and gone on with; a stand-in for the tool runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ecotta_seg.benchmark import (
+    MethodSpec,
+    ModelSpec,
+    cell_command,
+    cell_folder,
+    make_cells,
+    run_cell,
+    run_cells,
+)
+from tests.benchmark.conftest import ROOT
+
+KNOWN = ['tent', 'source']
+# Does as its config says, and notes how it was called.
+TOOL = """
+import json, pathlib, sys, time
+arguments = sys.argv[1:]
+folder = pathlib.Path(arguments[arguments.index('--work-dir') + 1])
+with open(folder / 'calls.txt', 'a') as file:
+    file.write(' '.join(arguments) + '\\n')
+text = pathlib.Path(arguments[0]).read_text()
+if "'resume'" in text and '--resume' in arguments:
+    print('error: x.pth is the state of another run: code was 1', file=sys.stderr)
+    sys.exit(2)
+if "'fail'" in text:
+    print('working')
+    print('error: the disk is full', file=sys.stderr)
+    sys.exit(2)
+if "'slow'" in text:
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+if "'quiet'" not in text:
+    (folder / 'results.json').write_text(pathlib.Path(DOCUMENT).read_text())
+"""
+
+
+@pytest.fixture
+def place(tmp_path, document):
+    """A function that makes a cell whose tool does what ``what`` says, and runs it."""
+    (tmp_path / 'document.json').write_text(json.dumps(document(30.0)))
+    (tmp_path / 'tool.py').write_text(f'DOCUMENT = {str(tmp_path / "document.json")!r}\n{TOOL}')
+    (tmp_path / 'model.pth').write_bytes(b'weights')
+
+    def make(what, **changes):
+        config = tmp_path / f'{what}.py'
+        config.write_text(f"what = '{what}'\n")
+        model = ModelSpec(what, str(config), str(tmp_path / 'model.pth'))
+        (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)], **changes)
+        return cell
+
+    def run(cell):
+        return run_cell(cell, tmp_path / 'work', ROOT / 'configs', tmp_path / 'tool.py')
+
+    def calls(cell):
+        path = cell_folder(cell, tmp_path / 'work') / 'calls.txt'
+        return path.read_text().splitlines() if path.exists() else []
+
+    make.run, make.calls, make.path = run, calls, tmp_path
+    return make
+
+
+def test_a_finished_cell_is_skipped(place):
+    cell = place('fine')
+    assert place.run(cell).status == 'done'
+    assert place.run(cell) == ('skipped', 0.0, None)
+    assert len(place.calls(cell)) == 1
+    changed = place('fine', rounds=2)
+    assert cell_folder(changed, place.path / 'work') == cell_folder(cell, place.path / 'work')
+    assert place.run(changed).status == 'done'
+    assert len(place.calls(changed)) == 1 and '--rounds 2' in place.calls(changed)[0]
+    aside = cell_folder(cell, place.path / 'work').with_name('seed0.before')
+    assert (aside / 'results.json').is_file()
+
+
+@pytest.mark.parametrize(
+    ('what', 'error'),
+    [('fail', 'the disk is full (exit code 2)'), ('quiet', 'ended without whole results')],
+)
+def test_a_failed_cell_tells_why_and_does_not_stop_the_others(place, what, error, capsys):
+    cells = [place(what), place('fine')]
+    outcomes = run_cells(cells, place.path / 'work', ROOT / 'configs', place.path / 'tool.py')
+    assert [outcomes[cell].status for cell in cells] == ['failed', 'done']
+    assert error in outcomes[cells[0]].error
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f'[1/2] {what}, tent, continual, seed 0: failed')
+    assert said[1].startswith('[2/2] fine, tent, continual, seed 0: done')
+    # Tried again the next time.
+    run_cells(cells, place.path / 'work', ROOT / 'configs', place.path / 'tool.py')
+    assert len(place.calls(cells[0])) == 2 and len(place.calls(cells[1])) == 1
+
+
+def test_a_cell_that_was_cut_off_goes_on(place):
+    cell = place('fine')
+    place.run(cell)
+    folder = cell_folder(cell, place.path / 'work')
+    (folder / 'results.json').unlink()
+    (folder / 'state').mkdir()
+    (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
+    assert place.run(cell).status == 'done'
+    assert ['--resume' in call for call in place.calls(cell)] == [False, True]
+
+
+def test_a_state_of_other_code_starts_anew(place):
+    cell = place('resume')
+    place.run(cell)
+    folder = cell_folder(cell, place.path / 'work')
+    (folder / 'results.json').unlink()
+    (folder / 'state').mkdir()
+    (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
+    assert place.run(cell).status == 'done'
+    assert ['--resume' in call for call in place.calls(cell)] == [False, True, False]
+
+
+def test_the_command_holds_all_of_a_cell(place):
+    method = MethodSpec.parse('tent:optimizer.lr=1e-3', KNOWN)
+    cell = make_cells(
+        [place('fine').model], [method], ['mixed'], [7], rounds=2, views=3, device='cpu',
+        options=('model.x=1',),
+    )[0]  # fmt: skip
+    command = ' '.join(cell_command(cell, 'tool.py', place.path, True)[1:])
+    for part in ('--method tent', '--stream mixed', '--seed 7', '--stream-seed 7', '--rounds 2',
+                 '--views 3', '--device cpu', '--resume',
+                 '--cfg-options model.x=1 adaptation.optimizer.lr=1e-3'):  # fmt: skip
+        assert part in command
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_running_cell_once(place, number):
+    cell = place('slow')
+    script = place.path / 'script.py'
+    script.write_text(
+        'import sys\n'
+        f'sys.path.insert(0, {str(ROOT)!r})\n'
+        'from ecotta_seg.benchmark import *\n'
+        f'cells = make_cells([ModelSpec(*{tuple(cell.model)!r})], [MethodSpec("tent", "tent")])\n'
+        f'run_cells(cells, {str(place.path / "work")!r}, {str(ROOT / "configs")!r}, '
+        f'{str(place.path / "tool.py")!r})\n'
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 60
+    while not place.calls(cell) and time.time() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode and 'KeyboardInterrupt' in error
+    # SIGTERM ended the stand-in; nothing of it is left running.
+    assert not (cell_folder(cell, place.path / 'work') / 'results.json').exists()

@@ -1,0 +1,121 @@
+"""Compares methods: python tools/benchmark_methods.py --model ... --methods ... [--streams ...]
+
+python tools/benchmark_methods.py --model r18 configs/camvid_ecotta.py CHECKPOINT \
+    --methods source batch_norm_statistics tent eata sar cotta:views=1 ecotta ecotta_plus \
+    --streams continual ramp mixed --seeds 0 1 2 --rounds 10 --work-dir work_dirs/benchmark
+
+Each cell is a run of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. What is done
+already is skipped, what was cut off goes on; a cell that fails does not stop the others and is
+listed. WORK_DIR/benchmark.md, .csv, .json, cells.csv, rounds.png and memory.png hold the results.
+A method may carry options of its own: tent:optimizer.lr=1e-3. A seed is that of the weather, of a
+mixed stream's order and of all random generators. The exit code is 0, or 1 where a cell failed.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
+from ecotta_seg.config import STREAMS
+from ecotta_seg.stack import force_safe_loading
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--model', nargs=3, action='append', required=True,
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'), help='a source model; may be given again',
+    )  # fmt: skip
+    parser.add_argument(
+        '--methods', nargs='+', required=True,
+        help='files in configs/_base_/adaptation without .py, each with its options after a colon',
+    )  # fmt: skip
+    parser.add_argument('--streams', nargs='+', choices=sorted(STREAMS), default=['continual'])
+    parser.add_argument('--seeds', nargs='+', type=whole_number(0), default=[0])
+    parser.add_argument('--rounds', type=whole_number(1), help="default: the config's")
+    parser.add_argument(
+        '--views', type=whole_number(1), help='views a frame for every method, see test_tta.py'
+    )
+    parser.add_argument(
+        '--adapters', nargs=3, action='append', default=[], metavar=('MODEL', 'METHOD', 'FILE'),
+        help='warmed-up meta networks of a model and a method, named as above',
+    )  # fmt: skip
+    parser.add_argument('--work-dir', default='work_dirs/benchmark')
+    parser.add_argument('--device', choices=('cpu', 'cuda'))
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='key=value, for every cell')
+    parser.add_argument(
+        '--collect', action='store_true',
+        help='have the report hold what earlier calls finished in this work dir, too',
+    )  # fmt: skip
+    parser.add_argument(
+        '--dry-run', action='store_true', help='list the cells and how far each is, run nothing'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the cells and writes the report."""
+    args = parse_args(argv)
+    force_safe_loading()
+    from mmengine.logging import MMLogger
+
+    from ecotta_seg import benchmark
+    from ecotta_seg.benchmark.cells import cell_settings
+    from ecotta_seg.benchmark.summary import collect_cells
+
+    # Reading configs tells of the environment each time.
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    configs = ROOT / 'configs'
+    known = [path.stem for path in (configs / '_base_' / 'adaptation').glob('*.py')]
+    cells = benchmark.make_cells(
+        [benchmark.ModelSpec(*model) for model in args.model],
+        [benchmark.MethodSpec.parse(text, known) for text in args.methods],
+        args.streams,
+        args.seeds,
+        {(model, method): path for model, method, path in args.adapters},
+        rounds=args.rounds,
+        views=args.views,
+        options=tuple(args.cfg_options),
+        device=args.device,
+    )
+    if args.dry_run:
+        for cell in cells:
+            folder = benchmark.cell_folder(cell, args.work_dir)
+            status = benchmark.cell_status(folder, cell_settings(cell, configs))
+            print(f'{status:8} {cell}')
+        return
+    work_dir = check_work_dir(args.work_dir)
+    command = shlex.join(['python', 'tools/benchmark_methods.py', *argv])
+    errors = {}
+
+    def report() -> list[dict]:
+        records = benchmark.read_cells(cells, errors, work_dir)
+        if args.collect:
+            records += collect_cells(work_dir, records)
+        benchmark.write_report(records, work_dir, command)
+        return records
+
+    def after_each(cell, outcome) -> None:
+        if outcome.error:
+            errors[cell] = outcome.error
+        report()
+
+    benchmark.run_cells(cells, work_dir, configs, ROOT / 'tools' / 'test_tta.py', after_each)
+    entries = benchmark.aggregate(report())
+    if entries:
+        benchmark.plot_rounds(entries, work_dir / 'rounds.png')
+        benchmark.plot_memory(entries, work_dir / 'memory.png')
+    print(f'the report is in {work_dir / "benchmark.md"}')
+    if errors:
+        print(f'{len(errors)} of {len(cells)} cells failed, see the end of it', file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
