@@ -15,7 +15,6 @@ from typing import Optional
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _M, _R = 4, 3
@@ -88,7 +87,8 @@ class _Tiles:
     """The tiles of (N, C, H, W) maps of one size under one dilation.
 
     A convolution of dilation d is d*d convolutions of dilation 1 on the d*d phases of the map;
-    the phases are tiled like frames.
+    the phases are tiled like frames. Tiles are (T, C): with the channels side by side, cutting
+    them out copies whole rows.
     """
 
     def __init__(self, frames: int, height: int, width: int, dilation: int) -> None:
@@ -98,39 +98,65 @@ class _Tiles:
         self.columns = -(-width // (_M * dilation))
         self.count = frames * self.rows * self.columns * dilation * dilation
 
-    def overlapping(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) with a border of zeros to (n*n, C, T): what convolution tiles read."""
-        return self._gather(x, _N, 1)
+    def _axes(self, side: int) -> tuple[int, ...]:
+        """Row and column in the tile, frame, row of tiles, phase, and the same of columns."""
+        d = self.dilation
+        return side, side, self.size[0], self.rows, d, self.columns, d
 
-    def disjoint(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (m*m, C, T): what convolution tiles write."""
-        return self._gather(x, _M, 0)
+    def overlapping(self, x: Tensor, scratch: '_Scratch') -> Tensor:
+        """(N, C, H, W) with a border of zeros to (n*n, T*C): what convolution tiles read."""
+        return self._gather(x, _N, 1, scratch)
 
-    def _gather(self, x: Tensor, side: int, border: int) -> Tensor:
-        (frames, height, width), d = self.size, self.dilation
+    def disjoint(self, x: Tensor, scratch: '_Scratch') -> Tensor:
+        """(N, C, H, W) to (m*m, T*C): what convolution tiles write."""
+        return self._gather(x, _M, 0, scratch)
+
+    def _gather(self, x: Tensor, side: int, border: int, scratch: '_Scratch') -> Tensor:
+        (frames, height, width), d, channels = self.size, self.dilation, x.shape[1]
         high, wide = (self.rows * _M + 2 * border) * d, (self.columns * _M + 2 * border) * d
-        lower, right = high - height - border * d, wide - width - border * d
-        if border or lower or right:
-            x = F.pad(x, (border * d, right, border * d, lower))
-        x = x.contiguous()
-        channels = x.shape[1]
-        pitch, plane = wide, high * wide
-        # Axes: tile row, tile column (of the tile), channel, frame, row, phase, column, phase.
-        shape = (side, side, channels, frames, self.rows, d, self.columns, d)
+        padded = scratch.take('padded', frames, high, wide, channels).zero_()
+        inner = padded[:, border * d :, border * d :][:, :height, :width]
+        turned = scratch.take('turned', height * width, channels)
+        for frame in range(frames):
+            # torch copies a transposed matrix twice as fast as a permuted map.
+            turned.copy_(x[frame].reshape(channels, -1).t())
+            inner[frame] = turned.view(height, width, channels)
+        row, column = wide * channels, channels
         strides = (
-            d * pitch, d, plane, channels * plane, _M * d * pitch, pitch, _M * d, 1,
+            d * row, d * column, high * row, _M * d * row, row, _M * d * column, column, 1,
         )  # fmt: skip
-        return x.as_strided(shape, strides).reshape(side * side, channels, self.count)
+        cut = padded.as_strided((*self._axes(side), channels), strides)
+        tiles = scratch.take('reads', *cut.shape)
+        tiles.copy_(cut)
+        return tiles.view(side * side, -1)
 
     def scatter(self, tiles: Tensor) -> Tensor:
-        """(m*m, C, T) back to (N, C, H, W)."""
-        (frames, height, width), d = self.size, self.dilation
-        channels = tiles.shape[1]
-        shape = (_M, _M, channels, frames, self.rows, d, self.columns, d)
-        # To frame, channel, row of tiles, row in the tile, phase, and the same for columns.
-        maps = tiles.view(shape).permute(3, 2, 4, 0, 5, 6, 1, 7)
-        maps = maps.reshape(frames, channels, self.rows * _M * d, self.columns * _M * d)
-        return maps[:, :, :height, :width]
+        """(m*m, T*C) back to (N, C, H, W), a view of new memory."""
+        frames, height, width = self.size
+        # To frame, row of tiles, row in the tile, phase, the same of columns, channel.
+        maps = tiles.view(*self._axes(_M), -1).permute(2, 3, 0, 4, 5, 1, 6, 7)
+        maps = maps.reshape(
+            frames, self.rows * _M * self.dilation, self.columns * _M * self.dilation, -1
+        )
+        return maps[:, :height, :width].permute(0, 3, 1, 2)
+
+
+class _Scratch:
+    """Memory that is used again from piece to piece: fresh pages cost as much as the copying."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._memory: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Memory of a shape; what was there under the name is lost."""
+        count = 1
+        for side in shape:
+            count *= side
+        if name not in self._memory or self._memory[name].numel() < count:
+            self._memory.pop(name, None)
+            self._memory[name] = self._like.new_empty(count)
+        return self._memory[name][:count].view(shape)
 
 
 def _pieces(channels: int, elements_each: int, workspace: int) -> list[slice]:
@@ -164,33 +190,31 @@ def winograd_input_gradient(
     out_channels, in_channels = weight.shape[:2]
     tiles = _Tiles(grad.shape[0], *grad.shape[2:], dilation)
     to_output, to_kernel, to_tile = _transforms(grad.dtype, grad.device)
-    into_given = into is not None
-    if into is None:
-        into = grad.new_zeros(grad.shape[0], in_channels, *grad.shape[2:])
-    whole = _N * _N * out_channels * tiles.count <= workspace
-    outer = _pieces(out_channels, _N * _N * tiles.count, workspace)
-    for o in outer:
-        reads = tiles.overlapping(grad[:, o])
-        count = reads.shape[1]
-        values = (to_tile @ reads.view(_N * _N, -1)).view(_N * _N, count, tiles.count)
-        del reads
-        for i in _pieces(in_channels, _N * _N * max(count, tiles.count), workspace):
+    scratch, each = _Scratch(grad), _N * _N
+    fresh = into is None
+    if fresh:
+        into = grad.new_empty(grad.shape[0], in_channels, *grad.shape[2:])
+    for o in _pieces(out_channels, each * tiles.count, workspace):
+        reads = tiles.overlapping(grad[:, o], scratch)
+        values = torch.mm(to_tile, reads, out=scratch.take('values', *reads.shape))
+        values = values.view(each, tiles.count, -1)
+        count = values.shape[2]
+        for i in _pieces(in_channels, each * max(count, tiles.count), workspace):
             # The transposed convolution: the kernel turned around, channels exchanged.
-            kernel = weight[o, i].flip(2, 3).reshape(-1, _R * _R).t()
-            kernel = (to_kernel @ kernel).view(_N * _N, count, -1)
-            product = torch.bmm(kernel.transpose(1, 2), values)
-            del kernel
-            written = to_output @ product.view(_N * _N, -1)
-            channels = product.shape[1]
-            del product
-            result = tiles.scatter(written.view(_M * _M, channels, tiles.count))
-            del written
-            if whole and not into_given:
-                into[:, i] = result
+            turned = weight[o, i].flip(2, 3).reshape(-1, _R * _R).t()
+            kernel = scratch.take('kernel', each, turned.shape[1])
+            kernel = torch.mm(to_kernel, turned, out=kernel).view(each, count, -1)
+            del turned
+            # What was read has been used.
+            product = scratch.take('reads', each, tiles.count, kernel.shape[2])
+            torch.bmm(values, kernel, out=product)
+            written = scratch.take('kernel', _M * _M, product[0].numel())
+            torch.mm(to_output, product.view(each, -1), out=written)
+            if fresh:
+                into[:, i] = tiles.scatter(written)
             else:
-                into[:, i] += result
-            del result
-        del values
+                into[:, i] += tiles.scatter(written)
+        fresh = False
     return into
 
 
@@ -211,23 +235,20 @@ def winograd_weight_gradient(
     in_channels, out_channels = x.shape[1], grad.shape[1]
     tiles = _Tiles(x.shape[0], *x.shape[2:], dilation)
     to_output, to_kernel, to_tile = _transforms(grad.dtype, grad.device)
+    scratch, each = _Scratch(grad), _N * _N
     gradient = grad.new_empty(out_channels, in_channels, _R, _R)
-    for i in _pieces(in_channels, _N * _N * tiles.count, workspace):
-        reads = tiles.overlapping(x[:, i])
-        count = reads.shape[1]
-        values = (to_tile @ reads.view(_N * _N, -1)).view(_N * _N, count, tiles.count)
-        del reads
-        for o in _pieces(out_channels, _N * _N * max(count, tiles.count), workspace):
-            written = tiles.disjoint(grad[:, o])
-            outputs = (to_output.t() @ written.view(_M * _M, -1)).view(
-                _N * _N, written.shape[1], tiles.count
-            )
-            del written
-            product = torch.bmm(outputs, values.transpose(1, 2))
-            del outputs
-            kernel = to_kernel.t() @ product.view(_N * _N, -1)
-            del product
-            gradient[o, i] = kernel.t().reshape(-1, count, _R, _R)
+    for o in _pieces(out_channels, each * tiles.count, workspace):
+        written = tiles.disjoint(grad[:, o], scratch)
+        outputs = scratch.take('outputs', each, written.shape[1])
+        torch.mm(to_output.t(), written, out=outputs)
+        outputs = outputs.view(each, tiles.count, -1).transpose(1, 2)
+        for i in _pieces(in_channels, each * max(outputs.shape[1], tiles.count), workspace):
+            reads = tiles.overlapping(x[:, i], scratch)
+            values = torch.mm(to_tile, reads, out=scratch.take('values', *reads.shape))
+            values = values.view(each, tiles.count, -1)
+            product = scratch.take('reads', each, outputs.shape[1], values.shape[2])
+            torch.bmm(outputs, values, out=product)
+            kernel = to_kernel.t() @ product.view(each, -1)
+            gradient[o, i] = kernel.t().reshape(-1, values.shape[2], _R, _R)
             del kernel
-        del values
     return gradient

@@ -102,9 +102,10 @@ class ASPPHeadOperator(HeadOperator):
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
         """See base class."""
         channels, found = self.head.channels, {}
-        grad = self.classifier.backward(grad, tape)
+        handed = [self.classifier.backward(grad, tape)]
+        del grad
         size, low_shape = tape.pop()
-        grad = _row_backward(self.decoder, grad, tape)
+        grad = _row_backward(self.decoder, handed, tape)
         if self.low_level is not None:
             of_low = grad[:, channels:].clone()
             small = (grad.shape[0], channels, *size)
@@ -121,7 +122,7 @@ class ASPPHeadOperator(HeadOperator):
         del grad
         total = None
         for index in range(len(self.branches), 0, -1):
-            total = _row_backward(self.branches[index - 1], take(index), tape, total)
+            total = _row_backward(self.branches[index - 1], [take(index)], tape, total)
         pooled = self.pool.backward(take(0).sum(dim=(2, 3), keepdim=True), tape)
         total.add_(pooled.div_(size[0] * size[1]))
         if self.deep in found:
@@ -132,10 +133,17 @@ class ASPPHeadOperator(HeadOperator):
 
 
 def _row_backward(
-    row: list[FrozenOperator], grad: Tensor, tape: Tape, into: Optional[Tensor] = None
+    row: list[FrozenOperator], handed: list[Tensor], tape: Tape, into: Optional[Tensor] = None
 ) -> Tensor:
-    """The backward of a row of operators, pairs of depthwise and pointwise ones together."""
-    rest = list(row)
+    """The backward of a row of operators, pairs of depthwise and pointwise ones together.
+
+    Args:
+        row: In the order of the forward.
+        handed: The gradient alone in a list, which it is taken out of: what the caller still held
+            could not be freed on the way.
+        tape, into: See ``FrozenOperator.backward``.
+    """
+    rest, grad = list(row), handed.pop()
     while rest:
         last = rest.pop()
         if rest:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, NamedTuple, Optional, Union
 
-# Elements that a piece of a map may have in the backward: 16 MiB in float32, or 8.
-_WIDE, _NARROW = 2**22, 2**21
+# Elements that a piece of a map may have in the backward: 32 MiB in float32, 16, or 8.
+_WIDE, _MIDDLE, _NARROW = 2**23, 2**22, 2**21
 _UNITS = {
     '': 1, 'B': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30,
 }  # fmt: skip
@@ -132,7 +132,8 @@ def choose_plan(
     cost = {drop: forecast(_without(whole, [drop])).operations - base for drop in drops}
     drops.sort(key=lambda drop: (cost[drop], drop))
     found = []
-    for workspace, update in ((_WIDE, False), (_NARROW, False), (_NARROW, True)):
+    modes = ((_WIDE, False), (_MIDDLE, False), (_NARROW, False), (_NARROW, True))
+    for workspace, update in modes:
         if update and (found or not in_place):
             break
         mode = replace(whole, workspace=workspace, update_in_place=update)
@@ -141,10 +142,10 @@ def choose_plan(
             plan = _without(mode, dropped)
             found.append((forecast(plan).operations, -workspace, plan))
     if not found:
-        modes = (False, True) if in_place else (False,)
+        updates = (False, True) if in_place else (False,)
         everything = _without(leanest_plan(num_parts, False), drops)
         smallest = min(
-            forecast(replace(everything, update_in_place=update)).peak_bytes for update in modes
+            forecast(replace(everything, update_in_place=update)).peak_bytes for update in updates
         )
         raise ValueError(
             f'a memory budget of {budget_bytes} bytes cannot be met: the smallest that can is '

@@ -17,8 +17,6 @@ from ..frozen_graph import Tape
 from .meta_network import MetaNetwork
 from .norms import FrameBatchNorm2d
 
-# Elements of one of the temporaries of a convolution's backward.
-_WINOGRAD = 2**22
 # Takes (parameter, gradient, rows): rows is the piece of the parameter that the gradient is of,
 # along the first axis, or None for all of it.
 Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
@@ -161,6 +159,7 @@ class MetaNetworkOperator:
         module, gain, conv = self.module, self.module.gain, self.module.conv
         of_input = torch.zeros_like(p) if further else None
         geometry = (conv.stride, conv.padding)
+        room = min(2 * workspace, 2**23)
         for c, passed, above, below in saved.pieces:
             frozen = x[:, c].contiguous()
             g = grad[:, c].contiguous()
@@ -186,7 +185,7 @@ class MetaNetworkOperator:
             del u
             deliver(module.block_norm.weight, of_weight, c)
             deliver(module.block_norm.bias, of_bias, c)
-            of_kernel = conv_weight_gradient(p, of_conv, conv.kernel_size, *geometry, _WINOGRAD)
+            of_kernel = conv_weight_gradient(p, of_conv, conv.kernel_size, *geometry, room)
             del of_conv
             if further:
                 # Before the kernel's gradient is delivered: that may change the kernel.
@@ -198,7 +197,7 @@ class MetaNetworkOperator:
                 del v, y
                 conv_input_gradient(
                     of_conv, conv.weight[c], p.shape, *geometry, into=of_input,
-                    workspace=_WINOGRAD,
+                    workspace=room,
                 )  # fmt: skip
                 del of_conv
                 of_frozen = _norm_backward(
