@@ -127,6 +127,8 @@ class CoTTA(GradientAdaptation):
         self._labels = iter([labels[:, t:b, left:right] for t, b, left, right in regions])
         self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
         super().adapt(inputs, metas)
+        # An iterator holds on to its list until someone asks for one more.
+        self._labels = iter(())
         return logits
 
     def learn(self, logits: Tensor, share: float) -> None:

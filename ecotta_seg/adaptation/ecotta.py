@@ -87,6 +87,19 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.planned: Optional[PlannedStep] = None
         self.start()
 
+    def watch_by(self, watcher) -> None:
+        """See base class.
+
+        Raises:
+            ValueError: There is a memory budget: under a watcher the step is plain autograd's.
+        """
+        if self.planner is not None and self.planner.budget is not None:
+            raise ValueError(
+                'a memory_budget needs the memory engine, and layer-wise learning weights need '
+                'plain autograd: leave out one of them'
+            )
+        super().watch_by(watcher)
+
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""
         return self.adaptable_parameters()

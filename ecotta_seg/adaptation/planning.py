@@ -20,6 +20,7 @@ from ..memory.plan import (
     choose_plan,
     fastest_plan,
     parse_budget,
+    smallest_plan,
 )
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, can_update_in_place
@@ -91,29 +92,51 @@ class Planner:
                 they come.
 
         Raises:
-            ValueError: The budget cannot be met; the message tells the smallest that can.
+            BudgetError: The budget cannot be met; the message tells the smallest that can.
         """
         key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), whole)
         if key not in self._planned:
-            self._planned[key] = self._make(inputs, metas, whole)
+            trial = TrialStep(self._method, inputs, metas)
+            self._planned[key] = self.plan_by(trial, self.budget, whole)
         return self._planned[key]
 
-    def _make(self, inputs: Tensor, metas: list[dict], whole: bool) -> PlannedStep:
-        trial = TrialStep(self._method, inputs, metas)
-        parts = len(self._method.encoder.parts)
-        in_place = whole and can_update_in_place(self._method.optimizer)
+    def plan_by(
+        self, trial: 'TrialStep', budget: Union[str, int, float, None], whole: bool
+    ) -> PlannedStep:
+        """A plan for any budget, by a trial that may be used again.
+
+        Args:
+            trial: Of the planner's method, on a window.
+            budget: See ``parse_budget``.
+            whole: See ``plan_for``.
+
+        Raises:
+            BudgetError: See ``plan_for``.
+        """
         inference = trial.inference_peak()
-        budget = parse_budget(self.budget, inference)
-        if budget is None:
-            plan = fastest_plan(parts)
+        limit = parse_budget(budget, inference)
+        if limit is None:
+            plan = fastest_plan(len(self._method.encoder.parts))
             return PlannedStep(plan, trial.forecast(plan).peak_bytes, inference, None)
+        parts, droppable, in_place = self._choices(whole)
+        plan, forecast = choose_plan(trial.forecast, parts, droppable, limit, in_place)
+        return PlannedStep(plan, forecast.peak_bytes, inference, limit)
+
+    def smallest_by(self, trial: 'TrialStep', whole: bool) -> PlannedStep:
+        """The step with the lowest peak, whatever the budget. Arguments as of ``plan_by``."""
+        plan = smallest_plan(trial.forecast, *self._choices(whole))
+        peak = trial.forecast(plan).peak_bytes
+        return PlannedStep(plan, peak, trial.inference_peak(), None)
+
+    def _choices(self, whole: bool) -> tuple[int, tuple[str, ...], bool]:
+        """K, what of a part is worth a choice, and whether gradients may be applied in place."""
         if isinstance(self._method.encoder.backbone, MixVisionTransformer):
             # Its meta networks are small: their convolutions are always computed again.
             droppable = ('keep_middle', 'keep_output', 'keep_units')
         else:
             droppable = ('keep_block', 'keep_output')
-        plan, forecast = choose_plan(trial.forecast, parts, droppable, budget, in_place)
-        return PlannedStep(plan, forecast.peak_bytes, inference, budget)
+        in_place = whole and can_update_in_place(self._method.optimizer)
+        return len(self._method.encoder.parts), droppable, in_place
 
 
 class TrialStep:
@@ -133,6 +156,8 @@ class TrialStep:
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
         self._known: dict[Plan, Forecast] = {}
+        self._inference: Optional[int] = None
+        self._standing = self._optimizer_bytes()
 
     def _optimizer_bytes(self) -> int:
         """What the optimizer's state will take, by a step of it on nothing."""
@@ -155,7 +180,6 @@ class TrialStep:
 
     def _run(self, plan: Plan) -> Forecast:
         method = self._method
-        standing = self._optimizer_bytes()
         if plan.update_in_place:
             optimizer = method.build_optimizer(self._parameters)
             deliver = UpdatingSink(optimizer)
@@ -173,10 +197,12 @@ class TrialStep:
         finally:
             for parameter in self._parameters:
                 parameter.grad = None
-        return Forecast(meter.peak_bytes + standing, counter.operations)
+        return Forecast(meter.peak_bytes + self._standing, counter.operations)
 
     def inference_peak(self) -> int:
         """Peak of stock inference, without meta networks and with the source's own statistics."""
+        if self._inference is not None:
+            return self._inference
         segmentor = without_data(self._segmentor)
         segmentor.backbone = segmentor.backbone.backbone
         for module in segmentor.modules():
@@ -184,4 +210,5 @@ class TrialStep:
                 module.mode = 'source'
         with torch.no_grad(), StorageMeter(device='meta') as meter:
             segmentor.encode_decode(self._inputs, self._metas)
-        return meter.peak_bytes
+        self._inference = meter.peak_bytes
+        return self._inference

@@ -39,6 +39,16 @@ class WrappedAdaptation(AdaptationMethod):
         """The inner method's ``AdaptedEncoder``; None where it has no meta networks."""
         return getattr(self.inner, 'encoder', None)
 
+    @property
+    def engine(self):
+        """The inner method's ``MemoryEngine``; None where it has none."""
+        return getattr(self.inner, 'engine', None)
+
+    @property
+    def planned(self):
+        """The inner method's ``PlannedStep``; None before its first frame, or without an engine."""
+        return getattr(self.inner, 'planned', None)
+
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.inner.gate, self.inner.last_step = self.gate, self.last_step

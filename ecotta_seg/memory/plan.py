@@ -101,6 +101,22 @@ def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> 
     return int(float(match.group(1)) * factor)
 
 
+class BudgetError(ValueError):
+    """No plan fits a memory budget.
+
+    Args:
+        budget_bytes: What was asked for.
+        smallest_bytes: The smallest budget that can be met.
+    """
+
+    def __init__(self, budget_bytes: int, smallest_bytes: int) -> None:
+        super().__init__(
+            f'a memory budget of {budget_bytes} bytes cannot be met: the smallest that can is '
+            f"{smallest_bytes} bytes (memory_budget='{-(-smallest_bytes // 2**20)}MiB')"
+        )
+        self.budget_bytes, self.smallest_bytes = budget_bytes, smallest_bytes
+
+
 def choose_plan(
     forecast: Callable[[Plan], Forecast],
     num_parts: int,
@@ -122,37 +138,51 @@ def choose_plan(
         in_place: Whether the optimizer allows to apply gradients piece by piece.
 
     Raises:
-        ValueError: None fits; the message tells the smallest budget that could be met.
+        BudgetError: None fits; the message tells the smallest budget that can be met.
     """
     whole = fastest_plan(num_parts)
     if forecast(whole).peak_bytes <= budget_bytes:
         return whole, forecast(whole)
+    smallest = smallest_plan(forecast, num_parts, droppable, in_place)
+    if forecast(smallest).peak_bytes > budget_bytes:
+        raise BudgetError(budget_bytes, forecast(smallest).peak_bytes)
     drops = [(part, name) for part in range(num_parts) for name in droppable]
     base = forecast(whole).operations
     cost = {drop: forecast(_without(whole, [drop])).operations - base for drop in drops}
     drops.sort(key=lambda drop: (cost[drop], drop))
-    found = []
-    modes = ((_WIDE, False), (_MIDDLE, False), (_NARROW, False), (_NARROW, True))
-    for workspace, update in modes:
-        if update and (found or not in_place):
-            break
-        mode = replace(whole, workspace=workspace, update_in_place=update)
-        dropped = _fewest_drops(forecast, mode, drops, budget_bytes)
-        if dropped is not None:
-            plan = _without(mode, dropped)
-            found.append((forecast(plan).operations, -workspace, plan))
-    if not found:
-        updates = (False, True) if in_place else (False,)
-        everything = _without(leanest_plan(num_parts, False), drops)
-        smallest = min(
-            forecast(replace(everything, update_in_place=update)).peak_bytes for update in updates
-        )
-        raise ValueError(
-            f'a memory budget of {budget_bytes} bytes cannot be met: the smallest that can is '
-            f"{smallest} bytes (memory_budget='{-(-smallest // 2**20)}MiB')"
-        )
-    plan = min(found, key=lambda item: item[:2])[2]
-    return plan, forecast(plan)
+    for update in (False, True) if in_place else (False,):
+        found = []
+        for workspace in (_NARROW,) if update else (_WIDE, _MIDDLE, _NARROW):
+            mode = replace(whole, workspace=workspace, update_in_place=update)
+            dropped = _fewest_drops(forecast, mode, drops, budget_bytes)
+            if dropped is not None:
+                plan = _without(mode, dropped)
+                found.append((forecast(plan).operations, -workspace, plan))
+        if found:
+            plan = min(found, key=lambda item: item[:2])[2]
+            return plan, forecast(plan)
+        # What is not worth a choice is dropped where that alone makes the peak fit.
+        leanest = leanest_plan(num_parts, update)
+        if forecast(leanest).peak_bytes <= budget_bytes:
+            return leanest, forecast(leanest)
+    return smallest, forecast(smallest)
+
+
+def smallest_plan(
+    forecast: Callable[[Plan], Forecast], num_parts: int, droppable: Sequence[str], in_place: bool
+) -> Plan:
+    """The plan with the lowest peak of those that ``choose_plan`` may take.
+
+    Args:
+        forecast, num_parts, droppable, in_place: See ``choose_plan``.
+    """
+    drops = [(part, name) for part in range(num_parts) for name in droppable]
+    plans = [fastest_plan(num_parts)]
+    for update in (False, True) if in_place else (False,):
+        mode = replace(fastest_plan(num_parts), workspace=_NARROW, update_in_place=update)
+        plans += [_without(mode, drops), leanest_plan(num_parts, update)]
+    # Of equal peaks the one with fewer operations.
+    return min(plans, key=forecast)
 
 
 def _without(plan: Plan, drops: Iterable[tuple[int, str]]) -> Plan:

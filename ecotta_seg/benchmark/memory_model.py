@@ -1,0 +1,148 @@
+"""The models, frames and methods that the memory benchmark compares, built from one config."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from math import isfinite
+from typing import Callable, NamedTuple, Optional, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ..adaptation import build_method
+from ..checkpoint import load_source
+from ..memory.plan import parse_budget
+from .full_fine_tuning import FullFineTuning
+
+METHODS = ('inference', 'tent', 'full', 'cotta', 'ecotta_plain', 'ecotta')
+# A random head's logits are next to equal; a trained one's are about so far apart.
+_SPREAD = 4.0
+
+
+class Frame(NamedTuple):
+    """A frame as a method gets it.
+
+    Attributes:
+        inputs: (1, 3, H, W), preprocessed.
+        metas: The metainfo of one sample.
+    """
+
+    inputs: Tensor
+    metas: list[dict]
+
+
+def make_frame(height: int, width: int, device='cpu', seed: int = 0) -> Frame:
+    """A frame of noise: what a step takes does not depend on what is in it."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(1, 3, height, width, generator=generator).to(device)
+    size = (height, width)
+    return Frame(inputs, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
+
+
+class ModelSource:
+    """Builds the same segmentor again and again.
+
+    Without a checkpoint the weights are random, and the classifier's are scaled so that logits
+    are as far apart as a trained model's: a method that learns from confident pixels would find
+    none otherwise, leave its backward out, and look lighter than it is.
+
+    Args:
+        cfg: A loaded config with a ``model``.
+        frame: What the scale is found on.
+        checkpoint: Weights; None for random ones.
+        trust: Allow a checkpoint that runs code when loaded.
+        seed: Of the random weights.
+
+    Raises:
+        ValueError: The config has no model of mmseg's, or the checkpoint is not one of it.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        frame: Frame,
+        checkpoint: Optional[str] = None,
+        trust: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(cfg.get('model'), Mapping):
+            raise ValueError('expected a config with a `model`')
+        self.config = deepcopy(cfg.model)
+        # The frame is run whole, whatever the config's test mode is.
+        self.config['test_cfg'] = dict(mode='whole')
+        self.device, self.seed = frame.inputs.device, seed
+        self.checkpoint, self.trust = checkpoint, trust
+        self._scale: Optional[float] = None
+        if checkpoint is None:
+            with torch.no_grad():
+                logits = self.build().encode_decode(*frame)
+            spread = float(logits.std(dim=1).mean())
+            if isfinite(spread) and spread > 0:
+                self._scale = _SPREAD / spread
+
+    def build(self) -> nn.Module:
+        """A new ``EncoderDecoder`` in evaluation mode, untouched."""
+        torch.manual_seed(self.seed)
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            segmentor = MODELS.build(deepcopy(self.config))
+        if self.checkpoint is not None:
+            load_source(segmentor, self.checkpoint, self.trust)
+        if self._scale is not None:
+            with torch.no_grad():
+                for parameter in segmentor.decode_head.conv_seg.parameters():
+                    parameter.mul_(self._scale)
+        return revert_sync_batchnorm(segmentor).to(self.device).eval()
+
+
+class Candidate(NamedTuple):
+    """One row to be: a name, and how its method is put around a fresh segmentor."""
+
+    name: str
+    build: Callable[[nn.Module], nn.Module]
+    budget: Optional[str] = None
+
+
+def make_candidates(
+    presets: Mapping[str, dict],
+    budgets: Iterable[Union[str, int]],
+    methods: Iterable[str] = METHODS,
+) -> list[Candidate]:
+    """The rows of a benchmark after ``inference``.
+
+    Args:
+        presets: Options of ``tent``, ``cotta`` and ``ecotta`` (a method with meta networks), as
+            for ``build_method``.
+        budgets: For ``ecotta``, see ``parse_budget``; the step without a budget is always there.
+        methods: Names from ``METHODS``.
+
+    Raises:
+        ValueError: A method is unknown, or a budget is none.
+    """
+    methods = list(dict.fromkeys(methods))
+    for name in methods:
+        if name not in METHODS:
+            raise ValueError(f'unknown method {name!r}: expected some of {", ".join(METHODS)}')
+    budgets = list(dict.fromkeys(str(budget) for budget in budgets))
+    for budget in budgets:
+        parse_budget(budget, 1)
+    ecotta = {k: v for k, v in presets['ecotta'].items() if not k.startswith('memory_')}
+
+    def of(options: dict) -> Callable[[nn.Module], nn.Module]:
+        return lambda segmentor: build_method(deepcopy(options), segmentor)
+
+    optimizer = presets['tent'].get('optimizer')
+    found = {
+        'tent': [Candidate('tent', of(presets['tent']))],
+        'full': [Candidate('full', lambda model: FullFineTuning(model, optimizer))],
+        'cotta': [Candidate('cotta', of(dict(presets['cotta'], views=1)))],
+        'ecotta_plain': [Candidate('ecotta_plain', of(dict(ecotta, memory_engine=False)))],
+        'ecotta': [Candidate('ecotta@fastest', of(ecotta))]
+        + [
+            Candidate(f'ecotta@{budget}', of(dict(ecotta, memory_budget=budget)), budget)
+            for budget in budgets
+        ],
+    }
+    return [row for name in methods if name != 'inference' for row in found[name]]

@@ -1,0 +1,123 @@
+"""The memory benchmark as a table on screen and as a JSON document."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..atomic_io import atomic_write_text
+from ..evaluation.printable import printable
+from ..memory import MIB
+
+SCHEMA = 1
+_NOTHING = '–'
+
+
+def write_memory_json(document: dict, path: Union[str, Path]) -> Path:
+    """Writes a benchmark, whole or not at all.
+
+    Args:
+        document: ``rows`` as of ``measure_rows``, ``sweep`` as of ``sweep.sweep``, and what they
+            were measured on.
+        path: The file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    text = json.dumps({'schema': SCHEMA, **document}, indent=2, allow_nan=False)
+    atomic_write_text(path, text + '\n')
+    return Path(path)
+
+
+def print_memory_tables(document: dict, console: Optional[Console] = None) -> None:
+    """Shows the rows, then the sweep, where there is one, then what a reader must know."""
+    console = console or Console()
+    console.print(_rows_table(document))
+    notes = _notes(document['rows'])
+    if document.get('sweep'):
+        console.print(_sweep_table(document['sweep']))
+        notes.append('The sweep is predicted, by steps on tensors without data.')
+    for note in notes:
+        console.print(Text(note, style='dim'))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=Text(title, style='bold'), title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for index, name in enumerate(columns):
+        table.add_column(Text(name), justify='right' if index else 'left', no_wrap=True)
+    return table
+
+
+def _rows_table(document: dict) -> Table:
+    height, width = document['size']
+    table = _table(
+        f'{printable(document["config"])}, a step on {height} x {width} (MiB, seconds)',
+        *('', 'peak', 'x inf.', 'predicted', 'in all', 'x inf.', 's', 'x inf.'),
+    )
+    for row in document['rows']:
+        table.add_row(
+            Text(printable(row['name'])),
+            _mib(row['peak_bytes']),
+            _times(row['peak_to_inference']),
+            _mib(row['predicted_peak_bytes']),
+            _mib(row['total_bytes']),
+            _times(row['total_to_inference']),
+            _NOTHING if row['seconds'] is None else f'{row["seconds"]:.3f}',
+            _times(row['seconds_to_inference']),
+        )
+    return table
+
+
+def _sweep_table(rows: Sequence[dict]) -> Table:
+    budgets = list(rows[0]['budgets'])
+    table = _table(
+        'Predicted peaks, MiB',
+        *('frame', 'K', 'adapters', 'inference', 'fastest', *budgets, 'smallest', 'x inf.'),
+    )
+    for row in rows:
+        table.add_row(
+            f'{row["height"]}x{row["width"]}',
+            str(row['num_parts']),
+            _mib(row['adapters_bytes']),
+            _mib(row['inference_peak_bytes']),
+            _mib(row['fastest_peak_bytes']),
+            *(_mib(row['budgets'][budget]) for budget in budgets),
+            _mib(row['smallest_peak_bytes']),
+            _times(row['smallest_peak_bytes'] / row['inference_peak_bytes']),
+        )
+    return table
+
+
+def _mib(value: Optional[int]) -> str:
+    return _NOTHING if value is None else f'{value / MIB:.1f}'
+
+
+def _times(value: Optional[float]) -> str:
+    return _NOTHING if value is None else f'{value:.2f}x'
+
+
+def _notes(rows: Sequence[dict]) -> list[str]:
+    notes = [
+        "Peaks are above parameters and adapters, with gradients and the optimizer's state; "
+        'in all: with parameters, adapters and kept copies. x inf.: to stock inference; times are '
+        'medians, each method in turn with it.'
+    ]
+    for row in rows:
+        if row['error']:
+            notes.append(f'{printable(row["name"])}: {printable(row["error"])}')
+        if row['fallbacks']:
+            names = ', '.join(map(printable, row['fallbacks']))
+            notes.append(f'{printable(row["name"])}: run by plain autograd: {names}')
+        if row['confident_fraction'] == 0:
+            notes.append(
+                f'{printable(row["name"])} found no confident pixel: plain autograd leaves the '
+                "entropy's backward out then, and its row is too low"
+            )
+    return notes

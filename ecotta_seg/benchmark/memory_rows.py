@@ -1,0 +1,249 @@
+"""Measures the memory and the time of a step, one method after the other.
+
+What a row holds, in bytes:
+
+    * ``step_peak_bytes``: what one step takes above what stands before it, as the meter sees it.
+    * ``peak_bytes``: the same with what stands between two steps for the sake of adapting:
+      gradients, the optimizer's state, and whatever else a step left behind that is no parameter
+      and no copy of one (``other_bytes``). It is ``adaptation_peak_bytes`` of a run's report.
+    * ``gradients_bytes``: of one step; 0 where they are applied and dropped piece by piece.
+    * ``copies_bytes``: parameters kept to go back to, a teacher's, an anchor's.
+    * ``total_bytes``: parameters, adapters, copies and ``peak_bytes``: everything.
+
+All but the first are read off the second step: the first one makes the optimizer's state.
+"""
+
+import gc
+import time
+from collections.abc import Iterable
+from statistics import median
+from typing import Callable, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ..adaptation.base import AdaptationMethod, StepRecord
+from ..memory import (
+    MemoryReport,
+    StandingMemory,
+    StorageMeter,
+    measure_peak,
+    module_tensors,
+    standing_memory,
+    storage_bytes,
+)
+from ..memory.plan import BudgetError
+from .memory_model import Candidate, Frame, ModelSource
+
+# What every row has; a row that could not be measured has None where it has no number.
+ROW_KEYS = (
+    *('name', 'peak_bytes', 'total_bytes', 'seconds', 'peak_to_inference', 'total_to_inference'),
+    *('seconds_to_inference', 'inference_seconds', 'planning_seconds', 'step_peak_bytes'),
+    *('parameters_bytes', 'adapters_bytes', 'copies_bytes', 'gradients_bytes'),
+    *('optimizer_bytes', 'other_bytes'),
+    *('confident_fraction', 'predicted_peak_bytes', 'budget_bytes', 'plan', 'fallbacks'),
+    *('smallest_bytes', 'error'),
+)
+_OF_ADAPTING = (
+    *('adapters_bytes', 'copies_bytes', 'gradients_bytes', 'optimizer_bytes', 'other_bytes'),
+)
+
+
+def measure_rows(
+    source: ModelSource,
+    frame: Frame,
+    candidates: Iterable[Candidate],
+    repeats: int = 5,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[dict]:
+    """Measures stock inference and every candidate, each freed before the next.
+
+    Memory and time are measured apart, because a meter slows a step. A step is timed in turn
+    with stock inference, so that whatever else the machine does falls on both.
+
+    Args:
+        source: Builds the segmentors.
+        frame: The frame; the same one at every step.
+        candidates: The methods.
+        repeats: Timed steps a method.
+        progress: Told the name of a row before it is measured.
+
+    Returns:
+        Dicts with ``ROW_KEYS``; ``inference`` is the first.
+    """
+    progress('inference')
+    stock = source.build()
+
+    def infer() -> None:
+        with torch.no_grad():
+            stock.encode_decode(*frame)
+
+    device = frame.inputs.device
+    infer()
+    peak = measure_peak(infer, device)
+    seconds = median(_seconds(infer, device) for _ in range(repeats))
+    parameters = storage_bytes(module_tensors(stock))
+    inference = dict(
+        name='inference', step_peak_bytes=peak, peak_bytes=peak, parameters_bytes=parameters,
+        total_bytes=parameters + peak, seconds=seconds, inference_seconds=seconds,
+        **dict.fromkeys(_OF_ADAPTING, 0),
+    )  # fmt: skip
+    rows = [inference]
+    for candidate in candidates:
+        progress(candidate.name)
+        try:
+            row = measure_candidate(candidate, source, frame, infer, repeats)
+        except BudgetError as error:
+            row = dict(
+                budget_bytes=error.budget_bytes, smallest_bytes=error.smallest_bytes,
+                error=str(error),
+            )  # fmt: skip
+        except torch.cuda.OutOfMemoryError:
+            row = dict(error='the device has not enough memory for this one')
+        rows.append(dict(row, name=candidate.name))
+        gc.collect()
+    return [_with_ratios(row, inference) for row in rows]
+
+
+def measure_candidate(
+    candidate: Candidate,
+    source: ModelSource,
+    frame: Frame,
+    infer: Callable[[], None],
+    repeats: int,
+) -> dict:
+    """Builds one method, runs it and measures it; see ``measure_rows``.
+
+    Raises:
+        BudgetError: Its memory budget cannot be met.
+    """
+    device = frame.inputs.device
+    everything = _Standing(device)
+    with everything:
+        method = candidate.build(source.build()).to(device).eval()
+    planning = None
+    if getattr(method, 'planner', None) is not None:
+        # Ahead of the first step, which would plan as well, but slowly under a meter.
+        planning = _seconds(lambda: method.planner.plan_for(*frame, whole=True), device)
+
+    def step() -> None:
+        method.last_step = StepRecord()
+        with torch.no_grad():
+            method.adapt(*frame)
+
+    with everything:
+        step()
+        gc.collect()
+    adapters = list(method.adapter_parameters().values())
+    standing = standing_memory(method, adapters, method.optimizer)
+    copies = kept_copies_bytes(method)
+    # What no one asked for by name and what was there all the same.
+    other = max(0, everything.bytes() - standing.total_bytes - copies)
+    peak = measure_peak(step, device)
+    row = _row_of(method, standing, copies, other, peak)
+    row['planning_seconds'] = planning
+    pairs = [(_seconds(infer, device), _seconds(step, device)) for _ in range(repeats)]
+    row['inference_seconds'], row['seconds'] = (median(column) for column in zip(*pairs))
+    return row
+
+
+def _row_of(
+    method: nn.Module, standing: StandingMemory, copies: int, other: int, peak: int
+) -> dict:
+    planned = getattr(method, 'planned', None)
+    gradients = 0
+    if planned is None or not planned.plan.update_in_place:
+        gradients = storage_bytes(method.adaptable_parameters().values())
+    report = MemoryReport.build(standing, peak, transient_gradients_bytes=gradients)
+    row = dict(
+        step_peak_bytes=peak,
+        peak_bytes=report.adaptation_peak_bytes + other,
+        parameters_bytes=standing.parameters_bytes,
+        adapters_bytes=standing.adapters_bytes,
+        copies_bytes=copies,
+        gradients_bytes=report.gradients_bytes,
+        optimizer_bytes=standing.optimizer_bytes,
+        other_bytes=other,
+        total_bytes=report.total_bytes + other + copies,
+        confident_fraction=float(method.last_step.confident_fraction),
+    )
+    if planned is not None:
+        row.update(
+            predicted_peak_bytes=planned.predicted_bytes,
+            budget_bytes=planned.budget_bytes,
+            plan=planned.plan.describe(),
+            fallbacks=method.engine.fallbacks(),
+        )
+    return row
+
+
+def kept_copies_bytes(method: nn.Module) -> int:
+    """Bytes of tensors that a method holds beside its modules' and its optimizer's.
+
+    The parameters that ``reset`` goes back to, which are CoTTA's anchor too, and its teacher's.
+
+    Args:
+        method: An ``AdaptationMethod``; those that it is around are looked into as well.
+    """
+    seen: set[int] = set()
+    storage_bytes(module_tensors(method), seen)
+    tensors = []
+    for module in method.modules():
+        if isinstance(module, AdaptationMethod):
+            own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES}
+            tensors += [leaf for leaf in tree_leaves(own) if isinstance(leaf, Tensor)]
+    return storage_bytes(tensors, seen)
+
+
+_OF_MODULES = ('_parameters', '_buffers', '_modules')
+
+
+class _Standing:
+    """Everything that was made inside and still stands, whoever holds it.
+
+    It may be entered again: what is made in between is left out.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._meter = None if device.type == 'cuda' else StorageMeter(device=device.type)
+        self._before: Optional[int] = None
+
+    def __enter__(self) -> '_Standing':
+        if self._meter is not None:
+            self._meter.__enter__()
+        elif self._before is None:
+            self._before = torch.cuda.memory_allocated(self._device)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._meter is not None:
+            self._meter.__exit__(*error)
+
+    def bytes(self) -> int:
+        """What stands now."""
+        if self._meter is None:
+            return torch.cuda.memory_allocated(self._device) - self._before
+        return self._meter.current_bytes
+
+
+def _seconds(function: Callable[[], None], device: torch.device) -> float:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _with_ratios(row: dict, inference: dict) -> dict:
+    """A row with all keys, and its ratios to stock inference."""
+    row = {**dict.fromkeys(ROW_KEYS), **row}
+    for key in ('peak', 'total'):
+        if row[f'{key}_bytes'] is not None:
+            row[f'{key}_to_inference'] = row[f'{key}_bytes'] / inference[f'{key}_bytes']
+    if row['seconds'] is not None:
+        row['seconds_to_inference'] = row['seconds'] / row['inference_seconds']
+    return row

@@ -1,0 +1,82 @@
+"""Peaks over frame sizes and numbers of meta networks, by steps on tensors without data."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Callable, Optional
+
+import torch
+
+from ..adaptation import build_method
+from ..adaptation.planning import Planner, TrialStep
+from ..memory.plan import BudgetError
+from .memory_model import Frame, ModelSource
+
+
+def sweep(
+    source: ModelSource,
+    options: Mapping,
+    sizes: Iterable[tuple[int, int]],
+    num_parts: Iterable[int],
+    budgets: Iterable[str],
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[dict]:
+    """What EcoTTA's step would take; nothing is computed, so that sizes of any kind can be asked.
+
+    Args:
+        source: Builds the segmentors.
+        options: Of a method with meta networks and the memory engine. A ``split`` of theirs holds
+            for its own K alone; elsewhere the encoder is divided evenly.
+        sizes: (height, width) of frames.
+        num_parts: Values of K.
+        budgets: See ``parse_budget``.
+        progress: Told what comes next.
+
+    Returns:
+        Dicts of ``height``, ``width``, ``num_parts``, ``adapters_bytes``,
+        ``inference_peak_bytes``, ``fastest_peak_bytes``, ``smallest_peak_bytes`` and ``budgets``:
+        the predicted peak of each, None where it cannot be met. All are predictions.
+    """
+    rows = []
+    sizes, budgets = list(sizes), list(budgets)
+    for parts in num_parts:
+        method = build_method(_with_parts(options, parts), source.build()).eval()
+        adapters = sum(p.nbytes for p in method.adapter_parameters().values())
+        for height, width in sizes:
+            progress(f'K={parts} at {height} x {width}')
+            frame = _frame(height, width)
+            planner, trial = Planner(method, None), TrialStep(method, *frame)
+            fastest = planner.plan_by(trial, None, whole=True)
+            rows.append(
+                dict(
+                    height=height,
+                    width=width,
+                    num_parts=parts,
+                    adapters_bytes=adapters,
+                    inference_peak_bytes=fastest.inference_bytes,
+                    fastest_peak_bytes=fastest.predicted_bytes,
+                    smallest_peak_bytes=planner.smallest_by(trial, whole=True).predicted_bytes,
+                    budgets={str(b): _peak_within(planner, trial, b) for b in budgets},
+                )
+            )
+    return rows
+
+
+def _with_parts(options: Mapping, parts: int) -> dict:
+    options = {k: v for k, v in deepcopy(dict(options)).items() if not k.startswith('memory_')}
+    meta_networks = dict(options['meta_networks'], num_parts=parts)
+    if len(meta_networks.get('split') or ()) != parts:
+        meta_networks.pop('split', None)
+    return dict(options, meta_networks=meta_networks)
+
+
+def _frame(height: int, width: int) -> Frame:
+    size = (height, width)
+    inputs = torch.empty(1, 3, height, width, device='meta')
+    return Frame(inputs, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
+
+
+def _peak_within(planner: Planner, trial: TrialStep, budget: str) -> Optional[int]:
+    try:
+        return planner.plan_by(trial, budget, whole=True).predicted_bytes
+    except BudgetError:
+        return None

@@ -1,0 +1,34 @@
+"""tools/benchmark_memory.py end to end, on a tiny config, and a user's mistakes."""
+
+import json
+
+import cv2
+
+from tests.tools.conftest import error_of, run_tool
+
+
+def test_a_run_and_its_files(project, tmp_path):
+    run = run_tool(
+        'benchmark_memory', project.config, '--size', 48, 96, '--repeats', 1, '--methods', 'tent',
+        'ecotta', '--budgets', '1kB', '--json', tmp_path / 'm.json', '--plot', tmp_path / 'm.png',
+        '--sweep', '--sweep-sizes', '64x64', '--sweep-parts', 2,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    document = json.loads((tmp_path / 'm.json').read_text())
+    names = [row['name'] for row in document['rows']]
+    assert names == ['inference', 'tent', 'ecotta@fastest', 'ecotta@1kB']
+    for row in document['rows'][:3]:
+        assert row['total_bytes'] > row['peak_bytes'] > 0 and row['seconds'] > 0
+    assert document['rows'][3]['smallest_bytes'] > 1000
+    assert document['sweep'][0]['num_parts'] == 2 and document['size'] == [48, 96]
+    assert cv2.imread(str(tmp_path / 'm.png')) is not None
+    assert 'ecotta@1kB: a memory budget of 1000 bytes cannot be met' in run.stdout
+
+
+def test_mistakes_are_one_sentence(project, tmp_path):
+    arguments = ['benchmark_memory', project.config, '--size', 48, 96]
+    assert 'expected a memory budget' in error_of(run_tool(*arguments, '--budgets', 'much'))
+    assert "unknown method 'tant'" in error_of(run_tool(*arguments, '--methods', 'tant'))
+    run = run_tool('benchmark_memory', project.config, tmp_path / 'none.pth', '--size', 48, 96)
+    assert 'none.pth does not exist' in error_of(run)
+    assert 'whole number from 32' in error_of(run_tool(*arguments[:3], 8, 96))

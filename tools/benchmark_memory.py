@@ -1,0 +1,136 @@
+"""What adapting takes: python tools/benchmark_memory.py CONFIG --size H W [--json FILE].
+
+python tools/benchmark_memory.py configs/acdc_ecotta.py --size 512 1024 --json memory.json \
+    --plot memory.png --budgets 1.25x 1.0x 0.8x
+
+One table over stock inference, Tent, full fine-tuning, CoTTA with one view, EcoTTA by plain
+autograd, and EcoTTA by the memory engine: the fastest step, then one for each budget. Peak bytes
+of a step, everything together, seconds, and what that is to stock inference. Random weights where
+no checkpoint is given. docs/memory.md says what is counted.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+try:
+    from ecotta_seg.command_line import run_tool, whole_number
+    from ecotta_seg.config import (
+        add_config_arguments,
+        load_config,
+        read_config,
+        with_meta_networks,
+        with_method,
+    )
+except ImportError as error:  # A library of the stack is missing or too old.
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from None
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+# By the memory engine, so that budgets can be asked for.
+_ENGINE_METHODS = ('ecotta', 'ecotta_plus')
+
+
+def size(text: str) -> tuple[int, int]:
+    """An argparse type: HEIGHTxWIDTH."""
+    sides = text.lower().split('x')
+    if len(sides) != 2:
+        raise argparse.ArgumentTypeError(f'expected HEIGHTxWIDTH, got {text!r}')
+    return tuple(map(whole_number(32), sides))
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser, checkpoint=False)
+    parser.add_argument('checkpoint', nargs='?', help='weights; random ones without')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='see tools/test_tta.py')
+    parser.add_argument(
+        '--size', nargs=2, type=whole_number(32), required=True, metavar=('H', 'W'),
+        help='of the frame as the network gets it',
+    )  # fmt: skip
+    parser.add_argument('--json', help='file for the numbers')
+    parser.add_argument('--plot', help='file for a picture')
+    parser.add_argument(
+        '--budgets', nargs='*', default=['1.25x', '1.0x'],
+        help="such as 1.25x (times stock inference's peak) or 600MB",
+    )  # fmt: skip
+    parser.add_argument(
+        '--methods', nargs='+', metavar='NAME',
+        help='rows beside inference: tent, full, cotta, ecotta_plain, ecotta',
+    )  # fmt: skip
+    parser.add_argument('--repeats', type=whole_number(1), default=5, help='timed steps a row')
+    parser.add_argument(
+        '--sweep', action='store_true', help='predict peaks over frame sizes and K as well'
+    )
+    parser.add_argument(
+        '--sweep-sizes', nargs='+', type=size, metavar='HxW',
+        help='default: half, three quarters and all of --size',
+    )  # fmt: skip
+    parser.add_argument(
+        '--sweep-parts', nargs='+', type=whole_number(1), default=[2, 3, 4, 5], metavar='K'
+    )
+    return parser.parse_args(argv)
+
+
+def presets(cfg) -> dict:
+    """Options of the methods: the config's own EcoTTA, else the preset; the others' presets."""
+    folder = CONFIGS / '_base_' / 'adaptation'
+    own = with_meta_networks(cfg.get('adaptation'))
+    if own is None or own.get('type') not in _ENGINE_METHODS:
+        with_method(cfg, 'ecotta', CONFIGS)
+        own = cfg.adaptation
+    found = {name: read_config(folder / f'{name}.py').adaptation for name in ('tent', 'cotta')}
+    return {name: options.to_dict() for name, options in dict(found, ecotta=own).items()}
+
+
+def main(argv: list[str]) -> None:
+    """Measures, shows and writes."""
+    args = parse_args(argv)
+    cfg = load_config(args)
+    import torch
+    from mmengine.logging import MMLogger
+    from mmseg.utils import register_all_modules
+
+    from ecotta_seg.benchmark import memory_model, memory_plot, memory_report, memory_rows
+    from ecotta_seg.benchmark.memory_sweep import sweep
+    from ecotta_seg.memory import meter_name
+
+    register_all_modules(init_default_scope=False)
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    options = presets(cfg)
+    methods = args.methods or memory_model.METHODS
+    candidates = memory_model.make_candidates(options, args.budgets, methods)
+    device = 'cuda' if args.device != 'cpu' and torch.cuda.is_available() else 'cpu'
+    seed = args.seed or 0
+    frame = memory_model.make_frame(*args.size, device, seed)
+    source = memory_model.ModelSource(cfg, frame, args.checkpoint, args.trust_checkpoint, seed)
+
+    def progress(name: str) -> None:
+        print(f'... {name}', file=sys.stderr, flush=True)
+
+    rows = memory_rows.measure_rows(source, frame, candidates, args.repeats, progress)
+    document = dict(
+        config=str(args.config), checkpoint=args.checkpoint, size=list(args.size), device=device,
+        meter=meter_name(device), torch=torch.__version__, threads=torch.get_num_threads(),
+        repeats=args.repeats, seed=seed, ecotta=options['ecotta'], rows=rows,
+    )  # fmt: skip
+    if args.sweep:
+        height, width = args.size
+        sizes = args.sweep_sizes or [
+            (max(32, height * n // 4), max(32, width * n // 4)) for n in (2, 3, 4)
+        ]
+        document['sweep'] = sweep(
+            source, options['ecotta'], sizes, args.sweep_parts, args.budgets, progress
+        )
+    if args.json:
+        memory_report.write_memory_json(document, args.json)
+    if args.plot:
+        memory_plot.plot_memory_rows(document, args.plot)
+    memory_report.print_memory_tables(document)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main))
