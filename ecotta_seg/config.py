@@ -221,6 +221,28 @@ def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
     return None
 
 
+def with_memory_budget(cfg: Config, budget: str) -> None:
+    """Puts a memory budget into the adaptation's options, or those of the method it is around.
+
+    Args:
+        cfg: With an ``adaptation``.
+        budget: See ``ecotta_seg.memory.plan.parse_budget``.
+
+    Raises:
+        ValueError: It is no budget, or the method has no memory engine to keep it with.
+    """
+    from .memory.plan import parse_budget
+
+    parse_budget(budget, 1)
+    options = with_meta_networks(cfg.get('adaptation'))
+    if options is None or options['meta_networks'].get('ladder'):
+        raise ValueError(
+            'a memory budget goes with a method that has meta networks and the memory engine, such '
+            f'as ecotta, not {(cfg.get("adaptation") or {}).get("type")}'
+        )
+    options['memory_budget'] = budget
+
+
 def with_seed(cfg: Config, seed: int) -> None:
     """Puts the seed of all random generators into a config, those that methods own included."""
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)

@@ -15,6 +15,7 @@ try:
         STREAMS,
         add_config_arguments,
         load_config,
+        with_memory_budget,
         with_meta_networks,
         with_method,
         with_reporting,
@@ -37,6 +38,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
     )
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
+    parser.add_argument(
+        '--memory-budget',
+        help="the most that a step may take above parameters and adapters: '600MB', or '1.0x' "
+        "times stock inference's peak; methods with meta networks only",
+    )
     parser.add_argument(
         '--rounds', type=whole_number(1), help='how often the conditions are gone through'
     )
@@ -103,6 +109,8 @@ def main(argv: list[str]) -> None:
                 f'--adapters goes with a method that has meta networks, not {cfg.adaptation.type}'
             )
         options['adapters'] = args.adapters
+    if args.memory_budget is not None:
+        with_memory_budget(cfg, args.memory_budget)
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')

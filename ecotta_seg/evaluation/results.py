@@ -16,6 +16,9 @@ The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the 
      "events": [object, ...]}
     SCORES = {"mIoU", "aAcc", "frames": int, "IoU": {CLASS: number or null}}
 
+Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
+``"predicted_peak_bytes"`` (to compare with ``adaptation_peak_bytes``), ``"budget_bytes"``
+(``null`` without one) and ``"fallbacks"`` (names of modules that plain autograd runs).
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
 optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
 """

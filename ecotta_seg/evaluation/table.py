@@ -187,6 +187,8 @@ def _memory_table(document: Mapping) -> Optional[Table]:
     rows = [
         ('peak, stock inference', inference),
         ('peak, adapting', adaptation),
+        ('  predicted', memory.get('predicted_peak_bytes')),
+        ('  budget', memory.get('budget_bytes')),
         ('  activations', memory.get('activations_bytes')),
         ('  gradients', memory['gradients_bytes']),
         ('  optimizer', memory['optimizer_bytes']),
@@ -251,6 +253,11 @@ def _notes(document: Mapping) -> list[str]:
         notes.append(f'Never in the labels, so left out of the mean{where}: {_names(names)}.')
     if document['memory']['inference_peak_bytes'] is not None:
         notes.append('Peaks are above the parameters, adapters among them.')
+    if document['memory'].get('plan'):
+        notes.append(f'Memory plan: {printable(document["memory"]["plan"])}.')
+    if document['memory'].get('fallbacks'):
+        names = _names(document['memory']['fallbacks'])
+        notes.append(f'Run, and kept, by plain autograd: {names}.')
     if document['events']:
         kinds = Counter(_event_kind(event) for event in document['events'])
         listed = ', '.join(f'{count} x {printable(kind)}' for kind, count in kinds.most_common())

@@ -24,7 +24,8 @@ class MemoryHook(Hook):
     """Peak memory and time a frame, for the report.
 
     The meter costs time, so it runs on a few frames, which are left out of the times. The result
-    goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``.
+    goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``. Where
+    the memory engine ran, what it planned and what it left to autograd stand beside the measured.
 
     Args:
         frames: How many frames are measured. The optimizer makes its state on the first one, so
@@ -101,7 +102,11 @@ class MemoryHook(Hook):
         if not self._peaks:
             return
         model = runner.model
+        planned = getattr(model, 'planned', None)
         gradients = sum(p.numel() * p.element_size() for p in model.adaptable_parameters().values())
+        if planned is not None and planned.plan.update_in_place:
+            # Each piece is applied and dropped as it comes: none of them stands at the peak.
+            gradients = 0
         device = self._device(model)
         report = MemoryReport.build(
             self._standing,
@@ -112,6 +117,7 @@ class MemoryHook(Hook):
             process_peak_bytes=process_peak_bytes(),
             device=str(device),
             meter=meter_name(device),
+            extra=_plan_of(model),
         )
         runner.message_hub.update_info('ecotta_seg/memory', report.to_dict())
         inference = runner.message_hub.get_info('ecotta_seg/source_seconds')
@@ -119,3 +125,11 @@ class MemoryHook(Hook):
             inference=inference, adaptation=median(self._seconds) if self._seconds else None
         )
         runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)
+
+
+def _plan_of(model) -> dict:
+    """What the memory engine planned and what it leaves to autograd; nothing without one."""
+    planned = getattr(model, 'planned', None)
+    if planned is None:
+        return {}
+    return {**planned.to_dict(), 'fallbacks': model.engine.fallbacks()}

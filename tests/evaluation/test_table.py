@@ -122,3 +122,19 @@ def test_names_are_shown_as_they_are():
 def test_printable_keeps_letters_and_escapes_the_rest():
     assert printable('Straße 北 [x]') == 'Straße 北 [x]'
     assert printable('a\x1b[31m\r\n\u202e\udcff') == 'a\\x1b[31m\\r\\n\\u202e\\udcff'
+
+
+def test_the_plan_stands_beside_what_was_measured():
+    memory = {
+        **full()['memory'],
+        'predicted_peak_bytes': 245 * MIB,
+        'budget_bytes': 260 * MIB,
+        'plan': 'kept of part 1: input alone',
+        'fallbacks': ['neck.[conv]', 'head'],
+    }
+    text = shown(full(memory=memory))
+    assert '245.0' in text and '260.0' in text
+    assert 'Memory plan: kept of part 1: input alone.' in text
+    assert 'Run, and kept, by plain autograd: neck.[conv], head.' in text
+    plain = shown(full())
+    assert 'predicted' not in plain and 'autograd' not in plain

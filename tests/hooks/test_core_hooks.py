@@ -1,5 +1,7 @@
 """The hooks that adapt and measure, in a real Runner on the tiny project."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,30 @@ def test_measured_peaks_are_those_of_a_single_step(project, tmp_path):  # noqa: 
     assert memory['adaptation_peak_bytes'] == peak + memory['optimizer_bytes']
     seconds = runner.message_hub.get_info('ecotta_seg/seconds_per_frame')
     assert np.isfinite(seconds['adaptation']) and seconds['inference'] > 0
+
+
+@pytest.mark.parametrize('in_place', [False, True])
+def test_the_plan_is_reported_and_no_gradients_where_none_stand(project, tmp_path, in_place):  # noqa: F811
+    hooks = [dict(type='EcoTTAHook'), dict(type='MemoryHook')]
+    runner = _runner(project, tmp_path, hooks)
+    # Inside another method the plan is reported all the same.
+    runner.cfg.adaptation = dict(type='rdumb', every=100, method=dict(runner.cfg.adaptation))
+    runner.call_hook('before_test')
+    inner = runner.model.inner
+    plan_for = inner.planner.plan_for
+
+    def planned(inputs, metas, whole):
+        found = plan_for(inputs, metas, whole)
+        return replace(found, plan=replace(found.plan, update_in_place=in_place))
+
+    inner.planner.plan_for = planned
+    runner.test()
+    memory = runner.message_hub.get_info('ecotta_seg/memory')
+    assert memory['plan'].endswith('piece by piece') == in_place
+    assert (memory['gradients_bytes'] == 0) == in_place
+    assert memory['activations_bytes'] > 0 and memory['budget_bytes'] is None
+    assert memory['fallbacks'] == []
+    if not in_place:
+        assert memory['adaptation_peak_bytes'] == pytest.approx(
+            memory['predicted_peak_bytes'], rel=0.2
+        )

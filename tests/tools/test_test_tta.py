@@ -251,3 +251,21 @@ def test_wrong_checkpoints(project, tmp_path):
     torch.save({**state, 'extra': Hostile()}, tmp_path / 'evil.pth')
     assert 'could run code' in say(tmp_path / 'evil.pth')
     assert not (tmp_path / 'code_ran').exists()
+
+
+def test_a_memory_budget_on_the_command_line(project, finished, tmp_path):
+    arguments = ['test_tta', project.config, project.checkpoint, '--work-dir', tmp_path]
+    fastest = _results(finished[1])['memory']
+    assert fastest['budget_bytes'] is None and fastest['plan'].startswith('kept of part 1')
+    run = run_tool(*arguments, '--rounds', 1, '--memory-budget', '20x')
+    assert run.returncode == 0, run.stderr
+    memory = _results(tmp_path)['memory']
+    assert memory['budget_bytes'] == 20 * memory['predicted_inference_peak_bytes']
+    assert memory['predicted_peak_bytes'] <= memory['budget_bytes']
+    assert '  predicted' in run.stdout and 'Memory plan: ' in run.stdout
+    message = error_of(run_tool(*arguments, '--memory-budget', '1kB'))
+    assert '1000 bytes cannot be met: the smallest that can is' in message
+    message = error_of(run_tool(*arguments, '--memory-budget', '1.0x', '--method', 'tent'))
+    assert 'not tent' in message
+    message = error_of(run_tool(*arguments, '--memory-budget', 'much'))
+    assert "got 'much'" in message
