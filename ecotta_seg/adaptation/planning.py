@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..memory import StorageMeter
 from ..memory.operation_counter import OperationCounter
 from ..memory.plan import (
-    Forecast,
+    Drop,
     Plan,
     choose_plan,
     fastest_plan,
@@ -106,14 +106,9 @@ class Planner:
         budget = parse_budget(self.budget, inference)
         if budget is None:
             plan = fastest_plan(parts)
-            return PlannedStep(plan, trial.forecast(plan).peak_bytes, inference, None)
-        if isinstance(self._method.encoder.backbone, MixVisionTransformer):
-            # Its meta networks are small: their convolutions are always computed again.
-            droppable = ('keep_middle', 'keep_output', 'keep_units')
         else:
-            droppable = ('keep_block', 'keep_output')
-        plan, forecast = choose_plan(trial.forecast, parts, droppable, budget, in_place)
-        return PlannedStep(plan, forecast.peak_bytes, inference, budget)
+            plan = choose_plan(trial.peak, trial.costs(), parts, budget, in_place)
+        return PlannedStep(plan, trial.peak(plan), inference, budget)
 
 
 class TrialStep:
@@ -132,7 +127,8 @@ class TrialStep:
         self._engine = MemoryEngine(self._segmentor)
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
-        self._known: dict[Plan, Forecast] = {}
+        self._transformer = isinstance(method.encoder.backbone, MixVisionTransformer)
+        self._peaks: dict[Plan, int] = {}
 
     def _optimizer_bytes(self) -> int:
         """What the optimizer's state will take, by a step of it on nothing."""
@@ -147,13 +143,33 @@ class TrialStep:
             optimizer.step()
             return meter.current_bytes - before
 
-    def forecast(self, plan: Plan) -> Forecast:
-        """What a step by this plan takes."""
-        if plan not in self._known:
-            self._known[plan] = self._run(plan)
-        return self._known[plan]
+    def peak(self, plan: Plan) -> int:
+        """Bytes of a step by this plan, the optimizer's state counted in."""
+        if plan not in self._peaks:
+            self._peaks[plan] = self._run(plan)
+        return self._peaks[plan]
 
-    def _run(self, plan: Plan) -> Forecast:
+    def costs(self) -> dict[Drop, int]:
+        """What a plan may drop, and the operations that it takes to compute it anew."""
+        found: dict[Drop, int] = {}
+        operator = self._engine.operator
+        with torch.no_grad():
+            x = self._segmentor.backbone.units.stem(self._inputs)
+            for part in range(len(operator.meta)):
+                with OperationCounter() as units:
+                    output = operator.run_units(part, x)
+                with OperationCounter() as block:
+                    operator.meta[part].module.convolve(x)
+                found[part, 'keep_output'] = found[part, 'keep_units'] = units.operations
+                if operator.meta[part].by_channels and output.is_contiguous():
+                    found[part, 'keep_block'] = block.operations
+                if self._transformer:
+                    # About the share that attention and its projections have in a layer.
+                    found[part, 'keep_middle'] = units.operations // 3
+                x = operator.leave_part(part, output)
+        return found
+
+    def _run(self, plan: Plan) -> int:
         method = self._method
         standing = self._optimizer_bytes()
         if plan.update_in_place:
@@ -165,7 +181,7 @@ class TrialStep:
         else:
             deliver = GradientSink()
         try:
-            with StorageMeter(device='meta') as meter, OperationCounter() as counter:
+            with StorageMeter(device='meta') as meter:
                 self._engine.run(
                     self._inputs, self._metas, 1.0, plan, method.pixel_weights,
                     method.regularisation_weight, deliver,
@@ -173,7 +189,7 @@ class TrialStep:
         finally:
             for parameter in self._parameters:
                 parameter.grad = None
-        return Forecast(meter.peak_bytes + standing, counter.operations)
+        return meter.peak_bytes + standing
 
     def inference_peak(self) -> int:
         """Peak of stock inference, without meta networks and with the source's own statistics."""

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..autograd_ops.bit_mask import mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import affine_norm_
+from ..autograd_ops.spans import spans
 from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, operator_for
 
 CONVOLUTIONS = (nn.Conv2d, WrappedConv2d)
@@ -117,17 +118,16 @@ def separable_backward(
     into = grad.new_zeros(in_shape) if into is None else into
     # By the eight, so that a piece's flags begin with a byte.
     step = max(8, workspace // pixels // 8 * 8)
-    for start in range(0, shape[1], step):
-        c = slice(start, min(start + step, shape[1]))
-        part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - start, *shape[2:]))
+    for c in spans(shape[1], step, grad.device):
+        part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - c.start, *shape[2:]))
         if packed is not None:
-            mask_(part, packed[start * pixels // 8 : -(-c.stop * pixels // 8)])
+            mask_(part, packed[c.start * pixels // 8 : -(-c.stop * pixels // 8)])
         weight = conv.weight[c]
         if scale is not None:
             weight = weight * scale[c].view(-1, 1, 1, 1)
         into[:, c] += conv_input_gradient(
-            part, weight, (1, c.stop - start, *in_shape[2:]), conv.stride, conv.padding,
-            conv.dilation, c.stop - start,
+            part, weight, (1, c.stop - c.start, *in_shape[2:]), conv.stride, conv.padding,
+            conv.dilation, c.stop - c.start,
         )  # fmt: skip
     return into
 

@@ -1,12 +1,12 @@
 """What an adaptation step keeps from its forward to its backward, and what it computes anew."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Callable, Optional, Union
 
-# Elements that a piece of a map may have in the backward: 32 MiB in float32, 16, or 8.
-_WIDE, _MIDDLE, _NARROW = 2**23, 2**22, 2**21
+# Elements that a group of channels may have in the backward: 64 MiB in float32, 16, or 8.
+_WIDE, _MIDDLE, _NARROW = 2**24, 2**22, 2**21
 _UNITS = {
     '': 1, 'B': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30,
 }  # fmt: skip
@@ -53,16 +53,8 @@ class Plan:
         return f'kept of part {", ".join(words)}{update}'
 
 
-class Forecast(NamedTuple):
-    """What a plan is expected to take.
-
-    Attributes:
-        peak_bytes: Above parameters and adapters: activations, gradients, optimizer state.
-        operations: Multiply-adds, twice over.
-    """
-
-    peak_bytes: int
-    operations: int
+# A part, from 0, and an attribute of its ``PartPlan``.
+Drop = tuple[int, str]
 
 
 def fastest_plan(num_parts: int) -> Plan:
@@ -102,22 +94,23 @@ def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> 
 
 
 def choose_plan(
-    forecast: Callable[[Plan], Forecast],
+    peak: Callable[[Plan], int],
+    cost: Mapping[Drop, int],
     num_parts: int,
-    droppable: Sequence[str],
     budget_bytes: int,
     in_place: bool,
-) -> tuple[Plan, Forecast]:
+) -> Plan:
     """A plan with few operations whose peak fits.
 
-    What is cheapest to compute anew is dropped first, until the peak fits; then what turns out
-    not to have been needed is kept again, the most expensive first. Gradients are applied in
-    place only where nothing else fits.
+    What is cheapest to compute anew is dropped first, until the peak fits with narrow
+    temporaries; then what turns out not to have been needed is kept again, the most expensive
+    first, and the temporaries are widened as far as they fit. Gradients are applied in place only
+    where nothing else fits.
 
     Args:
-        forecast: What a plan takes.
+        peak: The bytes that a plan takes at most.
+        cost: What may be dropped, and the operations that it takes to compute it anew.
         num_parts: K.
-        droppable: Attributes of ``PartPlan`` that are worth a choice on this model.
         budget_bytes: The most that the peak may be.
         in_place: Whether the optimizer allows to apply gradients piece by piece.
 
@@ -125,48 +118,39 @@ def choose_plan(
         ValueError: None fits; the message tells the smallest budget that could be met.
     """
     whole = fastest_plan(num_parts)
-    if forecast(whole).peak_bytes <= budget_bytes:
-        return whole, forecast(whole)
-    drops = [(part, name) for part in range(num_parts) for name in droppable]
-    base = forecast(whole).operations
-    cost = {drop: forecast(_without(whole, [drop])).operations - base for drop in drops}
-    drops.sort(key=lambda drop: (cost[drop], drop))
-    found = []
-    modes = ((_WIDE, False), (_MIDDLE, False), (_NARROW, False), (_NARROW, True))
-    for workspace, update in modes:
-        if update and (found or not in_place):
-            break
-        mode = replace(whole, workspace=workspace, update_in_place=update)
-        dropped = _fewest_drops(forecast, mode, drops, budget_bytes)
-        if dropped is not None:
-            plan = _without(mode, dropped)
-            found.append((forecast(plan).operations, -workspace, plan))
-    if not found:
-        updates = (False, True) if in_place else (False,)
-        everything = _without(leanest_plan(num_parts, False), drops)
-        smallest = min(
-            forecast(replace(everything, update_in_place=update)).peak_bytes for update in updates
-        )
-        raise ValueError(
-            f'a memory budget of {budget_bytes} bytes cannot be met: the smallest that can is '
-            f"{smallest} bytes (memory_budget='{-(-smallest // 2**20)}MiB')"
-        )
-    plan = min(found, key=lambda item: item[:2])[2]
-    return plan, forecast(plan)
+    if peak(whole) <= budget_bytes:
+        return whole
+    drops = sorted(cost, key=lambda drop: (cost[drop], drop))
+    for update in (False, True) if in_place else (False,):
+        narrow = replace(whole, workspace=_NARROW, update_in_place=update)
+        dropped = _fewest_drops(peak, narrow, drops, budget_bytes)
+        if dropped is None:
+            continue
+        plan = _without(narrow, dropped)
+        for workspace in (_WIDE, _MIDDLE):
+            wider = replace(plan, workspace=workspace)
+            if peak(wider) <= budget_bytes:
+                return wider
+        return plan
+    smallest = peak(_without(narrow, drops))
+    raise ValueError(
+        f'a memory budget of {budget_bytes} bytes cannot be met: the smallest that can is '
+        f"{smallest} bytes (memory_budget='{-(-smallest // 2**20)}MiB')"
+    )
 
 
-def _without(plan: Plan, drops: Iterable[tuple[int, str]]) -> Plan:
+def _without(plan: Plan, drops: Iterable[Drop]) -> Plan:
     parts = list(plan.parts)
     for part, name in drops:
         parts[part] = replace(parts[part], **{name: False})
     return replace(plan, parts=tuple(parts))
 
 
-def _fewest_drops(forecast, mode: Plan, drops: list, budget_bytes: int) -> Optional[list]:
+def _fewest_drops(peak, mode: Plan, drops: list[Drop], budget_bytes: int) -> Optional[list[Drop]]:
     """Drops that make the peak fit, none of them for nothing; None where all are not enough."""
 
-    def fits(some: list) -> bool:
-        return forecast(_without(mode, some)).peak_bytes <= budget_bytes
+    def fits(some: list[Drop]) -> bool:
+        return peak(_without(mode, some)) <= budget_bytes
 
     if not fits(drops):
         return None
