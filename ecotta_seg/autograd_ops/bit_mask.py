@@ -1,5 +1,7 @@
 """ReLU that keeps one bit an element for its backward, instead of its whole output."""
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -22,17 +24,20 @@ def _flag_table(device: torch.device) -> Tensor:
     return _tables[device]
 
 
-def pack_positive(x: Tensor) -> Tensor:
+def pack_positive(x: Tensor, out: Optional[Tensor] = None) -> Tensor:
     """One bit an element, set where it is above 0.
 
     Args:
         x: Any shape, contiguous, floating point.
+        out: Takes the result; None makes a new tensor.
 
     Returns:
         (ceil(numel / 8),) uint8, element i in bit ``i % 8`` of byte ``i // 8``.
     """
     flat = x.reshape(-1)
-    packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
+    packed = out
+    if out is None:
+        packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
     # No larger than what is there to be packed, and whole bytes.
     flags = torch.zeros(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
     for span in spans(flat.numel(), CHUNK, x.device):
