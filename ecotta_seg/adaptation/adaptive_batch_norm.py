@@ -62,7 +62,7 @@ class AdaptiveBatchNorm2d(nn.Module):
         return f'{self.num_features}, mode={self.mode}, weight={self.blend_weight}'
 
     @torch.no_grad()
-    def drift(self, mean: Tensor, var: Tensor) -> Tensor:
+    def drift(self, mean: Tensor, var: Tensor, channels: slice = slice(None)) -> Tensor:
         """How far a frame's statistics lie from the source's: (C,), each at least 0.
 
         The Kullback-Leibler divergence of the source's normal distribution from the frame's, for
@@ -71,29 +71,33 @@ class AdaptiveBatchNorm2d(nn.Module):
         Args:
             mean: (C,), the frame's.
             var: (C,), the frame's, biased.
+            channels: Which of the layer's channels these are.
         """
-        source_var = self.running_var + self.eps
+        source_var = self.running_var[channels] + self.eps
         ratio = (var + self.eps) / source_var
-        shift = (mean - self.running_mean).square() / source_var
+        shift = (mean - self.running_mean[channels]).square() / source_var
         return 0.5 * (shift + ratio - 1 - ratio.log())
 
     @torch.no_grad()
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and (biased) variance to normalise (N, C, H, W) by: two (C,) tensors."""
+    def statistics(self, x: Tensor, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The mean and (biased) variance to normalise by: two (C,) tensors.
+
+        Args:
+            x: (N, C, H, W).
+            channels: Which of the layer's channels x has.
+        """
         values = x.shape[0] * x.shape[2] * x.shape[3]
+        source_mean, source_var = self.running_mean[channels], self.running_var[channels]
         # One value a channel (the image pool of ASPP at batch 1) has no variance to speak of.
         if self.mode == 'source' or values == 1:
-            return self.running_mean, self.running_var
+            return source_mean, source_var
         mean, var = frame_statistics(x.detach())
         if self.mode == 'frame':
             return mean, var
         weight = self.blend_weight
         if self.mode == 'drift':
-            weight = 1 - torch.exp(-weight * self.drift(mean, var))
-        return (
-            torch.lerp(self.running_mean, mean, weight),
-            torch.lerp(self.running_var, var, weight),
-        )
+            weight = 1 - torch.exp(-weight * self.drift(mean, var, channels))
+        return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""

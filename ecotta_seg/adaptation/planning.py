@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..memory import StorageMeter
 from ..memory.operation_counter import OperationCounter
 from ..memory.plan import (
-    Forecast,
+    Drop,
     Plan,
     choose_plan,
     fastest_plan,
@@ -115,28 +115,20 @@ class Planner:
         """
         inference = trial.inference_peak()
         limit = parse_budget(budget, inference)
+        parts = len(self._method.encoder.parts)
         if limit is None:
-            plan = fastest_plan(len(self._method.encoder.parts))
-            return PlannedStep(plan, trial.forecast(plan).peak_bytes, inference, None)
-        parts, droppable, in_place = self._choices(whole)
-        plan, forecast = choose_plan(trial.forecast, parts, droppable, limit, in_place)
-        return PlannedStep(plan, forecast.peak_bytes, inference, limit)
+            plan = fastest_plan(parts)
+        else:
+            in_place = whole and can_update_in_place(self._method.optimizer)
+            plan = choose_plan(trial.peak, trial.costs(), parts, limit, in_place)
+        return PlannedStep(plan, trial.peak(plan), inference, limit)
 
     def smallest_by(self, trial: 'TrialStep', whole: bool) -> PlannedStep:
         """The step with the lowest peak, whatever the budget. Arguments as of ``plan_by``."""
-        plan = smallest_plan(trial.forecast, *self._choices(whole))
-        peak = trial.forecast(plan).peak_bytes
-        return PlannedStep(plan, peak, trial.inference_peak(), None)
-
-    def _choices(self, whole: bool) -> tuple[int, tuple[str, ...], bool]:
-        """K, what of a part is worth a choice, and whether gradients may be applied in place."""
-        if isinstance(self._method.encoder.backbone, MixVisionTransformer):
-            # Its meta networks are small: their convolutions are always computed again.
-            droppable = ('keep_middle', 'keep_output', 'keep_units')
-        else:
-            droppable = ('keep_block', 'keep_output')
         in_place = whole and can_update_in_place(self._method.optimizer)
-        return len(self._method.encoder.parts), droppable, in_place
+        parts = len(self._method.encoder.parts)
+        plan = smallest_plan(trial.peak, trial.costs(), parts, in_place)
+        return PlannedStep(plan, trial.peak(plan), trial.inference_peak(), None)
 
 
 class TrialStep:
@@ -155,7 +147,8 @@ class TrialStep:
         self._engine = MemoryEngine(self._segmentor)
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
-        self._known: dict[Plan, Forecast] = {}
+        self._transformer = isinstance(method.encoder.backbone, MixVisionTransformer)
+        self._peaks: dict[Plan, int] = {}
         self._inference: Optional[int] = None
         self._standing = self._optimizer_bytes()
 
@@ -172,13 +165,33 @@ class TrialStep:
             optimizer.step()
             return meter.current_bytes - before
 
-    def forecast(self, plan: Plan) -> Forecast:
-        """What a step by this plan takes."""
-        if plan not in self._known:
-            self._known[plan] = self._run(plan)
-        return self._known[plan]
+    def peak(self, plan: Plan) -> int:
+        """Bytes of a step by this plan, the optimizer's state counted in."""
+        if plan not in self._peaks:
+            self._peaks[plan] = self._run(plan)
+        return self._peaks[plan]
 
-    def _run(self, plan: Plan) -> Forecast:
+    def costs(self) -> dict[Drop, int]:
+        """What a plan may drop, and the operations that it takes to compute it anew."""
+        found: dict[Drop, int] = {}
+        operator = self._engine.operator
+        with torch.no_grad():
+            x = self._segmentor.backbone.units.stem(self._inputs)
+            for part in range(len(operator.meta)):
+                with OperationCounter() as units:
+                    output = operator.run_units(part, x)
+                with OperationCounter() as block:
+                    operator.meta[part].module.convolve(x)
+                found[part, 'keep_output'] = found[part, 'keep_units'] = units.operations
+                if operator.meta[part].by_channels and output.is_contiguous():
+                    found[part, 'keep_block'] = block.operations
+                if self._transformer:
+                    # About the share that attention and its projections have in a layer.
+                    found[part, 'keep_middle'] = units.operations // 3
+                x = operator.leave_part(part, output)
+        return found
+
+    def _run(self, plan: Plan) -> int:
         method = self._method
         if plan.update_in_place:
             optimizer = method.build_optimizer(self._parameters)
@@ -189,7 +202,7 @@ class TrialStep:
         else:
             deliver = GradientSink()
         try:
-            with StorageMeter(device='meta') as meter, OperationCounter() as counter:
+            with StorageMeter(device='meta') as meter:
                 self._engine.run(
                     self._inputs, self._metas, 1.0, plan, method.pixel_weights,
                     method.regularisation_weight, deliver,
@@ -197,7 +210,7 @@ class TrialStep:
         finally:
             for parameter in self._parameters:
                 parameter.grad = None
-        return Forecast(meter.peak_bytes + self._standing, counter.operations)
+        return meter.peak_bytes + self._standing
 
     def inference_peak(self) -> int:
         """Peak of stock inference, without meta networks and with the source's own statistics."""

@@ -6,13 +6,15 @@ Letters: B heads of all frames, Q queries, K keys, E channels a head.
 import torch
 from torch import Tensor
 
+from .spans import spans
+
 # Elements of one band's attention map.
 BAND_ELEMENTS = 2**21
 
 
-def _bands(queries: int, others: int) -> list[slice]:
-    size = max(1, BAND_ELEMENTS // max(1, others))
-    return [slice(start, min(start + size, queries)) for start in range(0, queries, size)]
+def _bands(query: Tensor, key: Tensor) -> list[slice]:
+    others = query.shape[0] * key.shape[1]
+    return spans(query.shape[1], BAND_ELEMENTS // max(1, others), query.device)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:
     Returns:
         ``into``.
     """
-    for rows in _bands(query.shape[1], query.shape[0] * key.shape[1]):
+    for rows in _bands(query, key):
         scores = torch.bmm(query[:, rows], key.transpose(1, 2))
         into[:, rows] = torch.bmm(scores.softmax(dim=-1), value)
     return into
@@ -47,7 +49,7 @@ def attend_gradients_(
         The gradients of query (in ``grad``'s memory), key and value.
     """
     grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
-    for rows in _bands(query.shape[1], query.shape[0] * key.shape[1]):
+    for rows in _bands(query, key):
         attention = torch.bmm(query[:, rows], key.transpose(1, 2)).softmax(dim=-1)
         upstream = grad[:, rows]
         grad_value.baddbmm_(attention.transpose(1, 2), upstream)

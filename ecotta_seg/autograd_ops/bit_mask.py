@@ -1,7 +1,11 @@
 """ReLU that keeps one bit an element for its backward, instead of its whole output."""
 
+from typing import Optional
+
 import torch
 from torch import Tensor
+
+from .spans import spans
 
 # Multiplying eight 0/1 bytes, read as one little-endian 64-bit word, by this moves the i-th of
 # them to bit i of the highest byte: eight elements are packed by one multiplication.
@@ -20,21 +24,24 @@ def _flag_table(device: torch.device) -> Tensor:
     return _tables[device]
 
 
-def pack_positive(x: Tensor) -> Tensor:
+def pack_positive(x: Tensor, out: Optional[Tensor] = None) -> Tensor:
     """One bit an element, set where it is above 0.
 
     Args:
         x: Any shape, contiguous, floating point.
+        out: Takes the result; None makes a new tensor.
 
     Returns:
         (ceil(numel / 8),) uint8, element i in bit ``i % 8`` of byte ``i // 8``.
     """
     flat = x.reshape(-1)
-    packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
+    packed = out
+    if out is None:
+        packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
     # No larger than what is there to be packed, and whole bytes.
     flags = torch.zeros(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
-    for start in range(0, flat.numel(), CHUNK):
-        piece = flat[start : start + CHUNK]
+    for span in spans(flat.numel(), CHUNK, x.device):
+        piece, start = flat[span], span.start
         words = flags[: -(-piece.numel() // 8) * 8]
         # The last byte may have fewer than eight elements: its other flags are 0.
         words[-8:] = False
@@ -60,10 +67,9 @@ def mask_(grad: Tensor, packed: Tensor) -> Tensor:
         return grad.mul_(unpack(packed, grad.shape))
     table = _flag_table(grad.device).to(integer)
     whole = flat.numel() // 8 * 8
-    for start in range(0, whole, CHUNK):
-        stop = min(start + CHUNK, whole)
-        flags = table.index_select(0, packed[start // 8 : stop // 8].int())
-        flat[start:stop].view(integer).view(-1, 8).bitwise_and_(flags)
+    for span in spans(whole, CHUNK, grad.device):
+        flags = table.index_select(0, packed[span.start // 8 : span.stop // 8].int())
+        flat[span].view(integer).view(-1, 8).bitwise_and_(flags)
     if whole < flat.numel():
         flags = table.index_select(0, packed[whole // 8 :].int()).view(-1)
         flat[whole:].view(integer).bitwise_and_(flags[: flat.numel() - whole])
@@ -89,11 +95,11 @@ def add_sign_(x: Tensor, positive: Tensor, negative: Tensor, factor: float) -> T
     """
     flat = x.view(-1)
     table = _flag_table(x.device).to(x.dtype)
-    for start in range(0, flat.numel(), CHUNK):
-        stop = min(start + CHUNK, flat.numel())
+    for span in spans(flat.numel(), CHUNK, x.device):
+        of_bytes = slice(span.start // 8, -(-span.stop // 8))
         for bits, sign in ((positive, -factor), (negative, factor)):
-            flags = table.index_select(0, bits[start // 8 : -(-stop // 8)].int()).view(-1)
-            flat[start:stop].add_(flags[: stop - start], alpha=sign)
+            flags = table.index_select(0, bits[of_bytes].int()).view(-1)
+            flat[span].add_(flags[: span.stop - span.start], alpha=sign)
     return x
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .resize import resize_bilinear, resize_input_gradient
+from .spans import spans
 
 # Elements of a band: few enough to stay near the cache, enough to keep the cores busy.
 BAND_ELEMENTS = 2**20
@@ -19,7 +20,7 @@ BAND_ELEMENTS = 2**20
 def _bands(logits: Tensor) -> list[slice]:
     frames, channels, height, width = logits.shape
     rows = max(1, BAND_ELEMENTS // max(1, frames * channels * width))
-    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+    return spans(height, rows, logits.device)
 
 
 def entropy_map(logits: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..autograd_ops.bit_mask import mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import affine_norm_
+from ..autograd_ops.spans import spans
 from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, operator_for
 
 CONVOLUTIONS = (nn.Conv2d, WrappedConv2d)
@@ -32,6 +33,26 @@ def is_affine_norm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.track_running_stats
 
 
+# Elements of a piece of the channels, which stays in the cache.
+_PIECE = 2**20
+
+
+def channel_pieces(y: Tensor) -> list[tuple[slice, slice]]:
+    """Channels in pieces, each with the bytes of its flags in a packed tensor of them all.
+
+    One piece for several frames: there a channel's values do not lie together.
+    """
+    channels, pixels = y.shape[1], y.shape[2] * y.shape[3]
+    step = channels
+    if y.shape[0] == 1 and y.is_contiguous():
+        # By the eight, so that a piece's flags begin with a byte.
+        step = max(8, _PIECE // pixels // 8 * 8)
+    return [
+        (c, slice(c.start * pixels // 8, -(-c.stop * pixels * y.shape[0] // 8)))
+        for c in spans(channels, step, y.device)
+    ]
+
+
 class ConvUnit(FrozenOperator):
     """A convolution, its norm and its ReLU.
 
@@ -45,22 +66,33 @@ class ConvUnit(FrozenOperator):
         self.conv, self.norm, self.relu = conv, norm, relu
 
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """See base class; norm and ReLU work in the memory of the convolution's output."""
+        """See base class; norm and ReLU work in the memory of the convolution's output, some
+        channels after the other: what one pass has brought into the cache the next finds there."""
         y = self.conv(x)
-        scale = self._normalise_(y) if self.norm is not None else None
-        if self.relu:
-            y.relu_()
+        scale = y.new_empty(y.shape[1]) if self.norm is not None else None
+        packed = None
+        if self.relu and tape is not None:
+            packed = torch.empty(-(-y.numel() // 8), dtype=torch.uint8, device=y.device)
+        for c, flags in channel_pieces(y):
+            part = y[:, c]
+            if scale is not None:
+                scale[c] = self._normalise_(part, c)
+            if self.relu:
+                part.relu_()
+            if packed is not None:
+                pack_positive(part, packed[flags])
         if tape is not None:
-            tape.append((tuple(x.shape), scale, pack_positive(y) if self.relu else None))
+            tape.append((tuple(x.shape), scale, packed))
         return y
 
-    def _normalise_(self, y: Tensor) -> Tensor:
+    def _normalise_(self, y: Tensor, c: slice) -> Tensor:
         norm = self.norm
         if hasattr(norm, 'statistics'):
-            mean, var = norm.statistics(y)
+            mean, var = norm.statistics(y, c)
         else:
-            mean, var = norm.running_mean, norm.running_var
-        return affine_norm_(y, mean, var, norm.weight, norm.bias, norm.eps)
+            mean, var = norm.running_mean[c], norm.running_var[c]
+        weight, bias = (None if p is None else p[c] for p in (norm.weight, norm.bias))
+        return affine_norm_(y, mean, var, weight, bias, norm.eps)
 
     def below_norm(self, grad: Tensor, tape: Tape) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """Takes the gradient back through ReLU and norm.
@@ -117,17 +149,16 @@ def separable_backward(
     into = grad.new_zeros(in_shape) if into is None else into
     # By the eight, so that a piece's flags begin with a byte.
     step = max(8, workspace // pixels // 8 * 8)
-    for start in range(0, shape[1], step):
-        c = slice(start, min(start + step, shape[1]))
-        part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - start, *shape[2:]))
+    for c in spans(shape[1], step, grad.device):
+        part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - c.start, *shape[2:]))
         if packed is not None:
-            mask_(part, packed[start * pixels // 8 : -(-c.stop * pixels // 8)])
+            mask_(part, packed[c.start * pixels // 8 : -(-c.stop * pixels // 8)])
         weight = conv.weight[c]
         if scale is not None:
             weight = weight * scale[c].view(-1, 1, 1, 1)
         into[:, c] += conv_input_gradient(
-            part, weight, (1, c.stop - start, *in_shape[2:]), conv.stride, conv.padding,
-            conv.dilation, c.stop - start,
+            part, weight, (1, c.stop - c.start, *in_shape[2:]), conv.stride, conv.padding,
+            conv.dilation, c.stop - c.start,
         )  # fmt: skip
     return into
 

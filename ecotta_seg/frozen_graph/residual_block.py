@@ -2,11 +2,12 @@
 
 from typing import Optional
 
+import torch
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ..autograd_ops.bit_mask import mask_, pack_positive
-from .conv_unit import ConvUnit, is_affine_norm, is_plain_conv
+from .conv_unit import ConvUnit, channel_pieces, is_affine_norm, is_plain_conv
 from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
 
 
@@ -25,9 +26,16 @@ class ResidualBlock(FrozenOperator):
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
         """See base class."""
         y = self.branch.forward(x, tape)
-        y.add_(x if self.shortcut is None else self.shortcut.forward(x, tape)).relu_()
+        other = x if self.shortcut is None else self.shortcut.forward(x, tape)
+        packed = None
         if tape is not None:
-            tape.append(pack_positive(y))
+            packed = torch.empty(-(-y.numel() // 8), dtype=torch.uint8, device=y.device)
+        for c, flags in channel_pieces(y):
+            part = y[:, c].add_(other[:, c]).relu_()
+            if packed is not None:
+                pack_positive(part, packed[flags])
+        if tape is not None:
+            tape.append(packed)
         return y
 
     def backward(self, grad: Tensor, tape: Tape, into: Optional[Tensor] = None) -> Tensor:

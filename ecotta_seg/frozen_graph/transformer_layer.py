@@ -20,6 +20,7 @@ from ..autograd_ops.attention import attend, attend_gradients_
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import layer_norm_input_gradient
 from ..autograd_ops.gelu import gelu_gradient_
+from ..autograd_ops.spans import spans
 from .conv_unit import is_plain_conv
 from .operator import FrozenOperator, Tape, add_into, operator_for
 
@@ -174,8 +175,7 @@ class _FeedForward:
         out_of_hidden = self.reduce.weight.flatten(1)
         kernel, padding = self.depthwise.weight, self.depthwise.padding
         step = max(8, HIDDEN_ELEMENTS // inputs.shape[0])
-        for start in range(0, kernel.shape[0], step):
-            c = slice(start, min(start + step, kernel.shape[0]))
+        for c in spans(kernel.shape[0], step, x.device):
             hidden = F.linear(inputs, into_hidden[c], _piece(self.expand.bias, c))
             hidden = to_map(hidden.view(frames, -1, hidden.shape[1]), size)
             groups = hidden.shape[1]

@@ -1,12 +1,12 @@
 """What an adaptation step keeps from its forward to its backward, and what it computes anew."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Callable, Optional, Union
 
-# Elements that a piece of a map may have in the backward: 32 MiB in float32, 16, or 8.
-_WIDE, _MIDDLE, _NARROW = 2**23, 2**22, 2**21
+# Elements that a group of channels may have in the backward: 64 MiB in float32, 16, or 8.
+_WIDE, _MIDDLE, _NARROW = 2**24, 2**22, 2**21
 _UNITS = {
     '': 1, 'B': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30,
 }  # fmt: skip
@@ -53,16 +53,8 @@ class Plan:
         return f'kept of part {", ".join(words)}{update}'
 
 
-class Forecast(NamedTuple):
-    """What a plan is expected to take.
-
-    Attributes:
-        peak_bytes: Above parameters and adapters: activations, gradients, optimizer state.
-        operations: Multiply-adds, twice over.
-    """
-
-    peak_bytes: int
-    operations: int
+# A part, from 0, and an attribute of its ``PartPlan``.
+Drop = tuple[int, str]
 
 
 def fastest_plan(num_parts: int) -> Plan:
@@ -117,23 +109,35 @@ class BudgetError(ValueError):
         self.budget_bytes, self.smallest_bytes = budget_bytes, smallest_bytes
 
 
+def smallest_plan(
+    peak: Callable[[Plan], int], cost: Mapping[Drop, int], num_parts: int, in_place: bool
+) -> Plan:
+    """The plan with the lowest peak: all is dropped that may be. Arguments of ``choose_plan``."""
+    narrow = replace(fastest_plan(num_parts), workspace=_NARROW)
+    lean = _without(narrow, cost)
+    plans = [lean, replace(lean, update_in_place=True)] if in_place else [lean]
+    # Of equal peaks the first.
+    return min([fastest_plan(num_parts), *plans], key=peak)
+
+
 def choose_plan(
-    forecast: Callable[[Plan], Forecast],
+    peak: Callable[[Plan], int],
+    cost: Mapping[Drop, int],
     num_parts: int,
-    droppable: Sequence[str],
     budget_bytes: int,
     in_place: bool,
-) -> tuple[Plan, Forecast]:
+) -> Plan:
     """A plan with few operations whose peak fits.
 
-    What is cheapest to compute anew is dropped first, until the peak fits; then what turns out
-    not to have been needed is kept again, the most expensive first. Gradients are applied in
-    place only where nothing else fits.
+    What is cheapest to compute anew is dropped first, until the peak fits with narrow
+    temporaries; then what turns out not to have been needed is kept again, the most expensive
+    first, and the temporaries are widened as far as they fit. Gradients are applied in place only
+    where nothing else fits.
 
     Args:
-        forecast: What a plan takes.
+        peak: The bytes that a plan takes at most.
+        cost: What may be dropped, and the operations that it takes to compute it anew.
         num_parts: K.
-        droppable: Attributes of ``PartPlan`` that are worth a choice on this model.
         budget_bytes: The most that the peak may be.
         in_place: Whether the optimizer allows to apply gradients piece by piece.
 
@@ -141,62 +145,35 @@ def choose_plan(
         BudgetError: None fits; the message tells the smallest budget that can be met.
     """
     whole = fastest_plan(num_parts)
-    if forecast(whole).peak_bytes <= budget_bytes:
-        return whole, forecast(whole)
-    smallest = smallest_plan(forecast, num_parts, droppable, in_place)
-    if forecast(smallest).peak_bytes > budget_bytes:
-        raise BudgetError(budget_bytes, forecast(smallest).peak_bytes)
-    drops = [(part, name) for part in range(num_parts) for name in droppable]
-    base = forecast(whole).operations
-    cost = {drop: forecast(_without(whole, [drop])).operations - base for drop in drops}
-    drops.sort(key=lambda drop: (cost[drop], drop))
+    if peak(whole) <= budget_bytes:
+        return whole
+    drops = sorted(cost, key=lambda drop: (cost[drop], drop))
     for update in (False, True) if in_place else (False,):
-        found = []
-        for workspace in (_NARROW,) if update else (_WIDE, _MIDDLE, _NARROW):
-            mode = replace(whole, workspace=workspace, update_in_place=update)
-            dropped = _fewest_drops(forecast, mode, drops, budget_bytes)
-            if dropped is not None:
-                plan = _without(mode, dropped)
-                found.append((forecast(plan).operations, -workspace, plan))
-        if found:
-            plan = min(found, key=lambda item: item[:2])[2]
-            return plan, forecast(plan)
-        # What is not worth a choice is dropped where that alone makes the peak fit.
-        leanest = leanest_plan(num_parts, update)
-        if forecast(leanest).peak_bytes <= budget_bytes:
-            return leanest, forecast(leanest)
-    return smallest, forecast(smallest)
+        narrow = replace(whole, workspace=_NARROW, update_in_place=update)
+        dropped = _fewest_drops(peak, narrow, drops, budget_bytes)
+        if dropped is None:
+            continue
+        plan = _without(narrow, dropped)
+        for workspace in (_WIDE, _MIDDLE):
+            wider = replace(plan, workspace=workspace)
+            if peak(wider) <= budget_bytes:
+                return wider
+        return plan
+    raise BudgetError(budget_bytes, peak(smallest_plan(peak, cost, num_parts, in_place)))
 
 
-def smallest_plan(
-    forecast: Callable[[Plan], Forecast], num_parts: int, droppable: Sequence[str], in_place: bool
-) -> Plan:
-    """The plan with the lowest peak of those that ``choose_plan`` may take.
-
-    Args:
-        forecast, num_parts, droppable, in_place: See ``choose_plan``.
-    """
-    drops = [(part, name) for part in range(num_parts) for name in droppable]
-    plans = [fastest_plan(num_parts)]
-    for update in (False, True) if in_place else (False,):
-        mode = replace(fastest_plan(num_parts), workspace=_NARROW, update_in_place=update)
-        plans += [_without(mode, drops), leanest_plan(num_parts, update)]
-    # Of equal peaks the one with fewer operations.
-    return min(plans, key=forecast)
-
-
-def _without(plan: Plan, drops: Iterable[tuple[int, str]]) -> Plan:
+def _without(plan: Plan, drops: Iterable[Drop]) -> Plan:
     parts = list(plan.parts)
     for part, name in drops:
         parts[part] = replace(parts[part], **{name: False})
     return replace(plan, parts=tuple(parts))
 
 
-def _fewest_drops(forecast, mode: Plan, drops: list, budget_bytes: int) -> Optional[list]:
+def _fewest_drops(peak, mode: Plan, drops: list[Drop], budget_bytes: int) -> Optional[list[Drop]]:
     """Drops that make the peak fit, none of them for nothing; None where all are not enough."""
 
-    def fits(some: list) -> bool:
-        return forecast(_without(mode, some)).peak_bytes <= budget_bytes
+    def fits(some: list[Drop]) -> bool:
+        return peak(_without(mode, some)) <= budget_bytes
 
     if not fits(drops):
         return None

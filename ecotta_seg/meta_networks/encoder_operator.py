@@ -72,11 +72,19 @@ class EncoderOperator:
                 record.units = Tape(keep.keep_middle)
             x = self._run_units(index, x, record.units, outputs, wanted)
             x, difference = self.meta[index].forward(
-                x, record.input, record.meta, keep.keep_output, keep.keep_block, plan.workspace
+                x, record.input, record.meta, keep.keep_output, keep.keep_block
             )
             differences.append(difference)
             x = self._leave(self.encoder.parts[index].stop - 1, x, record.end, outputs, wanted)
         return [outputs.get(stage) for stage in stages], differences
+
+    def run_units(self, part: int, x: Tensor) -> Tensor:
+        """The frozen units of a part alone: x̃_{k-1} to x_k; nothing is kept."""
+        return self._run_units(part, x, None, {}, set())
+
+    def leave_part(self, part: int, x: Tensor) -> Tensor:
+        """What comes between a part's meta network and the next part; nothing is kept."""
+        return self._leave(self.encoder.parts[part].stop - 1, x, None, {}, set())
 
     def _run_units(self, index, x, tape, outputs, wanted) -> Tensor:
         part = self.encoder.parts[index]

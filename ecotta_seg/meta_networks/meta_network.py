@@ -5,6 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from ..autograd_ops.winograd import conv3x3, is_suitable, pays
 from .norms import build_norm
 
 STARTS = ('paper', 'identity')
@@ -85,9 +86,23 @@ class MetaNetwork(nn.Module):
             else:
                 self.gain = nn.Parameter(torch.zeros(out_channels))
 
+    def convolve(self, part_input: Tensor) -> Tensor:
+        """The block's convolution: by Winograd's filtering where that is faster and nothing is
+        trained, which on a CPU halves the time of the wide ones."""
+        conv = self.conv
+        if (
+            not self.training
+            and isinstance(conv, nn.Conv2d)
+            and part_input.is_contiguous()
+            and is_suitable(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
+            and pays(conv.weight)
+        ):
+            return conv3x3(part_input, conv.weight)
+        return conv(part_input)
+
     def conv_block(self, part_input: Tensor) -> Tensor:
         """Conv, norm, ReLU: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
-        block = self.activation(self.block_norm(self.conv(part_input)))
+        block = self.activation(self.block_norm(self.convolve(part_input)))
         return block if self.expand is None else self.expand(block)
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:

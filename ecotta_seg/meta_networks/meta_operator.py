@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 from ..autograd_ops.bit_mask import add_sign_, mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
+from ..autograd_ops.winograd import is_suitable, pays, winograd_conv2d
 from ..frozen_graph import Tape
 from .meta_network import MetaNetwork
 from .norms import FrameBatchNorm2d
 
+# Elements of a piece of the channels: norms and ReLUs are done on so many at a time, which stay
+# near the cache.
+PIECE = 2**20
 # Takes (parameter, gradient, rows): rows is the piece of the parameter that the gradient is of,
 # along the first axis, or None for all of it.
 Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
@@ -77,7 +81,6 @@ class MetaNetworkOperator:
         tape: Optional[Tape] = None,
         keep_output: bool = True,
         keep_block: bool = True,
-        workspace: int = 2**22,
     ) -> tuple[Tensor, Tensor]:
         """x̃_k, bit for bit as the module gives it.
 
@@ -87,7 +90,6 @@ class MetaNetworkOperator:
             tape: Takes what ``backward`` needs; None where there will be none.
             keep_output: Put x on the tape.
             keep_block: Put the convolution's output on the tape.
-            workspace: Elements of a piece of the channels.
 
         Returns:
             x̃_k and R_k = mean |x̃_k - x_k|, a scalar.
@@ -100,11 +102,11 @@ class MetaNetworkOperator:
                 tape.append(_Saved([], x if keep_output else None, None))
             return adapted, difference
         module, gain = self.module, self.module.gain
-        y = module.conv(p)
+        y = module.convolve(p)
         keep_output, keep_block = keep_output and tape is not None, keep_block and tape is not None
         adapted = torch.empty_like(x) if keep_output else x
         pieces, total = [], x.new_zeros((), dtype=torch.float64)
-        for c in _channel_pieces(x, workspace):
+        for c in _channel_pieces(x):
             frozen = x[:, c].contiguous()
             block = _statistics_norm(module.block_norm, y[:, c].contiguous(), c)[0].relu_()
             passed = pack_positive(block) if tape is not None else None
@@ -147,7 +149,7 @@ class MetaNetworkOperator:
                 sign of x̃_k - x_k.
             deliver: Takes the parameters' gradients.
             further: Whether gradients go on; the first part has no one to give them to.
-            workspace: Elements of a piece of the channels.
+            workspace: Elements of a group of channels that is convolved at once.
 
         Returns:
             The gradients of x and of p from the meta network alone; None where not ``further``.
@@ -156,62 +158,92 @@ class MetaNetworkOperator:
         x = frozen_output() if saved.output is None else saved.output
         if not saved.pieces:
             return self._backward_by_autograd(grad, x, p, factor, deliver, further)
-        module, gain, conv = self.module, self.module.gain, self.module.conv
-        of_input = torch.zeros_like(p) if further else None
+        conv = self.module.conv
         geometry = (conv.stride, conv.padding)
-        room = min(2 * workspace, 2**23)
-        for c, passed, above, below in saved.pieces:
-            frozen = x[:, c].contiguous()
-            g = grad[:, c].contiguous()
-            u = add_sign_(g.clone(), above, below, factor)
-            _, mean, inverse = _statistics_norm(module.norm, frozen, c)
-            _, of_weight, of_bias = _norm_backward(
-                module.norm, c, u, frozen, mean, inverse, [False, True, True]
-            )
-            deliver(module.norm.weight, of_weight, c)
-            deliver(module.norm.bias, of_bias, c)
+        room = min(max(2 * workspace - 2**20, 2**20), 2**23)
+        of_input = torch.zeros_like(p) if further else None
+        for group in _groups(saved.pieces, x, workspace):
+            rows = slice(group[0].channels.start, group[-1].channels.stop)
             if saved.block is None:
-                y = torch.conv2d(p, conv.weight[c], None, *geometry)
+                y = self._convolve_again(p, rows, room)
             else:
-                y = saved.block[:, c].contiguous()
-            block, block_mean, block_inverse = _statistics_norm(module.block_norm, y, c)
-            if gain is not None:
-                of_gain = mask_(block, passed).mul_(u).sum(dim=(0, 2, 3))
-                u.mul_(gain[c].view(-1, 1, 1))
-            del block
-            of_conv, of_weight, of_bias = _norm_backward(
-                module.block_norm, c, mask_(u, passed), y, block_mean, block_inverse, [True] * 3
-            )
-            del u
-            deliver(module.block_norm.weight, of_weight, c)
-            deliver(module.block_norm.bias, of_bias, c)
-            of_kernel = conv_weight_gradient(p, of_conv, conv.kernel_size, *geometry, room)
-            del of_conv
+                y = saved.block[:, rows]
+            for_kernel, for_input = torch.empty_like(y), torch.empty_like(y) if further else None
+            for piece in group:
+                inner = slice(piece.channels.start - rows.start, piece.channels.stop - rows.start)
+                self._piece_backward(
+                    piece, grad, x, y[:, inner].contiguous(), factor, deliver,
+                    for_kernel[:, inner], for_input[:, inner] if further else None,
+                )  # fmt: skip
+            del y
             if further:
                 # Before the kernel's gradient is delivered: that may change the kernel.
-                v = g.clone() if gain is None else g * gain[c].view(-1, 1, 1)
-                of_conv = _norm_backward(
-                    module.block_norm, c, mask_(v, passed), y, block_mean, block_inverse,
-                    [True, False, False],
-                )[0]  # fmt: skip
-                del v, y
                 conv_input_gradient(
-                    of_conv, conv.weight[c], p.shape, *geometry, into=of_input,
+                    for_input, conv.weight[rows], p.shape, *geometry, into=of_input,
                     workspace=room,
                 )  # fmt: skip
-                del of_conv
-                of_frozen = _norm_backward(
-                    module.norm, c, g, frozen, mean, inverse, [True, False, False]
-                )[0]
-                if gain is not None:
-                    of_frozen.add_(g)
-                grad[:, c] = of_frozen
-                del of_frozen
-            deliver(conv.weight, of_kernel, c)
-            if gain is not None:
-                deliver(gain, of_gain, c)
-            del g, frozen, of_kernel
+                del for_input
+            of_kernel = conv_weight_gradient(p, for_kernel, conv.kernel_size, *geometry, room)
+            del for_kernel
+            deliver(conv.weight, of_kernel, rows)
+            del of_kernel
         return (grad, of_input) if further else (None, None)
+
+    def _piece_backward(
+        self, piece: _Piece, grad, x, y, factor, deliver, for_kernel, for_input
+    ) -> None:
+        """Norms and ReLU of a piece of the channels.
+
+        Writes the gradients with respect to the convolution's output into ``for_kernel`` (from u)
+        and ``for_input`` (from g), and that with respect to x into ``grad``'s channels.
+        """
+        module, gain, c = self.module, self.module.gain, piece.channels
+        frozen, g = x[:, c].contiguous(), grad[:, c].contiguous()
+        u = add_sign_(g.clone(), piece.above, piece.below, factor)
+        _, mean, inverse = _statistics_norm(module.norm, frozen, c)
+        _, of_weight, of_bias = _norm_backward(
+            module.norm, c, u, frozen, mean, inverse, [False, True, True]
+        )
+        deliver(module.norm.weight, of_weight, c)
+        deliver(module.norm.bias, of_bias, c)
+        block, block_mean, block_inverse = _statistics_norm(module.block_norm, y, c)
+        if gain is not None:
+            of_gain = mask_(block, piece.passed).mul_(u).sum(dim=(0, 2, 3))
+            u.mul_(gain[c].view(-1, 1, 1))
+        del block
+        statistics = (y, block_mean, block_inverse)
+        result, of_weight, of_bias = _norm_backward(
+            module.block_norm, c, mask_(u, piece.passed), *statistics, [True] * 3
+        )
+        for_kernel.copy_(result)
+        del u, result
+        if for_input is not None:
+            v = g.clone() if gain is None else g * gain[c].view(-1, 1, 1)
+            for_input.copy_(
+                _norm_backward(
+                    module.block_norm, c, mask_(v, piece.passed), *statistics, [True, False, False]
+                )[0]
+            )
+            del v
+            of_frozen = _norm_backward(
+                module.norm, c, g, frozen, mean, inverse, [True, False, False]
+            )[0]
+            if gain is not None:
+                of_frozen.add_(g)
+            grad[:, c] = of_frozen
+        # Last: the parameters may be changed by this.
+        deliver(module.block_norm.weight, of_weight, c)
+        deliver(module.block_norm.bias, of_bias, c)
+        if gain is not None:
+            deliver(gain, of_gain, c)
+
+    def _convolve_again(self, p: Tensor, channels: slice, workspace: int) -> Tensor:
+        conv = self.module.conv
+        weight = conv.weight[channels]
+        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        if is_suitable(weight, *geometry) and pays(weight):
+            return winograd_conv2d(p, weight, 1, workspace)
+        return torch.conv2d(p, weight, None, *geometry)
 
     def _backward_by_autograd(self, grad, x, p, factor, deliver, further):
         parameters = list(self.module.parameters())
@@ -229,6 +261,14 @@ class MetaNetworkOperator:
         return torch.autograd.grad(adapted, (frozen, part_input), grad)
 
 
-def _channel_pieces(x: Tensor, workspace: int) -> list[slice]:
-    size = max(1, workspace // (x.shape[0] * x.shape[2] * x.shape[3]))
+def _channel_pieces(x: Tensor) -> list[slice]:
+    size = max(1, PIECE // (x.shape[0] * x.shape[2] * x.shape[3]))
     return [slice(a, min(a + size, x.shape[1])) for a in range(0, x.shape[1], size)]
+
+
+def _groups(pieces: list[_Piece], x: Tensor, workspace: int) -> list[list[_Piece]]:
+    """Pieces in groups of at most ``workspace`` elements, or one by one."""
+    first = pieces[0].channels
+    elements = (first.stop - first.start) * x[:, 0].numel()
+    size = max(1, workspace // max(1, elements))
+    return [pieces[start : start + size] for start in range(0, len(pieces), size)]

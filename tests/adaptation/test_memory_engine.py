@@ -1,9 +1,19 @@
 """The engine's gradients against plain autograd's."""
 
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
 
 from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.memory_engine import MemoryEngine
+from ecotta_seg.adaptation.planning import PlannedStep
+from ecotta_seg.config import read_config
+from ecotta_seg.memory.plan import Plan, fastest_plan, leanest_plan
 
 from .conftest import build_segmentor
 
@@ -46,6 +56,10 @@ def gradients_of(method, image, metas):
     return method.adapt(image, metas), found
 
 
+def _image(*shape):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
 def _metas(image, **more):
     size = tuple(image.shape[2:])
     return [dict(img_shape=size, ori_shape=size, **more)] * image.shape[0]
@@ -55,7 +69,7 @@ def _metas(image, **more):
 @pytest.mark.parametrize('kind', ['deeplab', 'segformer'])
 @pytest.mark.parametrize('shape', [(1, 3, 61, 93), (2, 3, 64, 96)])
 def test_gradients_in_float64(kind, meta, shape):
-    image = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = _image(*shape)
     metas = _metas(image)
     plain, ours = _method(kind, meta, False), _method(kind, meta, True)
     assert ours.engine.fallbacks() == []
@@ -68,3 +82,111 @@ def test_gradients_in_float64(kind, meta, shape):
     assert expected.keys() == found.keys()
     for name in expected:
         assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
+
+
+def _published(config, **adaptation):
+    """The method of a config on its own model at full width, weights and statistics made up."""
+    cfg = read_config(Path(__file__).parents[2] / 'configs' / config)
+    model = deepcopy(cfg.model)
+    model.update(pretrained=None, auxiliary_head=None)
+    model.data_preprocessor.pop('size', None)
+    for part in (model.backbone, model.decode_head):
+        if part.get('norm_cfg', {}).get('type') == 'SyncBN':
+            part.norm_cfg.type = 'BN'
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        segmentor = MODELS.build(model)
+    segmentor.train()
+    with torch.no_grad():
+        segmentor.encode_decode(torch.randn(2, 3, 65, 97), [dict(img_shape=(65, 97))] * 2)
+    torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=0.3)
+    options = deepcopy(cfg.adaptation.to_dict())
+    options.update(entropy_threshold=0.95, **adaptation)
+    return build_method(options, segmentor.eval()).eval()
+
+
+@pytest.mark.parametrize(
+    'config', ['acdc_ecotta.py', 'camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py']
+)
+def test_gradients_in_float32_at_full_width(config):
+    image = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(0))
+    results = []
+    for engine in (False, True):
+        method = _published(config, memory_engine=engine)
+        torch.manual_seed(3)
+        for parameter in method.adaptable_parameters().values():
+            parameter.data += 0.02 * torch.randn_like(parameter)
+        results.append(gradients_of(method, image, _metas(image)))
+    (logits, expected), (ours_logits, found) = results
+    assert torch.equal(ours_logits, logits)
+    for name, gradient in expected.items():
+        error = (found[name].double() - gradient.double()).norm()
+        assert error < 1e-5 * gradient.double().norm(), name
+
+
+def test_a_plan_changes_nothing_but_memory():
+    image = _image(1, 3, 61, 93)
+    metas = _metas(image)
+    for kind, meta in (('deeplab', 'identity'), ('segformer', 'tokens')):
+        fast, lean = _method(kind, meta, True), _method(kind, meta, True)
+        parts = len(fast.encoder.parts)
+        plan = leanest_plan(parts, in_place=False)
+        lean.planner.plan_for = lambda *_, plan=plan: PlannedStep(plan, 0, 0, None)
+        logits, expected = gradients_of(fast, image, metas)
+        lean_logits, found = gradients_of(lean, image, metas)
+        assert torch.equal(logits, lean_logits)
+        for name in expected:
+            assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
+        for index in range(parts):
+            # Each choice by itself: what is dropped and what is kept must fit together.
+            for name in ('keep_units', 'keep_middle', 'keep_output', 'keep_block'):
+                single = list(fastest_plan(parts).parts)
+                single[index] = replace(single[index], **{name: False})
+                plan = Plan(tuple(single))
+                lean.planner.plan_for = lambda *_, plan=plan: PlannedStep(plan, 0, 0, None)
+                _, found = gradients_of(lean, image, metas)
+                assert all(torch.allclose(found[n], expected[n], 1e-8, 1e-12) for n in expected)
+
+
+def test_windows_and_padding():
+    image = _image(1, 3, 64, 96)
+    sliding = dict(mode='slide', crop_size=(48, 48), stride=(32, 32))
+    padded = _metas(image, pad_shape=(64, 96), img_padding_size=[0, 5, 0, 3])
+    for test_cfg, metas in ((sliding, _metas(image)), (None, padded)):
+        plain = _method('deeplab', 'identity', False, test_cfg=test_cfg)
+        ours = _method('deeplab', 'identity', True, test_cfg=test_cfg)
+        logits, expected = gradients_of(plain, image, metas)
+        ours_logits, found = gradients_of(ours, image, metas)
+        assert torch.equal(ours_logits, logits)
+        for name in expected:
+            assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
+
+
+def test_an_unknown_head_is_run_by_autograd_and_named():
+    image = _image(1, 3, 61, 93)
+    metas, results = _metas(image), []
+    for engine in (False, True):
+        method = _method('deeplab', 'identity', engine)
+
+        class OwnHead(type(method.segmentor.decode_head)):
+            """A subclass may compute something else."""
+
+        method.segmentor.decode_head.__class__ = OwnHead
+        if engine:
+            method.engine = MemoryEngine(method.segmentor)
+            assert method.engine.fallbacks() == ['decode head (OwnHead)']
+        results.append(gradients_of(method, image, metas))
+    (logits, expected), (ours_logits, found) = results
+    assert torch.equal(ours_logits, logits)
+    assert all(torch.allclose(found[name], expected[name], 1e-8, 1e-12) for name in expected)
+
+
+def test_budgets_are_for_the_engine():
+    with pytest.raises(ValueError, match='needs the memory engine'):
+        _method('deeplab', 'paper', False, memory_budget='1.0x')
+    with pytest.raises(ValueError, match="such as '600MB'"):
+        _method('deeplab', 'paper', True, memory_budget='lots')
+    method = _method('deeplab', 'paper', True, memory_budget='1KB')
+    image = torch.randn(1, 3, 61, 93, dtype=torch.float64)
+    with pytest.raises(ValueError, match='the smallest that can is'):
+        method.adapt(image, _metas(image))

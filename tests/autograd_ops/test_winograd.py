@@ -5,8 +5,10 @@ import torch
 
 from ecotta_seg.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
 from ecotta_seg.autograd_ops.winograd import (
+    conv3x3,
     is_suitable,
     pays,
+    winograd_conv2d,
     winograd_input_gradient,
     winograd_weight_gradient,
 )
@@ -37,6 +39,21 @@ def test_equal_to_autograd(case, workspace):
         assert torch.allclose(into - base, of_input, rtol=1e-9, atol=1e-9)
         found = winograd_weight_gradient(x, grad, dilation, workspace)
         assert torch.allclose(found, of_weight, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('case', SIZES)
+def test_forward_is_the_convolution(case):
+    x, weight, grad, gradients = _case(*case)
+    dilation = case[3]
+    expected = torch.nn.functional.conv2d(x, weight, padding=dilation, dilation=dilation)
+    found = winograd_conv2d(x.detach(), weight.detach(), dilation)
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
+    found = winograd_conv2d(x.detach(), weight.detach(), dilation, workspace=1)
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
+    if dilation == 1:
+        y = conv3x3(x, weight)
+        for mine, torchs in zip(torch.autograd.grad(y, (x, weight), grad), gradients):
+            assert torch.allclose(mine, torchs, rtol=1e-9, atol=1e-9)
 
 
 def test_rounding_in_float32():

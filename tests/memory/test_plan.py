@@ -4,8 +4,6 @@ import pytest
 
 from ecotta_seg.memory.plan import (
     BudgetError,
-    Forecast,
-    PartPlan,
     choose_plan,
     fastest_plan,
     leanest_plan,
@@ -13,34 +11,32 @@ from ecotta_seg.memory.plan import (
     smallest_plan,
 )
 
-DROPPABLE = ('keep_block', 'keep_output')
 # Bytes that keeping takes and operations that dropping costs, for two parts.
 BYTES = {(0, 'keep_block'): 40, (0, 'keep_output'): 20, (1, 'keep_block'): 10,
          (1, 'keep_output'): 30}  # fmt: skip
 COSTS = {(0, 'keep_block'): 400, (0, 'keep_output'): 100, (1, 'keep_block'): 50,
          (1, 'keep_output'): 200}  # fmt: skip
-BASE, GRADIENTS, UNITS = 100, 25, 3
+BASE, GRADIENTS = 100, 25
+# A wider temporary takes more.
+WIDER = {2**24: 8, 2**22: 4, 2**21: 0}
 
 
-def forecast(plan):
-    """Additive, so that the best choice can be told by hand: 231 bytes at most."""
-    peak, operations = BASE + (0 if plan.update_in_place else GRADIENTS), 1000
-    for (part, name), size in BYTES.items():
-        if getattr(plan.parts[part], name):
-            peak += size
-        else:
-            operations += COSTS[part, name]
-    for part in plan.parts:
-        peak += UNITS if part.keep_units else 0
-        operations += 0 if part.keep_units else 5000
-    return Forecast(peak, operations)
+def peak(plan):
+    """Additive, so that the best choice can be told by hand."""
+    total = BASE + (0 if plan.update_in_place else GRADIENTS) + WIDER[plan.workspace]
+    return total + sum(size for key, size in BYTES.items() if key not in dropped(plan))
 
 
 def dropped(plan):
     return {key for key in BYTES if not getattr(plan.parts[key[0]], key[1])}
 
 
-WHOLE = BASE + GRADIENTS + sum(BYTES.values()) + 2 * UNITS
+EVERYTHING = sum(BYTES.values())
+WHOLE = BASE + GRADIENTS + EVERYTHING + WIDER[2**24]
+
+
+def choose(budget, in_place=True):
+    return choose_plan(peak, COSTS, 2, budget, in_place)
 
 
 @pytest.mark.parametrize(
@@ -70,61 +66,54 @@ def test_what_is_no_budget(budget):
 
 
 def test_all_is_kept_where_it_fits():
-    plan, found = choose_plan(forecast, 2, DROPPABLE, WHOLE, True)
-    assert plan == fastest_plan(2) and found == (WHOLE, 1000)
+    assert choose(WHOLE) == fastest_plan(2)
 
 
 def test_the_cheapest_is_dropped_first():
-    plan, found = choose_plan(forecast, 2, DROPPABLE, WHOLE - 5, True)
-    assert dropped(plan) == {(1, 'keep_block')} and found == (WHOLE - 10, 1050)
+    plan = choose(WHOLE - 9)
+    assert dropped(plan) == {(1, 'keep_block')}
+    assert peak(plan) <= WHOLE - 9 and plan.workspace == 2**24
 
 
 def test_what_was_not_needed_is_kept_again():
-    # In the row of cheap drops 10, then 20, then 30: 60 of 45 bytes. The first one is not needed.
-    plan, found = choose_plan(forecast, 2, DROPPABLE, WHOLE - 45, True)
+    # In the row of cheap drops 10, then 20, then 30: 60 of 50 bytes. The first one is not needed.
+    plan = choose(WHOLE - 8 - 45)
     assert dropped(plan) == {(0, 'keep_output'), (1, 'keep_output')}
-    assert found == (WHOLE - 50, 1300)
     # All four for 65 bytes: the 40 of the most expensive are needed, the 30 after it are not.
-    plan, _ = choose_plan(forecast, 2, DROPPABLE, WHOLE - 65, True)
-    assert dropped(plan) == set(BYTES) - {(1, 'keep_output')}
+    assert dropped(choose(WHOLE - 8 - 65)) == set(BYTES) - {(1, 'keep_output')}
+
+
+def test_temporaries_are_as_wide_as_fits():
+    narrow = WHOLE - 8
+    assert choose(narrow - 10).workspace == 2**21
+    assert choose(narrow - 6).workspace == 2**22
+    assert choose(narrow - 2).workspace == 2**24
 
 
 def test_in_place_only_where_nothing_else_fits():
-    everything = WHOLE - sum(BYTES.values())
-    plan, _ = choose_plan(forecast, 2, DROPPABLE, everything, True)
+    lean = BASE + GRADIENTS
+    plan = choose(lean)
     assert not plan.update_in_place and dropped(plan) == set(BYTES)
-    plan, _ = choose_plan(forecast, 2, DROPPABLE, everything - 2 * UNITS, True)
-    assert plan == leanest_plan(2, False)
-    plan, found = choose_plan(forecast, 2, DROPPABLE, everything - 2 * UNITS - 1, True)
-    assert plan.update_in_place and found.peak_bytes <= everything - 2 * UNITS - 1
+    plan = choose(lean - 1)
+    assert plan.update_in_place and peak(plan) <= lean - 1
+    # Where gradients are gone there is room to keep something: the most expensive that fits.
+    assert dropped(plan) == set(BYTES) - {(0, 'keep_output')}
     with pytest.raises(BudgetError):
-        choose_plan(forecast, 2, DROPPABLE, everything - 2 * UNITS - 1, False)
+        choose(lean - 1, in_place=False)
 
 
 @pytest.mark.parametrize('in_place', [False, True])
 def test_the_smallest_that_is_told_can_be_met(in_place):
-    with pytest.raises(BudgetError, match='cannot be met: the smallest that can is') as error:
-        choose_plan(forecast, 2, DROPPABLE, 7, in_place)
+    with pytest.raises(ValueError, match='cannot be met: the smallest that can is') as error:
+        choose(7, in_place)
     smallest = BASE + (0 if in_place else GRADIENTS)
     assert (error.value.budget_bytes, error.value.smallest_bytes) == (7, smallest)
     assert f'7 bytes cannot be met: the smallest that can is {smallest} bytes' in str(error.value)
-    plan, found = choose_plan(forecast, 2, DROPPABLE, smallest, in_place)
-    assert found.peak_bytes == smallest and plan.update_in_place == in_place
+    plan = choose(smallest, in_place)
+    assert peak(plan) == smallest and plan.update_in_place == in_place
+    assert plan == smallest_plan(peak, COSTS, 2, in_place)
     with pytest.raises(BudgetError):
-        choose_plan(forecast, 2, DROPPABLE, smallest - 1, in_place)
-
-
-def test_the_smallest_need_not_be_the_leanest():
-    def bumpy(plan):
-        # Running the units again takes more than their tape did.
-        peak, operations = forecast(plan)
-        return Forecast(peak + 50 * sum(not part.keep_units for part in plan.parts), operations)
-
-    plan = smallest_plan(bumpy, 2, DROPPABLE, False)
-    assert all(part == PartPlan(True, True, False, False) for part in plan.parts)
-    with pytest.raises(BudgetError) as error:
-        choose_plan(bumpy, 2, DROPPABLE, 1, False)
-    assert error.value.smallest_bytes == bumpy(plan).peak_bytes
+        choose(smallest - 1, in_place)
 
 
 def test_a_plan_in_words():
