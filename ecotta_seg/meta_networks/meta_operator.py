@@ -201,11 +201,9 @@ class MetaNetworkOperator:
         frozen, g = x[:, c].contiguous(), grad[:, c].contiguous()
         u = add_sign_(g.clone(), piece.above, piece.below, factor)
         _, mean, inverse = _statistics_norm(module.norm, frozen, c)
-        _, of_weight, of_bias = _norm_backward(
+        _, of_norm_weight, of_norm_bias = _norm_backward(
             module.norm, c, u, frozen, mean, inverse, [False, True, True]
         )
-        deliver(module.norm.weight, of_weight, c)
-        deliver(module.norm.bias, of_bias, c)
         block, block_mean, block_inverse = _statistics_norm(module.block_norm, y, c)
         if gain is not None:
             of_gain = mask_(block, piece.passed).mul_(u).sum(dim=(0, 2, 3))
@@ -232,6 +230,8 @@ class MetaNetworkOperator:
                 of_frozen.add_(g)
             grad[:, c] = of_frozen
         # Last: the parameters may be changed by this.
+        deliver(module.norm.weight, of_norm_weight, c)
+        deliver(module.norm.bias, of_norm_bias, c)
         deliver(module.block_norm.weight, of_weight, c)
         deliver(module.block_norm.bias, of_bias, c)
         if gain is not None:
@@ -254,11 +254,13 @@ class MetaNetworkOperator:
         u = (adapted.detach() - x).sign_().mul_(factor).add_(grad)
         gradients = torch.autograd.grad(adapted, parameters, u, retain_graph=further)
         del u
+        # Before any gradient is delivered: that may change a parameter that is still in use.
+        onward = (None, None)
+        if further:
+            onward = torch.autograd.grad(adapted, (frozen, part_input), grad)
         for parameter, gradient in zip(parameters, gradients):
             deliver(parameter, gradient, None)
-        if not further:
-            return None, None
-        return torch.autograd.grad(adapted, (frozen, part_input), grad)
+        return onward
 
 
 def _channel_pieces(x: Tensor) -> list[slice]:

@@ -197,11 +197,6 @@ def test_a_stream_ends_where_plain_autograd_does(kind):
     assert sum(moved) > len(moved) / 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason='a norm (and by autograd any parameter) is updated before the gradient that goes on '
-    'to earlier parts is taken through it',
-)
 @pytest.mark.parametrize('kind', KINDS)
 def test_gradients_applied_piece_by_piece_are_sgds(kind):
     sgd = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.01)
