@@ -2,8 +2,10 @@
 
     python tests/kill_and_resume.py --kills 25 [--seed 0] [--methods ecotta tent ...]
 
-Each run is a forked process with real files in a temporary folder. Every fifth kill hits the
-writing of a state itself. Prints a line a kill; exit code 1 where a run ended differently.
+Each run is a forked process with real files in a temporary folder; the kills are spread over all
+methods, and over ``METHOD@in_place``, whose updates are applied piece by piece while going
+backward, as under a small memory budget. Every fifth kill hits the writing of a
+state itself. Prints a line a kill; exit code 1 where a run ended differently.
 """
 
 import argparse
@@ -16,13 +18,14 @@ import tempfile
 import time
 import traceback
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
-KILLS_A_RUN = 3
+IN_PLACE = ('ecotta@in_place', 'ecotta_plus@in_place')
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
 _base_ = ['{root}/configs/_base_/runtime/adaptation.py', '{method}']
@@ -81,11 +84,26 @@ def write_config(path: Path, method: str, data: Path, workers: int = 0) -> Path:
     return path
 
 
+def update_in_place(runner) -> None:
+    """Has a method plan its steps as the tightest of memory budgets would."""
+    from ecotta_seg.memory.plan import leanest_plan
+
+    planner = runner.model.planner
+    make = planner._make
+
+    def lean(inputs, metas, whole):
+        planned = make(inputs, metas, whole)
+        return replace(planned, plan=leanest_plan(len(planned.plan.parts), in_place=True))
+
+    planner._make = lean
+
+
 def run(
     config: Path, work_dir: Path, resume: bool = False, interval: int = 3, hook=None, **changes
 ):
     """Runs a config, with one more hook, in this process and gives back its Runner."""
     from mmengine.config import Config
+    from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
     from ecotta_seg.config import with_resume
@@ -99,16 +117,23 @@ def run(
         cfg.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg.pop(key, None)
-    for config in cfg.custom_hooks:
-        if config['type'] == 'StreamStateHook':
-            config.update(interval=interval, max_share=None)
+    for options in cfg.custom_hooks:
+        if options['type'] == 'StreamStateHook':
+            options.update(interval=interval, max_share=None)
     if resume:
         with_resume(cfg)
     prepare_cpu_launch(cfg)
     runner = Runner.from_cfg(cfg)
     if hook is not None:
         runner.register_hook(hook)
+    in_place = config.stem.endswith('@in_place')
+    if in_place:
+        forcing = Hook()
+        forcing.before_test_epoch = update_in_place
+        runner.register_hook(forcing)
     runner.test()
+    if in_place and not runner.model.planned.plan.update_in_place:
+        raise ValueError('the updates were not made in place')
     ending = f'_rank{runner.rank}' if runner.rank else ''
     torch.save(runner.model.method_state(), work_dir / f'end{ending}.pth')
     return runner
@@ -186,7 +211,9 @@ def main() -> int:
     import ecotta_seg  # noqa: F401  (imported once, before the children are forked)
 
     folder = ROOT / 'configs' / '_base_' / 'adaptation'
-    methods = args.methods or sorted(path.stem for path in folder.glob('*.py'))
+    methods = args.methods or sorted(path.stem for path in folder.glob('*.py')) + [*IN_PLACE]
+    # Every method has its share; the first ones the rest.
+    share, rest = divmod(args.kills, len(methods))
     chance = random.Random(args.seed)
     failures = kills = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -196,10 +223,11 @@ def main() -> int:
         turn = 0
         while kills < args.kills:
             method = methods[turn % len(methods)]
+            planned = max(1, share + (turn % len(methods) < rest))
             turn += 1
             config = base / f'{method}.py'
             if method not in references:
-                write_config(config, method, base / 'data')
+                write_config(config, method.split('@')[0], base / 'data')
                 start = time.perf_counter()
                 if wait(forked(run, config, base / f'{method}_whole')):
                     print((base / 'error.txt').read_text())
@@ -208,7 +236,7 @@ def main() -> int:
                 references[method] = whole, time.perf_counter() - start
             whole, seconds = references[method]
             work_dir = base / f'{method}_{turn}'
-            resume, enough = False, min(args.kills, kills + KILLS_A_RUN)
+            resume, enough = False, min(args.kills, kills + planned)
             while True:
                 in_save = kills % 5 == 4
                 last = kills >= enough
@@ -218,7 +246,7 @@ def main() -> int:
                 else:
                     pid = forked(run, config, work_dir, resume)
                 if not in_save and not last:
-                    time.sleep(chance.uniform(0.2, 1.0) * seconds)
+                    time.sleep(chance.uniform(0.4, 1.1) * seconds)
                     try:
                         os.kill(pid, signal.SIGKILL)
                     except ProcessLookupError:

@@ -1,12 +1,16 @@
-"""Checkpoints, adapters and configs damaged byte by byte: what is whole, or one clear sentence."""
+"""Files damaged byte by byte: what is whole comes out, or one clear sentence."""
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.fisher import read_fisher, write_fisher
 from ecotta_seg.checkpoint import load_source
 from ecotta_seg.config import read_config
+from ecotta_seg.meta_networks import load_adapters, save_adapters
+from tests.adaptation.conftest import build_segmentor
 
 ANY_FIXTURE = dict(deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -67,3 +71,43 @@ def test_a_damaged_config(folder, data):
         read_config(path)
     except ValueError as error:
         assert 'damaged.py' in str(error) and '\n' not in str(error)
+
+
+@pytest.fixture(scope='module')
+def encoder(folder):
+    """A tiny model's encoder, whose adapters are in ``adapters.pth``."""
+    options = dict(
+        type='ecotta', meta_networks=dict(num_parts=3), optimizer=dict(type='SGD', lr=0.1)
+    )
+    encoder = build_method(options, build_segmentor('deeplab')).encoder
+    save_adapters(encoder, folder / 'adapters.pth')
+    return encoder
+
+
+@settings(max_examples=100, **ANY_FIXTURE)
+@given(data=st.data())
+def test_damaged_adapters(folder, encoder, data):
+    path = folder / 'damaged_adapters.pth'
+    path.write_bytes(damaged((folder / 'adapters.pth').read_bytes(), data))
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    try:
+        load_adapters(encoder, path)
+    except ValueError as error:
+        assert 'damaged_adapters.pth' in str(error) and '\n' not in str(error)
+        assert all(torch.equal(before[n], value) for n, value in encoder.state_dict().items())
+    finally:
+        encoder.load_state_dict(before)
+
+
+@settings(max_examples=60, **ANY_FIXTURE)
+@given(data=st.data())
+def test_damaged_fisher_information(folder, data):
+    parameters = {'a.weight': torch.ones(3, 4), 'a.bias': torch.ones(4)}
+    write_fisher(parameters, folder / 'fisher.pth')
+    path = folder / 'damaged_fisher.pth'
+    path.write_bytes(damaged((folder / 'fisher.pth').read_bytes(), data))
+    try:
+        found = read_fisher(path, parameters)
+        assert found.keys() == parameters.keys()
+    except ValueError as error:
+        assert 'damaged_fisher.pth' in str(error) and '\n' not in str(error)

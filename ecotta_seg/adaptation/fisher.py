@@ -1,6 +1,5 @@
 """Fisher information of a model's own predictions: how much each parameter matters to them."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Union
@@ -60,14 +59,14 @@ def read_fisher(path: Union[str, Path], parameters: Mapping[str, Tensor]) -> dic
         raise ValueError(f'expected a file of Fisher information, but {path} does not exist')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except Exception:  # What a damaged pickle raises depends on where it is damaged.
         state = None
-    if not isinstance(state, dict) or state.get('format') != _FORMAT:
+    found = state.get('fisher') if isinstance(state, dict) else None
+    if not isinstance(found, dict) or state.get('format') != _FORMAT:
         raise ValueError(f'{path} is damaged or no Fisher information: write it anew')
-    found = state['fisher']
     for name in parameters.keys() | found.keys():
         here, there = parameters.get(name), found.get(name)
-        if here is None or there is None or here.shape != there.shape:
+        if here is None or not isinstance(there, Tensor) or here.shape != there.shape:
             raise ValueError(
                 f'the Fisher information in {path} is of another model: {name} is missing, '
                 'unknown or of another shape; write it with the config that it is used with'

@@ -60,8 +60,13 @@ class UpdateGuard:
     """Skips updates, rolls back to the last good parameters, or resets to those at the start.
 
     Before an update, from the frame's own prediction: the loss, the gradients and the logits must
-    be finite and no class may cover nearly all of the frame; else the update is skipped. After it:
-    the parameters must be finite; else they are rolled back, the optimizer with them.
+    be finite and no class may cover nearly all of the frame; else the update is skipped, or rolled
+    back where a method has made it already. After it: the parameters must be finite; else they are
+    rolled back, the optimizer with them.
+
+    Such a prediction is taken for the frame's fault: however many there are, what was learned
+    before them stays. After each ``check_every`` in a row the reference (see below) is asked: where
+    it finds nothing wrong with the frame, the model is at fault and is rolled back.
 
     Every ``check_every`` frames the frame is predicted twice more, at a reduced size: by the
     model as it is and by what it was before its first frame (``predict_reference``: the frozen
@@ -111,7 +116,7 @@ class UpdateGuard:
         """Starts anew, as before the first frame."""
         self._good: Optional[dict] = None
         self._gone_back = False
-        self._frames = 0
+        self._frames = self._faults = 0
         self._checks: deque = deque(maxlen=self.window)
         self._reason: Optional[str] = None
         self._judged = False
@@ -150,29 +155,57 @@ class UpdateGuard:
         if not self._judged:
             self._reason = self._fault_of_step(method, logits)
         broken = not _all_finite(method.learned_tensors().values())
-        if broken or (self._reason and method.last_step.updated):
-            reason = self._reason or 'parameters are not finite'
-            self._go_back(method, metas, reason if not broken else 'parameters are not finite')
-            if not logits.isfinite().all():
-                logits = method.predict(inputs, metas)
-        elif self._reason:
-            self._tell('skip', metas, self._reason)
+        if self._reason:
+            self._undo_fault(method, inputs, metas, broken)
+        elif broken:
+            self._go_back(method, metas, 'parameters are not finite')
         else:
+            self._faults = 0
             self._frames += 1
             if self._frames % self.check_every == 0:
                 self._check_drift(method, inputs, metas)
+        if broken and not logits.isfinite().all():
+            logits = method.predict(inputs, metas)
         return logits
+
+    def _undo_fault(self, method, inputs: Tensor, metas: list[dict], broken: bool) -> None:
+        """Leaves no trace of a frame whose prediction is at fault, or finds the model at fault."""
+        reason = self._reason
+        if not broken and not method.last_step.updated:
+            self._tell('skip', metas, reason)
+        elif _all_finite(self._good['tensors'].values()):
+            method.load_method_state(self._good)
+            method.last_step.updated = False
+            self._tell('rollback', metas, reason)
+        else:
+            self._go_back(method, metas, reason)
+        self._faults += 1
+        if self._faults % self.check_every:
+            return
+        reference = method.predict_reference(inputs, metas)
+        if reference is None or self._fault_of_prediction(reference) is not None:
+            return
+        reason = self._fault_of_prediction(method.predict(inputs, metas))
+        if reason is not None:
+            self._go_back(method, metas, f'{reason}, and not in the prediction of the source')
 
     def _fault_of_step(self, method: AdaptationMethod, logits: Tensor) -> Optional[str]:
         """Why the frame's step must not count; None where it may."""
-        if not logits.detach().isfinite().all():
-            return 'the prediction is not finite'
+        fault = self._fault_of_prediction(logits)
+        if fault is not None:
+            return fault
         gradients = [p.grad for p in method.adaptable_parameters().values() if p.grad is not None]
         # The loss is nan by right where a method has none and makes no gradients.
         if gradients and method.last_step.loss in (float('inf'), float('-inf')):
             return 'the loss is not finite'
         if not _all_finite(gradients):
             return 'the gradients are not finite'
+        return None
+
+    def _fault_of_prediction(self, logits: Tensor) -> Optional[str]:
+        """What nothing must be learned from; None where it is a prediction."""
+        if not logits.detach().isfinite().all():
+            return 'the prediction is not finite'
         share = largest_share(logits)
         if share > self.max_class_share:
             return f'one class covers {share:.0%} of the frame'
@@ -231,6 +264,7 @@ class UpdateGuard:
             'good': self._good,
             'gone_back': self._gone_back,
             'frames': self._frames,
+            'faults': self._faults,
             'checks': [list(check) for check in self._checks],
         }
 
@@ -238,7 +272,7 @@ class UpdateGuard:
         """Goes on from what ``state_dict`` gave."""
         self.forget()
         self._good, self._gone_back = state['good'], state['gone_back']
-        self._frames = state['frames']
+        self._frames, self._faults = state['frames'], state['faults']
         self._checks.extend(tuple(check) for check in state['checks'])
 
 

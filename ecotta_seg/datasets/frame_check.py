@@ -4,28 +4,55 @@ import hashlib
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Of 255. A night frame of a camera has lamps in it; a covered lens has not.
 _DARK, _BRIGHT = 4, 251
 _NEARLY_ALL = 0.995
 _SATURATED = 0.9
-# Neighbouring pixels: 0.95 and more in pictures, 0.89 in the heaviest made snow, 0 in noise.
+# Neighbouring pixels: 0.95 and more in pictures, 0.7 in the heaviest made snow, 0 in noise.
 _LEAST_CORRELATION = 0.4
+# Of ever coarser cells, down to 8 rows of them: 0.6 and more in pictures, by night too, and 0 in
+# noise whose grains are larger than pixels.
+_LEAST_COARSE_CORRELATION, _FEWEST_CELLS = 0.2, 8
 _NEW_SIZE_AFTER = 3
 
 
-def neighbour_correlation(image: Tensor) -> float:
-    """Correlation of each pixel's brightness with that of its right neighbour: -1 to 1.
+def neighbour_correlation(image: Tensor) -> tuple[float, float]:
+    """Correlation of each pixel's brightness with that of its right and of its lower neighbour.
 
     Args:
         image: (C, H, W), any range. An image of one value has none, which counts as 1.
+
+    Returns:
+        Two numbers from -1 to 1.
     """
     grey = image.float().mean(0)
-    left, right = grey[:, :-1].flatten(), grey[:, 1:].flatten()
-    left, right = left - left.mean(), right - right.mean()
-    scale = (left.square().mean() * right.square().mean()).sqrt()
-    return float((left * right).mean() / scale) if scale > 1e-6 else 1.0
+    return _correlation(grey[:, :-1], grey[:, 1:]), _correlation(grey[:-1], grey[1:])
+
+
+def _correlation(first: Tensor, second: Tensor) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    scale = (first.square().mean() * second.square().mean()).sqrt()
+    return float((first * second).mean() / scale) if scale > 1e-6 else 1.0
+
+
+def _noise_fault(image: Tensor) -> Optional[str]:
+    """Whether a frame is noise, of single pixels, of whole rows or columns, or of larger grains."""
+    correlation = min(neighbour_correlation(image))
+    if correlation < _LEAST_CORRELATION:
+        return f'the frame is noise (neighbouring pixels correlate by {correlation:.2f} only)'
+    cells, size = image.float().mean(0, keepdim=True), 1
+    while min(cells.shape[1:]) >= 2 * _FEWEST_CELLS:
+        cells, size = F.avg_pool2d(cells[None], 2)[0], 2 * size
+        correlation = sum(neighbour_correlation(cells)) / 2
+        if correlation < _LEAST_COARSE_CORRELATION:
+            return (
+                f'the frame is noise (neighbouring cells of {size}x{size} pixels correlate by '
+                f'{correlation:.2f} only)'
+            )
+    return None
 
 
 def image_fault(image: Tensor) -> Optional[str]:
@@ -59,10 +86,7 @@ def image_fault(image: Tensor) -> Optional[str]:
     ends = float(((sample <= 0) | (sample >= 255)).float().mean())
     if ends >= _SATURATED:
         return f'the frame is saturated ({ends:.0%} of its values are at an end of the range)'
-    correlation = neighbour_correlation(image)
-    if correlation < _LEAST_CORRELATION:
-        return f'the frame is noise (neighbouring pixels correlate by {correlation:.2f} only)'
-    return None
+    return _noise_fault(image)
 
 
 class FrameWatch:

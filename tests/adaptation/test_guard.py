@@ -232,3 +232,62 @@ def test_what_it_keeps_is_told(frame):
     assert guard.kept_bytes == 0
     watch(guard, method, frame)
     assert guard.kept_bytes == 12 * 4
+
+
+def one_class(frame):
+    """A frame that is all of class 0."""
+    bad = torch.zeros_like(frame)
+    bad[:, 0] = 1
+    return bad
+
+
+class Hasty(ToyMethod):
+    """Updates before it asks, as one that updates while it goes backward."""
+
+    def adapt(self, inputs, metas):
+        gate, self.gate = self.gate, None
+        logits = GradientAdaptation.adapt(self, inputs, metas)
+        if gate is not None:
+            gate(logits)
+        return logits
+
+
+@pytest.mark.parametrize('kind', [ToyMethod, Hasty])
+@pytest.mark.parametrize('bad', ['nan', 'one class'])
+def test_bad_frames_in_a_row_leave_what_was_learned(frame, kind, bad):
+    method, guard = kind(), UpdateGuard(check_every=3)
+    start = method.segmentor.weight.detach().clone()
+    for _ in range(9):
+        watch(guard, method, frame)
+    learned = guard._good['tensors']['parameter.weight'].clone()
+    assert not torch.equal(learned, start) and kinds(guard) == []
+    bad = frame * float('nan') if bad == 'nan' else one_class(frame)
+    for _ in range(50):
+        watch(guard, method, bad)
+        assert not method.last_step.updated
+    assert set(kinds(guard)) == ({'skip'} if kind is ToyMethod else {'rollback'})
+    assert torch.equal(method.segmentor.weight, learned)
+    watch(guard, method, frame)
+    assert method.last_step.updated and kinds(guard) == []
+
+
+def test_a_model_that_collapsed_between_two_checks_is_found(frame):
+    method, guard = ToyMethod(), UpdateGuard(check_every=3)
+    for _ in range(2):
+        watch(guard, method, frame)
+    with torch.no_grad():
+        method.segmentor.weight[0] += 50
+    for _ in range(3):
+        watch(guard, method, frame)
+    assert kinds(guard) == ['skip'] * 3 + ['rollback']
+    watch(guard, method, frame)
+    assert method.last_step.updated and kinds(guard) == []
+    # And where the parameters that were kept are no better, all is reset.
+    with torch.no_grad():
+        method.segmentor.weight[0] += 50
+    guard._good = method.method_state()
+    for _ in range(6):
+        watch(guard, method, frame)
+    assert kinds(guard) == ['skip'] * 3 + ['rollback'] + ['skip'] * 3 + ['reset']
+    watch(guard, method, frame)
+    assert method.last_step.updated

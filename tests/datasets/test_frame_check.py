@@ -59,8 +59,24 @@ def test_white_with_a_dark_corner_is_saturated(picture):
 
 def test_correlation_is_numpys(picture):
     grey = picture.float().mean(0).numpy()
-    expected = np.corrcoef(grey[:, :-1].ravel(), grey[:, 1:].ravel())[0, 1]
-    assert neighbour_correlation(picture) == pytest.approx(expected, rel=1e-4)
+    right = np.corrcoef(grey[:, :-1].ravel(), grey[:, 1:].ravel())[0, 1]
+    lower = np.corrcoef(grey[:-1].ravel(), grey[1:].ravel())[0, 1]
+    assert neighbour_correlation(picture) == pytest.approx((right, lower), rel=1e-4)
+
+
+@pytest.mark.parametrize('axis', [1, 2])
+def test_failed_rows_and_columns_are_noise(picture, axis):
+    shape = [1, 48, 1] if axis == 1 else [1, 1, 64]
+    works = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.5
+    assert 'neighbouring pixels' in image_fault(picture * works)
+
+
+@pytest.mark.parametrize('size', [3, 4, 8])
+def test_noise_of_larger_grains_is_noise(size):
+    grains = noise(3, 128 // size, 256 // size).numpy()
+    image = torch.from_numpy(np.kron(grains, np.ones((1, size, size), dtype=np.uint8)))
+    assert min(neighbour_correlation(image)) > 0.6, 'single pixels look like a picture'
+    assert 'neighbouring cells' in image_fault(image)
 
 
 def test_a_frozen_frame_is_told_from_one_read_again(picture):

@@ -1,6 +1,7 @@
 import errno
 import importlib.util
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,6 +177,23 @@ def test_a_full_disk_stops_the_run_and_the_state_before_goes_on(place, tmp_path,
     assert states == ['stream_state_rank0_00000003.pth', 'stream_state_rank0_00000006.pth']
     assert 'No space left' in message and 'state of frame 6 is kept' in message
     monkeypatch.undo()
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+def test_a_limit_on_files_stops_the_run_as_a_full_disk_does(place, tmp_path):
+    _, config, whole = place
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(runner):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+
+    try:
+        states, message = stopped(config, tmp_path / 'run', 7, limit, error=OSError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert states == ['stream_state_rank0_00000003.pth', 'stream_state_rank0_00000006.pth']
+    assert 'too large' in message and 'state of frame 6 is kept' in message
     harness.run(config, tmp_path / 'run', resume=True)
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
