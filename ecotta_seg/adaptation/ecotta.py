@@ -139,8 +139,6 @@ class MetaNetworkAdaptation(GradientAdaptation):
         record.loss = record.entropy + self.regularisation_weight * record.regularisation
         if self.planned.plan.update_in_place:
             # Done while going backward: what a guard objects to is taken back afterwards.
-            with torch.no_grad():
-                deliver.finish()
             record.updated = True
             self.after_update()
         elif self.gate is None or self.gate(logits):

@@ -167,9 +167,6 @@ def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:
 class UpdatingSink:
     """Applies gradients as they come: SGD's step, a piece of a parameter at a time.
 
-    Only pieces of kernels are applied at once. Norms and gains, and what comes whole, are read
-    again on the way to the parts before; their gradients are small and wait for ``finish``.
-
     The momenta are the optimizer's own, so that a step by it may follow.
 
     Args:
@@ -179,23 +176,9 @@ class UpdatingSink:
     def __init__(self, optimizer: torch.optim.SGD) -> None:
         self.optimizer = optimizer
         self.groups = {p: group for group in optimizer.param_groups for p in group['params']}
-        self._waiting: list[tuple] = []
 
     def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
-        """Updates a parameter's ``rows``, now or when the backward is done."""
-        if rows is None or parameter.dim() == 1:
-            self._waiting.append((parameter, gradient, rows))
-        else:
-            self._update(parameter, gradient, rows)
-
-    def finish(self) -> None:
-        """Makes the updates that wait for the backward's end."""
-        for parameter, gradient, rows in self._waiting:
-            self._update(parameter, gradient, rows)
-        self._waiting.clear()
-
-    def _update(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
-        """``torch.optim.SGD``'s, of a piece."""
+        """``torch.optim.SGD``'s update of a parameter's ``rows``."""
         group = self.groups[parameter]
         piece = parameter.data if rows is None else parameter.data[rows]
         if group['weight_decay']:
