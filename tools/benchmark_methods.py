@@ -16,9 +16,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-from ecotta_seg.config import STREAMS
-from ecotta_seg.stack import force_safe_loading
+try:
+    from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.config import STREAMS
+    from ecotta_seg.stack import force_safe_loading
+except ImportError as error:  # A library of the stack is missing or too old.
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from None
 
 ROOT = Path(__file__).resolve().parents[1]
 
