@@ -24,6 +24,11 @@ def _flag_table(device: torch.device) -> Tensor:
     return _tables[device]
 
 
+def empty_flags(x: Tensor) -> Tensor:
+    """Memory for a bit for each element of ``x``: (ceil(numel / 8),) uint8."""
+    return torch.empty(-(-x.numel() // 8), dtype=torch.uint8, device=x.device)
+
+
 def pack_positive(x: Tensor, out: Optional[Tensor] = None) -> Tensor:
     """One bit an element, set where it is above 0.
 
@@ -35,9 +40,7 @@ def pack_positive(x: Tensor, out: Optional[Tensor] = None) -> Tensor:
         (ceil(numel / 8),) uint8, element i in bit ``i % 8`` of byte ``i // 8``.
     """
     flat = x.reshape(-1)
-    packed = out
-    if out is None:
-        packed = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
+    packed = empty_flags(flat) if out is None else out
     # No larger than what is there to be packed, and whole bytes.
     flags = torch.zeros(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
     for span in spans(flat.numel(), CHUNK, x.device):

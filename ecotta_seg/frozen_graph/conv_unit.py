@@ -8,7 +8,7 @@ from mmcv.cnn.bricks.wrappers import Conv2d as WrappedConv2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..autograd_ops.bit_mask import mask_, pack_positive
+from ..autograd_ops.bit_mask import empty_flags, mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import affine_norm_
 from ..autograd_ops.spans import spans
@@ -70,9 +70,7 @@ class ConvUnit(FrozenOperator):
         channels after the other: what one pass has brought into the cache the next finds there."""
         y = self.conv(x)
         scale = y.new_empty(y.shape[1]) if self.norm is not None else None
-        packed = None
-        if self.relu and tape is not None:
-            packed = torch.empty(-(-y.numel() // 8), dtype=torch.uint8, device=y.device)
+        packed = empty_flags(y) if self.relu and tape is not None else None
         for c, flags in channel_pieces(y):
             part = y[:, c]
             if scale is not None:

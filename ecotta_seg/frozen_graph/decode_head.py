@@ -6,7 +6,7 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor, nn
 
-from .operator import Tape
+from .operator import Tape, add_into
 
 # A gradient that is still to be computed: given the sum to add it to, or None.
 PendingGradient = Callable[[Optional[Tensor]], Tensor]
@@ -58,7 +58,7 @@ class HeadOperator(ABC):
 
 def ready(gradient: Tensor) -> PendingGradient:
     """A gradient that is there already."""
-    return lambda into=None: gradient if into is None else into.add_(gradient)
+    return lambda into=None: add_into(gradient, into)
 
 
 class AutogradHead(HeadOperator):

@@ -2,11 +2,10 @@
 
 from typing import Optional
 
-import torch
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from ..autograd_ops.bit_mask import mask_, pack_positive
+from ..autograd_ops.bit_mask import empty_flags, mask_, pack_positive
 from .conv_unit import ConvUnit, channel_pieces, is_affine_norm, is_plain_conv
 from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
 
@@ -27,9 +26,7 @@ class ResidualBlock(FrozenOperator):
         """See base class."""
         y = self.branch.forward(x, tape)
         other = x if self.shortcut is None else self.shortcut.forward(x, tape)
-        packed = None
-        if tape is not None:
-            packed = torch.empty(-(-y.numel() // 8), dtype=torch.uint8, device=y.device)
+        packed = empty_flags(y) if tape is not None else None
         for c, flags in channel_pieces(y):
             part = y[:, c].add_(other[:, c]).relu_()
             if packed is not None:
