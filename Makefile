@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 OPENCV := opencv-python-headless==5.0.0.93
 
+# One process per core of two; a file's tests stay together, because they share its fixtures.
+WORKERS ?= --numprocesses 2 --dist loadfile
+
 .PHONY: demo test lint install clean
 
 install: $(VENV)/.installed
@@ -30,7 +33,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 test: lint
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -33,7 +33,13 @@ setup(
             'onedl-mmsegmentation>=1.4.2,<1.5',
         ],
         'openmmlab': ['mmengine>=0.10.1', 'mmcv>=2.0.0rc4,<2.2.0', 'mmsegmentation>=1.2.2'],
-        'test': ['hypothesis>=6', 'pytest>=8', 'pytest-cov>=5', 'ruff>=0.8'],
+        'test': [
+            'hypothesis>=6',
+            'pytest>=8',
+            'pytest-cov>=5',
+            'pytest-xdist>=3.6',
+            'ruff>=0.8',
+        ],
     },
     classifiers=[
         'Programming Language :: Python :: 3',
