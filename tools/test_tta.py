@@ -86,6 +86,7 @@ def main(argv: list[str]) -> None:
 
     from ecotta_seg.adaptation.views import prediction_views
     from ecotta_seg.checkpoint import load_source
+    from ecotta_seg.distributed import end_launch
 
     if args.method:
         with_method(cfg, args.method, Path(__file__).resolve().parents[1] / 'configs')
@@ -134,6 +135,7 @@ def main(argv: list[str]) -> None:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_source(model, args.checkpoint, args.trust_checkpoint)
     runner.test()
+    end_launch()
 
 
 if __name__ == '__main__':

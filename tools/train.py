@@ -25,9 +25,12 @@ def main(argv: list[str]) -> None:
     cfg = load_config(args)
     from mmengine.runner import Runner
 
+    from ecotta_seg.distributed import end_launch
+
     check_work_dir(cfg.work_dir)
     cfg.resume = args.resume
     Runner.from_cfg(cfg).train()
+    end_launch()
 
 
 if __name__ == '__main__':

@@ -30,6 +30,8 @@ def main(argv: list[str]) -> None:
     cfg = load_config(args)
     from mmengine.runner import Runner
 
+    from ecotta_seg.distributed import end_launch
+
     adaptation = cfg.get('adaptation') or {}
     if 'meta_networks' not in adaptation:
         raise ValueError(
@@ -55,6 +57,7 @@ def main(argv: list[str]) -> None:
         cfg[key] = None
     cfg.load_from, cfg.resume = None, args.resume
     Runner.from_cfg(cfg).train()
+    end_launch()
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ from unittest import mock
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import init_dist, is_distributed
+from mmengine.dist import barrier, init_dist, is_distributed
 
 
 def prepare_cpu_launch(cfg: Config) -> None:
@@ -30,3 +30,14 @@ def prepare_cpu_launch(cfg: Config) -> None:
         )
         with without_device:
             init_dist(cfg.launcher, **environment['dist_cfg'])
+
+
+def end_launch() -> None:
+    """Leaves the processes' group, all ranks together; outside of one, does nothing.
+
+    Left to the interpreter's end, the group's threads may outlive what they use: a run whose
+    results are all there then ends with an abort.
+    """
+    if is_distributed():
+        barrier()
+        torch.distributed.destroy_process_group()

@@ -90,11 +90,9 @@ def test_updates_are_left_out_when_late(config):
     segmentor.method.adapt = slow
     updated = []
     for frame in frames(6):
-        start = time.perf_counter()
         updated.append(segmentor.step(frame).metainfo['updated'])
         # A camera that gives a frame each 0.1 s would wait here; time it is late is lag.
         segmentor._lag = max(0.0, 0.2 if updated[-1] else segmentor._lag - 0.07)
-        assert time.perf_counter() - start < 2
     assert updated[0] and not updated[1]
     assert sum(updated) == 2
     eager = built(config(), time_budget=60.0)
