@@ -87,7 +87,7 @@ class MemoryEngine:
         Returns:
             The prediction and the terms of the loss.
         """
-        tape = Tape()
+        tape = Tape(workspace=plan.workspace)
         features, differences = self.operator.forward(inputs, plan, self.head.reads)
         small = self.head.forward(features, tape)
         del features

@@ -95,7 +95,10 @@ class ASPPHeadOperator(HeadOperator):
 
         def take(index: int) -> Tensor:
             piece = kernel[:, index * channels : (index + 1) * channels]
-            return conv_input_gradient(grad, piece, size, conv.stride, conv.padding, conv.dilation)
+            return conv_input_gradient(
+                grad, piece, size, conv.stride, conv.padding, conv.dilation,
+                workspace=tape.workspace,
+            )  # fmt: skip
 
         return take
 
@@ -112,7 +115,7 @@ class ASPPHeadOperator(HeadOperator):
             grad = resize_input_gradient(grad[:, :channels].contiguous(), small, self.align_corners)
             # Taken off the tape now, computed when the low-level features' turn comes: until then
             # it has the few channels that the head makes of them.
-            noted = Tape()
+            noted = Tape(workspace=tape.workspace)
             noted.append(tape.pop())
             low_level = self.low_level
             found[0] = lambda into=None: low_level.backward(of_low, noted, into)

@@ -35,6 +35,9 @@ def is_affine_norm(module: nn.Module) -> bool:
 
 # Elements of a piece of the channels, which stays in the cache.
 _PIECE = 2**20
+# Elements of the map between a depthwise and a pointwise convolution: more of it is slower again,
+# for it has to be taken from the system first.
+_BETWEEN = 2**22
 
 
 def channel_pieces(y: Tensor) -> list[tuple[slice, slice]]:
@@ -117,8 +120,9 @@ class ConvUnit(FrozenOperator):
         grad, weight, shape = self.below_norm(grad, tape)
         conv = self.conv
         return conv_input_gradient(
-            grad, weight, shape, conv.stride, conv.padding, conv.dilation, conv.groups, into
-        )
+            grad, weight, shape, conv.stride, conv.padding, conv.dilation, conv.groups, into,
+            tape.workspace,
+        )  # fmt: skip
 
 
 def separable_backward(
@@ -127,7 +131,6 @@ def separable_backward(
     grad: Tensor,
     tape: Tape,
     into: Optional[Tensor] = None,
-    workspace: int = 2**22,
 ) -> Tensor:
     """The backward of a depthwise and a pointwise convolution in a row, some channels at a time.
 
@@ -137,7 +140,6 @@ def separable_backward(
     Args:
         depthwise, pointwise: The operators, in the order of the forward.
         grad, tape, into: See ``FrozenOperator.backward``.
-        workspace: Elements of the map between that are there at once.
     """
     if grad.shape[0] > 1 or not _is_separable(depthwise, pointwise):
         return depthwise.backward(pointwise.backward(grad, tape), tape, into)
@@ -146,7 +148,7 @@ def separable_backward(
     conv, pixels = depthwise.conv, shape[2] * shape[3]
     into = grad.new_zeros(in_shape) if into is None else into
     # By the eight, so that a piece's flags begin with a byte.
-    step = max(8, workspace // pixels // 8 * 8)
+    step = max(8, min(tape.workspace, _BETWEEN) // pixels // 8 * 8)
     for c in spans(shape[1], step, grad.device):
         part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - c.start, *shape[2:]))
         if packed is not None:

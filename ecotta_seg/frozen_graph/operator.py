@@ -21,11 +21,12 @@ class Tape(list):
     Args:
         generous: Keep what costs more time to compute anew than memory to keep; without it only
             what is cheap to keep.
+        workspace: Elements that a temporary of the backward may have.
     """
 
-    def __init__(self, generous: bool = True) -> None:
+    def __init__(self, generous: bool = True, workspace: int = 2**22) -> None:
         super().__init__()
-        self.generous = generous
+        self.generous, self.workspace = generous, workspace
 
 
 class FrozenOperator(ABC):

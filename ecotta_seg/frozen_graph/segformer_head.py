@@ -67,7 +67,7 @@ class SegformerHeadOperator(HeadOperator):
             size = (shape[0], channels, *shape[2:])
             part = conv_input_gradient(grad, kernel[:, piece], size)
             part = resize_input_gradient(part, shapes[index], self.align_corners)
-            noted = Tape()
+            noted = Tape(workspace=tape.workspace)
             noted.append(tape.pop())
             found[self.reads[index]] = _pending(self.convs[index], part, noted)
         return found

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..frozen_graph import FrozenOperator, PendingGradient, Tape
-from ..memory.plan import PartPlan, Plan
+from ..memory.plan import Plan
 from .encoder import AdaptedEncoder
 from .meta_operator import Deliver, MetaNetworkOperator
 
@@ -65,11 +65,11 @@ class EncoderOperator:
         outputs: dict[int, Tensor] = {}
         x = units.stem(image)
         for index, keep in enumerate(plan.parts):
-            record = _PartRecord(x, None, Tape(), Tape())
+            record = _PartRecord(x, None, Tape(), Tape(workspace=plan.workspace))
             self._records.append(record)
             # Nothing goes back through the first part's frozen units.
             if keep.keep_units and index:
-                record.units = Tape(keep.keep_middle)
+                record.units = Tape(keep.keep_middle, plan.workspace)
             x = self._run_units(index, x, record.units, outputs, wanted)
             x, difference = self.meta[index].forward(
                 x, record.input, record.meta, keep.keep_output, keep.keep_block
@@ -128,9 +128,9 @@ class EncoderOperator:
         # be held by the caller for as long as that takes.
         while self._records:
             index, record = len(self._records) - 1, self._records.pop()
-            part, keep = self.encoder.parts[index], plan.parts[index]
+            part = self.encoder.parts[index]
             grad = self._enter(part.stop - 1, grad, record.end, gradients)
-            again = self._again(index, record, keep)
+            again = self._again(index, record, plan)
             if grad is None:
                 # Nothing comes from the prediction: the regulariser alone.
                 grad = torch.zeros_like(again())
@@ -149,13 +149,13 @@ class EncoderOperator:
                 into, of_input = (of_input, None) if unit == part.start else (None, of_input)
                 grad = self.units[unit].backward(grad, record.units, into)
 
-    def _again(self, index: int, record: _PartRecord, keep: PartPlan):
+    def _again(self, index: int, record: _PartRecord, plan: Plan):
         """A function that computes x_k anew, and the units' tape if that was not kept."""
 
         def again() -> Tensor:
             tape = None
             if index > 0 and record.units is None:
-                tape = record.units = Tape(keep.keep_middle)
+                tape = record.units = Tape(plan.parts[index].keep_middle, plan.workspace)
             return self._run_units(index, record.input, tape, {}, set())
 
         return again

@@ -26,6 +26,13 @@ PIECE = 2**20
 Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
 
 
+class _Statistics(NamedTuple):
+    """Of a norm's input, (C,) each."""
+
+    mean: Tensor
+    inverse: Tensor  # of the deviation
+
+
 class _Piece(NamedTuple):
     """What is kept of a piece of the channels."""
 
@@ -33,6 +40,8 @@ class _Piece(NamedTuple):
     passed: Tensor  # bits: where the block's ReLU let through
     above: Tensor  # bits: where x̃_k > x_k
     below: Tensor  # bits: where x̃_k < x_k
+    norm: _Statistics
+    block_norm: _Statistics
 
 
 class _Saved(NamedTuple):
@@ -41,16 +50,17 @@ class _Saved(NamedTuple):
     block: Optional[Tensor]
 
 
-def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Norm by the frame's statistics; also the mean and the inverse deviation."""
-    return torch.native_batch_norm(
+def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, _Statistics]:
+    """Norm by the frame's statistics, and these."""
+    y, *statistics = torch.native_batch_norm(
         x, norm.weight[channels], norm.bias[channels], None, None, True, 0.0, norm.eps
     )
+    return y, _Statistics(*statistics)
 
 
-def _norm_backward(norm, channels: slice, grad, x, mean, inverse, wanted: list[bool]):
+def _norm_backward(norm, channels: slice, grad, x, statistics: _Statistics, wanted: list[bool]):
     return torch.ops.aten.native_batch_norm_backward(
-        grad, x, norm.weight[channels], None, None, mean, inverse, True, norm.eps, wanted
+        grad, x, norm.weight[channels], None, None, *statistics, True, norm.eps, wanted
     )
 
 
@@ -108,9 +118,10 @@ class MetaNetworkOperator:
         pieces, total = [], x.new_zeros((), dtype=torch.float64)
         for c in _channel_pieces(x):
             frozen = x[:, c].contiguous()
-            block = _statistics_norm(module.block_norm, y[:, c].contiguous(), c)[0].relu_()
+            block, of_block = _statistics_norm(module.block_norm, y[:, c].contiguous(), c)
+            block.relu_()
             passed = pack_positive(block) if tape is not None else None
-            result = _statistics_norm(module.norm, frozen, c)[0]
+            result, of_frozen = _statistics_norm(module.norm, frozen, c)
             if gain is not None:
                 result.add_(frozen)
                 block.mul_(gain[c].view(-1, 1, 1))
@@ -119,7 +130,7 @@ class MetaNetworkOperator:
             torch.sub(result, frozen, out=block)
             if tape is not None:
                 above, below = pack_positive(block), pack_positive(block.neg_())
-                pieces.append(_Piece(c, passed, above, below))
+                pieces.append(_Piece(c, passed, above, below, of_frozen, of_block))
             total += block.abs_().sum(dtype=torch.float64)
             adapted[:, c] = result
             del frozen, block, result
@@ -160,7 +171,7 @@ class MetaNetworkOperator:
             return self._backward_by_autograd(grad, x, p, factor, deliver, further)
         conv = self.module.conv
         geometry = (conv.stride, conv.padding)
-        room = min(max(2 * workspace - 2**20, 2**20), 2**23)
+        room = min(max(2 * workspace - 2**20, 2**20), 2**24)
         of_input = torch.zeros_like(p) if further else None
         for group in _groups(saved.pieces, x, workspace):
             rows = slice(group[0].channels.start, group[-1].channels.stop)
@@ -200,32 +211,32 @@ class MetaNetworkOperator:
         module, gain, c = self.module, self.module.gain, piece.channels
         frozen, g = x[:, c].contiguous(), grad[:, c].contiguous()
         u = add_sign_(g.clone(), piece.above, piece.below, factor)
-        _, mean, inverse = _statistics_norm(module.norm, frozen, c)
         _, of_norm_weight, of_norm_bias = _norm_backward(
-            module.norm, c, u, frozen, mean, inverse, [False, True, True]
+            module.norm, c, u, frozen, piece.norm, [False, True, True]
         )
-        block, block_mean, block_inverse = _statistics_norm(module.block_norm, y, c)
-        if gain is not None:
-            of_gain = mask_(block, piece.passed).mul_(u).sum(dim=(0, 2, 3))
-            u.mul_(gain[c].view(-1, 1, 1))
-        del block
-        statistics = (y, block_mean, block_inverse)
+        # A norm's backward is linear: the gain comes after it, and its own gradient, the sum of
+        # the gradient times the block, follows from those of the norm's scale and shift.
+        scale = 1.0 if gain is None else gain[c].view(-1, 1, 1)
         result, of_weight, of_bias = _norm_backward(
-            module.block_norm, c, mask_(u, piece.passed), *statistics, [True] * 3
+            module.block_norm, c, mask_(u, piece.passed), y, piece.block_norm, [True] * 3
         )
-        for_kernel.copy_(result)
+        torch.mul(result, scale, out=for_kernel)
+        if gain is not None:
+            norm = module.block_norm
+            of_gain = of_weight * norm.weight[c] + of_bias * norm.bias[c]
+            of_weight.mul_(gain[c])
+            of_bias.mul_(gain[c])
         del u, result
         if for_input is not None:
-            v = g.clone() if gain is None else g * gain[c].view(-1, 1, 1)
-            for_input.copy_(
-                _norm_backward(
-                    module.block_norm, c, mask_(v, piece.passed), *statistics, [True, False, False]
-                )[0]
+            passed = mask_(g.clone(), piece.passed)
+            result, _, _ = _norm_backward(
+                module.block_norm, c, passed, y, piece.block_norm, [True, False, False]
             )
-            del v
-            of_frozen = _norm_backward(
-                module.norm, c, g, frozen, mean, inverse, [True, False, False]
-            )[0]
+            torch.mul(result, scale, out=for_input)
+            del passed, result
+            of_frozen, _, _ = _norm_backward(
+                module.norm, c, g, frozen, piece.norm, [True, False, False]
+            )
             if gain is not None:
                 of_frozen.add_(g)
             grad[:, c] = of_frozen

@@ -1,0 +1,190 @@
+"""Winograd's transforms: maps cut into overlapping tiles, and tiles put together to maps.
+
+Letters: N frames, C channels, d dilation, m = 4 outputs and n = 6 inputs a tile, T tiles.
+"""
+
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .spans import spans
+
+# Outputs and inputs along a side of a tile, and the kernel's side.
+OUTPUTS, KERNEL = 4, 3
+INPUTS = OUTPUTS + KERNEL - 1
+# Elements of the tiles that are cut out at once; they stay in the cache.
+_CHUNK = 2**20
+_POINTS = [Fraction(p) for p in ('0', '3/4', '-3/4', '4/3', '-4/3')]
+
+
+def _polynomial(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of prod (x - root), lowest power first."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        coefficients = [Fraction(0), *coefficients]
+        for power in range(len(coefficients) - 1):
+            coefficients[power] -= root * coefficients[power + 1]
+    return coefficients
+
+
+@lru_cache(maxsize=1)
+def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A^T (m, n), G (n, r) and B^T (n, n): y = A^T [(G g) * (B^T d)] (Toom and Cook).
+
+    Row i of G and of B^T may be scaled against each other; a power of two that makes them alike
+    in size costs no rounding and saves some.
+    """
+    output, kernel, tile = (
+        np.zeros(s) for s in ((OUTPUTS, INPUTS), (INPUTS, KERNEL), (INPUTS, INPUTS))
+    )
+    for i, point in enumerate(_POINTS):
+        others = [other for j, other in enumerate(_POINTS) if j != i]
+        scale = Fraction(1)
+        for other in others:
+            scale *= point - other
+        kernel[i] = [float(point**k / scale) for k in range(KERNEL)]
+        output[:, i] = [float(point**k) for k in range(OUTPUTS)]
+        tile[i, : INPUTS - 1] = [float(c) for c in _polynomial(others)]
+    kernel[-1, -1] = output[-1, -1] = 1.0
+    tile[-1] = [float(c) for c in _polynomial(_POINTS)]
+    for i in range(INPUTS):
+        ratio = np.linalg.norm(tile[i]) / np.linalg.norm(kernel[i])
+        factor = 2.0 ** np.round(np.log2(np.sqrt(ratio)))
+        kernel[i] *= factor
+        tile[i] /= factor
+    return output, kernel, tile
+
+
+@lru_cache(maxsize=8)
+def transforms(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for two dimensions: (m*m, n*n), (n*n, r*r) and (n*n, n*n)."""
+    return tuple(
+        torch.tensor(np.kron(matrix, matrix), dtype=dtype, device=device) for matrix in _matrices()
+    )
+
+
+class Scratch:
+    """Memory that is used again from piece to piece: fresh pages cost as much as the copying."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._memory: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int, zeros: bool = False) -> Tensor:
+        """Memory of a shape; what was there under the name may still be.
+
+        Args:
+            name: Of the memory.
+            shape: Of the result.
+            zeros: Fill new memory with zeros.
+        """
+        count = 1
+        for side in shape:
+            count *= side
+        if name not in self._memory or self._memory[name].numel() < count:
+            self._memory.pop(name, None)
+            self._memory[name] = self._like.new_empty(count)
+            if zeros:
+                self._memory[name].zero_()
+        return self._memory[name][:count].view(shape)
+
+
+class Tiles:
+    """The tiles of (N, C, H, W) maps of one size under one dilation.
+
+    A convolution of dilation d is d*d convolutions of dilation 1 on the d*d phases of the map;
+    the phases are tiled like frames. Tiles are (C, n*n, T), so that a channel is cut out,
+    transformed and put together in the cache, and a matrix product over channels finds each of
+    the n*n positions as a matrix (C, T) without a copy.
+
+    Args:
+        frames, height, width: N, H, W.
+        dilation: d.
+    """
+
+    def __init__(self, frames: int, height: int, width: int, dilation: int) -> None:
+        self.size = (frames, height, width)
+        self.dilation = dilation
+        self.rows = -(-height // (OUTPUTS * dilation))
+        self.columns = -(-width // (OUTPUTS * dilation))
+        self.count = frames * self.rows * self.columns * dilation * dilation
+
+    def _axes(self, side: int) -> tuple[int, ...]:
+        """Row and column in the tile, frame, row of tiles, phase, and the same of columns."""
+        d = self.dilation
+        return side, side, self.size[0], self.rows, d, self.columns, d
+
+    def _chunks(self, channels: int, device: torch.device) -> list[slice]:
+        return spans(channels, _CHUNK // (INPUTS * INPUTS * self.count), device)
+
+    def transformed(
+        self, x: Tensor, matrix: Tensor, scratch: Scratch, name: str, overlap: bool
+    ) -> Tensor:
+        """Tiles of maps, times a matrix.
+
+        Args:
+            x: (N, C, H, W).
+            matrix: (n*n, n*n), or (n*n, m*m) without overlap.
+            scratch: The result lies there.
+            name: Under this name.
+            overlap: Tiles of n*n with a border of zeros, which a convolution reads, or of m*m side
+                by side, which it writes.
+
+        Returns:
+            (C, n*n, T).
+        """
+        channels = x.shape[1]
+        values = scratch.take(name, channels, INPUTS * INPUTS, self.count)
+        for c in self._chunks(channels, x.device):
+            tiles = self._cut(x[:, c], overlap, scratch)
+            torch.bmm(matrix.expand(tiles.shape[0], *matrix.shape), tiles, out=values[c])
+        return values
+
+    def _cut(self, x: Tensor, overlap: bool, scratch: Scratch) -> Tensor:
+        side, border = (INPUTS, 1) if overlap else (OUTPUTS, 0)
+        (frames, height, width), d, channels = self.size, self.dilation, x.shape[1]
+        high, wide = (
+            (self.rows * OUTPUTS + 2 * border) * d,
+            (self.columns * OUTPUTS + 2 * border) * d,
+        )
+        # Channels first: those of a shorter chunk lie where they lay, and the zeros around them.
+        padded = scratch.take(f'padded {side}', channels, frames, high, wide, zeros=True)
+        padded[:, :, border * d :, border * d :][:, :, :height, :width] = x.transpose(0, 1)
+        step = OUTPUTS * d
+        strides = (
+            frames * high * wide, d * wide, d, high * wide, step * wide, wide, step, 1,
+        )  # fmt: skip
+        cut = padded.as_strided((channels, *self._axes(side)), strides)
+        tiles = scratch.take('tiles', *cut.shape)
+        tiles.copy_(cut)
+        return tiles.view(channels, side * side, -1)
+
+    def put(
+        self, product: Tensor, matrix: Tensor, into: Tensor, fresh: bool, scratch: Scratch
+    ) -> None:
+        """Transforms products back and puts the tiles together.
+
+        Args:
+            product: (n*n, C, T).
+            matrix: (m*m, n*n).
+            into: (N, C, H, W), may be a view.
+            fresh: Write it; else add to it.
+            scratch: For what is needed on the way.
+        """
+        (frames, height, width), d = self.size, self.dilation
+        high, wide = self.rows * OUTPUTS * d, self.columns * OUTPUTS * d
+        for c in self._chunks(product.shape[1], product.device):
+            part = product[:, c].permute(1, 0, 2)
+            tiles = scratch.take('tiles', part.shape[0], OUTPUTS * OUTPUTS, self.count)
+            torch.bmm(matrix.expand(part.shape[0], *matrix.shape), part, out=tiles)
+            # To frame, channel, row of tiles, row in the tile, phase, and the same of columns.
+            maps = tiles.view(-1, *self._axes(OUTPUTS)).permute(3, 0, 4, 1, 5, 6, 2, 7)
+            target = into[:, c]
+            if (high, wide) == (height, width):
+                target = target.view(maps.shape)
+            else:
+                maps = maps.reshape(frames, -1, high, wide)[:, :, :height, :width]
+            target.copy_(maps) if fresh else target.add_(maps)
