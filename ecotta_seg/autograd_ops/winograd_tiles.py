@@ -113,9 +113,12 @@ class Tiles:
         self.count = frames * self.rows * self.columns * dilation * dilation
 
     def _axes(self, side: int) -> tuple[int, ...]:
-        """Row and column in the tile, frame, row of tiles, phase, and the same of columns."""
+        """Row and column in the tile, frame, phase of rows and columns, row and column of tiles."""
         d = self.dilation
-        return side, side, self.size[0], self.rows, d, self.columns, d
+        return side, side, self.size[0], d, d, self.rows, self.columns
+
+    def _phases(self) -> list[tuple[int, int]]:
+        return [(i, j) for i in range(self.dilation) for j in range(self.dilation)]
 
     def _chunks(self, channels: int, device: torch.device) -> list[slice]:
         return spans(channels, _CHUNK // (INPUTS * INPUTS * self.count), device)
@@ -145,17 +148,18 @@ class Tiles:
 
     def _cut(self, x: Tensor, overlap: bool, scratch: Scratch) -> Tensor:
         side, border = (INPUTS, 1) if overlap else (OUTPUTS, 0)
-        (frames, height, width), d, channels = self.size, self.dilation, x.shape[1]
-        high, wide = (
-            (self.rows * OUTPUTS + 2 * border) * d,
-            (self.columns * OUTPUTS + 2 * border) * d,
-        )
+        frames, d, channels = self.size[0], self.dilation, x.shape[1]
+        high, wide = self.rows * OUTPUTS + 2 * border, self.columns * OUTPUTS + 2 * border
         # Channels first: those of a shorter chunk lie where they lay, and the zeros around them.
-        padded = scratch.take(f'padded {side}', channels, frames, high, wide, zeros=True)
-        padded[:, :, border * d :, border * d :][:, :, :height, :width] = x.transpose(0, 1)
-        step = OUTPUTS * d
+        padded = scratch.take(f'padded {side}', channels, frames, d, d, high, wide, zeros=True)
+        for i, j in self._phases():
+            phase = x[:, :, i::d, j::d].transpose(0, 1)
+            inner = padded[:, :, i, j, border:, border:]
+            inner[:, :, : phase.shape[2], : phase.shape[3]] = phase
+        # As ``_axes``, with the channels before them.
         strides = (
-            frames * high * wide, d * wide, d, high * wide, step * wide, wide, step, 1,
+            frames * d * d * high * wide, wide, 1, d * d * high * wide, d * high * wide,
+            high * wide, OUTPUTS * wide, OUTPUTS,
         )  # fmt: skip
         cut = padded.as_strided((channels, *self._axes(side)), strides)
         tiles = scratch.take('tiles', *cut.shape)
@@ -174,17 +178,19 @@ class Tiles:
             fresh: Write it; else add to it.
             scratch: For what is needed on the way.
         """
-        (frames, height, width), d = self.size, self.dilation
-        high, wide = self.rows * OUTPUTS * d, self.columns * OUTPUTS * d
+        d = self.dilation
         for c in self._chunks(product.shape[1], product.device):
             part = product[:, c].permute(1, 0, 2)
             tiles = scratch.take('tiles', part.shape[0], OUTPUTS * OUTPUTS, self.count)
             torch.bmm(matrix.expand(part.shape[0], *matrix.shape), part, out=tiles)
-            # To frame, channel, row of tiles, row in the tile, phase, and the same of columns.
-            maps = tiles.view(-1, *self._axes(OUTPUTS)).permute(3, 0, 4, 1, 5, 6, 2, 7)
-            target = into[:, c]
-            if (high, wide) == (height, width):
-                target = target.view(maps.shape)
-            else:
-                maps = maps.reshape(frames, -1, high, wide)[:, :, :height, :width]
-            target.copy_(maps) if fresh else target.add_(maps)
+            tiles = tiles.view(-1, *self._axes(OUTPUTS))
+            for i, j in self._phases():
+                # To frame, channel, row of tiles, row in the tile, and the same of columns.
+                maps = tiles[:, :, :, :, i, j].permute(3, 0, 4, 1, 5, 2)
+                target = into[:, c, i::d, j::d]
+                if target.shape[2] * target.shape[3] == OUTPUTS**2 * self.rows * self.columns:
+                    target = target.view(maps.shape)
+                else:
+                    maps = maps.reshape(*target.shape[:2], self.rows * OUTPUTS, -1)
+                    maps = maps[:, :, : target.shape[2], : target.shape[3]]
+                target.copy_(maps) if fresh else target.add_(maps)

@@ -172,44 +172,39 @@ class MetaNetworkOperator:
         conv = self.module.conv
         geometry = (conv.stride, conv.padding)
         room = min(max(2 * workspace - 2**20, 2**20), 2**24)
-        of_input = torch.zeros_like(p) if further else None
+        of_input = None
         for group in _groups(saved.pieces, x, workspace):
             rows = slice(group[0].channels.start, group[-1].channels.stop)
             if saved.block is None:
                 y = self._convolve_again(p, rows, room)
             else:
                 y = saved.block[:, rows]
-            for_kernel, for_input = torch.empty_like(y), torch.empty_like(y) if further else None
             for piece in group:
                 inner = slice(piece.channels.start - rows.start, piece.channels.stop - rows.start)
-                self._piece_backward(
-                    piece, grad, x, y[:, inner].contiguous(), factor, deliver,
-                    for_kernel[:, inner], for_input[:, inner] if further else None,
-                )  # fmt: skip
-            del y
+                self._piece_backward(piece, grad, x, y[:, inner], factor, deliver, further)
             if further:
                 # Before the kernel's gradient is delivered: that may change the kernel.
-                conv_input_gradient(
-                    for_input, conv.weight[rows], p.shape, *geometry, into=of_input,
+                of_input = conv_input_gradient(
+                    x[:, rows], conv.weight[rows], p.shape, *geometry, into=of_input,
                     workspace=room,
                 )  # fmt: skip
-                del for_input
-            of_kernel = conv_weight_gradient(p, for_kernel, conv.kernel_size, *geometry, room)
-            del for_kernel
+            of_kernel = conv_weight_gradient(p, y, conv.kernel_size, *geometry, room)
+            del y
             deliver(conv.weight, of_kernel, rows)
             del of_kernel
         return (grad, of_input) if further else (None, None)
 
     def _piece_backward(
-        self, piece: _Piece, grad, x, y, factor, deliver, for_kernel, for_input
+        self, piece: _Piece, grad, x, output, factor, deliver, further: bool
     ) -> None:
         """Norms and ReLU of a piece of the channels.
 
-        Writes the gradients with respect to the convolution's output into ``for_kernel`` (from u)
-        and ``for_input`` (from g), and that with respect to x into ``grad``'s channels.
+        What is read here is read for the last time, and its memory used: ``output``, the
+        convolution's, becomes the gradient with respect to it from u, x's channels that from g,
+        and ``grad``'s the gradient with respect to x.
         """
         module, gain, c = self.module, self.module.gain, piece.channels
-        frozen, g = x[:, c].contiguous(), grad[:, c].contiguous()
+        frozen, g, y = (t.contiguous() for t in (x[:, c], grad[:, c], output))
         u = add_sign_(g.clone(), piece.above, piece.below, factor)
         _, of_norm_weight, of_norm_bias = _norm_backward(
             module.norm, c, u, frozen, piece.norm, [False, True, True]
@@ -220,26 +215,27 @@ class MetaNetworkOperator:
         result, of_weight, of_bias = _norm_backward(
             module.block_norm, c, mask_(u, piece.passed), y, piece.block_norm, [True] * 3
         )
-        torch.mul(result, scale, out=for_kernel)
+        of_kernel = result.mul_(scale)
         if gain is not None:
             norm = module.block_norm
             of_gain = of_weight * norm.weight[c] + of_bias * norm.bias[c]
             of_weight.mul_(gain[c])
             of_bias.mul_(gain[c])
         del u, result
-        if for_input is not None:
+        if further:
             passed = mask_(g.clone(), piece.passed)
             result, _, _ = _norm_backward(
                 module.block_norm, c, passed, y, piece.block_norm, [True, False, False]
             )
-            torch.mul(result, scale, out=for_input)
+            for_input = result.mul_(scale)
             del passed, result
             of_frozen, _, _ = _norm_backward(
                 module.norm, c, g, frozen, piece.norm, [True, False, False]
             )
             if gain is not None:
                 of_frozen.add_(g)
-            grad[:, c] = of_frozen
+            grad[:, c], x[:, c] = of_frozen, for_input
+        output.copy_(of_kernel)
         # Last: the parameters may be changed by this.
         deliver(module.norm.weight, of_norm_weight, c)
         deliver(module.norm.bias, of_norm_bias, c)
