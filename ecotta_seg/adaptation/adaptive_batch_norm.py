@@ -108,7 +108,11 @@ class AdaptiveBatchNorm2d(nn.Module):
 
 
 def frame_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors."""
+    """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors.
+
+    Of a narrower dtype (autocast) in float32: sums over a map need more than its eight bits.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     if x.device.type == 'cpu' and x.is_contiguous():
         # BatchNorm's own kernel: a third of ``var_mean``'s time.
         return torch.batch_norm_update_stats(x, None, None, 0.0)
