@@ -108,7 +108,11 @@ class AdaptiveBatchNorm2d(nn.Module):
 
 
 def frame_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors."""
+    """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors.
+
+    Of a narrower dtype (autocast) in float32: sums over a map need more than its eight bits.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     if x.shape[0] == 1 and x.is_contiguous():
         # Two passes: a fifth of the time of BatchNorm's own kernel, a tenth of ``var_mean``'s.
         values = x.view(x.shape[1], -1)

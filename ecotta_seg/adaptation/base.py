@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
+from .autocast import autocast_dtype, run_under_autocast
 from .views import averaged_logits, prediction_views, summed_probabilities
 from .windows import forward_windows
 
@@ -59,6 +60,8 @@ class AdaptationMethod(nn.Module):
         adapting: False makes ``test_step`` predict with what was learned, and learn nothing.
         views: How many views of a frame the prediction is averaged over, see ``prediction_views``;
             all are predicted before the update. What is learned from is the frame as it is.
+        autocast: The precision that the network's convolutions and matrix products are run in, see
+            ``use_autocast``; None for that of the parameters.
         last_step: The record of the latest step.
         observer: Called with the step as a function, instead of running it directly, and gives
             back its result; a memory meter sits here. None for no observer.
@@ -73,6 +76,7 @@ class AdaptationMethod(nn.Module):
         self.segmentor = segmentor
         self.adapting = True
         self.views = 1
+        self.autocast: Optional[str] = None
         self.last_step = StepRecord()
         self.observer: Optional[Callable[[Callable[[], list]], list]] = None
         self.guard = None
@@ -142,6 +146,23 @@ class AdaptationMethod(nn.Module):
     def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
         """The plain segmentor's forward; nothing is learned."""
         return self.segmentor(inputs, data_samples, mode)
+
+    def use_autocast(self, name: Optional[str]) -> None:
+        """Runs the network under ``torch.autocast``; before the first frame.
+
+        Parameters, their gradients, the optimizer, the statistics of norms, logits and losses stay
+        what they are.
+
+        Args:
+            name: 'bf16', or None to leave all as it is.
+
+        Raises:
+            ValueError: The name is unknown, or the method cannot be run so.
+        """
+        dtype = autocast_dtype(name)
+        if dtype is not None:
+            run_under_autocast(self.segmentor, dtype)
+        self.autocast = name
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:

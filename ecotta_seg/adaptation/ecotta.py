@@ -42,7 +42,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
             BatchNorms. The paper leaves open by which statistics they normalise.
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
-            memory. False for plain autograd.
+            memory. False for plain autograd, which ``autocast`` always takes.
         memory_budget: The most that a step may take above parameters and adapters, its gradients
             and the optimizer's state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of
             stock inference on the same frame. None for the fastest step. Only with the engine.
@@ -99,6 +99,22 @@ class MetaNetworkAdaptation(GradientAdaptation):
                 'plain autograd: leave out one of them'
             )
         super().watch_by(watcher)
+
+    def use_autocast(self, name: Optional[str]) -> None:
+        """See base class. The step is plain autograd's then, which knows how to go back through
+        casts; the engine's operators and what its planner runs on do not.
+
+        Raises:
+            ValueError: There is a memory budget; see also base class.
+        """
+        if name is not None and self.planner is not None and self.planner.budget is not None:
+            raise ValueError(
+                'a memory_budget needs the memory engine, which runs in the precision of the '
+                f'parameters, and autocast={name!r} needs plain autograd: leave out one of them'
+            )
+        super().use_autocast(name)
+        if name is not None:
+            self.engine = self.planner = None
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""

@@ -114,6 +114,7 @@ def self_distilled_regularisation(adapted: Tensor, frozen: Tensor) -> Tensor:
         frozen: x_k, the same shape; no gradient flows into it.
 
     Returns:
-        Scalar, at least 0.
+        Scalar, at least 0; float32 where the features are narrower (autocast).
     """
-    return (adapted - frozen.detach()).abs().mean()
+    dtype = torch.promote_types(adapted.dtype, torch.float32)
+    return (adapted.to(dtype) - frozen.detach()).abs().mean()

@@ -41,12 +41,13 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
     """Builds the adaptation method that a config describes, around a segmentor.
 
     Args:
-        config: ``type`` (a registered name) and the method's options; ``views`` goes with any
-            method, see ``AdaptationMethod``.
+        config: ``type`` (a registered name) and the method's options; ``views`` and
+            ``autocast`` go with any method, see ``AdaptationMethod``.
         segmentor: The source model; the method takes it over and changes it.
 
     Raises:
-        ValueError: The type is missing or unknown, or an option is misspelt.
+        ValueError: The type is missing or unknown, an option is misspelt, or the method cannot be
+            run under autocast.
     """
     options = dict(config)
     name = options.pop('type', None)
@@ -56,10 +57,15 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
         raise ValueError(f'unknown adaptation method {name!r}: expected one of {known}')
     known = constructor_options(cls)
     views = options.pop('views', None) if 'views' not in known else None
-    check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views'])])
+    autocast = options.pop('autocast', None) if 'autocast' not in known else None
+    check_keys(
+        f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views', 'autocast'])]
+    )
     if views is not None:
         prediction_views(views)
     method = cls(segmentor, **options)
     if views is not None:
         method.views = views
+    if autocast is not None:
+        method.use_autocast(autocast)
     return method

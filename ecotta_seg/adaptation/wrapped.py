@@ -27,7 +27,7 @@ class WrappedAdaptation(AdaptationMethod):
                 f'expected an inner method that learns by gradients, such as tent or ecotta, got '
                 f'{method.get("type")!r}'
             )
-        self.views = self.inner.views
+        self.views, self.autocast = self.inner.views, self.inner.autocast
 
     @property
     def optimizer(self):
@@ -48,6 +48,12 @@ class WrappedAdaptation(AdaptationMethod):
     def planned(self):
         """The inner method's ``PlannedStep``; None before its first frame, or without an engine."""
         return getattr(self.inner, 'planned', None)
+
+    def use_autocast(self, name: Optional[str]) -> None:
+        """See base class: of the inner method; None leaves that one's own option."""
+        if name is not None:
+            self.inner.use_autocast(name)
+            self.autocast = name
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

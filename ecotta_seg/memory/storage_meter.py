@@ -20,11 +20,13 @@ Known limitations:
 
 import weakref
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Optional
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+_LIFT_FRESH = torch.ops.aten.lift_fresh.default
 
 
 class LiveTensor(NamedTuple):
@@ -116,21 +118,23 @@ class StorageMeter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if _gives_views(func):
+            return func(*args, **kwargs)
         # ``torch.tensor`` and constants enter here with a storage that nobody has seen yet, and
         # that storage is new.
-        brings_new = func is torch.ops.aten.lift_fresh.default
+        brings_new = func is _LIFT_FRESH
         known_before = set()
         if not brings_new:
-            for leaf in tree_leaves((args, kwargs)):
+            for leaf in _leaves((args, kwargs)):
                 storage = _storage_of(leaf, self._device)
                 if storage is not None:
                     known_before.add(storage._cdata)
         result = func(*args, **kwargs)
-        for leaf in tree_leaves(result):
+        for leaf in _leaves(result):
             self._follow(leaf, known_before, func)
         if func._schema.is_mutable:
             # An in-place operator or one with ``out=`` may have resized what it was given.
-            for leaf in tree_leaves((args, kwargs)):
+            for leaf in _leaves((args, kwargs)):
                 self._follow(leaf, known_before, func)
         self._note_peak()
         return result
@@ -175,6 +179,37 @@ class StorageMeter(TorchDispatchMode):
             self._peak = self._current
             if self._breakdown:
                 self._at_peak = [entry.describe() for entry in self._live.values()]
+
+
+@cache
+def _gives_views(func) -> bool:
+    """Whether all that an operator gives looks at memory that it was given, changed in nothing.
+
+    Composite operators (``reshape``) may copy where their schema tells of a view. They are taken
+    apart before they come here, but not under ``inference_mode``.
+    """
+    schema = func._schema
+    return (
+        bool(schema.returns)
+        and all(result.alias_info is not None for result in schema.returns)
+        and not schema.is_mutable
+        and func is not _LIFT_FRESH
+        and not torch._C._dispatch_has_kernel_for_dispatch_key(
+            func.name(), 'CompositeImplicitAutograd'
+        )
+    )
+
+
+def _leaves(value) -> list:
+    """All that operators take and give, out of its tuples, lists and dicts.
+
+    They know no other containers; torch's own ``tree_leaves`` does, at half of the meter's time.
+    """
+    if isinstance(value, (tuple, list)):
+        return [leaf for item in value for leaf in _leaves(item)]
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    return [value]
 
 
 def _storage_of(leaf, device: Optional[str]) -> Optional[torch.UntypedStorage]:

@@ -5,6 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from ..autograd_ops.autocast import under_autocast
 from ..autograd_ops.winograd import conv3x3, is_suitable, pays
 from .norms import build_norm
 
@@ -88,12 +89,14 @@ class MetaNetwork(nn.Module):
 
     def convolve(self, part_input: Tensor) -> Tensor:
         """The block's convolution: by Winograd's filtering where that is faster and nothing is
-        trained, which on a CPU halves the time of the wide ones."""
+        trained, which on a CPU halves the time of the wide ones. Under autocast by torch's own,
+        which knows the lower precision; the filtering's transforms would lose too much in it."""
         conv = self.conv
         if (
             not self.training
             and isinstance(conv, nn.Conv2d)
             and part_input.is_contiguous()
+            and not under_autocast(part_input)
             and is_suitable(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
             and pays(conv.weight)
         ):

@@ -1,12 +1,17 @@
 """Tiny segmentors of both kinds, with statistics that are not those of a fresh model."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import nn
+
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.config import read_config
 
 NUM_CLASSES = 7
 _LOSS = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
@@ -60,6 +65,27 @@ def build_segmentor(kind, **test_cfg):
     nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=1.0)
     segmentor.eval()
     return segmentor
+
+
+def published_method(config, **adaptation):
+    """The method of a config on its own model at full width, weights and statistics made up."""
+    cfg = read_config(Path(__file__).parents[2] / 'configs' / config)
+    model = deepcopy(cfg.model)
+    model.update(pretrained=None, auxiliary_head=None)
+    model.data_preprocessor.pop('size', None)
+    for part in (model.backbone, model.decode_head):
+        if part.get('norm_cfg', {}).get('type') == 'SyncBN':
+            part.norm_cfg.type = 'BN'
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        segmentor = MODELS.build(model)
+    segmentor.train()
+    with torch.no_grad():
+        segmentor.encode_decode(torch.randn(2, 3, 65, 97), [dict(img_shape=(65, 97))] * 2)
+    torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=0.3)
+    options = deepcopy(cfg.adaptation.to_dict())
+    options.update(entropy_threshold=0.95, **adaptation)
+    return build_method(options, segmentor.eval()).eval()
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -95,3 +95,14 @@ def test_batch_statistics_need_a_batch_norm(segmentor, frames):
     assert logits.isfinite().all() and not method.last_step.updated
     with pytest.raises(ValueError, match='no BatchNorm'):
         build_method(dict(type='batch_norm_statistics'), nn.Sequential(nn.LayerNorm(3)))
+
+
+def test_statistics_of_narrow_inputs_are_taken_in_float32(batch_norm):
+    x = (X + 20).bfloat16()
+    layer = AdaptiveBatchNorm2d(batch_norm, mode='frame')
+    mean, var = layer.statistics(x)
+    var_64, mean_64 = torch.var_mean(x.double(), dim=(0, 2, 3), correction=0)
+    assert mean.dtype == var.dtype == torch.float32 and layer(x).dtype == torch.bfloat16
+    assert torch.allclose(mean.double(), mean_64, 1e-5) and torch.allclose(
+        var.double(), var_64, 1e-4
+    )

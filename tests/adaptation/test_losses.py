@@ -55,3 +55,15 @@ def test_regularisation_reaches_the_adapted_side_alone():
     expected = np.abs(adapted.detach().numpy() - frozen.detach().numpy()).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert frozen.grad is None and adapted.grad is not None
+
+
+def test_regularisation_of_narrow_features_is_taken_in_float32():
+    generator = torch.Generator().manual_seed(4)
+    wide = torch.randn(2, 1, 16, 64, 64, generator=generator)
+    adapted, frozen = wide.bfloat16()
+    adapted.requires_grad_()
+    loss = self_distilled_regularisation(adapted, frozen)
+    loss.backward()
+    expected = (adapted.detach().double() - frozen.double()).abs().mean()
+    assert loss.dtype == torch.float32 and float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert adapted.grad.dtype == torch.bfloat16 and adapted.grad.any()

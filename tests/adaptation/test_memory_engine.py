@@ -1,21 +1,16 @@
 """The engine's gradients against plain autograd's."""
 
-from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.memory_engine import MemoryEngine
 from ecotta_seg.adaptation.planning import PlannedStep
-from ecotta_seg.config import read_config
 from ecotta_seg.memory.plan import Plan, fastest_plan, leanest_plan
 
-from .conftest import build_segmentor
+from .conftest import build_segmentor, published_method
 
 META = {
     'paper': dict(num_parts=3, start='paper'),
@@ -84,27 +79,6 @@ def test_gradients_in_float64(kind, meta, shape):
         assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
 
 
-def _published(config, **adaptation):
-    """The method of a config on its own model at full width, weights and statistics made up."""
-    cfg = read_config(Path(__file__).parents[2] / 'configs' / config)
-    model = deepcopy(cfg.model)
-    model.update(pretrained=None, auxiliary_head=None)
-    model.data_preprocessor.pop('size', None)
-    for part in (model.backbone, model.decode_head):
-        if part.get('norm_cfg', {}).get('type') == 'SyncBN':
-            part.norm_cfg.type = 'BN'
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        segmentor = MODELS.build(model)
-    segmentor.train()
-    with torch.no_grad():
-        segmentor.encode_decode(torch.randn(2, 3, 65, 97), [dict(img_shape=(65, 97))] * 2)
-    torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=0.3)
-    options = deepcopy(cfg.adaptation.to_dict())
-    options.update(entropy_threshold=0.95, **adaptation)
-    return build_method(options, segmentor.eval()).eval()
-
-
 @pytest.mark.parametrize(
     'config', ['acdc_ecotta.py', 'camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py']
 )
@@ -112,7 +86,7 @@ def test_gradients_in_float32_at_full_width(config):
     image = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(0))
     results = []
     for engine in (False, True):
-        method = _published(config, memory_engine=engine)
+        method = published_method(config, memory_engine=engine)
         torch.manual_seed(3)
         for parameter in method.adaptable_parameters().values():
             parameter.data += 0.02 * torch.randn_like(parameter)

@@ -172,3 +172,15 @@ def test_meta_networks_are_attached_once():
     attach_meta_networks(segmentor)
     with pytest.raises(ValueError, match='already'):
         attach_meta_networks(segmentor)
+
+
+def test_a_wide_convolution_is_torchs_own_under_autocast():
+    network = MetaNetwork(384, 384).eval()
+    x = torch.randn(1, 384, 8, 8, generator=torch.Generator().manual_seed(0))
+    direct = F.conv2d(x, network.conv.weight, padding=1)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        narrow, expected = network.convolve(x), F.conv2d(x, network.conv.weight, padding=1)
+    assert narrow.dtype == torch.bfloat16 and torch.equal(narrow, expected)
+    # Without it Winograd's filtering: other bits than the direct sum's.
+    wide = network.convolve(x)
+    assert not torch.equal(wide, direct) and torch.allclose(wide, direct, 1e-3, 1e-4)

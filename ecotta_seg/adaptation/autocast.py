@@ -1,0 +1,64 @@
+"""The network at half the width: its forward under ``torch.autocast``, and nothing else.
+
+Autocast runs convolutions and matrix products on bfloat16 copies of their inputs and weights, and
+autograd keeps those copies. The parameters stay float32, and with them gradients, optimizer and
+everything that is computed from logits: these leave the network as float32, before they are
+resized to the frame. bfloat16 has float32's range, so no gradient has to be scaled.
+"""
+
+from types import MethodType
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = {'bf16': torch.bfloat16}
+
+
+def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
+    """The dtype of an ``autocast`` option; None for None.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if name is None:
+        return None
+    if not isinstance(name, str) or name not in PRECISIONS:
+        raise ValueError(f'expected autocast to be one of {[*PRECISIONS]} or None, got {name!r}')
+    return PRECISIONS[name]
+
+
+def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
+    """Has every forward of a segmentor's network run under autocast from now on.
+
+    Whoever calls it sees no difference but in the numbers. It is the object's own methods that
+    are exchanged: a wrapper around modules would rename what a checkpoint holds.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder``; changed in place.
+        dtype: Of convolutions and matrix products.
+    """
+    segmentor.autocast_dtype = dtype
+    segmentor.extract_feat = MethodType(_extract_feat, segmentor)
+    heads = segmentor.decode_head
+    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+        head.autocast_dtype = dtype
+        head.forward = MethodType(_head_forward, head)
+
+
+def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:
+    # Without a cache of cast weights: each is used once a forward, and between two forwards it may
+    # have been changed in place.
+    return torch.autocast(x.device.type, dtype=dtype, cache_enabled=False)
+
+
+# Functions of the module, bound to the object: a deep copy of the object gets its own.
+def _extract_feat(segmentor: nn.Module, inputs: Tensor):
+    with _autocast(inputs, segmentor.autocast_dtype):
+        return type(segmentor).extract_feat(segmentor, inputs)
+
+
+def _head_forward(head: nn.Module, features, *args) -> Tensor:
+    with _autocast(features[0], head.autocast_dtype):
+        logits = type(head).forward(head, features, *args)
+    return logits.float() if logits.dtype == head.autocast_dtype else logits
