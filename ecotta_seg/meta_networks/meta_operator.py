@@ -128,11 +128,11 @@ class MetaNetworkOperator:
             result.add_(block)
             # The block's memory takes what the meta network changed.
             torch.sub(result, frozen, out=block)
+            adapted[:, c] = result
             if tape is not None:
                 above, below = pack_positive(block), pack_positive(block.neg_())
                 pieces.append(_Piece(c, passed, above, below, of_frozen, of_block))
             total += block.abs_().sum(dtype=torch.float64)
-            adapted[:, c] = result
             del frozen, block, result
         if tape is not None:
             tape.append(_Saved(pieces, x if keep_output else None, y if keep_block else None))
@@ -215,27 +215,29 @@ class MetaNetworkOperator:
         result, of_weight, of_bias = _norm_backward(
             module.block_norm, c, mask_(u, piece.passed), y, piece.block_norm, [True] * 3
         )
-        of_kernel = result.mul_(scale)
         if gain is not None:
             norm = module.block_norm
             of_gain = of_weight * norm.weight[c] + of_bias * norm.bias[c]
             of_weight.mul_(gain[c])
             of_bias.mul_(gain[c])
-        del u, result
+        del u
         if further:
             passed = mask_(g.clone(), piece.passed)
-            result, _, _ = _norm_backward(
+            for_input, _, _ = _norm_backward(
                 module.block_norm, c, passed, y, piece.block_norm, [True, False, False]
             )
-            for_input = result.mul_(scale)
-            del passed, result
+            del passed
             of_frozen, _, _ = _norm_backward(
                 module.norm, c, g, frozen, piece.norm, [True, False, False]
             )
-            if gain is not None:
-                of_frozen.add_(g)
-            grad[:, c], x[:, c] = of_frozen, for_input
-        output.copy_(of_kernel)
+            torch.mul(for_input, scale, out=x[:, c])
+            if gain is None:
+                grad[:, c] = of_frozen
+            else:
+                torch.add(of_frozen, g, out=grad[:, c])
+            del for_input, of_frozen
+        torch.mul(result, scale, out=output)
+        del result
         # Last: the parameters may be changed by this.
         deliver(module.norm.weight, of_norm_weight, c)
         deliver(module.norm.bias, of_norm_bias, c)
