@@ -1,5 +1,6 @@
 """EcoTTA's step without autograd: what is kept, recomputed and freed is decided by a plan."""
 
+from contextlib import nullcontext
 from typing import Callable, Optional
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from ..autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
 from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
+from ..autograd_ops.winograd_tiles import shared_scratch
 from ..frozen_graph import Tape, build_head_operator
 from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
@@ -94,9 +96,10 @@ class MemoryEngine:
         size = _output_size(metas[0], inputs)
         corners = self.segmentor.decode_head.align_corners
         grad, entropy, fraction = self._entropy_gradient(small, metas[0], size, weigh, share)
-        pending = self.head.backward(grad, tape)
-        del grad
-        self.operator.backward(pending, plan, share * regularisation_weight, deliver)
+        with shared_scratch() if plan.share_scratch else nullcontext():
+            pending = self.head.backward(grad, tape)
+            del grad
+            self.operator.backward(pending, plan, share * regularisation_weight, deliver)
         # Made again rather than kept: in between nothing of the frame's full size stands.
         logits = resize_bilinear(small, size, corners)
         return WindowResult(logits, entropy, fraction, torch.stack(differences).sum())

@@ -43,7 +43,9 @@ def _pieces(channels: int, elements_each: int, workspace: int, x: Tensor) -> lis
     return spans(channels, min(channels, -(-size // 16) * 16), x.device)
 
 
-def winograd_conv2d(x: Tensor, weight: Tensor, dilation: int = 1, workspace: int = 2**23) -> Tensor:
+def winograd_conv2d(
+    x: Tensor, weight: Tensor, dilation: int = 1, workspace: int = 7 * 2**20
+) -> Tensor:
     """A 3x3 'same' convolution.
 
     Its rounding differs from the direct sum's, so it is no substitute where the very bits of a

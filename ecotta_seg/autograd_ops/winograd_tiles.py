@@ -3,6 +3,9 @@
 Letters: N frames, C channels, d dilation, m = 4 outputs and n = 6 inputs a tile, T tiles.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 
@@ -66,12 +69,30 @@ def transforms(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor
     )
 
 
+_shared = threading.local()
+
+
+@contextmanager
+def shared_scratch() -> Iterator[None]:
+    """Inside, this thread's convolutions use one set of temporaries, which stands until the end.
+
+    Temporaries beyond 32 MiB are new from the system each time, and to touch their pages for the
+    first time takes as long as to compute what goes there.
+    """
+    _shared.memory = {}
+    try:
+        yield
+    finally:
+        del _shared.memory
+
+
 class Scratch:
-    """Memory that is used again from piece to piece: fresh pages cost as much as the copying."""
+    """Memory that is used again from piece to piece, and inside ``shared_scratch`` also from one
+    convolution to the next."""
 
     def __init__(self, like: Tensor) -> None:
         self._like = like
-        self._memory: dict[str, Tensor] = {}
+        self._memory: dict = getattr(_shared, 'memory', {})
 
     def take(self, name: str, *shape: int, zeros: bool = False) -> Tensor:
         """Memory of a shape; what was there under the name may still be.
@@ -79,17 +100,19 @@ class Scratch:
         Args:
             name: Of the memory.
             shape: Of the result.
-            zeros: Fill new memory with zeros.
+            zeros: Fill new memory with zeros; what is written there has to leave them alone.
         """
         count = 1
         for side in shape:
             count *= side
-        if name not in self._memory or self._memory[name].numel() < count:
-            self._memory.pop(name, None)
-            self._memory[name] = self._like.new_empty(count)
+        # Zeros stay between what is written as long as it lies where it lay.
+        key = (name, shape[1:] if zeros else None, self._like.dtype, self._like.device)
+        if key not in self._memory or self._memory[key].numel() < count:
+            self._memory.pop(key, None)
+            self._memory[key] = self._like.new_empty(count)
             if zeros:
-                self._memory[name].zero_()
-        return self._memory[name][:count].view(shape)
+                self._memory[key].zero_()
+        return self._memory[key][:count].view(shape)
 
 
 class Tiles:

@@ -36,11 +36,13 @@ class Plan:
     Attributes:
         parts: One for each part of the encoder.
         workspace: Elements that a temporary of the backward may have.
+        share_scratch: Keep temporaries of the backward from one convolution to the next.
         update_in_place: Apply each piece of a gradient at once and drop it.
     """
 
     parts: tuple[PartPlan, ...]
     workspace: int = _WIDE
+    share_scratch: bool = True
     update_in_place: bool = False
 
     def describe(self) -> str:
@@ -65,7 +67,7 @@ def fastest_plan(num_parts: int) -> Plan:
 def leanest_plan(num_parts: int, in_place: bool) -> Plan:
     """Nothing is kept but the parts' inputs."""
     part = PartPlan(False, False, False, False)
-    return Plan((part,) * num_parts, _NARROW, in_place)
+    return Plan((part,) * num_parts, _NARROW, False, in_place)
 
 
 def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> Optional[int]:
@@ -113,7 +115,7 @@ def smallest_plan(
     peak: Callable[[Plan], int], cost: Mapping[Drop, int], num_parts: int, in_place: bool
 ) -> Plan:
     """The plan with the lowest peak: all is dropped that may be. Arguments of ``choose_plan``."""
-    narrow = replace(fastest_plan(num_parts), workspace=_NARROW)
+    narrow = replace(fastest_plan(num_parts), workspace=_NARROW, share_scratch=False)
     lean = _without(narrow, cost)
     plans = [lean, replace(lean, update_in_place=True)] if in_place else [lean]
     # Of equal peaks the first.
@@ -149,13 +151,13 @@ def choose_plan(
         return whole
     drops = sorted(cost, key=lambda drop: (cost[drop], drop))
     for update in (False, True) if in_place else (False,):
-        narrow = replace(whole, workspace=_NARROW, update_in_place=update)
+        narrow = replace(whole, workspace=_NARROW, share_scratch=False, update_in_place=update)
         dropped = _fewest_drops(peak, narrow, drops, budget_bytes)
         if dropped is None:
             continue
         plan = _without(narrow, dropped)
-        for workspace in (_WIDE, _MIDDLE):
-            wider = replace(plan, workspace=workspace)
+        for workspace, share in ((_WIDE, True), (_WIDE, False), (_MIDDLE, False)):
+            wider = replace(plan, workspace=workspace, share_scratch=share)
             if peak(wider) <= budget_bytes:
                 return wider
         return plan
