@@ -89,13 +89,13 @@ def update_in_place(runner) -> None:
     from ecotta_seg.memory.plan import leanest_plan
 
     planner = runner.model.planner
-    make = planner._make
+    plan_for = planner.plan_for
 
     def lean(inputs, metas, whole):
-        planned = make(inputs, metas, whole)
+        planned = plan_for(inputs, metas, whole)
         return replace(planned, plan=leanest_plan(len(planned.plan.parts), in_place=True))
 
-    planner._make = lean
+    planner.plan_for = lean
 
 
 def run(
