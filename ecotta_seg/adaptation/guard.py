@@ -142,6 +142,9 @@ class UpdateGuard:
         # Of the last frames, and of the last that were learned from; shares of ln C.
         self._entropies: deque = deque(maxlen=self.window)
         self._usual: deque = deque(maxlen=_USUAL_FRAMES)
+        # The same when the good parameters were kept; for those at the start, the first frame's.
+        self._good_usual: list[float] = []
+        self._first_usual: list[float] = []
         self._reason: Optional[str] = None
         self._judged = False
 
@@ -187,6 +190,8 @@ class UpdateGuard:
             self._faults = 0
             self._frames += 1
             self._usual.append(self._entropies[-1])
+            if not self._first_usual:
+                self._first_usual = self._good_usual = [self._entropies[-1]]
             if self._frames % self.check_every == 0:
                 self._check_drift(method, inputs, metas)
         if broken and not logits.isfinite().all():
@@ -279,11 +284,13 @@ class UpdateGuard:
             self._go_back(method, metas, f'entropy fell to {left:.0%} of that of the source')
         elif min(check[0] for check in self._checks) >= self.min_agreement + self.margin:
             self._good, self._gone_back = method.method_state(), False
+            self._good_usual = list(self._usual)
 
     def _go_back(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
         if self._gone_back or not _all_finite(self._good['tensors'].values()):
             method.reset()
             self._good, self._gone_back = method.method_state(), False
+            self._good_usual = list(self._first_usual)
             self._tell('reset', metas, reason)
         else:
             method.load_method_state(self._good)
@@ -293,7 +300,7 @@ class UpdateGuard:
         self._checks.clear()
         # What was usual for the model that is gone need not be for this one.
         self._entropies.clear()
-        self._usual.clear()
+        self._usual = deque(self._good_usual, maxlen=_USUAL_FRAMES)
 
     def _tell(self, event: str, metas: list[dict], reason: str) -> None:
         self.events.append(
@@ -315,6 +322,8 @@ class UpdateGuard:
             'checks': [list(check) for check in self._checks],
             'entropies': list(self._entropies),
             'usual': list(self._usual),
+            'good_usual': list(self._good_usual),
+            'first_usual': list(self._first_usual),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -325,6 +334,8 @@ class UpdateGuard:
         self._checks.extend(tuple(check) for check in state['checks'])
         self._entropies.extend(state['entropies'])
         self._usual.extend(state['usual'])
+        self._good_usual = list(state['good_usual'])
+        self._first_usual = list(state['first_usual'])
 
 
 def _all_finite(tensors) -> bool:

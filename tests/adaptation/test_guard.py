@@ -367,3 +367,16 @@ def test_the_limit_is_of_ln_c_or_what_is_usual(frame):
         for index in range(9):
             watch(guard, method, frame if index < 6 else torch.zeros_like(frame))
         assert method.last_step.updated == updated
+
+
+def test_a_reset_does_not_open_the_door_to_unclear_frames(frame):
+    method, guard = ToyMethod(lr=1e-4), UpdateGuard(check_every=3, max_entropy=0.9)
+    for _ in range(6):
+        watch(guard, method, frame)
+    limit = guard._entropy_limit()
+    for event in ('rollback', 'reset'):
+        guard._go_back(method, [{}], 'a test')
+        assert kinds(guard) == [event] and guard._entropy_limit() == limit == 0.9
+    for _ in range(3):
+        watch(guard, method, blurred(frame, 0.02))
+    assert kinds(guard) == ['skip'] * 3
