@@ -137,6 +137,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--frames', type=int, default=500)
     parser.add_argument('--scenes', type=int, help='scenes of each condition (default: all)')
+    parser.add_argument('--kinds', nargs='+', default=list(KINDS), choices=KINDS)
     parser.add_argument('--methods', nargs='+', default=['ecotta', 'ecotta_plus'])
     parser.add_argument(
         '--plain', action='store_true', help='also guard alone on all kinds, and neither'
