@@ -79,7 +79,7 @@ class MemoryHook(Hook):
         """The measurements so far."""
         return {
             'peaks': list(self._peaks),
-            'seconds': list(self._seconds),
+            'seconds': torch.tensor(self._seconds, dtype=torch.float64),
             'inference': self._inference,
             'standing': asdict(self._standing) if self._standing is not None else None,
             'measured': self._measured,
@@ -87,7 +87,7 @@ class MemoryHook(Hook):
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what ``state_dict`` gave."""
-        self._peaks, self._seconds = list(state['peaks']), list(state['seconds'])
+        self._peaks, self._seconds = list(state['peaks']), state['seconds'].tolist()
         self._inference, self._measured = state['inference'], state['measured']
         if state['standing'] is not None:
             self._standing = StandingMemory(**state['standing'])
