@@ -18,3 +18,15 @@ def test_the_next_conditions_score_as_without_the_stretch(method):
     assert ended['updates'] < 20 and ended['events']['bad_frame'] > 40
     for condition, miou in whole['miou'].items():
         assert ended['miou'][condition] == pytest.approx(miou, abs=1), condition
+
+
+@pytest.mark.parametrize('method', ['ecotta', 'ecotta_plus'])
+def test_the_guard_alone_holds_out_against_noise(method):
+    options = dict(scenes_each=4, check_frames=False)
+    whole = stretch.drive(method, 0, **options)
+    assert whole['events'] == {}
+    ended = stretch.drive(method, 60, kinds=stretch.NOISE, **options)
+    # The first frame is not yet the median of three.
+    assert ended['updates'] <= 2 and set(ended['events']) == {'skip'}
+    for condition, miou in whole['miou'].items():
+        assert ended['miou'][condition] == pytest.approx(miou, abs=0.5), condition

@@ -1,6 +1,7 @@
 """Watches each step of an adaptation and takes back what would ruin the model."""
 
 from collections import deque
+from math import log
 from statistics import median
 from typing import Optional
 
@@ -11,6 +12,10 @@ from torch import Tensor
 from .base import AdaptationMethod
 
 _SMALLEST_SIDE = 128
+# What the entropy of a stream's frames usually is, is the median over so many of them; and how far
+# above it a frame may be, whatever the limit.
+_USUAL_FRAMES = 50
+_RISE = 1.25
 
 
 def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002) -> float:
@@ -56,13 +61,19 @@ def mean_entropy(logits: Tensor) -> float:
     return float(-(log_probabilities.exp() * log_probabilities).sum(dim=1).mean())
 
 
+def _entropy_share(logits: Tensor) -> float:
+    """``mean_entropy`` as a share of its maximum, ln C."""
+    return mean_entropy(logits) / log(max(2, logits.shape[1]))
+
+
 class UpdateGuard:
     """Skips updates, rolls back to the last good parameters, or resets to those at the start.
 
     Before an update, from the frame's own prediction: the loss, the gradients and the logits must
-    be finite and no class may cover nearly all of the frame; else the update is skipped, or rolled
-    back where a method has made it already. After it: the parameters must be finite; else they are
-    rolled back, the optimizer with them.
+    be finite, no class may cover nearly all of the frame, and the model must have an idea of what
+    it sees (``max_entropy``); else the update is skipped, or rolled back where a method has made it
+    already. After it: the parameters must be finite; else they are rolled back, the optimizer with
+    them.
 
     Such a prediction is taken for the frame's fault: however many there are, what was learned
     before them stays. After each ``check_every`` in a row the reference (see below) is asked: where
@@ -82,6 +93,12 @@ class UpdateGuard:
         min_entropy_share: Of the reference's entropy; entropy minimisation that collapses makes
             the model certain of everything.
         max_class_share: No class may cover more of a frame.
+        max_entropy: Of ln C: the highest mean entropy of a frame's prediction that is learned from,
+            as the median of the last ``window`` frames. Frames of a broken sensor, noise above
+            all, look like nothing that the source has been trained on: meta networks are at 0.3
+            to 0.45 on them and at 0.06 to 0.3 in severe weather, night included. A model that is
+            less sure of an ordinary frame has its limit at 1.25 times the median of the last 50
+            that were learned from. 1 turns it off.
         window: Checks that the median is taken of.
         margin: How far within ``min_agreement`` parameters are good ones to go back to.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.
@@ -99,8 +116,11 @@ class UpdateGuard:
         window: int = 3,
         margin: float = 0.1,
         scale: float = 0.5,
+        max_entropy: float = 0.32,
     ) -> None:
-        shares = (min_agreement, min_entropy_share, max_class_share, margin, scale)
+        shares = (
+            min_agreement, min_entropy_share, max_class_share, margin, scale, max_entropy
+        )  # fmt: skip
         if check_every < 1 or window < 1 or not all(0 <= share <= 1 for share in shares):
             raise ValueError(
                 'the guard expects check_every and window from 1 and all other limits from 0 to '
@@ -109,6 +129,7 @@ class UpdateGuard:
         self.check_every, self.window, self.margin = check_every, window, margin
         self.min_agreement, self.min_entropy_share = min_agreement, min_entropy_share
         self.max_class_share, self.scale = max_class_share, scale
+        self.max_entropy = max_entropy
         self.events: list[dict] = []
         self.forget()
 
@@ -118,6 +139,12 @@ class UpdateGuard:
         self._gone_back = False
         self._frames = self._faults = 0
         self._checks: deque = deque(maxlen=self.window)
+        # Of the last frames, and of the last that were learned from; shares of ln C.
+        self._entropies: deque = deque(maxlen=self.window)
+        self._usual: deque = deque(maxlen=_USUAL_FRAMES)
+        # The same when the good parameters were kept; for those at the start, the first frame's.
+        self._good_usual: list[float] = []
+        self._first_usual: list[float] = []
         self._reason: Optional[str] = None
         self._judged = False
 
@@ -162,6 +189,9 @@ class UpdateGuard:
         else:
             self._faults = 0
             self._frames += 1
+            self._usual.append(self._entropies[-1])
+            if not self._first_usual:
+                self._first_usual = self._good_usual = [self._entropies[-1]]
             if self._frames % self.check_every == 0:
                 self._check_drift(method, inputs, metas)
         if broken and not logits.isfinite().all():
@@ -185,13 +215,22 @@ class UpdateGuard:
         reference = method.predict_reference(inputs, metas)
         if reference is None or self._fault_of_prediction(reference) is not None:
             return
-        reason = self._fault_of_prediction(method.predict(inputs, metas))
+        current = method.predict(inputs, metas)
+        reason = self._fault_of_prediction(current)
+        limit = self._entropy_limit()
+        # Well below, so that it is not chance which of the two is above.
+        if reason is None and _entropy_share(reference) < (1 - self.margin) * limit:
+            reason = self._uncertain(_entropy_share(current))
         if reason is not None:
             self._go_back(method, metas, f'{reason}, and not in the prediction of the source')
 
     def _fault_of_step(self, method: AdaptationMethod, logits: Tensor) -> Optional[str]:
         """Why the frame's step must not count; None where it may."""
         fault = self._fault_of_prediction(logits)
+        if fault is not None:
+            return fault
+        self._entropies.append(_entropy_share(logits))
+        fault = self._uncertain(median(self._entropies))
         if fault is not None:
             return fault
         gradients = [p.grad for p in method.adaptable_parameters().values() if p.grad is not None]
@@ -210,6 +249,16 @@ class UpdateGuard:
         if share > self.max_class_share:
             return f'one class covers {share:.0%} of the frame'
         return None
+
+    def _entropy_limit(self) -> float:
+        usual = median(self._usual) if self._usual else 1.0
+        return max(self.max_entropy, _RISE * usual)
+
+    def _uncertain(self, entropy: float) -> Optional[str]:
+        """Why nothing may be learned at such an entropy, a share of ln C; None where it may."""
+        if self.max_entropy == 1 or entropy <= self._entropy_limit():
+            return None
+        return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
 
     def _check_drift(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
         if min(inputs.shape[2:]) * self.scale >= _SMALLEST_SIDE:
@@ -235,11 +284,13 @@ class UpdateGuard:
             self._go_back(method, metas, f'entropy fell to {left:.0%} of that of the source')
         elif min(check[0] for check in self._checks) >= self.min_agreement + self.margin:
             self._good, self._gone_back = method.method_state(), False
+            self._good_usual = list(self._usual)
 
     def _go_back(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
         if self._gone_back or not _all_finite(self._good['tensors'].values()):
             method.reset()
             self._good, self._gone_back = method.method_state(), False
+            self._good_usual = list(self._first_usual)
             self._tell('reset', metas, reason)
         else:
             method.load_method_state(self._good)
@@ -247,6 +298,9 @@ class UpdateGuard:
             self._tell('rollback', metas, reason)
         method.last_step.updated = False
         self._checks.clear()
+        # What was usual for the model that is gone need not be for this one.
+        self._entropies.clear()
+        self._usual = deque(self._good_usual, maxlen=_USUAL_FRAMES)
 
     def _tell(self, event: str, metas: list[dict], reason: str) -> None:
         self.events.append(
@@ -266,6 +320,10 @@ class UpdateGuard:
             'frames': self._frames,
             'faults': self._faults,
             'checks': [list(check) for check in self._checks],
+            'entropies': list(self._entropies),
+            'usual': list(self._usual),
+            'good_usual': list(self._good_usual),
+            'first_usual': list(self._first_usual),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -274,6 +332,10 @@ class UpdateGuard:
         self._good, self._gone_back = state['good'], state['gone_back']
         self._frames, self._faults = state['frames'], state['faults']
         self._checks.extend(tuple(check) for check in state['checks'])
+        self._entropies.extend(state['entropies'])
+        self._usual.extend(state['usual'])
+        self._good_usual = list(state['good_usual'])
+        self._first_usual = list(state['first_usual'])
 
 
 def _all_finite(tensors) -> bool:

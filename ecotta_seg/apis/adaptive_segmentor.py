@@ -14,6 +14,7 @@ from torch import nn
 
 from ..adaptation import AdaptationMethod
 from ..datasets.frame_check import FrameWatch
+from ..memory import StandingMemory, standing_memory
 from ..meta_networks import load_adapters, save_adapters
 
 
@@ -150,6 +151,20 @@ class AdaptiveSegmentor:
             self._lag = 0.0
             self._sync()
 
+    def standing_memory(self) -> StandingMemory:
+        """What stands between two steps, in bytes.
+
+        The second set of adapters (``concurrent``) and a source kept beside are kept copies.
+        """
+        method = self.method
+        with self._lock:
+            return standing_memory(
+                method,
+                method.adapter_parameters(),
+                getattr(method, 'optimizer', None),
+                beside=(self._shadow, self.source),
+            )
+
     def save_adapters(self, path: Union[str, Path]) -> None:
         """Writes the meta networks as they are now; ``adapters=path`` starts from them.
 
@@ -213,9 +228,11 @@ def _shadow_of(method: AdaptationMethod) -> AdaptationMethod:
     for name in ('optimizer', 'guard'):
         if getattr(method, name, None) is not None:
             memo[id(getattr(method, name))] = None
-    initial = getattr(method, '_initial', None)
-    if initial is not None:
-        memo[id(initial)] = initial
+    for module in method.modules():
+        # Never written to, so that one is enough; a method may be around another one.
+        initial = getattr(module, '_initial', None)
+        if initial is not None:
+            memo[id(initial)] = initial
     shadow = deepcopy(method, memo)
     shadow.adapting = False
     shadow.guard = shadow.observer = None

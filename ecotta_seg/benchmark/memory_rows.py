@@ -7,7 +7,8 @@ What a row holds, in bytes:
       gradients, the optimizer's state, and whatever else a step left behind that is no parameter
       and no copy of one (``other_bytes``). It is ``adaptation_peak_bytes`` of a run's report.
     * ``gradients_bytes``: of one step; 0 where they are applied and dropped piece by piece.
-    * ``copies_bytes``: parameters kept to go back to, a teacher's, an anchor's.
+    * ``copies_bytes``: parameters kept to go back to, a teacher's, an anchor's; it is
+      ``kept_bytes`` of a run's report, where a guard's last good state comes on top.
     * ``total_bytes``: parameters, adapters, copies and ``peak_bytes``: everything.
 
 All but the first are read off the second step: the first one makes the optimizer's state.
@@ -20,10 +21,9 @@ from statistics import median
 from typing import Callable, Optional
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from ..adaptation.base import AdaptationMethod, StepRecord
+from ..adaptation.base import StepRecord
 from ..memory import (
     MemoryReport,
     StandingMemory,
@@ -137,20 +137,17 @@ def measure_candidate(
         gc.collect()
     adapters = list(method.adapter_parameters().values())
     standing = standing_memory(method, adapters, method.optimizer)
-    copies = kept_copies_bytes(method)
     # What no one asked for by name and what was there all the same.
-    other = max(0, everything.bytes() - standing.total_bytes - copies)
+    other = max(0, everything.bytes() - standing.total_bytes)
     peak = measure_peak(step, device)
-    row = _row_of(method, standing, copies, other, peak)
+    row = _row_of(method, standing, other, peak)
     row['planning_seconds'] = planning
     pairs = [(_seconds(infer, device), _seconds(step, device)) for _ in range(repeats)]
     row['inference_seconds'], row['seconds'] = (median(column) for column in zip(*pairs))
     return row
 
 
-def _row_of(
-    method: nn.Module, standing: StandingMemory, copies: int, other: int, peak: int
-) -> dict:
+def _row_of(method: nn.Module, standing: StandingMemory, other: int, peak: int) -> dict:
     planned = getattr(method, 'planned', None)
     gradients = 0
     if planned is None or not planned.plan.update_in_place:
@@ -161,11 +158,11 @@ def _row_of(
         peak_bytes=report.adaptation_peak_bytes + other,
         parameters_bytes=standing.parameters_bytes,
         adapters_bytes=standing.adapters_bytes,
-        copies_bytes=copies,
+        copies_bytes=standing.kept_bytes,
         gradients_bytes=report.gradients_bytes,
         optimizer_bytes=standing.optimizer_bytes,
         other_bytes=other,
-        total_bytes=report.total_bytes + other + copies,
+        total_bytes=report.total_bytes + other,
         confident_fraction=float(method.last_step.confident_fraction),
     )
     if planned is not None:
@@ -176,27 +173,6 @@ def _row_of(
             fallbacks=method.engine.fallbacks(),
         )
     return row
-
-
-def kept_copies_bytes(method: nn.Module) -> int:
-    """Bytes of tensors that a method holds beside its modules' and its optimizer's.
-
-    The parameters that ``reset`` goes back to, which are CoTTA's anchor too, and its teacher's.
-
-    Args:
-        method: An ``AdaptationMethod``; those that it is around are looked into as well.
-    """
-    seen: set[int] = set()
-    storage_bytes(module_tensors(method), seen)
-    tensors = []
-    for module in method.modules():
-        if isinstance(module, AdaptationMethod):
-            own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES}
-            tensors += [leaf for leaf in tree_leaves(own) if isinstance(leaf, Tensor)]
-    return storage_bytes(tensors, seen)
-
-
-_OF_MODULES = ('_parameters', '_buffers', '_modules')
 
 
 class _Standing:

@@ -11,10 +11,15 @@ The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the 
      "source": {"conditions": {CONDITION: SCORES, ...}, "mIoU"},
      "clear": {"source", "before", "after"},
      "memory": {"inference_peak_bytes", "adaptation_peak_bytes", "parameters_bytes",
-                "adapters_bytes", "gradients_bytes", "optimizer_bytes"},
+                "adapters_bytes", "gradients_bytes", "optimizer_bytes",
+                "kept_bytes" (optional), "total_bytes" (optional)},
      "seconds_per_frame": {"inference", "adaptation"},
      "events": [object, ...]}
     SCORES = {"mIoU", "aAcc", "frames": int, "IoU": {CLASS: number or null}}
+
+``"kept_bytes"`` is what stands between two steps beside parameters, adapters, gradients and the
+optimizer's state: parameters to go back to, a teacher's or an anchor's, a guard's last good state.
+It is in no peak; ``"total_bytes"`` is parameters, adapters, kept copies and the peak of adapting.
 
 Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
 ``"predicted_peak_bytes"`` (to compare with ``adaptation_peak_bytes``), ``"budget_bytes"``
@@ -45,6 +50,8 @@ MEMORY_KEYS = (
     'gradients_bytes',
     'optimizer_bytes',
 )
+# May be missing: they are younger than the schema.
+MORE_MEMORY_KEYS = ('kept_bytes', 'total_bytes')
 SECONDS_KEYS = ('inference', 'adaptation')
 
 
@@ -201,6 +208,8 @@ def validate_results(document: Any) -> dict:
         _object(document[part], part, names)
         for key in names:
             _number(document[part][key], f'{part}.{key}')
+    for key in MORE_MEMORY_KEYS:
+        _number(document['memory'].get(key), f'memory.{key}')
     for index, event in enumerate(document['events']):
         _object(event, f'events[{index}]')
     for name, reference in _object(document.get('references', {}), 'references').items():

@@ -194,6 +194,8 @@ def _memory_table(document: Mapping) -> Optional[Table]:
         ('  optimizer', memory['optimizer_bytes']),
         ('parameters', memory['parameters_bytes']),
         ('adapters', memory['adapters_bytes']),
+        ('kept copies', memory.get('kept_bytes')),
+        ('total', memory.get('total_bytes')),
         ('process peak', memory.get('process_peak_bytes')),
     ]
     rows = [(name, value) for name, value in rows if value is not None]

@@ -1,6 +1,6 @@
 """Measures the peak memory of stock inference and of adaptation on frames of the stream."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Optional
 
@@ -51,8 +51,7 @@ class MemoryHook(Hook):
         if self._measured >= self.frames or not hasattr(runner.model, 'observer'):
             return
         model = runner.model
-        optimizer = getattr(model, 'optimizer', None)
-        self._standing = standing_memory(model, model.adapter_parameters(), optimizer)
+        self._standing = _standing(model)
 
         def observed(step):
             results = []
@@ -80,7 +79,7 @@ class MemoryHook(Hook):
         """The measurements so far."""
         return {
             'peaks': list(self._peaks),
-            'seconds': list(self._seconds),
+            'seconds': torch.tensor(self._seconds, dtype=torch.float64),
             'inference': self._inference,
             'standing': asdict(self._standing) if self._standing is not None else None,
             'measured': self._measured,
@@ -88,7 +87,7 @@ class MemoryHook(Hook):
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what ``state_dict`` gave."""
-        self._peaks, self._seconds = list(state['peaks']), list(state['seconds'])
+        self._peaks, self._seconds = list(state['peaks']), state['seconds'].tolist()
         self._inference, self._measured = state['inference'], state['measured']
         if state['standing'] is not None:
             self._standing = StandingMemory(**state['standing'])
@@ -108,8 +107,10 @@ class MemoryHook(Hook):
             # Each piece is applied and dropped as it comes: none of them stands at the peak.
             gradients = 0
         device = self._device(model)
+        # A guard's good state gets the optimizer's with it only after the frames measured.
+        kept = max(self._standing.kept_bytes, _standing(model).kept_bytes)
         report = MemoryReport.build(
-            self._standing,
+            replace(self._standing, kept_bytes=kept),
             # The first step makes the optimizer's state; where it is the only one it must do.
             max(self._peaks[1:] or self._peaks),
             self._inference,
@@ -125,6 +126,10 @@ class MemoryHook(Hook):
             inference=inference, adaptation=median(self._seconds) if self._seconds else None
         )
         runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)
+
+
+def _standing(model) -> StandingMemory:
+    return standing_memory(model, model.adapter_parameters(), getattr(model, 'optimizer', None))
 
 
 def _plan_of(model) -> dict:

@@ -21,11 +21,13 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ..json_lines import JsonLines, decode_json_lines
 from ..random_state import random_state, set_random_state
 from ..state_file import StateFileError, plain, read_state, write_state
 from .run_identity import differences, run_identity
 
-_HUB_KEYS = ('history', 'events', 'extra')
+# Lists with an entry a frame, or a frame that something is wrong with; and what stays small.
+_GROWING, _SMALL = ('history', 'events'), ('extra',)
 
 
 class RestSampler:
@@ -135,6 +137,7 @@ class StreamStateHook(Hook):
         self._position = self._saved_at = 0
         self._mid_step, self._stop = False, None
         self._saving = self._last_cost = 0.0
+        self._lines = {key: JsonLines() for key in _GROWING}
         shared = [h.every for h in runner.hooks if getattr(h, 'shares_adapters', False)]
         # Processes that exchange are at most an exchange apart. With states no closer than that,
         # and of the same frames on each, two are enough to have one in common.
@@ -224,7 +227,11 @@ class StreamStateHook(Hook):
             'random': self._random,
             'metrics': [_metric_state(metric) for metric in runner.test_evaluator.metrics],
             'hooks': {type(h).__name__: h.state_dict() for h in _hooks_with_state(runner)},
-            'hub': {key: hub.get_info(f'ecotta_seg/{key}', None) for key in _HUB_KEYS},
+            'hub': {key: hub.get_info(f'ecotta_seg/{key}', None) for key in _SMALL},
+            'growing': {
+                key: self._lines[key].encode(hub.get_info(f'ecotta_seg/{key}', None) or [])
+                for key in _GROWING
+            },
         }
 
     def _go_on(self, runner: Any, state: dict) -> None:
@@ -236,8 +243,9 @@ class StreamStateHook(Hook):
         for hook in _hooks_with_state(runner):
             if type(hook).__name__ in state['hooks']:
                 hook.load_state_dict(state['hooks'][type(hook).__name__])
-        for key, value in state['hub'].items():
-            if value is not None:
+        growing = {key: decode_json_lines(text) for key, text in state['growing'].items()}
+        for key, value in {**state['hub'], **growing}.items():
+            if value:
                 runner.message_hub.update_info(f'ecotta_seg/{key}', value)
         self._position = self._saved_at = int(state['position'])
         batches = runner.test_dataloader.batch_sampler
@@ -279,8 +287,8 @@ class StreamStateHook(Hook):
 
     def _checked(self, path: Path) -> dict:
         state = read_state(path)
-        expected = ('identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub')
-        missing = [key for key in expected if key not in state]
+        expected = ('identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks')
+        missing = [key for key in (*expected, 'hub', 'growing') if key not in state]
         if missing:
             raise StateFileError(f'{path} is not the state of a stream (no {missing[0]})')
         return state

@@ -1,5 +1,6 @@
 """How much memory adapting takes, measured exactly."""
 
+from .kept_copies import reachable_tensors
 from .process_peak import process_current_bytes, process_peak_bytes, reset_process_peak
 from .report import (
     MIB,
@@ -26,6 +27,7 @@ __all__ = [
     'optimizer_tensors',
     'process_current_bytes',
     'process_peak_bytes',
+    'reachable_tensors',
     'reset_process_peak',
     'standing_memory',
     'storage_bytes',

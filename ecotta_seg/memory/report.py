@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from .kept_copies import reachable_tensors
 from .storage_meter import StorageMeter
 
 MIB = 2**20
@@ -22,21 +23,25 @@ class StandingMemory:
         adapters_bytes: Parameters and buffers of what was added to the model.
         gradients_bytes: Gradients held in ``.grad``.
         optimizer_bytes: Tensors of the optimizer's state (momentum, moments, steps).
+        kept_bytes: All else that the model holds on to: parameters to go back to, a teacher's or
+            an anchor's, Fisher information, a guard's last good state.
     """
 
     parameters_bytes: int = 0
     adapters_bytes: int = 0
     gradients_bytes: int = 0
     optimizer_bytes: int = 0
+    kept_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        """All four together."""
+        """All five together."""
         return (
             self.parameters_bytes
             + self.adapters_bytes
             + self.gradients_bytes
             + self.optimizer_bytes
+            + self.kept_bytes
         )
 
 
@@ -54,6 +59,7 @@ class MemoryReport:
         gradients_bytes: Gradients of one step; where they are released part by part, the most
             that stands at once.
         optimizer_bytes: See ``StandingMemory``.
+        kept_bytes: See ``StandingMemory``; not in the peaks.
         activations_bytes: ``adaptation_peak_bytes`` less gradients and optimizer state.
         process_peak_bytes: Peak resident size of the process; None where not measured.
         device: ``'cpu'`` or ``'cuda:0'`` ...
@@ -68,6 +74,7 @@ class MemoryReport:
     adapters_bytes: int = 0
     gradients_bytes: int = 0
     optimizer_bytes: int = 0
+    kept_bytes: int = 0
     activations_bytes: Optional[int] = None
     process_peak_bytes: Optional[int] = None
     device: str = 'cpu'
@@ -108,16 +115,18 @@ class MemoryReport:
             adapters_bytes=standing.adapters_bytes,
             gradients_bytes=gradients,
             optimizer_bytes=standing.optimizer_bytes,
+            kept_bytes=standing.kept_bytes,
             activations_bytes=activations,
             **fields,
         )
 
     @property
     def total_bytes(self) -> Optional[int]:
-        """Everything: parameters, adapters and the adaptation peak."""
+        """Everything: parameters, adapters, kept copies and the adaptation peak."""
         if self.adaptation_peak_bytes is None:
             return None
-        return self.parameters_bytes + self.adapters_bytes + self.adaptation_peak_bytes
+        standing = self.parameters_bytes + self.adapters_bytes + self.kept_bytes
+        return standing + self.adaptation_peak_bytes
 
     def to_dict(self) -> dict:
         """JSON-ready, ``extra`` merged in."""
@@ -160,13 +169,17 @@ def standing_memory(
     model: nn.Module,
     adapters: Union[nn.Module, Mapping[str, Tensor], Iterable[Tensor]] = (),
     optimizer: Optional[torch.optim.Optimizer] = None,
+    beside: Iterable[object] = (),
 ) -> StandingMemory:
     """Measures what stands between frames.
 
     Args:
-        model: The model, adapters included where they are part of it.
+        model: The model, adapters included where they are part of it. What it holds beside its
+            parameters and buffers is looked for in its attributes, see ``reachable_tensors``.
         adapters: What was added: a module, or tensors, or tensors by name.
         optimizer: The optimizer, if there is one.
+        beside: More that stands for the sake of adapting and is not reached from the model (a
+            second set of adapters); what it shares with the model is not counted again.
     """
     if isinstance(adapters, nn.Module):
         adapters = module_tensors(adapters)
@@ -181,6 +194,7 @@ def standing_memory(
         parameters_bytes=storage_bytes(everything, seen),
         gradients_bytes=storage_bytes(gradients, seen),
         optimizer_bytes=storage_bytes(optimizer_tensors(optimizer), seen),
+        kept_bytes=storage_bytes(reachable_tensors(model, *beside), seen),
     )
 
 

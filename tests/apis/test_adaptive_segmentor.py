@@ -141,6 +141,32 @@ def test_concurrent_prediction_shares_what_is_frozen(config):
     assert frozen and frozen <= shadow and not learned & shadow
 
 
+@pytest.mark.parametrize('name', ['ecotta', 'tent', 'rdumb', 'cotta'])
+def test_a_second_set_of_adapters_is_counted_and_nothing_twice(config, name):
+    alone = built(config(name), guard=False)
+    beside = built(config(name), guard=False, concurrent=True)
+    for frame in frames(2):
+        alone.step(frame)
+        beside.step(frame)
+    learned = sum(4 * p.numel() for p in alone.method.adaptable_parameters().values())
+    first, second = alone.standing_memory(), beside.standing_memory()
+    # What reset goes back to; CoTTA's teacher, and EATA's Fisher information, are one more.
+    sets = 2 if name in ('cotta', 'rdumb') else 1
+    # EATA, in rdumb, has the frame's mean prediction of 19 classes left.
+    rest = 19 * 4 if name == 'rdumb' else 0
+    assert first.kept_bytes == sets * learned + rest
+    # The shadow shares what is frozen and what reset goes back to; buffers are its own.
+    buffers = sum(b.numel() * b.element_size() for b in alone.method.buffers())
+    assert second.kept_bytes == 2 * sets * learned + rest + buffers
+    whole = sum(4 * p.numel() for p in alone.method.parameters())
+    assert first.parameters_bytes + first.adapters_bytes == whole + buffers
+    source = built(config(name), guard=False, keep_source=True)
+    tensors = [*source.source.parameters(), *source.source.buffers()]
+    model = sum(t.numel() * t.element_size() for t in tensors)
+    fresh = built(config(name), guard=False).standing_memory().kept_bytes
+    assert source.standing_memory().kept_bytes == fresh + model
+
+
 def test_reset_save_and_load(config, tmp_path):
     segmentor = built(config())
     start = segmentor.method.method_state()['tensors']

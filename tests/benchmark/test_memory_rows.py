@@ -13,9 +13,9 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.benchmark.memory_model import ModelSource, make_candidates, make_frame
 from ecotta_seg.benchmark.memory_plot import plot_memory_rows
 from ecotta_seg.benchmark.memory_report import print_memory_tables, write_memory_json
-from ecotta_seg.benchmark.memory_rows import ROW_KEYS, kept_copies_bytes, measure_rows
+from ecotta_seg.benchmark.memory_rows import ROW_KEYS, measure_rows
 from ecotta_seg.benchmark.memory_sweep import sweep
-from ecotta_seg.memory import StorageMeter
+from ecotta_seg.memory import StorageMeter, standing_memory
 from tests.adaptation.conftest import DEEPLAB
 
 PRESETS = dict(
@@ -128,7 +128,7 @@ def test_budgets_are_kept_or_told(rows, budget):
 def test_what_a_method_keeps_is_found_inside_another_one(source):
     method = build_method(dict(type='rdumb', method=PRESETS['tent']), source.build())
     learned = sum(p.numel() for p in method.adaptable_parameters().values())
-    assert kept_copies_bytes(method) == 4 * learned
+    assert standing_memory(method).kept_bytes == 4 * learned
 
 
 def test_the_document_the_tables_and_the_picture(source, rows, tmp_path):

@@ -126,6 +126,7 @@ def test_names_of_any_kind_survive(tmp_path):
         (('conditions',), ['fog'], r'rounds\[0\].conditions must be among'),
         (('source',), None, 'source must be an object'),
         (('memory', 'optimizer_bytes'), -1, 'memory.optimizer_bytes'),
+        (('memory', 'kept_bytes'), 'much', 'memory.kept_bytes'),
         (('seconds_per_frame', 'inference'), True, 'seconds_per_frame.inference'),
         (('events',), ['x'], r'events\[0\] must be an object'),
         (('references',), {'bn': {}}, "references.bn lacks the key 'conditions'"),

@@ -30,6 +30,8 @@ def full(**kwargs):
         'optimizer_bytes': 5 * MIB,
         'activations_bytes': 241 * MIB,
         'process_peak_bytes': 999 * MIB,
+        'kept_bytes': 7 * MIB,
+        'total_bytes': 310 * MIB,
     }
     parts = dict(
         rounds=[part(41.0, 30.0, round=1), part(43.0, 31.0, round=2)],
@@ -68,6 +70,8 @@ def test_rows_hold_the_numbers():
         '2.50x',
         'activations 241.0',
         'process peak 999.0',
+        'kept copies 7.0',
+        'total 310.0',
         'Scored frames per condition and round: 4.',
         'Never in the labels, so left out of the mean: [red]car, train.',
         'Events: 2 x rollback, 1 x skip',

@@ -104,6 +104,25 @@ def test_measured_peaks_are_those_of_a_single_step(project, tmp_path):  # noqa: 
     assert np.isfinite(seconds['adaptation']) and seconds['inference'] > 0
 
 
+def test_kept_copies_are_told(project, tmp_path):  # noqa: F811
+    hooks = [
+        dict(type='EcoTTAHook'),
+        dict(type='GuardHook', check_every=4, window=1, min_agreement=0.1, margin=0.0),
+        dict(type='MemoryHook'),
+    ]
+    runner = _runner(project, tmp_path, hooks)
+    runner.test()
+    assert not runner.message_hub.get_info('ecotta_seg/events', None)
+    memory = runner.message_hub.get_info('ecotta_seg/memory')
+    model = runner.model
+    adapters = sum(4 * p.numel() for p in model.adaptable_parameters().values())
+    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
+    # What reset goes back to; the guard's good state: adapters, their momenta and all buffers.
+    assert memory['kept_bytes'] == adapters + (2 * adapters + buffers)
+    parts = ('parameters_bytes', 'adapters_bytes', 'kept_bytes', 'adaptation_peak_bytes')
+    assert memory['total_bytes'] == sum(memory[part] for part in parts)
+
+
 @pytest.mark.parametrize('in_place', [False, True])
 def test_the_plan_is_reported_and_no_gradients_where_none_stand(project, tmp_path, in_place):  # noqa: F811
     hooks = [dict(type='EcoTTAHook'), dict(type='MemoryHook')]

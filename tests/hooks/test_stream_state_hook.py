@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from ecotta_seg.adaptation.memory_engine import UpdatingSink
 from ecotta_seg.hooks import StreamStateHook
 from ecotta_seg.hooks.run_identity import differences
 from ecotta_seg.hooks.stream_state_hook import RestSampler
@@ -76,6 +77,64 @@ def test_sigterm_ends_the_process_with_its_own_exit_code(place, tmp_path):
         error=SystemExit,
     )
     assert code == str(128 + signal.SIGTERM)
+
+
+@pytest.fixture(scope='module', params=harness.IN_PLACE)
+def in_place(place, request):
+    """A run whose updates are made piece by piece while going backward.
+
+    Its config, its outcome, and the number of pieces of each of its 16 frames.
+    """
+    base, _, _ = place
+    name = request.param
+    config = harness.write_config(base / f'{name}.py', name.split('@')[0], base / 'data')
+    deliver, pieces = UpdatingSink.__call__, []
+
+    def counted(self, *piece):
+        pieces.append(deliver(self, *piece))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UpdatingSink, '__call__', counted)
+        harness.run(config, base / f'{name}_whole')
+    whole = harness.outcome(base / f'{name}_whole')
+    assert sum(',True,' in line for line in whole[1].splitlines()) == 16
+    assert len(pieces) % 16 == 0 and len(pieces) > 64
+    return config, whole, len(pieces) // 16
+
+
+@pytest.mark.parametrize(
+    ('signals', 'error', 'saved'),
+    [
+        ([signal.SIGTERM], SystemExit, [6, 8]),
+        ([signal.SIGINT], KeyboardInterrupt, [6, 8]),
+        # The second one stops at once, in the middle of a frame: nothing of it is saved.
+        ([signal.SIGINT, signal.SIGTERM], SystemExit, [3, 6]),
+    ],
+)
+def test_a_signal_between_two_updates_in_place(
+    in_place, tmp_path, monkeypatch, signals, error, saved
+):
+    config, whole, pieces = in_place
+    deliver, done = UpdatingSink.__call__, []
+    half = 7 * pieces + pieces // 2
+
+    def interrupted(self, *piece):
+        done.append(deliver(self, *piece))
+        if len(done) == half:
+            for number in signals:
+                os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UpdatingSink, '__call__', interrupted)
+        with pytest.raises(error):
+            harness.run(config, tmp_path / 'run')
+    # One signal lets the frame end; only a second one cuts it off.
+    assert len(done) == (8 * pieces if len(signals) == 1 else half)
+    states = sorted((tmp_path / 'run' / 'state').iterdir())
+    assert [int(path.stem[-8:]) for path in states] == saved
+    torch.manual_seed(99)
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
 
 def test_resuming_with_workers_and_the_loops_own_argument(place, tmp_path):

@@ -49,6 +49,7 @@ def test_standing_memory_splits_without_overlap(model):
     assert standing.total_bytes == standing.parameters_bytes + 3 * adapter_bytes
     by_name = standing_memory(model, dict(adapters.named_parameters()), optimizer)
     assert by_name == standing
+    assert standing.kept_bytes == 0
 
 
 def test_adam_state_includes_both_moments_and_steps(model):
@@ -63,15 +64,21 @@ def test_adam_state_includes_both_moments_and_steps(model):
 
 def test_report_adds_up():
     standing = StandingMemory(
-        parameters_bytes=1000, adapters_bytes=100, gradients_bytes=0, optimizer_bytes=50
+        parameters_bytes=1000,
+        adapters_bytes=100,
+        gradients_bytes=0,
+        optimizer_bytes=50,
+        kept_bytes=7,
     )
+    assert standing.total_bytes == 1157
     report = MemoryReport.build(
         standing, step_peak_bytes=500, inference_peak_bytes=400, transient_gradients_bytes=100
     )
     assert report.adaptation_peak_bytes == 550
     assert report.activations_bytes == 400
     assert report.gradients_bytes == 100
-    assert report.total_bytes == 1650
+    # Kept copies are in no peak.
+    assert report.kept_bytes == 7 and report.total_bytes == 1657
     json.dumps(report.to_dict())
 
 
