@@ -63,7 +63,7 @@ def conv_input_gradient(
         return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
     if into is None:
         return _autograd_input(grad, weight, shape, stride, padding, dilation, groups)
-    for i in _channel_pieces(shape, workspace, groups):
+    for i in _channel_pieces(shape, workspace, groups, grad.device):
         if groups == 1:
             piece = (weight[:, i], grad, 1)
         else:
@@ -78,11 +78,13 @@ def conv_input_gradient(
     return into
 
 
-def _channel_pieces(shape: Sequence[int], workspace: int, groups: int) -> list[slice]:
+def _channel_pieces(
+    shape: Sequence[int], workspace: int, groups: int, device: torch.device
+) -> list[slice]:
     """Input channels in pieces of about ``workspace`` elements; whole groups only."""
     channels, per_group = shape[1], shape[1] // groups if groups > 1 else 1
     size = max(1, workspace // (shape[0] * shape[2] * shape[3]) // per_group) * per_group
-    return [slice(a, min(a + size, channels)) for a in range(0, channels, size)]
+    return spans(channels, size, device)
 
 
 def _autograd_input(grad, weight, shape, stride, padding, dilation, groups) -> Tensor:
