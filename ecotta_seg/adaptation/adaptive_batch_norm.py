@@ -56,6 +56,9 @@ class AdaptiveBatchNorm2d(nn.Module):
         self.num_features, self.eps = source.num_features, source.eps
         self.mode, self.blend_weight = mode, weight
         self.through_statistics = through_statistics
+        # Sums of the drift of the last input's channels, by the first channel of each piece that
+        # they were normalised in; None where nobody asks for them.
+        self.last_drift: Optional[dict[int, Tensor]] = None
 
     def extra_repr(self) -> str:
         """What ``print(model)`` shows of the layer."""
@@ -96,7 +99,10 @@ class AdaptiveBatchNorm2d(nn.Module):
             return mean, var
         weight = self.blend_weight
         if self.mode == 'drift':
-            weight = 1 - torch.exp(-weight * self.drift(mean, var, channels))
+            drift = self.drift(mean, var, channels)
+            if self.last_drift is not None:
+                self.last_drift[channels.start or 0] = drift.sum()
+            weight = 1 - torch.exp(-weight * drift)
         return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
 
     def forward(self, x: Tensor) -> Tensor:

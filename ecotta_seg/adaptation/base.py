@@ -99,6 +99,11 @@ class AdaptationMethod(nn.Module):
         """Predicts frames and learns nothing. Arguments and result as in ``adapt``."""
         return self.segmentor.inference(inputs, metas)
 
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """``predict``, for the stream's next frame: what follows the stream without learning
+        anything follows it here."""
+        return self.predict(inputs, metas)
+
     def test_step(self, data: dict) -> list:
         """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s."""
         if self.training:
@@ -118,8 +123,10 @@ class AdaptationMethod(nn.Module):
         metas = [sample.metainfo for sample in samples]
         others = self.other_views(inputs, metas)
         # A frame that a check found bad is predicted and not learned from.
-        if not self.adapting or any(meta.get('frame_fault') for meta in metas):
+        if any(meta.get('frame_fault') for meta in metas):
             logits = self.predict(inputs, metas)
+        elif not self.adapting:
+            logits = self.predict_frame(inputs, metas)
         elif self.guard is None:
             logits = self.adapt(inputs, metas)
         else:

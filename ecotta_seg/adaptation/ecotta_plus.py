@@ -1,8 +1,12 @@
 """EcoTTA+ (ours): as light as EcoTTA, no source data needed, and no decay on long drives."""
 
+from typing import Optional
+
 import torch
 from torch import Tensor, nn
 
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .drift_gate import DriftGate
 from .ecotta import MetaNetworkAdaptation
 from .losses import class_balanced_weights
 from .registry import ADAPTATION_METHODS
@@ -10,10 +14,13 @@ from .registry import ADAPTATION_METHODS
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
 class AnchoredMetaNetworks(MetaNetworkAdaptation):
-    """Meta networks with an identity start, class-balanced entropy and a pull to where they began.
+    """Meta networks with an identity start, gated by drift, that are pulled to where they began.
 
     What differs from EcoTTA (arXiv 2303.01904):
 
+    - The meta networks act as far as the stream has drifted from the source's domain (see
+      ``DriftGate``). On a clear day the model is the source, whatever it learned in the fog; so
+      rates can be such that it learns something in the fog.
     - The entropy of confident pixels is averaged class by class: road and buildings do not drown
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
@@ -24,10 +31,14 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         restore_rate: Share of the way back to the start that is gone after each update, 0 to 1.
         class_balance: Exponent of the class weights: 0 for the plain mean over pixels, 1 for
             equal weight to each class that the frame holds.
+        drift_gate: ``half`` and ``exponent`` of ``DriftGate``; None lets the meta networks act
+            always. It needs an identity start and norms of mode 'drift'; a model without any
+            BatchNorm has them act always, too.
         **options: See ``MetaNetworkAdaptation``.
 
     Raises:
-        ValueError: An option is out of range; see also base class.
+        ValueError: An option is out of range, or the gate does not go with the meta networks or
+            the norms; see also base class.
     """
 
     def __init__(
@@ -35,6 +46,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         segmentor: nn.Module,
         restore_rate: float = 0.01,
         class_balance: float = 0.5,
+        drift_gate: Optional[dict] = None,
         **options,
     ) -> None:
         if not 0 <= restore_rate <= 1 or not 0 <= class_balance <= 1:
@@ -44,6 +56,45 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             )
         super().__init__(segmentor, **options)
         self.restore_rate, self.class_balance = restore_rate, class_balance
+        self.drift_gate: Optional[DriftGate] = None
+        if drift_gate is not None:
+            if any(module.start != 'identity' for module in self.encoder.meta_networks):
+                raise ValueError(
+                    "a drift gate needs meta networks that can be left out: set start='identity', "
+                    'or drift_gate=None'
+                )
+            norms = [m for m in segmentor.modules() if isinstance(m, AdaptiveBatchNorm2d)]
+            self.drift_gate = DriftGate.from_options(norms, drift_gate)
+            # A buffer, so that it is saved, gone back to and shared as what is learned is.
+            self.register_buffer('strength', self.drift_gate.strength(), persistent=False)
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self._set_strength()
+        logits = super().adapt(inputs, metas)
+        self._follow()
+        return logits
+
+    def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self._set_strength()
+        return super().predict(inputs, metas)
+
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        logits = super().predict_frame(inputs, metas)
+        self._follow()
+        return logits
+
+    def _set_strength(self) -> None:
+        if self.drift_gate is not None:
+            strength = float(self.strength)
+            for module in self.encoder.meta_networks:
+                module.strength = strength
+
+    def _follow(self) -> None:
+        if self.drift_gate is not None:
+            self.strength.copy_(self.drift_gate.strength())
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
         """See base class."""
@@ -58,3 +109,10 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         """Moves every parameter ``restore_rate`` of the way to its start."""
         for name, parameter in self.adaptable_parameters().items():
             parameter.lerp_(self._initial[name], self.restore_rate)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """See base class: the stream is taken for the source's own again."""
+        super().reset()
+        if self.drift_gate is not None:
+            self.strength.copy_(torch.zeros(()) if self.drift_gate.norms else torch.ones(()))

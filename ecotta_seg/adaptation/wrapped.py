@@ -64,6 +64,10 @@ class WrappedAdaptation(AdaptationMethod):
         """See base class."""
         return self.inner.predict(inputs, metas)
 
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        return self.inner.predict_frame(inputs, metas)
+
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """See base class."""
         return self.inner.predict_reference(inputs, metas)

@@ -39,6 +39,10 @@ class MetaNetwork(nn.Module):
             What is kept for backward and the weights shrink with it. With an identity start that
             convolution is zero at first, and there is no gain. 1 is the paper's block.
 
+    Attributes:
+        strength: With an identity start, the share of what the network changes that is let
+            through: x̃_k = x_k + strength * (norm(x_k) + gain * conv_block(x̃_{k-1})), 0 to 1.
+
     Raises:
         ValueError: An unknown norm or start, a kernel size that is not odd and positive, or a
             reduction below 1.
@@ -63,7 +67,7 @@ class MetaNetwork(nn.Module):
             raise ValueError(f'expected an odd, positive kernel_size, got {kernel_size!r}')
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f'expected a whole reduction from 1, got {reduction!r}')
-        self.start = start
+        self.start, self.strength = start, 1.0
         width = max(1, out_channels // reduction)
         self.norm = build_norm(norm, out_channels)
         if block_norm is None:
@@ -121,6 +125,12 @@ class MetaNetwork(nn.Module):
         block = self.conv_block(part_input)
         if self.start == 'paper':
             return self.norm(part_output) + block
-        if self.gain is None:
-            return part_output + self.norm(part_output) + block
-        return part_output + self.norm(part_output) + self.gain.view(-1, 1, 1) * block
+        change, gain = self.norm(part_output), self.gain
+        if self.strength != 1:
+            change = change * self.strength
+            gain = self.strength if gain is None else gain * self.strength
+        if isinstance(gain, Tensor):
+            block = gain.view(-1, 1, 1) * block
+        elif gain is not None:
+            block = gain * block
+        return part_output + change + block

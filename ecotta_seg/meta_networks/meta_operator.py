@@ -111,7 +111,7 @@ class MetaNetworkOperator:
             if tape is not None:
                 tape.append(_Saved([], x if keep_output else None, None))
             return adapted, difference
-        module, gain = self.module, self.module.gain
+        module, gain, strength = self.module, self.module.gain, self.module.strength
         y = module.convolve(p)
         keep_output, keep_block = keep_output and tape is not None, keep_block and tape is not None
         adapted = torch.empty_like(x) if keep_output else x
@@ -123,8 +123,10 @@ class MetaNetworkOperator:
             passed = pack_positive(block) if tape is not None else None
             result, of_frozen = _statistics_norm(module.norm, frozen, c)
             if gain is not None:
+                if strength != 1:
+                    result.mul_(strength)
                 result.add_(frozen)
-                block.mul_(gain[c].view(-1, 1, 1))
+                block.mul_((gain[c] * strength).view(-1, 1, 1))
             result.add_(block)
             # The block's memory takes what the meta network changed.
             torch.sub(result, frozen, out=block)
@@ -204,6 +206,7 @@ class MetaNetworkOperator:
         and ``grad``'s the gradient with respect to x.
         """
         module, gain, c = self.module, self.module.gain, piece.channels
+        strength = 1.0 if gain is None else module.strength
         frozen, g, y = (t.contiguous() for t in (x[:, c], grad[:, c], output))
         u = add_sign_(g.clone(), piece.above, piece.below, factor)
         _, of_norm_weight, of_norm_bias = _norm_backward(
@@ -211,15 +214,17 @@ class MetaNetworkOperator:
         )
         # A norm's backward is linear: the gain comes after it, and its own gradient, the sum of
         # the gradient times the block, follows from those of the norm's scale and shift.
-        scale = 1.0 if gain is None else gain[c].view(-1, 1, 1)
+        scale = 1.0 if gain is None else (gain[c] * strength).view(-1, 1, 1)
+        of_norm_weight.mul_(strength)
+        of_norm_bias.mul_(strength)
         result, of_weight, of_bias = _norm_backward(
             module.block_norm, c, mask_(u, piece.passed), y, piece.block_norm, [True] * 3
         )
         if gain is not None:
             norm = module.block_norm
-            of_gain = of_weight * norm.weight[c] + of_bias * norm.bias[c]
-            of_weight.mul_(gain[c])
-            of_bias.mul_(gain[c])
+            of_gain = (of_weight * norm.weight[c] + of_bias * norm.bias[c]).mul_(strength)
+            of_weight.mul_(scale.flatten())
+            of_bias.mul_(scale.flatten())
         del u
         if further:
             passed = mask_(g.clone(), piece.passed)
@@ -234,7 +239,7 @@ class MetaNetworkOperator:
             if gain is None:
                 grad[:, c] = of_frozen
             else:
-                torch.add(of_frozen, g, out=grad[:, c])
+                torch.add(g, of_frozen, alpha=strength, out=grad[:, c])
             del for_input, of_frozen
         torch.mul(result, scale, out=output)
         del result

@@ -103,3 +103,69 @@ def test_full_restoring_never_leaves_the_source():
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(ValueError, match='from 0 to 1'):
         _method(**{option: 1.5})
+
+
+GATED = dict(frozen_norm=dict(mode='drift'), drift_gate=dict(half=0.05, exponent=4.0))
+
+
+def _gated(**changes):
+    method = _method(**GATED, **changes)
+    for parameter in method.adaptable_parameters().values():
+        # Away from the identity start, so that it shows how far the meta networks act.
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return method
+
+
+def test_the_strength_follows_the_frame_before():
+    method = _gated()
+    frame = torch.randn(1, 3, 32, 48)
+    with method.encoder.bypass():
+        alone = method.predict(frame, METAS)
+    # Nothing is known before the first frame: the source alone, and nothing learned.
+    assert torch.equal(method.adapt(frame, METAS), alone)
+    assert method.strength > 0.9
+    assert not torch.allclose(method.predict(frame, METAS), alone)
+    # Predictions that are not the stream's next frame are not followed.
+    before = method.strength.clone()
+    method.predict(torch.zeros_like(frame), METAS)
+    assert torch.equal(method.strength, before)
+    method.reset()
+    assert method.strength == 0
+
+
+def test_a_stream_as_the_source_knows_it_meets_the_source():
+    method = _gated()
+    frame = torch.randn(1, 3, 32, 48)
+    norms, seen = method.drift_gate.norms, {}
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda norm, args: seen.__setitem__(norm, args[0]))
+    with method.encoder.bypass():
+        # One layer after the other takes the frame's own statistics for the source's.
+        for norm in norms:
+            method.predict(frame, METAS)
+            var, mean = torch.var_mean(seen[norm], dim=(0, 2, 3), correction=0)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(var)
+        alone = method.predict_frame(frame, METAS)
+    assert method.strength < 1e-6
+    assert torch.equal(method.adapt(frame, METAS), alone)
+
+
+def test_the_strength_is_saved_and_gone_back_to():
+    method, other = _gated(), _gated()
+    method.adapt(torch.randn(1, 3, 32, 48), METAS)
+    other.load_method_state(method.method_state())
+    assert method.strength > 0 and torch.equal(other.strength, method.strength)
+    frame = torch.randn(1, 3, 32, 48)
+    assert torch.equal(other.adapt(frame, METAS), method.adapt(frame, METAS))
+
+
+def test_a_gate_that_does_not_fit_is_refused():
+    for changes, words in (
+        (dict(drift_gate=dict(half=0.0)), 'above 0'),
+        (dict(drift_gate=dict(hafl=0.1)), 'hafl'),
+        (dict(frozen_norm=dict(mode='frame')), "mode 'drift'"),
+        (dict(meta_networks=dict(num_parts=2, start='paper')), "start='identity'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            _method(**{**GATED, **changes})

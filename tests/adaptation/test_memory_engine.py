@@ -98,6 +98,22 @@ def test_gradients_in_float32_at_full_width(config):
         assert error < 1e-5 * gradient.double().norm(), name
 
 
+@pytest.mark.parametrize('kind, meta', [('deeplab', 'identity'), ('segformer', 'tokens')])
+def test_gradients_where_meta_networks_are_let_through_in_part(kind, meta):
+    image = _image(1, 3, 61, 93)
+    results = []
+    for engine, strength in ((False, 0.3), (True, 0.3), (True, 1.0)):
+        method = _method(kind, meta, engine)
+        for module in method.encoder.meta_networks:
+            module.strength = strength
+        results.append(gradients_of(method, image, _metas(image)))
+    (logits, expected), (ours_logits, found), (whole_logits, whole) = results
+    assert torch.equal(ours_logits, logits) and not torch.allclose(whole_logits, logits)
+    for name in expected:
+        assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
+        assert not torch.allclose(whole[name], expected[name], 1e-3), name
+
+
 def test_a_plan_changes_nothing_but_memory():
     image = _image(1, 3, 61, 93)
     metas = _metas(image)
