@@ -235,6 +235,11 @@ class AdaptationMethod(nn.Module):
         """
         return None
 
+    def norm_drift(self) -> Optional[float]:
+        """How far the last forward's statistics were from the source's, see ``DriftMeter``; None
+        where a method does not measure it."""
+        return None
+
     def reset(self) -> None:
         """Goes back to the state before the first frame."""
 

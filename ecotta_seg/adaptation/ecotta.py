@@ -15,6 +15,7 @@ from ..meta_networks import (
 )
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
+from .drift_gate import DriftMeter
 from .losses import (
     ConfidentEntropy,
     confident_weights,
@@ -72,6 +73,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
                 f'{entropy_threshold} and {regularisation_weight}'
             )
         self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
+        self.drift_meter = DriftMeter(segmentor)
         if adapters is not None:
             load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
@@ -115,6 +117,11 @@ class MetaNetworkAdaptation(GradientAdaptation):
         super().use_autocast(name)
         if name is not None:
             self.engine = self.planner = None
+
+    def norm_drift(self) -> Optional[float]:
+        """See base class."""
+        drift = self.drift_meter.mean()
+        return None if drift is None else float(drift)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""

@@ -64,9 +64,14 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                     'or drift_gate=None'
                 )
             norms = [m for m in segmentor.modules() if isinstance(m, AdaptiveBatchNorm2d)]
-            self.drift_gate = DriftGate.from_options(norms, drift_gate)
+            if len(norms) != len(self.drift_meter.norms):
+                raise ValueError(
+                    "a drift gate reads what norms of mode 'drift' measure: set "
+                    "frozen_norm=dict(mode='drift'), or drift_gate=None"
+                )
+            self.drift_gate = DriftGate.from_options(self.drift_meter, drift_gate)
             # A buffer, so that it is saved, gone back to and shared as what is learned is.
-            self.register_buffer('strength', self.drift_gate.strength(), persistent=False)
+            self.register_buffer('strength', self.drift_gate.at_first(), persistent=False)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
@@ -115,4 +120,4 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         """See base class: the stream is taken for the source's own again."""
         super().reset()
         if self.drift_gate is not None:
-            self.strength.copy_(torch.zeros(()) if self.drift_gate.norms else torch.ones(()))
+            self.strength.copy_(self.drift_gate.at_first())

@@ -99,6 +99,9 @@ class UpdateGuard:
             to 0.45 on them and at 0.06 to 0.3 in severe weather, night included. A model that is
             less sure of an ordinary frame has its limit at 1.25 times the median of the last 50
             that were learned from. 1 turns it off.
+        min_drift: Where a method measures its norms' drift (``AdaptationMethod.norm_drift``),
+            ``max_entropy`` counts for frames with at least this drift: a model that is not sure of
+            heavy snow finds statistics there that it half knows, in noise it does not.
         window: Checks that the median is taken of.
         margin: How far within ``min_agreement`` parameters are good ones to go back to.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.
@@ -117,6 +120,7 @@ class UpdateGuard:
         margin: float = 0.1,
         scale: float = 0.5,
         max_entropy: float = 0.32,
+        min_drift: float = 0.15,
     ) -> None:
         shares = (
             min_agreement, min_entropy_share, max_class_share, margin, scale, max_entropy
@@ -129,7 +133,9 @@ class UpdateGuard:
         self.check_every, self.window, self.margin = check_every, window, margin
         self.min_agreement, self.min_entropy_share = min_agreement, min_entropy_share
         self.max_class_share, self.scale = max_class_share, scale
-        self.max_entropy = max_entropy
+        if min_drift < 0:
+            raise ValueError(f'the guard expects min_drift from 0, got {min_drift}')
+        self.max_entropy, self.min_drift = max_entropy, min_drift
         self.events: list[dict] = []
         self.forget()
 
@@ -231,7 +237,8 @@ class UpdateGuard:
             return fault
         self._entropies.append(_entropy_share(logits))
         fault = self._uncertain(median(self._entropies))
-        if fault is not None:
+        drift = method.norm_drift()
+        if fault is not None and (drift is None or drift >= self.min_drift):
             return fault
         gradients = [p.grad for p in method.adaptable_parameters().values() if p.grad is not None]
         # The loss is nan by right where a method has none and makes no gradients.

@@ -72,6 +72,10 @@ class WrappedAdaptation(AdaptationMethod):
         """See base class."""
         return self.inner.predict_reference(inputs, metas)
 
+    def norm_drift(self) -> Optional[float]:
+        """See base class."""
+        return self.inner.norm_drift()
+
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """See base class."""
         self.inner.views = self.views

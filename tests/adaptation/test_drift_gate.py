@@ -1,20 +1,22 @@
-"""The gate's strength against NumPy."""
+"""The mean drift and the gate's strength against NumPy."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
-from ecotta_seg.adaptation.drift_gate import DriftGate
+from ecotta_seg.adaptation.adaptive_batch_norm import replace_batch_norms
+from ecotta_seg.adaptation.drift_gate import DriftGate, DriftMeter
 
 
-def _norm(channels, seed):
-    source = nn.BatchNorm2d(channels)
-    generator = torch.Generator().manual_seed(seed)
-    source.running_mean = torch.randn(channels, generator=generator) * 0.1
-    source.running_var = torch.rand(channels, generator=generator) + 0.5
-    return AdaptiveBatchNorm2d(source, 'drift')
+def _model(mode='drift'):
+    model = nn.Sequential(nn.BatchNorm2d(6), nn.BatchNorm2d(9))
+    generator = torch.Generator().manual_seed(0)
+    for norm in model:
+        norm.running_mean = torch.randn(norm.num_features, generator=generator) * 0.1
+        norm.running_var = torch.rand(norm.num_features, generator=generator) + 0.5
+    replace_batch_norms(model, mode)
+    return model
 
 
 def _divergence(x, norm):
@@ -26,13 +28,15 @@ def _divergence(x, norm):
 
 
 @pytest.mark.parametrize('half, exponent', [(0.05, 4.0), (0.5, 1.0)])
-def test_the_strength_equals_numpy(half, exponent):
-    norms = [_norm(6, 0), _norm(9, 1)]
-    gate = DriftGate(norms, half, exponent)
-    assert gate.strength() == 0
+def test_drift_and_strength_equal_numpy(half, exponent):
+    model = _model()
+    meter = DriftMeter(model)
+    gate = DriftGate(meter, half, exponent)
+    assert meter.mean() is None and gate.strength() == gate.at_first() == 0
     means = []
-    for norm in norms:
+    for norm in model:
         x = torch.randn(1, norm.num_features, 7, 5, generator=torch.Generator().manual_seed(3))
+        norm.statistics(torch.zeros_like(x))
         # In pieces, as an operator that works by channels does; the last input is what counts.
         for _ in range(2):
             norm.statistics(x[:, :4], slice(0, 4))
@@ -41,15 +45,20 @@ def test_the_strength_equals_numpy(half, exponent):
     drift = np.mean(means)
     expected = drift**exponent / (drift**exponent + half**exponent)
     assert 0 < expected < 1
+    assert meter.mean().item() == pytest.approx(drift, rel=1e-5)
     assert gate.strength().item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_without_norms_all_is_let_through():
-    assert DriftGate([]).strength() == 1
+    gate = DriftGate(DriftMeter(_model('frame')))
+    assert gate.strength() == gate.at_first() == 1
 
 
-def test_a_broken_frame_lets_nothing_through():
-    norm = _norm(3, 0)
-    gate = DriftGate([norm])
-    norm.statistics(torch.full((1, 3, 4, 4), float('nan')))
-    assert gate.strength() == 0
+@pytest.mark.parametrize('value, expected', [(float('nan'), 0), (1e12, 1)])
+def test_broken_frames(value, expected):
+    model = _model()
+    gate = DriftGate(DriftMeter(model))
+    x = torch.zeros(1, 6, 4, 4)
+    x[..., 0] = value
+    model[0].statistics(x)
+    assert gate.strength() == expected

@@ -136,7 +136,7 @@ def test_the_strength_follows_the_frame_before():
 def test_a_stream_as_the_source_knows_it_meets_the_source():
     method = _gated()
     frame = torch.randn(1, 3, 32, 48)
-    norms, seen = method.drift_gate.norms, {}
+    norms, seen = method.drift_meter.norms, {}
     for norm in norms:
         norm.register_forward_pre_hook(lambda norm, args: seen.__setitem__(norm, args[0]))
     with method.encoder.bypass():

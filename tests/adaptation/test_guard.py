@@ -221,6 +221,8 @@ def test_shares_and_entropy():
 
 
 def test_wrong_limits_are_refused():
+    with pytest.raises(ValueError, match='min_drift'):
+        UpdateGuard(min_drift=-0.1)
     with pytest.raises(ValueError, match='from 0 to 1'):
         UpdateGuard(min_agreement=55)
     with pytest.raises(ValueError, match='check_every'):
@@ -326,6 +328,17 @@ def test_frames_that_the_model_makes_nothing_of_are_not_learned_from(frame, kind
     assert not method.last_step.updated
     watch(guard, method, frame)
     assert method.last_step.updated
+
+
+@pytest.mark.parametrize('drift, updated', [(None, False), (0.3, False), (0.1, True)])
+def test_unclear_frames_that_the_norms_half_know_are_learned_from(frame, drift, updated):
+    method, guard = ToyMethod(lr=1e-4), UpdateGuard(max_entropy=0.9, min_drift=0.2)
+    method.norm_drift = lambda: drift
+    for _ in range(6):
+        watch(guard, method, frame)
+    for _ in range(4):
+        watch(guard, method, blurred(frame, 0.02))
+    assert method.last_step.updated == updated
 
 
 def test_a_stream_that_is_unclear_by_nature_is_learned_from(frame):
