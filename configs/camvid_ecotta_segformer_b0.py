@@ -4,14 +4,10 @@
 # CAMVID_ROOT=... python tools/test_tta.py configs/camvid_ecotta_segformer_b0.py CHECKPOINT \
 #     --work-dir D --adapters D/adapters.pth
 _base_ = [
-    'mmseg::_base_/models/segformer_mit-b0.py',
+    './_base_/models/segformer_b0_camvid.py',
     './_base_/datasets/camvid_weather.py',
     './_base_/adaptation/ecotta.py',
     './_base_/runtime/adaptation.py',
 ]
-model = dict(
-    decode_head=dict(norm_cfg=dict(type='BN', requires_grad=True)),
-    data_preprocessor=dict(size=(320, 320), test_cfg=dict(size_divisor=32)),
-)
 # Tokens are normalised over their channels.
 adaptation = dict(meta_networks=dict(norm='LN'))

@@ -28,10 +28,11 @@ def test_there_are_configs():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_builds(path):
     cfg, model = _model(path)
-    header = path.read_text().splitlines()
-    assert header[0].startswith('#'), 'the header says what it is'
-    command = 'tools/train.py' if 'source' in path.stem else 'tools/test_tta.py'
-    assert any(command in line and path.name in line for line in header if line.startswith('#'))
+    header = path.read_text().partition('_base_ =')[0]
+    assert header.startswith('#'), 'the header says what it is'
+    tools = {'source': 'train', 'tuning': 'benchmark_methods'}
+    tool = next((tools[part] for part in tools if part in path.stem), 'test_tta')
+    assert f'tools/{tool}.py' in header and f'configs/{path.name}' in header
     if 'adaptation' in cfg:
         method = build_method(cfg.adaptation, model)
         names = [hook['type'] for hook in cfg.custom_hooks]
