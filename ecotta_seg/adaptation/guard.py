@@ -1,7 +1,6 @@
 """Watches each step of an adaptation and takes back what would ruin the model."""
 
 from collections import deque
-from math import log
 from statistics import median
 from typing import Optional
 
@@ -10,60 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import AdaptationMethod
+from .prediction_watch import (
+    EntropyWatch,
+    entropy_share,
+    largest_share,
+    mask_agreement,
+    mean_entropy,
+)
 
 _SMALLEST_SIDE = 128
-# What the entropy of a stream's frames usually is, is the median over so many of them; and how far
-# above it a frame may be, whatever the limit.
-_USUAL_FRAMES = 50
-_RISE = 1.25
-
-
-def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002) -> float:
-    """Mean IoU of two class masks, over the classes that cover some of the reference.
-
-    A model that collapses loses its small classes first; the share of equal pixels hardly tells.
-
-    Args:
-        current: (N, H, W) integer class indices.
-        reference: The same shape.
-        min_share: Classes on a smaller share of the reference's pixels are left out.
-
-    Returns:
-        0 to 1; 1 where the two are equal.
-    """
-    current, reference = current.flatten().long(), reference.flatten().long()
-    classes = int(torch.maximum(current.max(), reference.max())) + 1
-    pairs = torch.bincount(current * classes + reference, minlength=classes**2)
-    pairs = pairs.reshape(classes, classes).double()
-    both, union = pairs.diagonal(), pairs.sum(0) + pairs.sum(1) - pairs.diagonal()
-    there = pairs.sum(0) >= max(1.0, min_share * current.numel())
-    return float((both[there] / union[there]).mean())
-
-
-def largest_share(logits: Tensor) -> float:
-    """The share of a frame's pixels that its most frequent class has: 0 to 1.
-
-    Args:
-        logits: (N, C, H, W).
-    """
-    counts = torch.bincount(logits.detach().argmax(1).flatten(), minlength=logits.shape[1])
-    return float(counts.max()) / float(counts.sum())
-
-
-def mean_entropy(logits: Tensor) -> float:
-    """Mean entropy over all pixels in nats; every fourth row and column is looked at.
-
-    Args:
-        logits: (N, C, H, W).
-    """
-    logits = logits.detach()[:, :, ::4, ::4]
-    log_probabilities = logits.log_softmax(dim=1)
-    return float(-(log_probabilities.exp() * log_probabilities).sum(dim=1).mean())
-
-
-def _entropy_share(logits: Tensor) -> float:
-    """``mean_entropy`` as a share of its maximum, ln C."""
-    return mean_entropy(logits) / log(max(2, logits.shape[1]))
 
 
 class UpdateGuard:
@@ -145,12 +99,7 @@ class UpdateGuard:
         self._gone_back = False
         self._frames = self._faults = 0
         self._checks: deque = deque(maxlen=self.window)
-        # Of the last frames, and of the last that were learned from; shares of ln C.
-        self._entropies: deque = deque(maxlen=self.window)
-        self._usual: deque = deque(maxlen=_USUAL_FRAMES)
-        # The same when the good parameters were kept; for those at the start, the first frame's.
-        self._good_usual: list[float] = []
-        self._first_usual: list[float] = []
+        self.entropies = EntropyWatch(self.max_entropy, self.window)
         self._reason: Optional[str] = None
         self._judged = False
 
@@ -195,9 +144,7 @@ class UpdateGuard:
         else:
             self._faults = 0
             self._frames += 1
-            self._usual.append(self._entropies[-1])
-            if not self._first_usual:
-                self._first_usual = self._good_usual = [self._entropies[-1]]
+            self.entropies.learned()
             if self._frames % self.check_every == 0:
                 self._check_drift(method, inputs, metas)
         if broken and not logits.isfinite().all():
@@ -223,10 +170,10 @@ class UpdateGuard:
             return
         current = method.predict(inputs, metas)
         reason = self._fault_of_prediction(current)
-        limit = self._entropy_limit()
+        limit = self.entropies.limit()
         # Well below, so that it is not chance which of the two is above.
-        if reason is None and _entropy_share(reference) < (1 - self.margin) * limit:
-            reason = self._uncertain(_entropy_share(current))
+        if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
+            reason = self.entropies.judge(entropy_share(current))
         if reason is not None:
             self._go_back(method, metas, f'{reason}, and not in the prediction of the source')
 
@@ -235,8 +182,7 @@ class UpdateGuard:
         fault = self._fault_of_prediction(logits)
         if fault is not None:
             return fault
-        self._entropies.append(_entropy_share(logits))
-        fault = self._uncertain(median(self._entropies))
+        fault = self.entropies.see(entropy_share(logits))
         drift = method.norm_drift()
         if fault is not None and (drift is None or drift >= self.min_drift):
             return fault
@@ -256,16 +202,6 @@ class UpdateGuard:
         if share > self.max_class_share:
             return f'one class covers {share:.0%} of the frame'
         return None
-
-    def _entropy_limit(self) -> float:
-        usual = median(self._usual) if self._usual else 1.0
-        return max(self.max_entropy, _RISE * usual)
-
-    def _uncertain(self, entropy: float) -> Optional[str]:
-        """Why nothing may be learned at such an entropy, a share of ln C; None where it may."""
-        if self.max_entropy == 1 or entropy <= self._entropy_limit():
-            return None
-        return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
 
     def _check_drift(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
         if min(inputs.shape[2:]) * self.scale >= _SMALLEST_SIDE:
@@ -291,23 +227,21 @@ class UpdateGuard:
             self._go_back(method, metas, f'entropy fell to {left:.0%} of that of the source')
         elif min(check[0] for check in self._checks) >= self.min_agreement + self.margin:
             self._good, self._gone_back = method.method_state(), False
-            self._good_usual = list(self._usual)
+            self.entropies.keep()
 
     def _go_back(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
         if self._gone_back or not _all_finite(self._good['tensors'].values()):
             method.reset()
             self._good, self._gone_back = method.method_state(), False
-            self._good_usual = list(self._first_usual)
+            self.entropies.back_to_start()
             self._tell('reset', metas, reason)
         else:
             method.load_method_state(self._good)
             self._gone_back = True
+            self.entropies.back_to_good()
             self._tell('rollback', metas, reason)
         method.last_step.updated = False
         self._checks.clear()
-        # What was usual for the model that is gone need not be for this one.
-        self._entropies.clear()
-        self._usual = deque(self._good_usual, maxlen=_USUAL_FRAMES)
 
     def _tell(self, event: str, metas: list[dict], reason: str) -> None:
         self.events.append(
@@ -327,10 +261,7 @@ class UpdateGuard:
             'frames': self._frames,
             'faults': self._faults,
             'checks': [list(check) for check in self._checks],
-            'entropies': list(self._entropies),
-            'usual': list(self._usual),
-            'good_usual': list(self._good_usual),
-            'first_usual': list(self._first_usual),
+            'entropies': self.entropies.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -339,10 +270,7 @@ class UpdateGuard:
         self._good, self._gone_back = state['good'], state['gone_back']
         self._frames, self._faults = state['frames'], state['faults']
         self._checks.extend(tuple(check) for check in state['checks'])
-        self._entropies.extend(state['entropies'])
-        self._usual.extend(state['usual'])
-        self._good_usual = list(state['good_usual'])
-        self._first_usual = list(state['first_usual'])
+        self.entropies.load_state_dict(state['entropies'])
 
 
 def _all_finite(tensors) -> bool:

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation.base import GradientAdaptation
-from ecotta_seg.adaptation.guard import UpdateGuard, largest_share, mask_agreement, mean_entropy
+from ecotta_seg.adaptation.guard import UpdateGuard
+from ecotta_seg.adaptation.prediction_watch import mask_agreement, mean_entropy
 
 CLASSES = 4
 
@@ -195,31 +196,6 @@ def test_a_guard_goes_on_from_its_state(frame):
         assert torch.equal(resumed_weight, weight)
 
 
-def test_agreement_is_a_mean_iou_over_the_references_classes():
-    generator = torch.Generator().manual_seed(0)
-    current = torch.randint(0, 5, (1, 20, 30), generator=generator)
-    reference = torch.where(torch.rand(1, 20, 30, generator=generator) < 0.7, current, 2)
-    expected = []
-    for number in range(5):
-        a, b = (current == number).numpy(), (reference == number).numpy()
-        expected.append((a & b).sum() / (a | b).sum())
-    assert mask_agreement(current, reference) == pytest.approx(np.mean(expected))
-    assert mask_agreement(current, current) == 1
-    rare = reference.clone()
-    rare[0, 0, 0] = 9
-    assert mask_agreement(rare, rare, min_share=0.01) == 1
-    assert mask_agreement(reference, rare, min_share=0.01) > 0.9
-
-
-def test_shares_and_entropy():
-    logits = torch.zeros(1, 4, 8, 8)
-    assert mean_entropy(logits) == pytest.approx(np.log(4))
-    logits[:, 1, :6] = 50.0
-    assert largest_share(logits) == 0.75
-    # Rows 0 and 4 are looked at, both certain.
-    assert mean_entropy(logits) == pytest.approx(0.0, abs=1e-6)
-
-
 def test_wrong_limits_are_refused():
     with pytest.raises(ValueError, match='min_drift'):
         UpdateGuard(min_drift=-0.1)
@@ -347,7 +323,7 @@ def test_a_stream_that_is_unclear_by_nature_is_learned_from(frame):
     for _ in range(60):
         watch(guard, method, unclear)
         assert method.last_step.updated
-    assert kinds(guard) == [] and len(guard._usual) == 50
+    assert kinds(guard) == [] and len(guard.state_dict()['entropies']['usual']) == 50
 
 
 def test_a_model_that_lost_its_certainty_is_rolled_back(frame):
@@ -369,11 +345,11 @@ def test_the_limit_is_of_ln_c_or_what_is_usual(frame):
     method, guard = ToyMethod(lr=1e-6), UpdateGuard(max_entropy=0.3)
     for _ in range(3):
         watch(guard, method, frame)
-    assert guard._entropy_limit() == pytest.approx(1.25 * entropy_share(method, frame), rel=1e-3)
+    assert guard.entropies.limit() == pytest.approx(1.25 * entropy_share(method, frame), rel=1e-3)
     guard = UpdateGuard(max_entropy=0.95)
     for _ in range(3):
         watch(guard, method, frame)
-    assert guard._entropy_limit() == 0.95
+    assert guard.entropies.limit() == 0.95
     # Turned off, a frame without any content is learned from.
     for limit, updated in ((1.0, True), (0.95, False)):
         guard = UpdateGuard(max_entropy=limit, max_class_share=1.0)
@@ -386,10 +362,10 @@ def test_a_reset_does_not_open_the_door_to_unclear_frames(frame):
     method, guard = ToyMethod(lr=1e-4), UpdateGuard(check_every=3, max_entropy=0.9)
     for _ in range(6):
         watch(guard, method, frame)
-    limit = guard._entropy_limit()
+    limit = guard.entropies.limit()
     for event in ('rollback', 'reset'):
         guard._go_back(method, [{}], 'a test')
-        assert kinds(guard) == [event] and guard._entropy_limit() == limit == 0.9
+        assert kinds(guard) == [event] and guard.entropies.limit() == limit == 0.9
     for _ in range(3):
         watch(guard, method, blurred(frame, 0.02))
     assert kinds(guard) == ['skip'] * 3

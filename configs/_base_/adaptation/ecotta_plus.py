@@ -1,4 +1,5 @@
-# EcoTTA+ (ours): identity start, drift-blended statistics, class-balanced entropy, a pull back.
+# EcoTTA+ (ours): identity start, drift-blended statistics, a gate by drift, class-balanced
+# entropy, a pull back.
 adaptation = dict(
     type='ecotta_plus',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
@@ -7,5 +8,7 @@ adaptation = dict(
     regularisation_weight=0.5,
     restore_rate=0.01,
     class_balance=0.5,
-    optimizer=dict(type='SGD', lr=5e-4, momentum=0.9),
+    # The meta networks act as far as the stream has drifted: half of the way at `half`.
+    drift_gate=dict(half=0.06, exponent=6.0),
+    optimizer=dict(type='SGD', lr=5e-3, momentum=0.9),
 )

@@ -1,0 +1,72 @@
+"""What the guard reads off predictions, against NumPy and hand-made frames."""
+
+import numpy as np
+import pytest
+import torch
+
+from ecotta_seg.adaptation.prediction_watch import (
+    EntropyWatch,
+    entropy_share,
+    largest_share,
+    mask_agreement,
+    mean_entropy,
+)
+
+
+def test_agreement_is_a_mean_iou_over_the_references_classes():
+    generator = torch.Generator().manual_seed(0)
+    current = torch.randint(0, 5, (1, 20, 30), generator=generator)
+    reference = torch.where(torch.rand(1, 20, 30, generator=generator) < 0.7, current, 2)
+    expected = []
+    for number in range(5):
+        a, b = (current == number).numpy(), (reference == number).numpy()
+        expected.append((a & b).sum() / (a | b).sum())
+    assert mask_agreement(current, reference) == pytest.approx(np.mean(expected))
+    assert mask_agreement(current, current) == 1
+    rare = reference.clone()
+    rare[0, 0, 0] = 9
+    assert mask_agreement(rare, rare, min_share=0.01) == 1
+    assert mask_agreement(reference, rare, min_share=0.01) > 0.9
+
+
+def test_shares_and_entropy():
+    logits = torch.zeros(1, 4, 8, 8)
+    assert mean_entropy(logits) == pytest.approx(np.log(4))
+    assert entropy_share(logits) == pytest.approx(1.0)
+    logits[:, 1, :6] = 50.0
+    assert largest_share(logits) == 0.75
+    # Rows 0 and 4 are looked at, both certain.
+    assert mean_entropy(logits) == pytest.approx(0.0, abs=1e-6)
+
+
+def learn(watch, entropy, frames):
+    for _ in range(frames):
+        assert watch.see(entropy) is None
+        watch.learned()
+
+
+def test_usual_entropies_set_the_limit_and_go_back_with_the_parameters():
+    watch = EntropyWatch(highest=0.3, window=1)
+    assert watch.limit() == 1.25
+    learn(watch, 0.2, 10)
+    assert watch.limit() == 0.3 and '31%' in watch.see(0.31)
+    learn(watch, 0.3, 30)
+    assert watch.limit() == pytest.approx(0.375)
+    watch.keep()
+    learn(watch, 0.32, 60)
+    assert watch.limit() == pytest.approx(0.4)
+    other = EntropyWatch(highest=0.3, window=1)
+    other.load_state_dict(watch.state_dict())
+    for one in (watch, other):
+        one.back_to_good()
+        assert one.limit() == pytest.approx(0.375)
+        one.back_to_start()
+        assert one.limit() == 0.3
+
+
+def test_the_median_of_a_window_is_judged():
+    watch = EntropyWatch(highest=0.3, window=3)
+    learn(watch, 0.1, 3)
+    assert watch.see(0.9) is None
+    assert watch.see(0.9) == 'the entropy of the prediction is at 90% of its maximum'
+    assert EntropyWatch(highest=1, window=1).see(1.0) is None
