@@ -1,60 +1,25 @@
 """Saves a stream's whole state now and then, and goes on from it after a stop of any kind."""
 
-import os
-import re
-import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from mmengine.dist import (
-    all_gather_object,
-    barrier,
-    get_rank,
-    get_world_size,
-    is_main_process,
-)
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..json_lines import JsonLines, decode_json_lines
 from ..random_state import random_state, set_random_state
-from ..state_file import StateFileError, plain, read_state, write_state
-from .run_identity import differences, run_identity
+from ..state_file import plain
+from .rest_sampler import RestSampler
+from .run_identity import run_identity
+from .state_folder import StateFolder
+from .stop_signals import StopSignals
 
 # Lists with an entry a frame, or a frame that something is wrong with; and what stays small.
 _GROWING, _SMALL = ('history', 'events'), ('extra',)
-
-
-class RestSampler:
-    """A sampler without its first indices.
-
-    Args:
-        sampler: The whole stream's.
-        skip: How many indices are done.
-        before_first: Called when the first index is asked for.
-    """
-
-    def __init__(self, sampler: Any, skip: int, before_first: Any = None) -> None:
-        self.sampler = sampler
-        self.skip = skip
-        self.before_first = before_first
-
-    def __iter__(self) -> Iterator[int]:
-        indices = iter(self.sampler)
-        for _ in range(self.skip):
-            next(indices, None)
-        # A loader draws random numbers when it starts; the stopped run did so before its state.
-        if self.before_first is not None:
-            self.before_first()
-        yield from indices
-
-    def __len__(self) -> int:
-        return max(0, len(self.sampler) - self.skip)
 
 
 class _AfterFrame(Hook):
@@ -124,7 +89,7 @@ class StreamStateHook(Hook):
         self.interval, self.max_share, self.keep = interval, max_share, keep
         self.resume, self.allow = resume, tuple(allow)
         self.in_stream = False
-        self._handlers: dict = {}
+        self.signals = StopSignals(waiting=lambda: self.in_stream)
 
     def before_run(self, runner: Any) -> None:
         """Has itself called after all other hooks too."""
@@ -133,9 +98,9 @@ class StreamStateHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """Identifies the run, and goes on from a state or puts old ones aside."""
-        self.folder = Path(runner.work_dir) / 'state'
+        self.folder = StateFolder(Path(runner.work_dir) / 'state', self.keep, runner.logger)
         self._position = self._saved_at = 0
-        self._mid_step, self._stop = False, None
+        self._mid_step = False
         self._saving = self._last_cost = 0.0
         self._lines = {key: JsonLines() for key in _GROWING}
         shared = [h.every for h in runner.hooks if getattr(h, 'shares_adapters', False)]
@@ -148,16 +113,16 @@ class StreamStateHook(Hook):
         self._unsaved = self._not_resumable(runner)
         if self._unsaved:
             runner.logger.warning(f'no states are saved: {self._unsaved}')
-        self._clear_temporaries()
+        self.folder.clear_temporaries()
         if self.resume or getattr(runner.test_loop, 'resume', False):
-            state = self._newest(runner)
+            state = self.folder.newest(self._identity, self.allow, self._in_step)
             if state is not None:
                 self._go_on(runner, state)
         elif is_main_process():
-            self._put_aside(runner)
+            self.folder.put_aside()
         barrier()
         runner.message_hub.update_info('ecotta_seg/resumed_at', self._position)
-        self._catch_signals()
+        self.signals.catch()
 
     def before_test_epoch(self, runner: Any) -> None:
         """From here on a signal waits for the end of its frame."""
@@ -173,9 +138,10 @@ class StreamStateHook(Hook):
         self._position += frames
         self._mid_step = False
         self._random = random_state()
-        if self._is_due() or (self._stop is not None and not self._in_step):
+        stopped = self.signals.noted is not None
+        if self._is_due() or (stopped and not self._in_step):
             self.save(runner)
-        if self._stop is not None:
+        if stopped:
             self._leave(runner)
 
     def _is_due(self) -> bool:
@@ -195,18 +161,15 @@ class StreamStateHook(Hook):
         if self._unsaved or self._position == self._saved_at:
             return
         start = time.perf_counter()
-        path = self.folder / f'stream_state_rank{get_rank()}_{self._position:08d}.pth'
         try:
-            write_state(self._gather(runner), path)
+            self.folder.write(self._gather(runner))
         except OSError as error:
             last = f'the state of frame {self._saved_at}' if self._saved_at else 'no state'
             raise OSError(
-                f'the state of frame {self._position} could not be written to {self.folder} '
+                f'the state of frame {self._position} could not be written to {self.folder.path} '
                 f'({error.strerror or error}): the run stops here and {last} is kept; free space '
                 'and go on with --resume'
             ) from None
-        for old in self._files()[self.keep :]:
-            old.unlink(missing_ok=True)
         self._saved_at = self._position
         self._last_cost = time.perf_counter() - start
         self._saving += self._last_cost
@@ -215,6 +178,10 @@ class StreamStateHook(Hook):
         """Saves unless a frame is half done; for whoever stops a stream by an error."""
         if self.in_stream and not self._mid_step and not self._in_step:
             self.save(runner)
+
+    def restore_signals(self) -> None:
+        """Puts the program's own signal handlers back."""
+        self.signals.restore()
 
     def _gather(self, runner: Any) -> dict:
         model, hub = runner.model, runner.message_hub
@@ -255,66 +222,6 @@ class StreamStateHook(Hook):
         )
         runner.logger.info(f'going on after frame {self._position} of the stream')
 
-    def _newest(self, runner: Any) -> Optional[dict]:
-        """The newest whole state of this run; None where there are none at all."""
-        files = self._files()
-        whole, damaged = {}, []
-        for path in files:
-            try:
-                whole[path] = self._checked(path)
-            except StateFileError as error:
-                damaged.append(str(error))
-                runner.logger.warning(f'a saved state is left out: {error}')
-        if self._in_step:
-            common = set.intersection(
-                *(set(found) for found in all_gather_object([_frames_of(p) for p in whole]))
-            )
-            whole = {path: state for path, state in whole.items() if _frames_of(path) in common}
-        for path, state in whole.items():
-            if damaged:
-                runner.logger.warning(f'falling back to {path}')
-            different = differences(state['identity'], self._identity, self.allow)
-            if different:
-                raise ValueError(
-                    f'{path} is the state of another run: {"; ".join(different)}. Go on with what '
-                    'the run was started with, or start anew without --resume'
-                )
-            return state
-        if damaged:
-            raise ValueError(f'no saved state is whole: {damaged[0]}; start anew without --resume')
-        runner.logger.info(f'there is no saved state in {self.folder}: starting with frame 0')
-        return None
-
-    def _checked(self, path: Path) -> dict:
-        state = read_state(path)
-        expected = ('identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks')
-        missing = [key for key in (*expected, 'hub', 'growing') if key not in state]
-        if missing:
-            raise StateFileError(f'{path} is not the state of a stream (no {missing[0]})')
-        return state
-
-    def _files(self) -> list[Path]:
-        """States of this process, newest first."""
-        found = self.folder.glob(f'stream_state_rank{get_rank()}_*.pth')
-        return sorted((path for path in found if _frames_of(path) is not None), reverse=True)
-
-    def _clear_temporaries(self) -> None:
-        """Removes what a kill in the middle of writing left."""
-        if self.folder.is_dir():
-            for path in self.folder.glob(f'.stream_state_rank{get_rank()}_*'):
-                path.unlink(missing_ok=True)
-
-    def _put_aside(self, runner: Any) -> None:
-        """Keeps the states of an earlier run in this work dir out of the way of this one."""
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            aside = self.folder.with_name('state_before')
-            shutil.rmtree(aside, ignore_errors=True)
-            self.folder.rename(aside)
-            runner.logger.warning(
-                f'the states of an earlier run are now in {aside}: to go on from them, rename '
-                f'it to {self.folder.name} and use --resume'
-            )
-
     @staticmethod
     def _not_resumable(runner: Any) -> Optional[str]:
         if not hasattr(runner.model, 'method_state'):
@@ -328,37 +235,12 @@ class StreamStateHook(Hook):
                 return f'{type(metric).__name__}: {error}'
         return None
 
-    def _catch_signals(self) -> None:
-        # Only the main thread may; a Runner in another one leaves signals to its program.
-        if threading.current_thread() is not threading.main_thread() or self._handlers:
-            return
-        self._pid = os.getpid()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._handlers[number] = signal.signal(number, self._on_signal)
-
-    def restore_signals(self) -> None:
-        """Puts the program's own signal handlers back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if os.getpid() != self._pid:
-            return  # A loader's worker: its parent decides.
-        if self.in_stream and self._stop is None:
-            self._stop = number
-            return
-        self.restore_signals()
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
     def _leave(self, runner: Any) -> None:
         runner.logger.warning(
-            f'stopped by {signal.Signals(self._stop).name} after frame {self._position}: '
-            'go on with --resume'
+            f'stopped by {self.signals.name} after frame {self._position}: go on with --resume'
         )
         self.in_stream = False
-        self.restore_signals()
-        raise KeyboardInterrupt if self._stop == signal.SIGINT else SystemExit(128 + self._stop)
+        self.signals.stop()
 
 
 def _hooks_with_state(runner: Any) -> list[Hook]:
@@ -376,8 +258,3 @@ def _load_metric(metric: BaseMetric, state: dict) -> None:
         metric.load_state_dict(state)
     else:
         metric.results = list(state['results'])
-
-
-def _frames_of(path: Path) -> Optional[int]:
-    match = re.fullmatch(r'stream_state_rank\d+_(\d+)\.pth', path.name)
-    return int(match.group(1)) if match else None

@@ -15,7 +15,6 @@ from mmengine.hooks import Hook
 from ecotta_seg.adaptation.memory_engine import UpdatingSink
 from ecotta_seg.hooks import StreamStateHook
 from ecotta_seg.hooks.run_identity import differences
-from ecotta_seg.hooks.stream_state_hook import RestSampler
 from ecotta_seg.random_state import random_state, set_random_state
 
 SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'
@@ -326,14 +325,6 @@ def test_saving_is_put_off_where_it_would_cost_too_much():
     assert not hook._is_due()
     with pytest.raises(ValueError, match='at least 1'):
         StreamStateHook(interval=0)
-
-
-def test_rest_of_a_sampler():
-    seen = []
-    rest = RestSampler(range(5), 2, lambda: seen.append(1))
-    assert len(rest) == 3 and seen == []
-    assert list(rest) == [2, 3, 4] and seen == [1]
-    assert list(RestSampler(range(5), 9)) == [] and len(RestSampler(range(5), 9)) == 0
 
 
 def test_random_generators_go_on():

@@ -1,0 +1,31 @@
+"""The rest of a stream that has been stopped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class RestSampler:
+    """A sampler without its first indices.
+
+    Args:
+        sampler: The whole stream's.
+        skip: How many indices are done.
+        before_first: Called when the first index is asked for.
+    """
+
+    def __init__(self, sampler: Any, skip: int, before_first: Any = None) -> None:
+        self.sampler = sampler
+        self.skip = skip
+        self.before_first = before_first
+
+    def __iter__(self) -> Iterator[int]:
+        indices = iter(self.sampler)
+        for _ in range(self.skip):
+            next(indices, None)
+        # A loader draws random numbers when it starts; the stopped run did so before its state.
+        if self.before_first is not None:
+            self.before_first()
+        yield from indices
+
+    def __len__(self) -> int:
+        return max(0, len(self.sampler) - self.skip)

@@ -1,0 +1,122 @@
+"""The folder with a stream's states: the newest are kept, the newest whole one is gone on from."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from logging import Logger
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from mmengine.dist import all_gather_object, get_rank
+
+from ..state_file import StateFileError, read_state, write_state
+from .run_identity import differences
+
+_PARTS = (
+    *('identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing'),
+)
+
+
+class StateFolder:
+    """Files ``stream_state_rank<r>_<frames>.pth`` of this process.
+
+    Args:
+        path: The folder; it is made with the first state.
+        keep: How many states are kept.
+        logger: Is told which states are damaged.
+    """
+
+    def __init__(self, path: Union[str, Path], keep: int, logger: Logger) -> None:
+        self.path, self.keep, self.logger = Path(path), keep, logger
+
+    def write(self, state: dict) -> None:
+        """Writes a state, whole or not at all, and removes the oldest.
+
+        Raises:
+            OSError: It could not be written; the others are untouched.
+        """
+        write_state(state, self.path / f'{self._name()}{state["position"]:08d}.pth')
+        for old in self._files()[self.keep :]:
+            old.unlink(missing_ok=True)
+
+    def newest(self, identity: dict, allow: Sequence[str], in_step: bool) -> Optional[dict]:
+        """The newest whole state of a run; None where there are none at all.
+
+        Args:
+            identity: The run's, see ``run_identity``.
+            allow: Names of what may differ from it.
+            in_step: Only states that every process has.
+
+        Raises:
+            ValueError: The state is of another run, or none of them is whole.
+        """
+        whole, damaged = self._whole()
+        if in_step:
+            common = set.intersection(
+                *(set(found) for found in all_gather_object([_frames_of(p) for p in whole]))
+            )
+            whole = {path: state for path, state in whole.items() if _frames_of(path) in common}
+        for path, state in whole.items():
+            if damaged:
+                self.logger.warning(f'falling back to {path}')
+            different = differences(state['identity'], identity, allow)
+            if different:
+                raise ValueError(
+                    f'{path} is the state of another run: {"; ".join(different)}. Go on with what '
+                    'the run was started with, or start anew without --resume'
+                )
+            return state
+        if damaged:
+            raise ValueError(f'no saved state is whole: {damaged[0]}; start anew without --resume')
+        self.logger.info(f'there is no saved state in {self.path}: starting with frame 0')
+        return None
+
+    def clear_temporaries(self) -> None:
+        """Removes what a kill in the middle of writing left."""
+        if self.path.is_dir():
+            for path in self.path.glob(f'.{self._name()}*'):
+                path.unlink(missing_ok=True)
+
+    def put_aside(self) -> None:
+        """Keeps the states of an earlier run in this work dir out of the way of this one."""
+        if self.path.is_dir() and any(self.path.iterdir()):
+            aside = self.path.with_name('state_before')
+            shutil.rmtree(aside, ignore_errors=True)
+            self.path.rename(aside)
+            self.logger.warning(
+                f'the states of an earlier run are now in {aside}: to go on from them, rename '
+                f'it to {self.path.name} and use --resume'
+            )
+
+    def _whole(self) -> tuple[dict[Path, dict], list[str]]:
+        """Whole states, newest first, and what is wrong with the others."""
+        whole, damaged = {}, []
+        for path in self._files():
+            try:
+                whole[path] = _checked(path)
+            except StateFileError as error:
+                damaged.append(str(error))
+                self.logger.warning(f'a saved state is left out: {error}')
+        return whole, damaged
+
+    def _files(self) -> list[Path]:
+        """Newest first."""
+        found = self.path.glob(f'{self._name()}*.pth')
+        return sorted((path for path in found if _frames_of(path) is not None), reverse=True)
+
+    @staticmethod
+    def _name() -> str:
+        return f'stream_state_rank{get_rank()}_'
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    state = read_state(path)
+    missing = [key for key in _PARTS if key not in state]
+    if missing:
+        raise StateFileError(f'{path} is not the state of a stream (no {missing[0]})')
+    return state
+
+
+def _frames_of(path: Path) -> Optional[int]:
+    match = re.fullmatch(r'stream_state_rank\d+_(\d+)\.pth', path.name)
+    return int(match.group(1)) if match else None

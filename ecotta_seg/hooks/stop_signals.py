@@ -1,0 +1,59 @@
+"""SIGTERM and SIGINT that wait until what is being done is whole."""
+
+import os
+import signal
+import threading
+from typing import Any, Callable, Optional
+
+
+class StopSignals:
+    """Notes the first signal while ``waiting`` says so; any other stops the program at once.
+
+    Args:
+        waiting: Whether a signal that comes now is to wait.
+    """
+
+    def __init__(self, waiting: Callable[[], bool]) -> None:
+        self.waiting = waiting
+        self.noted: Optional[int] = None
+        self._handlers: dict = {}
+
+    def catch(self) -> None:
+        """From here on. Only the main thread may; elsewhere signals are left to the program."""
+        self.noted = None
+        if threading.current_thread() is not threading.main_thread() or self._handlers:
+            return
+        self._pid = os.getpid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def restore(self) -> None:
+        """Puts the program's own signal handlers back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    @property
+    def name(self) -> str:
+        """Of the signal that was noted, for example ``'SIGTERM'``."""
+        return signal.Signals(self.noted).name
+
+    def stop(self) -> None:
+        """Does what the signal that was noted asks for.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: Always one of them.
+        """
+        self._raise(self.noted)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._pid:
+            return  # A loader's worker: its parent decides.
+        if self.waiting() and self.noted is None:
+            self.noted = number
+            return
+        self._raise(number)
+
+    def _raise(self, number: int) -> None:
+        self.restore()
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
