@@ -120,8 +120,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def norm_drift(self) -> Optional[float]:
         """See base class."""
-        drift = self.drift_meter.mean()
-        return None if drift is None else float(drift)
+        return self.drift_meter.mean()
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""
@@ -129,11 +128,17 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
-        if self.engine is not None and self.watcher is None:
-            return self._adapt_by_engine(inputs, metas)
-        with self.encoder.recording() as self._parts:
-            return super().adapt(inputs, metas)
+        with self.drift_meter.listening():
+            # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
+            if self.engine is not None and self.watcher is None:
+                return self._adapt_by_engine(inputs, metas)
+            with self.encoder.recording() as self._parts:
+                return super().adapt(inputs, metas)
+
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        with self.drift_meter.listening():
+            return super().predict_frame(inputs, metas)
 
     def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)

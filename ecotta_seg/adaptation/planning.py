@@ -23,6 +23,7 @@ from ..memory.plan import (
     smallest_plan,
 )
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .drift_gate import DriftMeter
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, can_update_in_place
 
 
@@ -145,6 +146,7 @@ class TrialStep:
         self._segmentor = without_data(method.segmentor)
         self._inputs = torch.empty_like(inputs, device='meta')
         self._engine = MemoryEngine(self._segmentor)
+        self._drift_meter = DriftMeter(self._segmentor)
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
         self._transformer = isinstance(method.encoder.backbone, MixVisionTransformer)
@@ -202,7 +204,7 @@ class TrialStep:
         else:
             deliver = GradientSink()
         try:
-            with StorageMeter(device='meta') as meter:
+            with StorageMeter(device='meta') as meter, self._drift_meter.listening():
                 self._engine.run(
                     self._inputs, self._metas, 1.0, plan, method.pixel_weights,
                     method.regularisation_weight, deliver,

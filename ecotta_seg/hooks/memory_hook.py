@@ -41,6 +41,8 @@ class MemoryHook(Hook):
         self._inference: Optional[int] = None
         self._standing = None
         self._measured = 0
+        self._plan: dict = {}
+        self._in_place = False
 
     def before_test_epoch(self, runner) -> None:
         """Starts the process peak anew: loading is not part of a step."""
@@ -71,6 +73,10 @@ class MemoryHook(Hook):
             return
         model.observer = None
         self._measured += 1
+        planned = getattr(model, 'planned', None)
+        if planned is not None:
+            self._plan = {**planned.to_dict(), 'fallbacks': model.engine.fallbacks()}
+            self._in_place = planned.plan.update_in_place
         source = next((h for h in runner.hooks if hasattr(h, 'predict')), None)
         if source is not None and self._inference is None:
             self._inference = measure_peak(lambda: source.predict(data_batch), self._device(model))
@@ -83,12 +89,15 @@ class MemoryHook(Hook):
             'inference': self._inference,
             'standing': asdict(self._standing) if self._standing is not None else None,
             'measured': self._measured,
+            'plan': self._plan,
+            'in_place': self._in_place,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what ``state_dict`` gave."""
         self._peaks, self._seconds = list(state['peaks']), state['seconds'].tolist()
         self._inference, self._measured = state['inference'], state['measured']
+        self._plan, self._in_place = state['plan'], state['in_place']
         if state['standing'] is not None:
             self._standing = StandingMemory(**state['standing'])
 
@@ -101,9 +110,8 @@ class MemoryHook(Hook):
         if not self._peaks:
             return
         model = runner.model
-        planned = getattr(model, 'planned', None)
         gradients = sum(p.numel() * p.element_size() for p in model.adaptable_parameters().values())
-        if planned is not None and planned.plan.update_in_place:
+        if self._in_place:
             # Each piece is applied and dropped as it comes: none of them stands at the peak.
             gradients = 0
         device = self._device(model)
@@ -118,7 +126,7 @@ class MemoryHook(Hook):
             process_peak_bytes=process_peak_bytes(),
             device=str(device),
             meter=meter_name(device),
-            extra=_plan_of(model),
+            extra=self._plan,
         )
         runner.message_hub.update_info('ecotta_seg/memory', report.to_dict())
         inference = runner.message_hub.get_info('ecotta_seg/source_seconds')
@@ -130,11 +138,3 @@ class MemoryHook(Hook):
 
 def _standing(model) -> StandingMemory:
     return standing_memory(model, model.adapter_parameters(), getattr(model, 'optimizer', None))
-
-
-def _plan_of(model) -> dict:
-    """What the memory engine planned and what it leaves to autograd; nothing without one."""
-    planned = getattr(model, 'planned', None)
-    if planned is None:
-        return {}
-    return {**planned.to_dict(), 'fallbacks': model.engine.fallbacks()}

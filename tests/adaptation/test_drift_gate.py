@@ -34,18 +34,22 @@ def test_drift_and_strength_equal_numpy(half, exponent):
     gate = DriftGate(meter, half, exponent)
     assert meter.mean() is None and gate.strength() == gate.at_first() == 0
     means = []
-    for norm in model:
-        x = torch.randn(1, norm.num_features, 7, 5, generator=torch.Generator().manual_seed(3))
-        norm.statistics(torch.zeros_like(x))
-        # In pieces, as an operator that works by channels does; the last input is what counts.
-        for _ in range(2):
-            norm.statistics(x[:, :4], slice(0, 4))
-            norm.statistics(x[:, 4:], slice(4, norm.num_features))
-        means.append(_divergence(x.numpy().astype(np.float64), norm).mean())
+    with meter.listening():
+        for norm in model:
+            x = torch.randn(1, norm.num_features, 7, 5, generator=torch.Generator().manual_seed(3))
+            norm.statistics(torch.zeros_like(x))
+            # In pieces, as an operator that works by channels does; the last input is what counts.
+            for _ in range(2):
+                norm.statistics(x[:, :4], slice(0, 4))
+                norm.statistics(x[:, 4:], slice(4, norm.num_features))
+            means.append(_divergence(x.numpy().astype(np.float64), norm).mean())
+        inside = meter.mean()
+    # What is not a frame of the stream is not listened to.
+    model[0].statistics(torch.zeros(1, 6, 4, 4))
     drift = np.mean(means)
     expected = drift**exponent / (drift**exponent + half**exponent)
     assert 0 < expected < 1
-    assert meter.mean().item() == pytest.approx(drift, rel=1e-5)
+    assert meter.mean() == inside == pytest.approx(drift, rel=1e-5)
     assert gate.strength().item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -60,5 +64,6 @@ def test_broken_frames(value, expected):
     gate = DriftGate(DriftMeter(model))
     x = torch.zeros(1, 6, 4, 4)
     x[..., 0] = value
-    model[0].statistics(x)
+    with gate.meter.listening():
+        model[0].statistics(x)
     assert gate.strength() == expected
