@@ -132,7 +132,9 @@ def run(
         forcing.before_test_epoch = update_in_place
         runner.register_hook(forcing)
     runner.test()
-    if in_place and not runner.model.planned.plan.update_in_place:
+    # Nothing is planned where no frame was left to run.
+    planned = runner.model.planned if in_place else None
+    if planned is not None and not planned.plan.update_in_place:
         raise ValueError('the updates were not made in place')
     ending = f'_rank{runner.rank}' if runner.rank else ''
     torch.save(runner.model.method_state(), work_dir / f'end{ending}.pth')

@@ -101,6 +101,14 @@ def in_place(place, request):
     return config, whole, len(pieces) // 16
 
 
+def test_a_stop_after_the_last_frame_loses_nothing(in_place, tmp_path):
+    config, whole, _ = in_place
+    states, _ = stopped(config, tmp_path / 'run', 16)
+    assert states[-1] == 'stream_state_rank0_00000016.pth'
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
 @pytest.mark.parametrize(
     ('signals', 'error', 'saved'),
     [
