@@ -15,6 +15,7 @@ from .prediction_watch import (
     largest_share,
     mask_agreement,
     mean_entropy,
+    surest_half,
 )
 
 _SMALLEST_SIDE = 128
@@ -36,7 +37,8 @@ class UpdateGuard:
     Every ``check_every`` frames the frame is predicted twice more, at a reduced size: by the
     model as it is and by what it was before its first frame (``predict_reference``: the frozen
     source under the method's own normalisation). Drift is where the two masks' agreement (see
-    ``mask_agreement``), or the share of the reference's entropy that is left, is below its limit
+    ``mask_agreement``) on the half of the pixels that the reference is surest of (where it is not,
+    to differ from it is what adapting is for), or the share of the reference's entropy that is left, is below its limit
     in the median of the last ``window`` checks. It is rolled back to the last parameters that
     were well within the limits; where these have been gone back to before, all is reset.
 
@@ -213,7 +215,10 @@ class UpdateGuard:
         if reference is None:
             return
         current = method.predict(inputs, metas)
-        agreement = mask_agreement(current.argmax(1), reference.argmax(1))
+        sure = surest_half(reference)
+        if not sure.any():
+            return  # No numbers.
+        agreement = mask_agreement(current.argmax(1)[sure], reference.argmax(1)[sure])
         expected = mean_entropy(reference)
         # A reference that is certain itself has nothing to compare with.
         left = mean_entropy(current) / expected if expected > 1e-3 else 1.0

@@ -8,6 +8,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .losses import pixel_entropy
+
 # What the entropy of a stream's frames usually is, is the median over so many of them; and how far
 # above it a frame may be, whatever the limit.
 _USUAL_FRAMES = 50
@@ -20,7 +22,7 @@ def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002)
     A model that collapses loses its small classes first; the share of equal pixels hardly tells.
 
     Args:
-        current: (N, H, W) integer class indices.
+        current: Integer class indices of any shape, of one pixel at least.
         reference: The same shape.
         min_share: Classes on a smaller share of the reference's pixels are left out.
 
@@ -60,6 +62,19 @@ def mean_entropy(logits: Tensor) -> float:
 def entropy_share(logits: Tensor) -> float:
     """``mean_entropy`` as a share of its maximum, ln C."""
     return mean_entropy(logits) / log(max(2, logits.shape[1]))
+
+
+def surest_half(logits: Tensor) -> Tensor:
+    """The half of the pixels that a prediction is surest of.
+
+    Args:
+        logits: (N, C, H, W).
+
+    Returns:
+        (N, H, W) booleans: entropy at most its median.
+    """
+    entropy = pixel_entropy(logits.detach())
+    return entropy <= entropy.median()
 
 
 class EntropyWatch:
