@@ -36,11 +36,12 @@ class UpdateGuard:
 
     Every ``check_every`` frames the frame is predicted twice more, at a reduced size: by the
     model as it is and by what it was before its first frame (``predict_reference``: the frozen
-    source under the method's own normalisation). Drift is where the two masks' agreement (see
-    ``mask_agreement``) on the half of the pixels that the reference is surest of (where it is not,
-    to differ from it is what adapting is for), or the share of the reference's entropy that is left, is below its limit
-    in the median of the last ``window`` checks. It is rolled back to the last parameters that
-    were well within the limits; where these have been gone back to before, all is reset.
+    source under the method's own normalisation). Drift is where one of these is below its limit in
+    the median of the last ``window`` checks: the two masks' agreement (see ``mask_agreement``) on
+    the half of the pixels that the reference is surest of (to differ from it elsewhere is what
+    adapting is for), or the share of the reference's entropy that is left. It is rolled back to
+    the last parameters that were well within the limits; where these have been gone back to
+    before, all is reset.
 
     Args:
         check_every: Frames between two checks of drift.

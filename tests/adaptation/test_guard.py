@@ -150,6 +150,22 @@ def test_drift_is_rolled_back_and_then_reset(frame):
     assert mask_agreement(unguarded.predict(frame, [{}]).argmax(1), reference) < 0.5
 
 
+@pytest.mark.parametrize('unsure, events', [(1, []), (0, ['rollback', 'reset'])])
+def test_only_where_the_source_is_sure_must_be_agreed_with(unsure, events):
+    # Two classes; class 0 comes to have all pixels of class 1 sooner or later.
+    frame = torch.zeros(1, 3, 16, 16)
+    frame[:, 0, :8], frame[:, 1, 8:] = 1.0, 1.0
+    frame[:, 1 - unsure] *= 3
+    method = ToyMethod(lr=0.0)
+    guard = UpdateGuard(check_every=1, window=1, max_class_share=1.0, max_entropy=1)
+    with torch.no_grad():
+        watch(guard, method, frame)
+        method.segmentor.weight[0, 1] = 3.5
+    watch(guard, method, frame)
+    assert (method.predict(frame, [{}]).argmax(1) == 0).all() == (not events)
+    assert kinds(guard) == events[:1]
+
+
 def test_a_model_that_gets_certain_of_everything_is_taken_back(frame):
     class Sharpens(ToyMethod):
         def learn(self, logits, share):

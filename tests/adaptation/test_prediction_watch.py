@@ -10,6 +10,7 @@ from ecotta_seg.adaptation.prediction_watch import (
     largest_share,
     mask_agreement,
     mean_entropy,
+    surest_half,
 )
 
 
@@ -37,6 +38,15 @@ def test_shares_and_entropy():
     assert largest_share(logits) == 0.75
     # Rows 0 and 4 are looked at, both certain.
     assert mean_entropy(logits) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_half_that_is_surest():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 5, 6, 7, generator=generator) * torch.rand(1, 1, 6, 7) * 9
+    p = torch.softmax(logits, 1).numpy().astype(np.float64)
+    entropy = -(p * np.log(p)).sum(1)
+    assert np.array_equal(surest_half(logits).numpy(), entropy <= np.sort(entropy, None)[20])
+    assert not surest_half(logits * float('nan')).any()
 
 
 def learn(watch, entropy, frames):
