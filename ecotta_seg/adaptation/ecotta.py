@@ -15,7 +15,7 @@ from ..meta_networks import (
 )
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
-from .drift_gate import DriftMeter
+from .drift_gate import DriftMeter, drift_norms
 from .losses import (
     ConfidentEntropy,
     confident_weights,
@@ -73,7 +73,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
                 f'{entropy_threshold} and {regularisation_weight}'
             )
         self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
-        self.drift_meter = DriftMeter(segmentor)
+        self.drift_meter = DriftMeter(drift_norms(segmentor))
         if adapters is not None:
             load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)

@@ -1,15 +1,20 @@
 """EcoTTA+ (ours): as light as EcoTTA, no source data needed, and no decay on long drives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
-from .drift_gate import DriftGate
+from .drift_gate import DriftGate, DriftMeter, drift_norms
 from .ecotta import MetaNetworkAdaptation
 from .losses import class_balanced_weights
+from .reduced_frame import reduced_frame
 from .registry import ADAPTATION_METHODS
+
+_PROBE_SCALE = 0.5
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
@@ -20,7 +25,10 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     - The meta networks act as far as the stream has drifted from the source's domain (see
       ``DriftGate``). On a clear day the model is the source, whatever it learned in the fog; so
-      rates can be such that it learns something in the fog.
+      rates can be such that it learns something in the fog. Where BatchNorms come before the first
+      meta network's output (ResNets) they tell the strength for the next frame; elsewhere
+      (SegFormer, whose one BatchNorm is in the head) the frozen model is run on each frame at half
+      its size first, a quarter of an inference, and tells the strength for this one.
     - The entropy of confident pixels is averaged class by class: road and buildings do not drown
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
@@ -69,16 +77,17 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                     "a drift gate reads what norms of mode 'drift' measure: set "
                     "frozen_norm=dict(mode='drift'), or drift_gate=None"
                 )
-            self.drift_gate = DriftGate.from_options(self.drift_meter, drift_gate)
+            first = drift_norms(*self.encoder.units.first_modules(self.encoder.parts[0].stop))
+            meter = DriftMeter(first or self.drift_meter.norms)
+            self.drift_gate = DriftGate.from_options(meter, drift_gate)
+            self._probes = bool(norms) and not first
             # A buffer, so that it is saved, gone back to and shared as what is learned is.
             self.register_buffer('strength', self.drift_gate.at_first(), persistent=False)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        self._set_strength()
-        logits = super().adapt(inputs, metas)
-        self._follow()
-        return logits
+        with self._gated(inputs, metas):
+            return super().adapt(inputs, metas)
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
@@ -87,19 +96,32 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        logits = super().predict_frame(inputs, metas)
-        self._follow()
-        return logits
+        with self._gated(inputs, metas):
+            return super().predict_frame(inputs, metas)
+
+    @contextmanager
+    def _gated(self, inputs: Tensor, metas: list[dict]) -> Iterator[None]:
+        """Around the stream's next frame."""
+        gate = self.drift_gate
+        if gate is None:
+            yield
+        elif self._probes:
+            with torch.no_grad(), self.encoder.bypass(), gate.meter.listening():
+                super().predict(*reduced_frame(inputs, metas, _PROBE_SCALE))
+            self.strength.copy_(gate.strength())
+            self._set_strength()
+            yield
+        else:
+            self._set_strength()
+            with gate.meter.listening():
+                yield
+            self.strength.copy_(gate.strength())
 
     def _set_strength(self) -> None:
         if self.drift_gate is not None:
             strength = float(self.strength)
             for module in self.encoder.meta_networks:
                 module.strength = strength
-
-    def _follow(self) -> None:
-        if self.drift_gate is not None:
-            self.strength.copy_(self.drift_gate.strength())
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
         """See base class."""

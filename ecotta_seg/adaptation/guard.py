@@ -5,7 +5,6 @@ from statistics import median
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .base import AdaptationMethod
@@ -17,8 +16,7 @@ from .prediction_watch import (
     mean_entropy,
     surest_half,
 )
-
-_SMALLEST_SIDE = 128
+from .reduced_frame import reduced_frame
 
 
 class UpdateGuard:
@@ -207,11 +205,7 @@ class UpdateGuard:
         return None
 
     def _check_drift(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
-        if min(inputs.shape[2:]) * self.scale >= _SMALLEST_SIDE:
-            size = [int(side * self.scale) for side in inputs.shape[2:]]
-            inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
-            shape = dict(img_shape=inputs.shape[2:], pad_shape=inputs.shape[2:])
-            metas = [{**meta, **shape, 'img_padding_size': [0] * 4} for meta in metas]
+        inputs, metas = reduced_frame(inputs, metas, self.scale)
         reference = method.predict_reference(inputs, metas)
         if reference is None:
             return

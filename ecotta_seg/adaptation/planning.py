@@ -23,7 +23,7 @@ from ..memory.plan import (
     smallest_plan,
 )
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
-from .drift_gate import DriftMeter
+from .drift_gate import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, can_update_in_place
 
 
@@ -146,7 +146,7 @@ class TrialStep:
         self._segmentor = without_data(method.segmentor)
         self._inputs = torch.empty_like(inputs, device='meta')
         self._engine = MemoryEngine(self._segmentor)
-        self._drift_meter = DriftMeter(self._segmentor)
+        self._drift_meter = DriftMeter(drift_norms(self._segmentor))
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
         self._transformer = isinstance(method.encoder.backbone, MixVisionTransformer)

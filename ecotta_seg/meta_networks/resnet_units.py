@@ -48,6 +48,12 @@ class ResNetUnits(EncoderUnits):
         """See base class."""
         return self._blocks()[index][1](x)
 
+    def first_modules(self, count: int) -> list[nn.Module]:
+        """See base class."""
+        backbone = self.backbone
+        stem = [backbone.stem] if backbone.deep_stem else [backbone.conv1, backbone.norm1]
+        return [*stem, *(block for _, block in self._blocks()[:count])]
+
     def operator(self, index: int) -> FrozenOperator:
         """See base class."""
         return build_operator(self._blocks()[index][1], f'block {index + 1}')

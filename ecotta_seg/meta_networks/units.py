@@ -64,6 +64,10 @@ class EncoderUnits(ABC):
     def run(self, index: int, x: Tensor) -> Tensor:
         """Runs unit ``index`` on its (N, C_in, H, W) input; gives (N, C_out, H', W')."""
 
+    def first_modules(self, count: int) -> list[nn.Module]:
+        """The modules that ``stem`` and units 0 to ``count`` - 1 run; none where nobody tells."""
+        return []
+
     def leave_stage(self, stage: int, x: Tensor) -> Tensor:
         """What the backbone does to (N, C, H, W) features where a stage ends.
 

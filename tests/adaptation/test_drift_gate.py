@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation.adaptive_batch_norm import replace_batch_norms
-from ecotta_seg.adaptation.drift_gate import DriftGate, DriftMeter
+from ecotta_seg.adaptation.drift_gate import DriftGate, DriftMeter, drift_norms
 
 
 def _model(mode='drift'):
@@ -30,7 +30,7 @@ def _divergence(x, norm):
 @pytest.mark.parametrize('half, exponent', [(0.05, 4.0), (0.5, 1.0)])
 def test_drift_and_strength_equal_numpy(half, exponent):
     model = _model()
-    meter = DriftMeter(model)
+    meter = DriftMeter(drift_norms(model))
     gate = DriftGate(meter, half, exponent)
     assert meter.mean() is None and gate.strength() == gate.at_first() == 0
     means = []
@@ -54,14 +54,14 @@ def test_drift_and_strength_equal_numpy(half, exponent):
 
 
 def test_without_norms_all_is_let_through():
-    gate = DriftGate(DriftMeter(_model('frame')))
+    gate = DriftGate(DriftMeter(drift_norms(_model('frame'))))
     assert gate.strength() == gate.at_first() == 1
 
 
 @pytest.mark.parametrize('value, expected', [(float('nan'), 0), (1e12, 1)])
 def test_broken_frames(value, expected):
     model = _model()
-    gate = DriftGate(DriftMeter(model))
+    gate = DriftGate(DriftMeter(drift_norms(model)))
     x = torch.zeros(1, 6, 4, 4)
     x[..., 0] = value
     with gate.meter.listening():

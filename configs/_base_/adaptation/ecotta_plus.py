@@ -9,6 +9,6 @@ adaptation = dict(
     restore_rate=0.01,
     class_balance=0.5,
     # The meta networks act as far as the stream has drifted: half of the way at `half`.
-    drift_gate=dict(half=0.06, exponent=6.0),
-    optimizer=dict(type='SGD', lr=5e-3, momentum=0.9),
+    drift_gate=dict(half=0.06, exponent=8.0),
+    optimizer=dict(type='SGD', lr=1e-2, momentum=0.9),
 )
