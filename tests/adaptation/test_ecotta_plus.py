@@ -11,6 +11,8 @@ from mmseg.registry import MODELS
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.losses import class_balanced_confident_entropy, confident_entropy
 
+from .conftest import build_segmentor
+
 MODEL = dict(
     type='mmseg.EncoderDecoder',
     data_preprocessor=None,
@@ -149,6 +151,42 @@ def test_a_stream_as_the_source_knows_it_meets_the_source():
         alone = method.predict_frame(frame, METAS)
     assert method.strength < 1e-6
     assert torch.equal(method.adapt(frame, METAS), alone)
+
+
+def test_what_was_learned_has_no_say_in_the_strength():
+    """Neither for a ResNet, by its first norms, nor for a MiT, by a run of the frozen model."""
+    frame = torch.randn(1, 3, 64, 96)
+    metas = [dict(img_shape=(64, 96), ori_shape=(64, 96))]
+    strengths = {}
+    for kind in ('deeplab', 'segformer'):
+        for changed in (0.0, 1.0):
+            norm = 'BN' if kind == 'deeplab' else 'LN'
+            options = {**OPTIONS, **GATED, 'drift_gate': dict(half=0.2, exponent=1.0)}
+            options['meta_networks'] = dict(num_parts=2, start='identity', norm=norm)
+            torch.manual_seed(0)
+            method = build_method(options, build_segmentor(kind)).eval()
+            for parameter in method.adaptable_parameters().values():
+                parameter.data += changed * torch.randn_like(parameter)
+            method.strength.fill_(1.0)
+            method.predict_frame(frame, metas)
+            strengths[kind, changed] = float(method.strength)
+            # A MiT's is for this frame, and acts on it.
+            used = method.encoder.meta_networks[0].strength
+            assert used == (1.0 if kind == 'deeplab' else float(method.strength))
+    for kind in ('deeplab', 'segformer'):
+        assert 0.1 < strengths[kind, 0.0] < 0.9
+        assert strengths[kind, 0.0] == strengths[kind, 1.0]
+
+
+def test_a_run_of_the_frozen_model_is_of_half_the_size():
+    options = {**OPTIONS, **GATED}
+    options['meta_networks'] = dict(num_parts=2, start='identity', norm='LN')
+    method = build_method(options, build_segmentor('segformer')).eval()
+    sizes = []
+    method.encoder.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[2:]))
+    metas = [dict(img_shape=(256, 320), ori_shape=(256, 320))]
+    method.predict_frame(torch.randn(1, 3, 256, 320), metas)
+    assert sizes == [(128, 160), (256, 320)]
 
 
 def test_the_strength_is_saved_and_gone_back_to():
