@@ -193,7 +193,8 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
     Settings that the config makes for the same method stay. Where both have meta networks their
-    norm stays: it goes with the model (LayerNorm on tokens), not with the method.
+    norm stays, and the weight of the frozen norms' drift: these go with the model (LayerNorm on
+    tokens, a single BatchNorm that has to do all the correcting), not with the method.
 
     Raises:
         ValueError: There is no such file.
@@ -211,6 +212,9 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     after = with_meta_networks(cfg.adaptation)
     if before is not None and after is not None and 'norm' in before['meta_networks']:
         after['meta_networks']['norm'] = before['meta_networks']['norm']
+    frozen = [(options or {}).get('frozen_norm') or {} for options in (before, after)]
+    if all(options.get('mode') == 'drift' for options in frozen) and 'weight' in frozen[0]:
+        frozen[1]['weight'] = frozen[0]['weight']
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
