@@ -150,6 +150,17 @@ def test_a_seed_reaches_the_generators_that_methods_own():
     assert cfg.adaptation.method.seed == 5 and 'seed' not in cfg.adaptation
 
 
+def test_the_weight_of_drift_goes_with_the_model():
+    path = CONFIGS / 'camvid_ecotta_segformer_b0.py'
+    for name, weight in (('ecotta_plus', 10.0), ('ladder', 10.0), ('ecotta_paper', None)):
+        cfg = read_config(path)
+        with_method(cfg, name, CONFIGS)
+        assert cfg.adaptation.frozen_norm.get('weight') == weight
+    cfg = read_config(CONFIGS / 'camvid_ecotta.py')
+    with_method(cfg, 'ecotta_plus', CONFIGS)
+    assert cfg.adaptation.frozen_norm.weight == 1.0
+
+
 def test_the_norm_of_meta_networks_goes_with_the_model():
     cfg = read_config(CONFIGS / 'camvid_ecotta_segformer_b0.py')
     with_method(cfg, 'ecotta_plus', CONFIGS)
