@@ -13,8 +13,8 @@ from ..state_file import StateFileError, read_state, write_state
 from .run_identity import differences
 
 _PARTS = (
-    *('identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing'),
-)
+    'identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing'
+)  # fmt: skip
 
 
 class StateFolder:
@@ -30,12 +30,15 @@ class StateFolder:
         self.path, self.keep, self.logger = Path(path), keep, logger
 
     def write(self, state: dict) -> None:
-        """Writes a state, whole or not at all, and removes the oldest.
+        """Writes a state, whole or not at all.
 
         Raises:
             OSError: It could not be written; the others are untouched.
         """
         write_state(state, self.path / f'{self._name()}{state["position"]:08d}.pth')
+
+    def remove_oldest(self) -> None:
+        """Leaves the newest ``keep``."""
         for old in self._files()[self.keep :]:
             old.unlink(missing_ok=True)
 

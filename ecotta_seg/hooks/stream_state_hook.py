@@ -138,10 +138,10 @@ class StreamStateHook(Hook):
         self._position += frames
         self._mid_step = False
         self._random = random_state()
-        stopped = self.signals.noted is not None
-        if self._is_due() or (stopped and not self._in_step):
+        if self._is_due() or (self.signals.noted is not None and not self._in_step):
             self.save(runner)
-        if stopped:
+        # Asked again: it may have come while the state was written.
+        if self.signals.noted is not None:
             self._leave(runner)
 
     def _is_due(self) -> bool:
@@ -170,6 +170,7 @@ class StreamStateHook(Hook):
                 f'({error.strerror or error}): the run stops here and {last} is kept; free space '
                 'and go on with --resume'
             ) from None
+        self.folder.remove_oldest()
         self._saved_at = self._position
         self._last_cost = time.perf_counter() - start
         self._saving += self._last_cost

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from ecotta_seg.adaptation.memory_engine import UpdatingSink
 from ecotta_seg.hooks import StreamStateHook
 from ecotta_seg.hooks.run_identity import differences
+from ecotta_seg.hooks.state_folder import StateFolder
 from ecotta_seg.random_state import random_state, set_random_state
 
 SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'
@@ -62,6 +63,25 @@ def test_a_signal_ends_the_frame_and_saves_and_resuming_ends_the_same(place, tmp
     assert states == ['stream_state_rank0_00000006.pth', 'stream_state_rank0_00000008.pth']
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     torch.manual_seed(99)
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+
+
+def test_a_signal_while_a_state_is_written_ends_that_frame(place, tmp_path, monkeypatch):
+    _, config, whole = place
+    write, frames = StateFolder.write, []
+
+    def interrupted(self, state):
+        frames.append(state['position'])
+        if frames == [3, 6]:
+            os.kill(os.getpid(), signal.SIGINT)
+        write(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFolder, 'write', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            harness.run(config, tmp_path / 'run')
+    assert frames == [3, 6]
     harness.run(config, tmp_path / 'run', resume=True)
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
