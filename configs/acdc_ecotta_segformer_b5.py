@@ -4,7 +4,7 @@
 _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     './_base_/datasets/acdc_stream.py',
-    './_base_/adaptation/ecotta.py',
+    './_base_/adaptation_segformer/ecotta.py',
     './_base_/runtime/adaptation.py',
 ]
 model = dict(
@@ -13,6 +13,3 @@ model = dict(
     decode_head=dict(in_channels=[64, 128, 320, 512]),
     data_preprocessor=dict(size=(512, 1024)),
 )
-# Tokens are normalised over their channels. The head's BatchNorm is the only one of the model and
-# has to do all the correcting: its weight of the drift is high.
-adaptation = dict(meta_networks=dict(norm='LN'), frozen_norm=dict(weight=10.0))
