@@ -43,8 +43,9 @@ class UpdateGuard:
 
     Args:
         check_every: Frames between two checks of drift.
-        min_agreement: 0 to 1. A stream of severe weather stays above 0.8 under EcoTTA; under
-            Tent at ten times its rate it is at 0.5 after 70 frames, before the mIoU falls.
+        min_agreement: 0 to 1. On CamVid's val sequence at severity 4 (DeepLabV3+ R18) frames are
+            at 0.56 to 1 under Tent at ten times its rate, in 480 frames without a fall of the
+            mIoU.
         min_entropy_share: Of the reference's entropy; entropy minimisation that collapses makes
             the model certain of everything.
         max_class_share: No class may cover more of a frame.
@@ -56,7 +57,9 @@ class UpdateGuard:
             that were learned from. 1 turns it off.
         min_drift: Where a method measures its norms' drift (``AdaptationMethod.norm_drift``),
             ``max_entropy`` counts for frames with at least this drift: a model that is not sure of
-            heavy snow finds statistics there that it half knows, in noise it does not.
+            heavy snow finds statistics there that it half knows, in noise it does not. (On CamVid's
+            val sequence weather of severity 3 has 0.05 to 0.12, of severity 5 0.07 to 0.2, noise
+            from 0.16 with DeepLabV3+ R18 and 0.18 with SegFormer-B0.)
         window: Checks that the median is taken of.
         margin: How far within ``min_agreement`` parameters are good ones to go back to.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.

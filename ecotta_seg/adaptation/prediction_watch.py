@@ -54,9 +54,7 @@ def mean_entropy(logits: Tensor) -> float:
     Args:
         logits: (N, C, H, W).
     """
-    logits = logits.detach()[:, :, ::4, ::4]
-    log_probabilities = logits.log_softmax(dim=1)
-    return float(-(log_probabilities.exp() * log_probabilities).sum(dim=1).mean())
+    return float(pixel_entropy(logits.detach()[:, :, ::4, ::4]).mean())
 
 
 def entropy_share(logits: Tensor) -> float:
