@@ -148,7 +148,13 @@ def test_a_signal_reaches_the_running_cell_once(place, number):
         f'run_cells(cells, {str(place.path / "work")!r}, {str(ROOT / "configs")!r}, '
         f'{str(place.path / "tool.py")!r})\n'
     )
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # As in a terminal; what a shell runs in the background inherits a SIGINT that is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.time() + 60
     while not place.calls(cell) and time.time() < deadline:
         time.sleep(0.1)
