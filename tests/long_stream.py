@@ -34,7 +34,8 @@ class Watching(Hook):
     Attributes:
         resident: Bytes of the process in memory.
         step_seconds: Of the adaptation step alone.
-        whole_seconds: From one frame's end to the next: loading, hooks and states too.
+        whole_seconds: From one frame's end to the next, loading, hooks and states too; of the
+            processor's time, which what else runs on the machine leaves alone.
     """
 
     priority = 'LOWEST'
@@ -48,7 +49,7 @@ class Watching(Hook):
         pages = int(Path('/proc/self/statm').read_text().split()[1])
         self.resident.append(pages * os.sysconf('SC_PAGE_SIZE'))
         self.step_seconds.append(runner.model.last_step.seconds)
-        now = time.perf_counter()
+        now = time.process_time()
         if self._last is not None:
             self.whole_seconds.append(now - self._last)
         self._last = now

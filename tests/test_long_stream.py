@@ -28,5 +28,5 @@ def test_memory_and_states_stay_as_they_are(tmp_path):
     assert found['frames'] == 400
     assert found['memory_growth'] < 0.02
     assert found['state_files'] <= 2
-    # Wide, for machines that do something else as well.
-    assert found['whole_growth'] < 0.5
+    # Wide, for a processor that shares its caches with what else runs.
+    assert found['whole_growth'] < 0.3
