@@ -192,9 +192,10 @@ def with_reporting(cfg: Config) -> None:
 def with_method(cfg: Config, name: str, configs: Path) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    Settings that the config makes for the same method stay. Where both have meta networks their
-    norm stays, and the weight of the frozen norms' drift: these go with the model (LayerNorm on
-    tokens, a single BatchNorm that has to do all the correcting), not with the method.
+    Settings that the config makes for the same method stay. Where both have meta networks, what
+    goes with the model and not with the method stays: the meta networks' norm (LayerNorm on
+    tokens), the weight of the frozen norms' drift (a single BatchNorm has to do all the
+    correcting), and how wide convolutions are done.
 
     Raises:
         ValueError: There is no such file.
@@ -210,11 +211,17 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name
     after = with_meta_networks(cfg.adaptation)
-    if before is not None and after is not None and 'norm' in before['meta_networks']:
-        after['meta_networks']['norm'] = before['meta_networks']['norm']
-    frozen = [(options or {}).get('frozen_norm') or {} for options in (before, after)]
-    if all(options.get('mode') == 'drift' for options in frozen) and 'weight' in frozen[0]:
-        frozen[1]['weight'] = frozen[0]['weight']
+    if before is None or after is None:
+        return
+    frozen = [options.get('frozen_norm') or {} for options in (before, after)]
+    drift = all(options.get('mode') == 'drift' for options in frozen)
+    for name, old, new in (
+        ('norm', before['meta_networks'], after['meta_networks']),
+        ('winograd', before, after),
+        *([('weight', *frozen)] if drift else []),
+    ):
+        if name in old:
+            new[name] = old[name]
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:

@@ -161,6 +161,15 @@ def test_the_weight_of_drift_goes_with_the_model():
     assert cfg.adaptation.frozen_norm.weight == 1.0
 
 
+def test_how_convolutions_are_done_goes_with_the_model():
+    for config, winograd in (('acdc_ecotta.py', True), ('camvid_ecotta.py', None)):
+        cfg = read_config(CONFIGS / config)
+        with_method(cfg, 'ecotta_plus', CONFIGS)
+        assert cfg.adaptation.get('winograd') is winograd
+        with_method(cfg, 'tent', CONFIGS)
+        assert 'winograd' not in cfg.adaptation
+
+
 def test_the_norm_of_meta_networks_goes_with_the_model():
     cfg = read_config(CONFIGS / 'camvid_ecotta_segformer_b0.py')
     with_method(cfg, 'ecotta_plus', CONFIGS)

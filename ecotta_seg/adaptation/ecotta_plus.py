@@ -28,7 +28,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
       rates can be such that it learns something in the fog. Where BatchNorms come before the first
       meta network's output (ResNets) they tell the strength for the next frame; elsewhere
       (SegFormer, whose one BatchNorm is in the head) the frozen model is run on each frame at half
-      its size first, a quarter of an inference, and tells the strength for this one.
+      its size first, a quarter of an inference, and tells the strength for this one. The weight of
+      the frozen norms is gated likewise: above 1 only as far as the strength lets it.
     - The entropy of confident pixels is averaged class by class: road and buildings do not drown
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
@@ -80,6 +81,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             first = drift_norms(*self.encoder.units.first_modules(self.encoder.parts[0].stop))
             meter = DriftMeter(first or self.drift_meter.norms)
             self.drift_gate = DriftGate.from_options(meter, drift_gate)
+            self._norm_weights = [(norm, norm.blend_weight) for norm in norms]
             self._probes = bool(norms) and not first
             # A buffer, so that it is saved, gone back to and shared as what is learned is.
             self.register_buffer('strength', self.drift_gate.at_first(), persistent=False)
@@ -122,6 +124,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             strength = float(self.strength)
             for module in self.encoder.meta_networks:
                 module.strength = strength
+            for norm, weight in self._norm_weights:
+                norm.blend_weight = weight * strength + min(weight, 1.0) * (1 - strength)
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
         """See base class."""

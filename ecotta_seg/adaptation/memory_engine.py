@@ -90,13 +90,13 @@ class MemoryEngine:
             The prediction and the terms of the loss.
         """
         tape = Tape(workspace=plan.workspace)
-        features, differences = self.operator.forward(inputs, plan, self.head.reads)
-        small = self.head.forward(features, tape)
-        del features
         size = _output_size(metas[0], inputs)
         corners = self.segmentor.decode_head.align_corners
-        grad, entropy, fraction = self._entropy_gradient(small, metas[0], size, weigh, share)
         with shared_scratch() if plan.share_scratch else nullcontext():
+            features, differences = self.operator.forward(inputs, plan, self.head.reads)
+            small = self.head.forward(features, tape)
+            del features
+            grad, entropy, fraction = self._entropy_gradient(small, metas[0], size, weigh, share)
             pending = self.head.backward(grad, tape)
             del grad
             self.operator.backward(pending, plan, share * regularisation_weight, deliver)

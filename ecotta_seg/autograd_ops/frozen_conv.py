@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .spans import spans
-from .winograd import is_suitable, pays, winograd_input_gradient, winograd_weight_gradient
+from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
 
 # Elements that are shifted at once; they stay in the cache.
 _SHIFTED = 2**19
@@ -59,7 +59,7 @@ def conv_input_gradient(
                     # Adds to what is there: no second tensor of the input's size.
                     total[:, pixels].addmm_(kernel, part[:, pixels])
         return into
-    if is_suitable(weight, stride, padding, dilation, groups) and pays(weight):
+    if pays(weight, stride, padding, dilation, groups):
         return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
     if into is None:
         return _autograd_input(grad, weight, shape, stride, padding, dilation, groups)
@@ -141,7 +141,7 @@ def conv_weight_gradient(
     """
     shape = (grad.shape[1], x.shape[1], *kernel_size)
     kernel = grad.new_empty(1).expand(shape)
-    if is_suitable(kernel, stride, padding, (1, 1), 1) and pays(kernel):
+    if pays(kernel, stride, padding, (1, 1), 1):
         return winograd_weight_gradient(x, grad, 1, workspace)
     return torch.ops.aten.convolution_backward(
         grad, x, kernel, None, list(stride), list(padding), [1, 1], False, [0, 0], 1,

@@ -3,9 +3,10 @@
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308) writes a 3x3
 convolution as 36 matrix products over tiles of 6x6. Backward is linear, so here rounding is all
 that is lost: with the interpolation points 0, ±3/4, ±4/3 it is 1.5e-6 relative (float32, 512
-channels), against 2.4e-7 of the direct sum. In the forward of a *frozen* layer the same rounding
-would move pre-activations across zero, and other elements than the source's would pass its ReLUs;
-there it is not used. The meta networks' convolutions are nobody's but ours.
+channels), against 2.4e-7 of the direct sum. In a forward the same rounding moves pre-activations
+across zero, and a few other elements pass the next ReLU than after the direct sum: backward has to
+be that of the same forward. The meta networks' convolutions are nobody's but ours; those of the
+frozen model go this way only where a config asks for it (see ``WinogradConv2d``).
 
 Letters: N frames, Ci and Co channels, d dilation, m = 4 outputs and n = 6 inputs a tile, T tiles.
 """
@@ -18,22 +19,31 @@ from torch import Tensor
 from .spans import spans
 from .winograd_tiles import INPUTS, KERNEL, Scratch, Tiles, transforms
 
+# Channels on the narrower and on the wider side from which tiling is worth its while; measured on
+# a CPU with AVX-512.
+_FEW, _MANY = 128, 256
 
-def is_suitable(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
-    """Whether these functions apply: 3x3, stride 1, 'same' padding, one group."""
+
+def pays(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
+    """Whether these functions apply (3x3, stride 1, 'same' padding, one group) and are faster than
+    the direct sum.
+
+    Args:
+        weight: (Co, Ci / groups, kh, kw).
+        stride, padding, dilation: Pairs of numbers.
+        groups: Of the channels.
+    """
+    few, many = sorted(weight.shape[:2])
     return (
-        tuple(weight.shape[2:]) == (3, 3)
+        tuple(weight.shape[2:]) == (KERNEL, KERNEL)
         and groups == 1
         and tuple(stride) == (1, 1)
         and dilation[0] == dilation[1]
         and tuple(padding) == tuple(dilation)
+        and weight.device.type in ('cpu', 'meta')
+        and few >= _FEW
+        and many >= _MANY
     )
-
-
-def pays(weight: Tensor) -> bool:
-    """Whether they are faster than the direct sum; measured on a CPU with AVX-512."""
-    few, many = sorted(weight.shape[:2])
-    return weight.device.type in ('cpu', 'meta') and few >= 128 and many >= 256
 
 
 def _pieces(channels: int, elements_each: int, workspace: int, x: Tensor) -> list[slice]:
@@ -156,9 +166,11 @@ def winograd_weight_gradient(
 
 class _WinogradConv2d(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight):
-        ctx.save_for_backward(x, weight)
-        return winograd_conv2d(x, weight)
+    def forward(ctx, x, weight, dilation):
+        # A frozen kernel's gradient is not wanted, and nothing else needs the input.
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        ctx.dilation = dilation
+        return winograd_conv2d(x, weight, dilation)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -166,16 +178,17 @@ class _WinogradConv2d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
         wanted = ctx.needs_input_grad
-        of_x = winograd_input_gradient(grad, weight) if wanted[0] else None
-        of_weight = winograd_weight_gradient(x, grad) if wanted[1] else None
-        return of_x, of_weight
+        of_x = winograd_input_gradient(grad, weight, ctx.dilation) if wanted[0] else None
+        of_weight = winograd_weight_gradient(x, grad, ctx.dilation) if wanted[1] else None
+        return of_x, of_weight, None
 
 
-def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
-    """``winograd_conv2d`` of dilation 1, differentiable once; keeps its inputs.
+def conv3x3(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
+    """``winograd_conv2d``, differentiable once; keeps its input unless the kernel is frozen.
 
     Args:
         x: (N, Ci, H, W).
         weight: (Co, Ci, 3, 3).
+        dilation: d.
     """
-    return _WinogradConv2d.apply(x, weight)
+    return _WinogradConv2d.apply(x, weight, dilation)

@@ -9,6 +9,7 @@ from . import (  # noqa: F401  (they register their modules)
 )
 from .decode_head import HeadOperator, PendingGradient, build_head_operator, head_operator_for
 from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
+from .winograd_conv import WinogradConv2d, replace_convolutions
 
 __all__ = [
     'FrozenOperator',
@@ -16,8 +17,10 @@ __all__ = [
     'PendingGradient',
     'Sequence',
     'Tape',
+    'WinogradConv2d',
     'build_head_operator',
     'build_operator',
     'head_operator_for',
     'operator_for',
+    'replace_convolutions',
 ]

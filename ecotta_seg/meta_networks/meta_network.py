@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd_ops.autocast import under_autocast
-from ..autograd_ops.winograd import conv3x3, is_suitable, pays
+from ..autograd_ops.winograd import conv3x3, pays
 from .norms import build_norm
 
 STARTS = ('paper', 'identity')
@@ -101,8 +101,7 @@ class MetaNetwork(nn.Module):
             and isinstance(conv, nn.Conv2d)
             and part_input.is_contiguous()
             and not under_autocast(part_input)
-            and is_suitable(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
-            and pays(conv.weight)
+            and pays(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
         ):
             return conv3x3(part_input, conv.weight)
         return conv(part_input)

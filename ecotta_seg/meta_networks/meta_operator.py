@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..autograd_ops.bit_mask import add_sign_, mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
-from ..autograd_ops.winograd import is_suitable, pays, winograd_conv2d
+from ..autograd_ops.winograd import pays, winograd_conv2d
 from ..frozen_graph import Tape
 from .meta_network import MetaNetwork
 from .norms import FrameBatchNorm2d
@@ -255,7 +255,7 @@ class MetaNetworkOperator:
         conv = self.module.conv
         weight = conv.weight[channels]
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        if is_suitable(weight, *geometry) and pays(weight):
+        if pays(weight, *geometry):
             return winograd_conv2d(p, weight, 1, workspace)
         return torch.conv2d(p, weight, None, *geometry)
 

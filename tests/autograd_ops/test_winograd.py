@@ -6,7 +6,6 @@ import torch
 from ecotta_seg.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
 from ecotta_seg.autograd_ops.winograd import (
     conv3x3,
-    is_suitable,
     pays,
     winograd_conv2d,
     winograd_input_gradient,
@@ -50,16 +49,19 @@ def test_forward_is_the_convolution(case):
     assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
     found = winograd_conv2d(x.detach(), weight.detach(), dilation, workspace=1)
     assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
-    if dilation == 1:
-        y = conv3x3(x, weight)
-        for mine, torchs in zip(torch.autograd.grad(y, (x, weight), grad), gradients):
-            assert torch.allclose(mine, torchs, rtol=1e-9, atol=1e-9)
+    y = conv3x3(x, weight, dilation)
+    for mine, torchs in zip(torch.autograd.grad(y, (x, weight), grad), gradients):
+        assert torch.allclose(mine, torchs, rtol=1e-9, atol=1e-9)
+    # A frozen kernel's backward keeps no input.
+    y = conv3x3(x, weight.detach(), dilation)
+    assert [saved is None for saved in y.grad_fn.saved_tensors] == [True, False]
+    assert torch.allclose(torch.autograd.grad(y, x, grad)[0], gradients[0], rtol=1e-9, atol=1e-9)
 
 
 def test_rounding_in_float32():
     exact = _case(1, 16, 32, 1, 0, channels=(384, 384))
     x, weight, grad = (t.detach().float() for t in exact[:3])
-    assert pays(weight) and is_suitable(weight, (1, 1), (1, 1), (1, 1), 1)
+    assert pays(weight, (1, 1), (1, 1), (1, 1), 1)
     found = conv_input_gradient(grad, weight, x.shape, padding=(1, 1))
     assert (found - exact[3][0]).norm() < 4e-6 * exact[3][0].norm()
     found = conv_weight_gradient(x, grad, (3, 3), padding=(1, 1))
