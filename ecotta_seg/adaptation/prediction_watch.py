@@ -83,7 +83,8 @@ class EntropyWatch:
     that were learned from.
 
     Args:
-        highest: The limit of a model that is usually sure; 1 turns the watch off.
+        highest: The limit of a model that is usually sure; 1 turns the watch off. What is asked
+            for one frame may bring a limit of its own.
         window: Frames whose median is held against the limit.
     """
 
@@ -96,21 +97,21 @@ class EntropyWatch:
         self._good: list[float] = []
         self._first: list[float] = []
 
-    def see(self, entropy: float) -> Optional[str]:
-        """Takes a frame's entropy in; why nothing may be learned from it, None where it may."""
+    def see(self, entropy: float) -> float:
+        """Takes a frame's entropy in and gives the median of the last ``window`` frames."""
         self._last.append(entropy)
-        return self.judge(median(self._last))
+        return median(self._last)
 
-    def judge(self, entropy: float) -> Optional[str]:
-        """The same of an entropy that is not taken in."""
-        if self.highest == 1 or entropy <= self.limit():
+    def judge(self, entropy: float, highest: Optional[float] = None) -> Optional[str]:
+        """Why nothing may be learned where the entropy is so; None where it may."""
+        if self.highest == 1 or entropy <= self.limit(highest):
             return None
         return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
 
-    def limit(self) -> float:
+    def limit(self, highest: Optional[float] = None) -> float:
         """The highest entropy that is learned from."""
         usual = median(self._usual) if self._usual else 1.0
-        return max(self.highest, _RISE * usual)
+        return max(self.highest if highest is None else highest, _RISE * usual)
 
     def learned(self) -> None:
         """The last frame seen was learned from."""

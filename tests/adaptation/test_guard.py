@@ -322,15 +322,35 @@ def test_frames_that_the_model_makes_nothing_of_are_not_learned_from(frame, kind
     assert method.last_step.updated
 
 
-@pytest.mark.parametrize('drift, updated', [(None, False), (0.3, False), (0.1, True)])
+@pytest.mark.parametrize(
+    'drift, updated', [(None, [True, False]), (0.3, [False, False]), (0.1, [True, True])]
+)
 def test_unclear_frames_that_the_norms_half_know_are_learned_from(frame, drift, updated):
-    method, guard = ToyMethod(lr=1e-4), UpdateGuard(max_entropy=0.9, min_drift=0.2)
+    method = ToyMethod(lr=1e-4)
+    guard = UpdateGuard(max_entropy=0.9, max_far_entropy=0.8, min_drift=0.2)
     method.norm_drift = lambda: drift
     for _ in range(6):
         watch(guard, method, frame)
-    for _ in range(4):
+        assert method.last_step.updated
+    found = []
+    for _ in range(2):
         watch(guard, method, blurred(frame, 0.02))
-    assert method.last_step.updated == updated
+        found.append(method.last_step.updated)
+    # Without a drift the median of three is judged, with one each frame alone.
+    assert found == updated
+
+
+def test_far_frames_have_a_limit_of_their_own(frame):
+    unclear = blurred(frame, 0.65)
+    for limit, updated in ((0.85, True), (0.75, False)):
+        method = ToyMethod(lr=1e-4)
+        guard = UpdateGuard(max_entropy=0.9, max_far_entropy=limit, min_drift=0.2)
+        method.norm_drift = lambda: 0.3
+        for _ in range(6):
+            watch(guard, method, blurred(frame, 2.0))
+        assert 0.75 < entropy_share(method, unclear) < 0.85
+        watch(guard, method, unclear)
+        assert method.last_step.updated == updated
 
 
 def test_a_stream_that_is_unclear_by_nature_is_learned_from(frame):

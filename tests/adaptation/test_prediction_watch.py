@@ -51,7 +51,7 @@ def test_the_half_that_is_surest():
 
 def learn(watch, entropy, frames):
     for _ in range(frames):
-        assert watch.see(entropy) is None
+        assert watch.judge(watch.see(entropy)) is None
         watch.learned()
 
 
@@ -59,7 +59,7 @@ def test_usual_entropies_set_the_limit_and_go_back_with_the_parameters():
     watch = EntropyWatch(highest=0.3, window=1)
     assert watch.limit() == 1.25
     learn(watch, 0.2, 10)
-    assert watch.limit() == 0.3 and '31%' in watch.see(0.31)
+    assert watch.limit() == 0.3 and '31%' in watch.judge(watch.see(0.31))
     learn(watch, 0.3, 30)
     assert watch.limit() == pytest.approx(0.375)
     watch.keep()
@@ -77,6 +77,8 @@ def test_usual_entropies_set_the_limit_and_go_back_with_the_parameters():
 def test_the_median_of_a_window_is_judged():
     watch = EntropyWatch(highest=0.3, window=3)
     learn(watch, 0.1, 3)
-    assert watch.see(0.9) is None
-    assert watch.see(0.9) == 'the entropy of the prediction is at 90% of its maximum'
-    assert EntropyWatch(highest=1, window=1).see(1.0) is None
+    assert watch.judge(watch.see(0.9)) is None
+    assert watch.judge(watch.see(0.9)) == 'the entropy of the prediction is at 90% of its maximum'
+    assert EntropyWatch(highest=1, window=1).judge(1.0) is None
+    # A limit of one's own.
+    assert watch.judge(0.25) is None and '25%' in watch.judge(0.25, 0.2)

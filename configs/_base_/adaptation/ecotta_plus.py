@@ -10,5 +10,5 @@ adaptation = dict(
     class_balance=0.5,
     # The meta networks act as far as the stream has drifted: half of the way at `half`.
     drift_gate=dict(half=0.06, exponent=8.0),
-    optimizer=dict(type='SGD', lr=2e-3, momentum=0.9),
+    optimizer=dict(type='SGD', lr=2e-2, momentum=0.9),
 )
