@@ -194,8 +194,8 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
 
     Settings that the config makes for the same method stay. Where both have meta networks, what
     goes with the model and not with the method stays: the meta networks' norm (LayerNorm on
-    tokens), the weight of the frozen norms' drift (a single BatchNorm has to do all the
-    correcting), and how wide convolutions are done.
+    tokens), the weight of the frozen norms' drift (the few of a SegFormer's head have to do
+    all the correcting), and how wide convolutions are done.
 
     Raises:
         ValueError: There is no such file.

@@ -46,7 +46,7 @@ class CoTTA(GradientAdaptation):
         views: Of the teacher, see ``prediction_views``: CoTTA has 14 by nature.
         batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for all three. None for
             the frame's statistics, as in the paper's classification; its segmentation code runs
-            SegFormer in evaluation mode (``dict(mode='source')``), which has one BatchNorm.
+            SegFormer in evaluation mode (``dict(mode='source')``): all BatchNorms are in its head.
         seed: Of the restoring.
 
     Raises:

@@ -71,7 +71,7 @@ class DriftGate:
     the next clear day it would hold the gate open. Over the norms of a ResNet's stem and first
     part D parts weather from clear days by a wide margin: on CamVid's val sequence, DeepLabV3+
     R18, clear days have 0.024 to 0.04, weather of severity 1 0.034 to 0.15, of severity 3 0.08 to
-    0.24, of severity 4 0.095 to 0.28. Over the one norm of SegFormer-B0's head, of frames of half
+    0.24, of severity 4 0.095 to 0.28. Over the norms of SegFormer-B0's head, of frames of half
     size: 0.02 to 0.044, 0.02 to 0.056, 0.05 to 0.19 and 0.07 to 0.23.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
       ``DriftGate``). On a clear day the model is the source, whatever it learned in the fog; so
       rates can be such that it learns something in the fog. Where BatchNorms come before the first
       meta network's output (ResNets) they tell the strength for the next frame; elsewhere
-      (SegFormer, whose one BatchNorm is in the head) the frozen model is run on each frame at half
+      (SegFormer, whose BatchNorms are in the head) the frozen model is run on each frame at half
       its size first, a quarter of an inference, and tells the strength for this one. The weight of
       the frozen norms is gated likewise: above 1 only as far as the strength lets it.
     - The entropy of confident pixels is averaged class by class: road and buildings do not drown
@@ -93,7 +93,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        self._set_strength()
+        if self.drift_gate is not None:
+            self._act_by(self.strength)
         return super().predict(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -108,24 +109,25 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         if gate is None:
             yield
         elif self._probes:
+            # The same for every frame, whatever the strength was at the last.
+            self._act_by(0.0)
             with torch.no_grad(), self.encoder.bypass(), gate.meter.listening():
                 super().predict(*reduced_frame(inputs, metas, _PROBE_SCALE))
             self.strength.copy_(gate.strength())
-            self._set_strength()
+            self._act_by(self.strength)
             yield
         else:
-            self._set_strength()
+            self._act_by(self.strength)
             with gate.meter.listening():
                 yield
             self.strength.copy_(gate.strength())
 
-    def _set_strength(self) -> None:
-        if self.drift_gate is not None:
-            strength = float(self.strength)
-            for module in self.encoder.meta_networks:
-                module.strength = strength
-            for norm, weight in self._norm_weights:
-                norm.blend_weight = weight * strength + min(weight, 1.0) * (1 - strength)
+    def _act_by(self, strength: Union[Tensor, float]) -> None:
+        strength = float(strength)
+        for module in self.encoder.meta_networks:
+            module.strength = strength
+        for norm, weight in self._norm_weights:
+            norm.blend_weight = weight * strength + min(weight, 1.0) * (1 - strength)
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
         """See base class."""

@@ -78,6 +78,40 @@ def conv_input_gradient(
     return into
 
 
+def summed_input_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+) -> Tensor:
+    """``conv_input_gradient`` of an ungrouped convolution, summed over the input's pixels.
+
+    What a spatially constant input is given; each tap of the kernel needs but the sum of the
+    outputs that read a pixel by it.
+
+    Args:
+        grad, weight, shape, stride, padding, dilation: See ``conv_input_gradient``.
+
+    Returns:
+        (N, Ci, 1, 1).
+    """
+
+    def reading(axis: int, tap: int) -> slice:
+        """Outputs whose tap lies on the map and not on the border of zeros."""
+        ahead = padding[axis] - tap * dilation[axis]
+        last = (shape[2 + axis] - 1 + ahead) // stride[axis]
+        return slice(max(0, -(-ahead // stride[axis])), max(0, last + 1))
+
+    total = grad.new_zeros(shape[0], shape[1])
+    for j in range(weight.shape[3]):
+        of_columns = grad[:, :, :, reading(1, j)].sum(dim=3)
+        for i in range(weight.shape[2]):
+            total.addmm_(of_columns[:, :, reading(0, i)].sum(dim=2), weight[:, :, i, j])
+    return total[:, :, None, None]
+
+
 def _channel_pieces(
     shape: Sequence[int], workspace: int, groups: int, device: torch.device
 ) -> list[slice]:

@@ -5,7 +5,7 @@ from typing import Callable, Optional
 from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead
 from torch import Tensor, nn
 
-from ..autograd_ops.frozen_conv import conv_input_gradient
+from ..autograd_ops.frozen_conv import conv_input_gradient, summed_input_gradient
 from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
 from .conv_unit import ConvUnit, is_plain_conv, separable_backward
 from .decode_head import HeadOperator, PendingGradient, head_operator_for, ready
@@ -83,24 +83,29 @@ class ASPPHeadOperator(HeadOperator):
             tape.append((size, low_shape))
         return self.classifier.forward(y, tape)
 
-    def _pieces_of_bottleneck(self, grad: Tensor, tape: Tape) -> Callable[[int], Tensor]:
-        """A function that gives the gradient of the map that branch ``index`` gave."""
+    def _pieces_of_bottleneck(
+        self, grad: Tensor, tape: Tape
+    ) -> tuple[Callable[[int], Tensor], Callable[[], Tensor]]:
+        """Two functions: one gives the gradient of the map that branch ``index`` gave, from 1; the
+        other that of the pooled features before they were spread over the map."""
         channels = self.head.channels
         if not isinstance(self.bottleneck, ConvUnit):
             whole = self.bottleneck.backward(grad, tape)
-            return lambda index: whole[:, index * channels : (index + 1) * channels].contiguous()
+
+            def take(index: int) -> Tensor:
+                return whole[:, index * channels : (index + 1) * channels].contiguous()
+
+            return take, lambda: take(0).sum(dim=(2, 3), keepdim=True)
         conv = self.bottleneck.conv
         grad, kernel, shape = self.bottleneck.below_norm(grad, tape)
         size = (shape[0], channels, *shape[2:])
+        geometry = (conv.stride, conv.padding, conv.dilation)
 
         def take(index: int) -> Tensor:
             piece = kernel[:, index * channels : (index + 1) * channels]
-            return conv_input_gradient(
-                grad, piece, size, conv.stride, conv.padding, conv.dilation,
-                workspace=tape.workspace,
-            )  # fmt: skip
+            return conv_input_gradient(grad, piece, size, *geometry, workspace=tape.workspace)
 
-        return take
+        return take, lambda: summed_input_gradient(grad, kernel[:, :channels], size, *geometry)
 
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
         """See base class."""
@@ -121,12 +126,12 @@ class ASPPHeadOperator(HeadOperator):
             found[0] = lambda into=None: low_level.backward(of_low, noted, into)
         # What the branches are given is taken from the bottleneck one by one: together it would be
         # among the largest tensors of all.
-        take = self._pieces_of_bottleneck(grad, tape)
+        take, take_pooled = self._pieces_of_bottleneck(grad, tape)
         del grad
         total = None
         for index in range(len(self.branches), 0, -1):
             total = _row_backward(self.branches[index - 1], [take(index)], tape, total)
-        pooled = self.pool.backward(take(0).sum(dim=(2, 3), keepdim=True), tape)
+        pooled = self.pool.backward(take_pooled(), tape)
         total.add_(pooled.div_(size[0] * size[1]))
         if self.deep in found:
             low = found[0]

@@ -183,13 +183,20 @@ def test_a_norm_is_weighed_up_as_far_as_the_strength_lets_it(weight):
     options = {**OPTIONS, **GATED, 'frozen_norm': dict(mode='drift', weight=weight)}
     options['meta_networks'] = dict(num_parts=2, start='identity', norm='LN')
     method = build_method(options, build_segmentor('segformer')).eval()
-    (norm,) = method.drift_meter.norms
     frame, metas = torch.randn(1, 3, 64, 96), [dict(img_shape=(64, 96), ori_shape=(64, 96))]
     for strength in (0.0, 0.25, 1.0):
         method.strength.fill_(strength)
         method.predict(frame, metas)
         low = min(weight, 1.0)
-        assert norm.blend_weight == pytest.approx(low + strength * (weight - low))
+        for norm in method.drift_meter.norms:
+            assert norm.blend_weight == pytest.approx(low + strength * (weight - low))
+    # What is measured of a frame does not depend on the last one's strength.
+    found = []
+    for strength in (0.0, 1.0):
+        method.strength.fill_(strength)
+        method.predict_frame(frame, metas)
+        found.append(float(method.strength))
+    assert found[0] == found[1]
 
 
 def test_a_run_of_the_frozen_model_is_of_half_the_size():

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from ecotta_seg.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
+from ecotta_seg.autograd_ops.frozen_conv import (
+    conv_input_gradient,
+    conv_weight_gradient,
+    summed_input_gradient,
+)
 from ecotta_seg.autograd_ops.winograd import (
     conv3x3,
     pays,
@@ -71,7 +75,7 @@ def test_rounding_in_float32():
 @pytest.mark.parametrize(
     ('kernel', 'stride', 'padding', 'dilation', 'groups'),
     [(3, 1, 1, 1, 1), (3, 2, 1, 1, 1), (1, 1, 0, 1, 1), (1, 2, 0, 1, 1), (3, 1, 2, 2, 6),
-     (3, 1, 1, 1, 3)],
+     (3, 1, 1, 1, 3), (3, 2, 7, 7, 1), (3, 1, 12, 12, 1)],
 )  # fmt: skip
 def test_input_gradient_into_a_sum(kernel, stride, padding, dilation, groups):
     torch.manual_seed(0)
@@ -86,3 +90,6 @@ def test_input_gradient_into_a_sum(kernel, stride, padding, dilation, groups):
         into = torch.ones_like(expected)
         conv_input_gradient(grad, weight, x.shape, *options, into, workspace)
         assert torch.allclose(into - 1, expected)
+    if groups == 1:
+        summed = summed_input_gradient(grad, weight, x.shape, *options[:3])
+        assert torch.allclose(summed, expected.sum(dim=(2, 3), keepdim=True))
