@@ -9,4 +9,4 @@ _base_ = [
 ]
 model = dict(data_preprocessor=dict(size=(512, 1024)))
 # The paper's split of the 16 residual blocks (Table 13).
-adaptation = dict(meta_networks=dict(num_parts=4, split=[3, 3, 5, 5]), winograd=True)
+adaptation = dict(meta_networks=dict(num_parts=4, split=[3, 3, 5, 5]), fast_convolutions=True)

@@ -217,7 +217,7 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     drift = all(options.get('mode') == 'drift' for options in frozen)
     for name, old, new in (
         ('norm', before['meta_networks'], after['meta_networks']),
-        ('winograd', before, after),
+        ('fast_convolutions', before, after),
         *([('weight', *frozen)] if drift else []),
     ):
         if name in old:

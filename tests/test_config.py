@@ -162,12 +162,12 @@ def test_the_weight_of_drift_goes_with_the_model():
 
 
 def test_how_convolutions_are_done_goes_with_the_model():
-    for config, winograd in (('acdc_ecotta.py', True), ('camvid_ecotta.py', None)):
+    for config, fast in (('acdc_ecotta.py', True), ('camvid_ecotta.py', None)):
         cfg = read_config(CONFIGS / config)
         with_method(cfg, 'ecotta_plus', CONFIGS)
-        assert cfg.adaptation.get('winograd') is winograd
+        assert cfg.adaptation.get('fast_convolutions') is fast
         with_method(cfg, 'tent', CONFIGS)
-        assert 'winograd' not in cfg.adaptation
+        assert 'fast_convolutions' not in cfg.adaptation
 
 
 def test_the_norm_of_meta_networks_goes_with_the_model():

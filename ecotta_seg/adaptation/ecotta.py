@@ -42,8 +42,9 @@ class MetaNetworkAdaptation(GradientAdaptation):
         regularisation_weight: λ (0.25 to 0.5 in the paper).
         frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d`` for the frozen model's
             BatchNorms. The paper leaves open by which statistics they normalise.
-        winograd: Do the frozen model's wide 3x3 convolutions as ``WinogradConv2d`` does: on a CPU
-            in half the time, with 1.5e-6 instead of 2.4e-7 of rounding, engine or not.
+        fast_convolutions: Do the frozen model's wide convolutions as ``frozen_graph/fast_conv.py``
+            does, engine or not: on a CPU in half to 0.8 of the time, with other roundings (1.5e-6
+            relative at most), so that an identity start is the source's only to that.
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
             memory. False for plain autograd, which ``autocast`` always takes.
@@ -65,7 +66,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         entropy_threshold: float = 0.4,
         regularisation_weight: float = 0.5,
         frozen_norm: Optional[dict] = None,
-        winograd: bool = False,
+        fast_convolutions: bool = False,
         adapters: Optional[str] = None,
         memory_engine: bool = True,
         memory_budget: Union[str, int, float, None] = None,
@@ -76,7 +77,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
                 'expected entropy_threshold above 0 and regularisation_weight from 0, got '
                 f'{entropy_threshold} and {regularisation_weight}'
             )
-        if winograd:
+        if fast_convolutions:
             replace_convolutions(segmentor)
         self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
         self.drift_meter = DriftMeter(drift_norms(segmentor))

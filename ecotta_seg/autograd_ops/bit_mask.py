@@ -42,7 +42,7 @@ def pack_positive(x: Tensor, out: Optional[Tensor] = None) -> Tensor:
     flat = x.reshape(-1)
     packed = empty_flags(flat) if out is None else out
     # No larger than what is there to be packed, and whole bytes.
-    flags = torch.zeros(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
+    flags = torch.empty(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
     for span in spans(flat.numel(), CHUNK, x.device):
         piece, start = flat[span], span.start
         words = flags[: -(-piece.numel() // 8) * 8]

@@ -14,7 +14,7 @@ from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
 # Elements that are shifted at once; they stay in the cache.
 _SHIFTED = 2**19
 # Pixels that a product with a pointwise kernel is taken over at once.
-_PIXELS = 2048
+_PIXELS = 1024
 
 
 def conv_input_gradient(
@@ -181,6 +181,38 @@ def conv_weight_gradient(
         grad, x, kernel, None, list(stride), list(padding), [1, 1], False, [0, 0], 1,
         [False, True, False],
     )[1]  # fmt: skip
+
+
+class _PointwiseConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(weight)
+        ctx.shape = tuple(x.shape)
+        kernel = weight.view(weight.shape[:2])
+        y = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])
+        for out, flat in zip(y.flatten(2), x.flatten(2)):
+            for pixels in spans(flat.shape[1], _PIXELS, x.device):
+                torch.mm(kernel, flat[:, pixels], out=out[:, pixels])
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        return conv_input_gradient(grad.contiguous(), weight, ctx.shape), None
+
+
+def pointwise_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+    """A 1x1 convolution by a frozen kernel, as matrix products over some pixels at a time.
+
+    Args:
+        x: (N, Ci, H, W), contiguous; the gradient flows to it alone.
+        weight: (Co, Ci, 1, 1).
+
+    Returns:
+        (N, Co, H, W).
+    """
+    return _PointwiseConv2d.apply(x, weight)
 
 
 class _FrozenConv2d(torch.autograd.Function):

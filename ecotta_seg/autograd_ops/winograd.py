@@ -6,7 +6,7 @@ that is lost: with the interpolation points 0, ±3/4, ±4/3 it is 1.5e-6 relativ
 channels), against 2.4e-7 of the direct sum. In a forward the same rounding moves pre-activations
 across zero, and a few other elements pass the next ReLU than after the direct sum: backward has to
 be that of the same forward. The meta networks' convolutions are nobody's but ours; those of the
-frozen model go this way only where a config asks for it (see ``WinogradConv2d``).
+frozen model go this way only where a config asks for it (see ``frozen_graph/fast_conv.py``).
 
 Letters: N frames, Ci and Co channels, d dilation, m = 4 outputs and n = 6 inputs a tile, T tiles.
 """

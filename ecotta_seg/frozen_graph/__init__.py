@@ -8,16 +8,16 @@ from . import (  # noqa: F401  (they register their modules)
     transformer_layer,
 )
 from .decode_head import HeadOperator, PendingGradient, build_head_operator, head_operator_for
+from .fast_conv import FastConv2d, replace_convolutions
 from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
-from .winograd_conv import WinogradConv2d, replace_convolutions
 
 __all__ = [
+    'FastConv2d',
     'FrozenOperator',
     'HeadOperator',
     'PendingGradient',
     'Sequence',
     'Tape',
-    'WinogradConv2d',
     'build_head_operator',
     'build_operator',
     'head_operator_for',

@@ -12,10 +12,10 @@ from ..autograd_ops.bit_mask import empty_flags, mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import affine_norm_
 from ..autograd_ops.spans import spans
+from .fast_conv import PointwiseConv2d, WinogradConv2d
 from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, operator_for
-from .winograd_conv import WinogradConv2d
 
-CONVOLUTIONS = (nn.Conv2d, WrappedConv2d, WinogradConv2d)
+CONVOLUTIONS = (nn.Conv2d, WrappedConv2d, WinogradConv2d, PointwiseConv2d)
 
 
 def is_plain_conv(module: nn.Module) -> bool:
