@@ -215,13 +215,13 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
         return
     frozen = [options.get('frozen_norm') or {} for options in (before, after)]
     drift = all(options.get('mode') == 'drift' for options in frozen)
-    for name, old, new in (
+    for key, old, new in (
         ('norm', before['meta_networks'], after['meta_networks']),
         ('fast_convolutions', before, after),
         *([('weight', *frozen)] if drift else []),
     ):
-        if name in old:
-            new[name] = old[name]
+        if key in old:
+            new[key] = old[key]
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:

@@ -109,7 +109,7 @@ def drive(
     segmentor = init_adaptive_segmentor(
         ROOT / 'configs' / 'demo.py',
         ROOT / 'data' / 'checkpoints' / 'demo_source.pth',
-        method=options.pop('method', None) or read_config(base).adaptation.to_dict(),
+        method=read_config(base).adaptation.to_dict(),
         **options,
     )
     pictures = []

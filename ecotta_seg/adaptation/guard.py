@@ -180,7 +180,7 @@ class UpdateGuard:
             return
         current = method.predict(inputs, metas)
         reason = self._fault_of_prediction(current)
-        highest = self._highest_entropy(method)
+        highest = self._highest_entropy(method.norm_drift())
         limit = self.entropies.limit(highest)
         # Well below, so that it is not chance which of the two is above.
         if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
@@ -197,7 +197,7 @@ class UpdateGuard:
         recent = self.entropies.see(entropy)
         if drift is None or drift >= self.min_drift:
             judged = recent if drift is None else entropy
-            fault = self.entropies.judge(judged, self._highest_entropy(method))
+            fault = self.entropies.judge(judged, self._highest_entropy(drift))
             if fault is not None:
                 return fault
         gradients = [p.grad for p in method.adaptable_parameters().values() if p.grad is not None]
@@ -208,8 +208,8 @@ class UpdateGuard:
             return 'the gradients are not finite'
         return None
 
-    def _highest_entropy(self, method: AdaptationMethod) -> float:
-        return self.max_entropy if method.norm_drift() is None else self.max_far_entropy
+    def _highest_entropy(self, drift: Optional[float]) -> float:
+        return self.max_entropy if drift is None else self.max_far_entropy
 
     def _fault_of_prediction(self, logits: Tensor) -> Optional[str]:
         """What nothing must be learned from; None where it is a prediction."""

@@ -44,21 +44,7 @@ def conv_input_gradient(
     out_channels, in_channels = weight.shape[0], shape[1]
     pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and tuple(padding) == (0, 0)
     if pointwise and tuple(stride) == (1, 1):
-        kernel = weight.view(out_channels, in_channels).t()
-        fresh = into is None
-        if fresh:
-            into = grad.new_empty(tuple(shape))
-        flat = grad.reshape(grad.shape[0], out_channels, -1)
-        # Some pixels at a time: a CPU's products of long rows are a fifth slower.
-        size = flat.shape[2] if grad.device.type == 'cuda' else _PIXELS
-        for total, part in zip(into.view(shape[0], in_channels, -1), flat):
-            for pixels in spans(flat.shape[2], size, grad.device):
-                if fresh:
-                    torch.mm(kernel, part[:, pixels], out=total[:, pixels])
-                else:
-                    # Adds to what is there: no second tensor of the input's size.
-                    total[:, pixels].addmm_(kernel, part[:, pixels])
-        return into
+        return _product(weight.view(out_channels, in_channels).t(), grad, into)
     if pays(weight, stride, padding, dilation, groups):
         return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
     if into is None:
@@ -78,14 +64,25 @@ def conv_input_gradient(
     return into
 
 
-def summed_input_gradient(
-    grad: Tensor,
-    weight: Tensor,
-    shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-) -> Tensor:
+def _product(kernel: Tensor, x: Tensor, into: Optional[Tensor] = None) -> Tensor:
+    """A matrix (A, B) times each pixel of (N, B, H, W), added to ``into`` where given."""
+    fresh = into is None
+    if fresh:
+        into = x.new_empty(x.shape[0], kernel.shape[0], *x.shape[2:])
+    flat = x.reshape(*x.shape[:2], -1)
+    # Some pixels at a time: a CPU's products of long rows are a fifth slower.
+    size = flat.shape[2] if x.device.type == 'cuda' else _PIXELS
+    for total, part in zip(into.view(*into.shape[:2], -1), flat):
+        for pixels in spans(flat.shape[2], size, x.device):
+            if fresh:
+                torch.mm(kernel, part[:, pixels], out=total[:, pixels])
+            else:
+                # Adds to what is there: no second tensor of the result's size.
+                total[:, pixels].addmm_(kernel, part[:, pixels])
+    return into
+
+
+def summed_input_gradient(grad: Tensor, weight: Tensor, shape, stride, padding, dilation) -> Tensor:
     """``conv_input_gradient`` of an ungrouped convolution, summed over the input's pixels.
 
     What a spatially constant input is given; each tap of the kernel needs but the sum of the
@@ -188,12 +185,7 @@ class _PointwiseConv2d(torch.autograd.Function):
     def forward(ctx, x, weight):
         ctx.save_for_backward(weight)
         ctx.shape = tuple(x.shape)
-        kernel = weight.view(weight.shape[:2])
-        y = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])
-        for out, flat in zip(y.flatten(2), x.flatten(2)):
-            for pixels in spans(flat.shape[1], _PIXELS, x.device):
-                torch.mm(kernel, flat[:, pixels], out=out[:, pixels])
-        return y
+        return _product(weight.view(weight.shape[:2]), x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

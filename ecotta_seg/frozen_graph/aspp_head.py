@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ..autograd_ops.frozen_conv import conv_input_gradient, summed_input_gradient
 from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
-from .conv_unit import ConvUnit, is_plain_conv, separable_backward
+from .conv_unit import ConvUnit, separable_backward
 from .decode_head import HeadOperator, PendingGradient, head_operator_for, ready
+from .fast_conv import is_plain_conv
 from .operator import FrozenOperator, Sequence, Tape, build_operator
 
 

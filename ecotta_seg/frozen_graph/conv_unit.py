@@ -4,7 +4,6 @@ from typing import Optional
 
 import torch
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
-from mmcv.cnn.bricks.wrappers import Conv2d as WrappedConv2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,19 +11,8 @@ from ..autograd_ops.bit_mask import empty_flags, mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import affine_norm_
 from ..autograd_ops.spans import spans
-from .fast_conv import PointwiseConv2d, WinogradConv2d
+from .fast_conv import CONVOLUTIONS, is_plain_conv
 from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, operator_for
-
-CONVOLUTIONS = (nn.Conv2d, WrappedConv2d, WinogradConv2d, PointwiseConv2d)
-
-
-def is_plain_conv(module: nn.Module) -> bool:
-    """Whether a module is a 2D convolution that pads with zeros on its own."""
-    return (
-        type(module) in CONVOLUTIONS
-        and module.padding_mode == 'zeros'
-        and not isinstance(module.padding, str)
-    )
 
 
 def is_affine_norm(module: nn.Module) -> bool:

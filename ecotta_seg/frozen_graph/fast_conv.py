@@ -32,7 +32,9 @@ class FastConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Ci, H, W) to (N, Co, H, W)."""
-        if self.training or self.weight.requires_grad or under_autocast(x):
+        # Asked anew: the model may have gone to another device since it was put here.
+        frozen = not self.training and not self.weight.requires_grad
+        if not frozen or under_autocast(x) or not self.gains(self):
             return super().forward(x)
         y = self.convolve(x.contiguous())
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
@@ -86,6 +88,18 @@ class PointwiseConv2d(FastConv2d):
         )
 
 
+CONVOLUTIONS = (nn.Conv2d, WrappedConv2d, WinogradConv2d, PointwiseConv2d)
+
+
+def is_plain_conv(module: nn.Module) -> bool:
+    """Whether a module is a 2D convolution that pads with zeros on its own."""
+    return (
+        type(module) in CONVOLUTIONS
+        and module.padding_mode == 'zeros'
+        and not isinstance(module.padding, str)
+    )
+
+
 def replace_convolutions(module: nn.Module) -> list[FastConv2d]:
     """Puts a ``FastConv2d`` in the place of every convolution below that one is faster than.
 
@@ -109,11 +123,8 @@ def replace_convolutions(module: nn.Module) -> list[FastConv2d]:
 
 
 def _faster(module: nn.Module):
-    if (
-        type(module) not in (nn.Conv2d, WrappedConv2d)
-        or module.padding_mode != 'zeros'
-        or isinstance(module.padding, str)
-        or module.weight.dtype not in (torch.float32, torch.float64)
-    ):
+    if not is_plain_conv(module) or isinstance(module, FastConv2d):
+        return None
+    if module.weight.dtype not in (torch.float32, torch.float64):
         return None
     return next((kind for kind in (WinogradConv2d, PointwiseConv2d) if kind.gains(module)), None)

@@ -6,7 +6,8 @@ from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ..autograd_ops.bit_mask import empty_flags, mask_, pack_positive
-from .conv_unit import ConvUnit, channel_pieces, is_affine_norm, is_plain_conv
+from .conv_unit import ConvUnit, channel_pieces, is_affine_norm
+from .fast_conv import is_plain_conv
 from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
 
 

@@ -21,7 +21,7 @@ from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import layer_norm_input_gradient
 from ..autograd_ops.gelu import gelu_gradient_
 from ..autograd_ops.spans import spans
-from .conv_unit import is_plain_conv
+from .fast_conv import is_plain_conv
 from .operator import FrozenOperator, Tape, add_into, operator_for
 
 # Elements of the feed-forward's hidden maps that its backward has at once.
