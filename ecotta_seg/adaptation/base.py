@@ -270,9 +270,17 @@ class GradientAdaptation(AdaptationMethod):
             before they are learned from, and ``weigh(optimizer)``, called before each step of the
             optimizer, which then has a group for each parameter. Layer-wise learning weights sit
             here, see ``watch_by``. None for no watcher.
+
+    Raises:
+        TypeError: ``optimizer`` is no dictionary.
     """
 
     def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
+        if not isinstance(optimizer, dict):
+            raise TypeError(
+                'expected the config of a torch optimizer, e.g. '
+                f"dict(type='SGD', lr=5e-4, momentum=0.9), got {optimizer!r}"
+            )
         super().__init__(segmentor)
         self.optimizer_config = dict(optimizer)
         self.watcher = None

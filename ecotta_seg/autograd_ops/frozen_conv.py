@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .matrix_product import product_over_pixels
 from .spans import spans
 from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
 
 # Elements that are shifted at once; they stay in the cache.
 _SHIFTED = 2**19
-# Pixels that a product with a pointwise kernel is taken over at once.
-_PIXELS = 1024
 
 
 def conv_input_gradient(
@@ -44,7 +43,8 @@ def conv_input_gradient(
     out_channels, in_channels = weight.shape[0], shape[1]
     pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and tuple(padding) == (0, 0)
     if pointwise and tuple(stride) == (1, 1):
-        return _product(weight.view(out_channels, in_channels).t(), grad, into)
+        kernel = weight.view(out_channels, in_channels).t()
+        return product_over_pixels(kernel, grad, into, workspace)
     if pays(weight, stride, padding, dilation, groups):
         return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
     if into is None:
@@ -61,24 +61,6 @@ def conv_input_gradient(
             piece = (weight[o], grad[:, o], (i.stop - i.start) // per_group)
         size = (shape[0], i.stop - i.start, *shape[2:])
         into[:, i] += _autograd_input(piece[1], piece[0], size, stride, padding, dilation, piece[2])
-    return into
-
-
-def _product(kernel: Tensor, x: Tensor, into: Optional[Tensor] = None) -> Tensor:
-    """A matrix (A, B) times each pixel of (N, B, H, W), added to ``into`` where given."""
-    fresh = into is None
-    if fresh:
-        into = x.new_empty(x.shape[0], kernel.shape[0], *x.shape[2:])
-    flat = x.reshape(*x.shape[:2], -1)
-    # Some pixels at a time: a CPU's products of long rows are a fifth slower.
-    size = flat.shape[2] if x.device.type == 'cuda' else _PIXELS
-    for total, part in zip(into.view(*into.shape[:2], -1), flat):
-        for pixels in spans(flat.shape[2], size, x.device):
-            if fresh:
-                torch.mm(kernel, part[:, pixels], out=total[:, pixels])
-            else:
-                # Adds to what is there: no second tensor of the result's size.
-                total[:, pixels].addmm_(kernel, part[:, pixels])
     return into
 
 
@@ -185,7 +167,7 @@ class _PointwiseConv2d(torch.autograd.Function):
     def forward(ctx, x, weight):
         ctx.save_for_backward(weight)
         ctx.shape = tuple(x.shape)
-        return _product(weight.view(weight.shape[:2]), x)
+        return product_over_pixels(weight.view(weight.shape[:2]), x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -13,6 +13,7 @@ from ecotta_seg.frozen_graph.fast_conv import PointwiseConv2d, WinogradConv2d
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch):
     """They gain from four channels on."""
+    monkeypatch.setattr(fast_conv, '_SOME', 4)
     monkeypatch.setattr(fast_conv, '_MANY', 4)
     monkeypatch.setattr(winograd, '_FEW', 4)
     monkeypatch.setattr(winograd, '_MANY', 4)
