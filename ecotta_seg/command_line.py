@@ -9,12 +9,16 @@ import warnings
 from pathlib import Path
 from typing import Callable, Optional
 
+from .allocator import keep_freed_memory
+
 EXIT_USER_ERROR = 2
 _USER_ERRORS = (ValueError, TypeError, ImportError, OSError, KeyError, SyntaxError)
 
 
 def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[str]] = None) -> int:
     """Runs a tool's main function; a user's mistake becomes one sentence and exit code 2.
+
+    The process keeps freed memory from then on, see ``keep_freed_memory``.
 
     ``--traceback`` among the arguments shows where an error came from instead.
 
@@ -33,6 +37,7 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
         warnings.filterwarnings('ignore', category=UserWarning)
         warnings.filterwarnings('ignore', category=FutureWarning)
         warnings.filterwarnings('ignore', category=DeprecationWarning)
+    keep_freed_memory()
     try:
         main(argv)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ecotta_seg import command_line
 from ecotta_seg.command_line import check_work_dir, run_tool, sentence
 
 
@@ -35,6 +36,13 @@ def test_an_error_is_one_sentence_and_exit_code_2(capsys, error, text):
     assert run_tool(_raising(error), []) == 2
     assert capsys.readouterr().err == f'error: {text}\n'
     assert sentence(error) == text
+
+
+def test_the_process_keeps_freed_memory(monkeypatch):
+    calls = []
+    monkeypatch.setattr(command_line, 'keep_freed_memory', lambda: calls.append('kept'))
+    assert run_tool(lambda argv: calls.append('run'), []) == 0
+    assert calls == ['kept', 'run']
 
 
 def test_the_traceback_is_there_if_asked_for(capsys):
