@@ -71,8 +71,7 @@ _SOME, _MANY = 32, 256
 
 
 class PointwiseConv2d(FastConv2d):
-    """A 1x1 convolution as the matrix product that it is, in 0.8 to 0.95 of the time (see
-    ``product_over_pixels``)."""
+    """A 1x1 convolution as the matrix product that it is, see ``product_over_pixels``."""
 
     def convolve(self, x: Tensor) -> Tensor:
         """See base class."""

@@ -4,18 +4,21 @@ import resource
 import sys
 from pathlib import Path
 
+from ..allocator import release_freed_memory
+
 _STATUS = Path('/proc/self/status')
 _CLEAR_REFS = Path('/proc/self/clear_refs')
 _RESET_PEAK = '5'  # proc(5): writing 5 sets the peak resident size to the present one
 
 
 def reset_process_peak() -> bool:
-    """Starts a new process peak at the present resident size.
+    """Starts a new process peak at the present resident size; what is free is given back first.
 
     Returns:
         Whether that was possible. It needs Linux and a ``/proc`` that may be written to; elsewhere
         the peak stays that of the process's whole life.
     """
+    release_freed_memory()
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
     except OSError:
