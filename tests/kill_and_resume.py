@@ -237,7 +237,7 @@ def main() -> int:
                 whole = outcome(base / f'{method}_whole')
                 references[method] = whole, time.perf_counter() - start
             whole, seconds = references[method]
-            work_dir = base / f'{method}_{turn}'
+            work_dir, attempt = base / f'{method}_{turn}', 0
             resume, enough = False, min(args.kills, kills + planned)
             while True:
                 in_save = kills % 5 == 4
@@ -248,7 +248,7 @@ def main() -> int:
                 else:
                     pid = forked(run, config, work_dir, resume)
                 if not in_save and not last:
-                    time.sleep(chance.uniform(0.4, 1.1) * seconds)
+                    time.sleep(chance.uniform(0.3, 1.0) * seconds)
                     try:
                         os.kill(pid, signal.SIGKILL)
                     except ProcessLookupError:
@@ -270,7 +270,11 @@ def main() -> int:
                 equal = same(outcome(work_dir), whole)
                 failures += not equal
                 print(f'{method}: {"identical" if equal else "DIFFERENT"} after {kills} kills')
-                break
+                if last:
+                    break
+                # It was through before it could be killed: once more from the beginning.
+                attempt += 1
+                work_dir, resume = base / f'{method}_{turn}_{attempt}', False
     print(f'{kills} kills, {failures} failures')
     return 1 if failures else 0
 
