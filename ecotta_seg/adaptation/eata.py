@@ -93,7 +93,11 @@ class EATA(GradientAdaptation):
         self._passed = torch.zeros_like(self.mean_prediction)
         self._count = self._pixels = 0
         self.last_step.loss, self.last_step.entropy = 0.0, 0.0
-        return super().adapt(inputs, metas)
+        try:
+            return super().adapt(inputs, metas)
+        finally:
+            # Nothing of a frame is kept until the next.
+            self._passed = self._gradients = None
 
     def passing(self, probabilities: Tensor, entropy: Tensor) -> Tensor:
         """Which pixels are reliable and not redundant: (N, H, W) bool.

@@ -9,6 +9,7 @@ import torch
 from ecotta_seg.adaptation import ADAPTATION_METHODS, UpdateGuard, build_method
 from ecotta_seg.apis.adaptive_segmentor import _shadow_of
 from ecotta_seg.config import read_config
+from ecotta_seg.memory import standing_memory
 from ecotta_seg.state_file import plain
 from tests.adaptation.conftest import CONFIGS, build_segmentor
 
@@ -63,6 +64,11 @@ def same(first, second):
     return first == second
 
 
+def _kept_bytes(method):
+    optimizer = getattr(method, 'optimizer', None)
+    return standing_memory(method, method.adapter_parameters(), optimizer).kept_bytes
+
+
 each_method = pytest.mark.parametrize('name', sorted(METHODS))
 each_model = pytest.mark.parametrize('kind', sorted(CONFIGS))
 
@@ -86,6 +92,8 @@ def test_a_saved_state_goes_on_bit_for_bit(name, kind, frames):
     fresh = _method(name, kind)
     fresh.load_method_state(deepcopy(state))
     assert _same(_tensors(fresh), learned)
+    # All that is kept between two frames is in the state.
+    assert _kept_bytes(fresh) == _kept_bytes(method)
     torch.manual_seed(5)
     for image in images[3:6]:
         assert torch.equal(method.adapt(image, metas), fresh.adapt(image, metas))
