@@ -19,8 +19,8 @@ def keep_freed_memory() -> bool:
 
     For the whole process and for good; the tools call it, a program that adapts on its own may. It
     is for the main thread, where the tools adapt: in others glibc's memory is in pieces of 64 MiB,
-    and larger blocks still go back.
-    Who has set glibc's thresholds by its environment variables is left alone.
+    and larger blocks still go back. Who has set glibc's thresholds by its environment variables is
+    left alone.
 
     Returns:
         Whether it is so; False where the C library is another.

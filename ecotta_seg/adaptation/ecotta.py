@@ -43,7 +43,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d`` for the frozen model's
             BatchNorms. The paper leaves open by which statistics they normalise.
         fast_convolutions: Do the frozen model's wide convolutions as ``frozen_graph/fast_conv.py``
-            does, engine or not: on a CPU in half to 0.8 of the time, with other roundings (1.5e-6
+            does, engine or not: on a CPU in 0.5 to 0.97 of the time, with other roundings (1.5e-6
             relative at most), so that an identity start is the source's only to that.
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the

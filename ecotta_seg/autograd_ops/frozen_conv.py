@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix_product import product_over_pixels
+from .matrix_product import is_pointwise, product_over_pixels
 from .spans import spans
 from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
 
@@ -41,8 +41,7 @@ def conv_input_gradient(
         (N, Ci, H, W); ``into`` where given.
     """
     out_channels, in_channels = weight.shape[0], shape[1]
-    pointwise = tuple(weight.shape[2:]) == (1, 1) and groups == 1 and tuple(padding) == (0, 0)
-    if pointwise and tuple(stride) == (1, 1):
+    if is_pointwise(weight, stride, padding, groups):
         kernel = weight.view(out_channels, in_channels).t()
         return product_over_pixels(kernel, grad, into, workspace)
     if pays(weight, stride, padding, dilation, groups):

@@ -33,8 +33,7 @@ def product_over_pixels(
     Returns:
         (N, A, H, W); ``into`` where given.
     """
-    onednn = has_onednn(x)
-    shape = (kernel.shape[0], *x.shape[2:])
+    onednn, shape = has_onednn(x), (kernel.shape[0], *x.shape[2:])
     flat = x.contiguous().flatten(2)
     fresh = into is None
     if fresh and onednn and x.shape[0] == 1:
@@ -43,19 +42,42 @@ def product_over_pixels(
         into = x.new_empty(x.shape[0], *shape)
     for total, part in zip(into.view(*into.shape[:2], -1), flat):
         if onednn:
-            for rows in spans(shape[0], max(_ROWS, workspace // max(1, part.shape[1])), x.device):
-                result = _by_onednn(kernel[rows], part)
-                total[rows].copy_(result) if fresh else total[rows].add_(result)
-                del result
-            continue
-        size = part.shape[1] if x.device.type == 'cuda' else _PIXELS
-        for pixels in spans(part.shape[1], size, x.device):
-            if fresh:
-                torch.mm(kernel, part[:, pixels], out=total[:, pixels])
-            else:
-                # Adds to what is there: no second tensor of the result's size.
-                total[:, pixels].addmm_(kernel, part[:, pixels])
+            _put_by_rows(kernel, part, total, fresh, workspace)
+        else:
+            _put_by_pixels(kernel, part, total, fresh)
     return into
+
+
+def _put_by_rows(a: Tensor, b: Tensor, total: Tensor, fresh: bool, workspace: int) -> None:
+    for rows in spans(a.shape[0], max(_ROWS, workspace // max(1, b.shape[1])), a.device):
+        result = _by_onednn(a[rows], b)
+        total[rows].copy_(result) if fresh else total[rows].add_(result)
+        del result
+
+
+def _put_by_pixels(a: Tensor, b: Tensor, total: Tensor, fresh: bool) -> None:
+    size = b.shape[1] if b.device.type == 'cuda' else _PIXELS
+    for pixels in spans(b.shape[1], size, b.device):
+        if fresh:
+            torch.mm(a, b[:, pixels], out=total[:, pixels])
+        else:
+            # Adds to what is there: no second tensor of the result's size.
+            total[:, pixels].addmm_(a, b[:, pixels])
+
+
+def is_pointwise(weight: Tensor, stride, padding, groups: int) -> bool:
+    """Whether a convolution is such a product: 1x1, stride 1, no padding, one group.
+
+    Args:
+        weight: (Co, Ci / groups, kh, kw).
+        stride, padding: Pairs of numbers.
+        groups: Of the channels.
+    """
+    return (
+        tuple(weight.shape[2:]) == tuple(stride) == (1, 1)
+        and tuple(padding) == (0, 0)
+        and groups == 1
+    )
 
 
 def has_onednn(x: Tensor) -> bool:

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..autograd_ops.bit_mask import empty_flags, mask_, pack_positive
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import affine_norm_
+from ..autograd_ops.matrix_product import is_pointwise
 from ..autograd_ops.spans import spans
 from .fast_conv import CONVOLUTIONS, is_plain_conv
 from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, operator_for
@@ -153,13 +154,11 @@ def separable_backward(
 
 
 def _is_separable(depthwise: FrozenOperator, pointwise: FrozenOperator) -> bool:
-    return (
-        isinstance(depthwise, ConvUnit)
-        and isinstance(pointwise, ConvUnit)
-        and depthwise.conv.groups == depthwise.conv.in_channels == depthwise.conv.out_channels
-        and tuple(pointwise.conv.kernel_size) == tuple(pointwise.conv.stride) == (1, 1)
-        and pointwise.conv.groups == 1
-        and tuple(pointwise.conv.padding) == (0, 0)
+    if not isinstance(depthwise, ConvUnit) or not isinstance(pointwise, ConvUnit):
+        return False
+    first, second = depthwise.conv, pointwise.conv
+    return first.groups == first.in_channels == first.out_channels and is_pointwise(
+        second.weight, second.stride, second.padding, second.groups
     )
 
 

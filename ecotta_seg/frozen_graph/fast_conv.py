@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..autograd_ops.autocast import under_autocast
 from ..autograd_ops.frozen_conv import pointwise_conv2d
-from ..autograd_ops.matrix_product import has_onednn
+from ..autograd_ops.matrix_product import has_onednn, is_pointwise
 from ..autograd_ops.winograd import conv3x3, pays
 
 
@@ -81,9 +81,7 @@ class PointwiseConv2d(FastConv2d):
     def gains(conv: nn.Conv2d) -> bool:
         """See base class."""
         return (
-            tuple(conv.kernel_size) == tuple(conv.stride) == (1, 1)
-            and tuple(conv.padding) == (0, 0)
-            and conv.groups == 1
+            is_pointwise(conv.weight, conv.stride, conv.padding, conv.groups)
             and conv.weight.device.type in ('cpu', 'meta')
             and min(conv.weight.shape[:2]) >= (_SOME if has_onednn(conv.weight) else _MANY)
         )
