@@ -16,7 +16,7 @@ from ..meta_networks import (
 )
 from .adaptive_batch_norm import replace_batch_norms
 from .base import GradientAdaptation
-from .drift_gate import DriftMeter, drift_norms
+from .drift_meter import DriftMeter, drift_norms
 from .losses import (
     ConfidentEntropy,
     confident_weights,

@@ -23,7 +23,7 @@ from ..memory.plan import (
     smallest_plan,
 )
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
-from .drift_gate import DriftMeter, drift_norms
+from .drift_meter import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, can_update_in_place
 
 

@@ -107,7 +107,7 @@ def test_options_out_of_range_are_refused(option):
         _method(**{option: 1.5})
 
 
-GATED = dict(frozen_norm=dict(mode='drift'), drift_gate=dict(half=0.05, exponent=4.0))
+GATED = dict(frozen_norm=dict(mode='drift'), shift_gate=dict(half_drift=0.05, drift_exponent=4.0))
 
 
 def _gated(**changes):
@@ -118,21 +118,43 @@ def _gated(**changes):
     return method
 
 
-def test_the_strength_follows_the_frame_before():
+def test_the_strength_is_that_of_the_very_frame():
     method = _gated()
     frame = torch.randn(1, 3, 32, 48)
-    with method.encoder.bypass():
+    drift_norms = method._probe_meter.norms
+    with method.encoder.bypass(), method._probe_meter.listening():
+        method.strength.zero_()
         alone = method.predict(frame, METAS)
-    # Nothing is known before the first frame: the source alone, and nothing learned.
-    assert torch.equal(method.adapt(frame, METAS), alone)
-    assert method.strength > 0.9
-    assert not torch.allclose(method.predict(frame, METAS), alone)
+    p = alone.softmax(1).double().numpy()[:, :, ::4, ::4]
+    entropy = -(p * np.log(p)).sum(1).mean() / np.log(5)
+    expected = method.shift_gate.strength(method._probe_meter.mean(), entropy)
+    assert len(drift_norms) < len(method.drift_meter.norms) and 0.5 < expected < 1
+    # Before the first frame: the source alone.
+    assert torch.equal(method.predict(frame, METAS), alone)
+    logits = method.adapt(frame, METAS)
+    assert method.strength.item() == pytest.approx(expected, rel=1e-4)
+    assert not torch.allclose(logits, alone)
     # Predictions that are not the stream's next frame are not followed.
     before = method.strength.clone()
     method.predict(torch.zeros_like(frame), METAS)
     assert torch.equal(method.strength, before)
     method.reset()
     assert method.strength == 0
+
+
+def test_other_views_are_predicted_with_the_strength_of_their_frame():
+    method = _gated()
+    method.views = 2
+    used = []
+    predict = method.predict
+
+    def spy(inputs, metas):
+        used.append(float(method.strength))
+        return predict(inputs, metas)
+
+    method.predict = spy
+    method.other_views(torch.randn(1, 3, 32, 48), METAS)
+    assert len(used) == 1 and used[0] == float(method.strength) > 0.5
 
 
 def test_a_stream_as_the_source_knows_it_meets_the_source():
@@ -154,14 +176,13 @@ def test_a_stream_as_the_source_knows_it_meets_the_source():
 
 
 def test_what_was_learned_has_no_say_in_the_strength():
-    """Neither for a ResNet, by its first norms, nor for a MiT, by a run of the frozen model."""
     frame = torch.randn(1, 3, 64, 96)
     metas = [dict(img_shape=(64, 96), ori_shape=(64, 96))]
     strengths = {}
     for kind in ('deeplab', 'segformer'):
         for changed in (0.0, 1.0):
             norm = 'BN' if kind == 'deeplab' else 'LN'
-            options = {**OPTIONS, **GATED, 'drift_gate': dict(half=0.2, exponent=1.0)}
+            options = {**OPTIONS, **GATED, 'shift_gate': dict(half_drift=0.2, drift_exponent=1.0)}
             options['meta_networks'] = dict(num_parts=2, start='identity', norm=norm)
             torch.manual_seed(0)
             method = build_method(options, build_segmentor(kind)).eval()
@@ -170,9 +191,7 @@ def test_what_was_learned_has_no_say_in_the_strength():
             method.strength.fill_(1.0)
             method.predict_frame(frame, metas)
             strengths[kind, changed] = float(method.strength)
-            # A MiT's is for this frame, and acts on it.
-            used = method.encoder.meta_networks[0].strength
-            assert used == (1.0 if kind == 'deeplab' else float(method.strength))
+            assert method.encoder.meta_networks[0].strength == float(method.strength)
     for kind in ('deeplab', 'segformer'):
         assert 0.1 < strengths[kind, 0.0] < 0.9
         assert strengths[kind, 0.0] == strengths[kind, 1.0]
@@ -221,8 +240,8 @@ def test_the_strength_is_saved_and_gone_back_to():
 
 def test_a_gate_that_does_not_fit_is_refused():
     for changes, words in (
-        (dict(drift_gate=dict(half=0.0)), 'above 0'),
-        (dict(drift_gate=dict(hafl=0.1)), 'hafl'),
+        (dict(shift_gate=dict(half_drift=0.0)), 'above 0'),
+        (dict(shift_gate=dict(hafl=0.1)), 'hafl'),
         (dict(frozen_norm=dict(mode='frame')), "mode 'drift'"),
         (dict(meta_networks=dict(num_parts=2, start='paper')), "start='identity'"),
     ):

@@ -1,4 +1,4 @@
-# EcoTTA+ (ours): identity start, drift-blended statistics, a gate by drift, class-balanced
+# EcoTTA+ (ours): identity start, drift-blended statistics, a gate by shift, class-balanced
 # entropy, a pull back.
 adaptation = dict(
     type='ecotta_plus',
@@ -8,7 +8,8 @@ adaptation = dict(
     regularisation_weight=0.5,
     restore_rate=0.01,
     class_balance=0.5,
-    # The meta networks act as far as the stream has drifted: half of the way at `half`.
-    drift_gate=dict(half=0.06, exponent=8.0),
+    # The meta networks act as far as the source's norms have drifted and it is unsure: half of the
+    # way at each `half`.
+    shift_gate=dict(half_drift=0.06, drift_exponent=8.0, half_entropy=0.2, entropy_exponent=6.0),
     optimizer=dict(type='SGD', lr=2e-2, momentum=0.9),
 )

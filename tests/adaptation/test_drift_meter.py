@@ -1,4 +1,4 @@
-"""The mean drift and the gate's strength against NumPy."""
+"""The mean drift of norms against NumPy."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation.adaptive_batch_norm import replace_batch_norms
-from ecotta_seg.adaptation.drift_gate import DriftGate, DriftMeter, drift_norms
+from ecotta_seg.adaptation.drift_meter import DriftMeter, drift_norms
 
 
 def _model(mode='drift'):
@@ -27,12 +27,10 @@ def _divergence(x, norm):
     )
 
 
-@pytest.mark.parametrize('half, exponent', [(0.05, 4.0), (0.5, 1.0)])
-def test_drift_and_strength_equal_numpy(half, exponent):
+def test_drift_equals_numpy():
     model = _model()
     meter = DriftMeter(drift_norms(model))
-    gate = DriftGate(meter, half, exponent)
-    assert meter.mean() is None and gate.strength() == gate.at_first() == 0
+    assert meter.mean() is None
     means = []
     with meter.listening():
         for norm in model:
@@ -47,23 +45,9 @@ def test_drift_and_strength_equal_numpy(half, exponent):
     # What is not a frame of the stream is not listened to.
     model[0].statistics(torch.zeros(1, 6, 4, 4))
     drift = np.mean(means)
-    expected = drift**exponent / (drift**exponent + half**exponent)
-    assert 0 < expected < 1
+    assert drift > 0.01
     assert meter.mean() == inside == pytest.approx(drift, rel=1e-5)
-    assert gate.strength().item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_norms_all_is_let_through():
-    gate = DriftGate(DriftMeter(drift_norms(_model('frame'))))
-    assert gate.strength() == gate.at_first() == 1
-
-
-@pytest.mark.parametrize('value, expected', [(float('nan'), 0), (1e12, 1)])
-def test_broken_frames(value, expected):
-    model = _model()
-    gate = DriftGate(DriftMeter(drift_norms(model)))
-    x = torch.zeros(1, 6, 4, 4)
-    x[..., 0] = value
-    with gate.meter.listening():
-        model[0].statistics(x)
-    assert gate.strength() == expected
+def test_norms_of_other_modes_have_no_drift():
+    assert DriftMeter(drift_norms(_model('frame'))).mean() is None

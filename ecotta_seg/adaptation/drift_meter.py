@@ -1,0 +1,62 @@
+"""How far a frame's statistics have drifted from the source's, over a model's norms."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Optional
+
+import torch
+from torch import nn
+
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
+
+
+def drift_norms(*modules: nn.Module) -> list[AdaptiveBatchNorm2d]:
+    """All norms of mode 'drift' in modules."""
+    return [
+        norm
+        for module in modules
+        for norm in module.modules()
+        if isinstance(norm, AdaptiveBatchNorm2d) and norm.mode == 'drift'
+    ]
+
+
+class DriftMeter:
+    """The mean of ``AdaptiveBatchNorm2d.drift`` over some layers, for a frame.
+
+    Args:
+        norms: Of mode 'drift'.
+    """
+
+    def __init__(self, norms: Iterable[AdaptiveBatchNorm2d]) -> None:
+        self.norms = list(norms)
+        self._last: Optional[float] = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While a frame goes through the model. Nothing but a number is kept of it."""
+        begun = [norm for norm in self.norms if norm.last_drift is None]
+        for norm in begun:
+            norm.last_drift = {}
+        try:
+            yield
+        finally:
+            self._last = self._measured()
+            # Another meter that listens meanwhile may want the others' still.
+            for norm in begun:
+                norm.last_drift = None
+
+    def mean(self) -> Optional[float]:
+        """Of the frame that goes through the model, or the last that did: at least 0; None where
+        nothing has been measured yet."""
+        measured = self._measured()
+        return self._last if measured is None else measured
+
+    @torch.no_grad()
+    def _measured(self) -> Optional[float]:
+        means = [
+            torch.stack(list(norm.last_drift.values())).sum() / norm.num_features
+            for norm in self.norms
+            if norm.last_drift
+        ]
+        # The planner's trial has no data.
+        return float(torch.stack(means).float().mean()) if means and not means[0].is_meta else None
