@@ -30,7 +30,7 @@ def test_a_config_builds(path):
     cfg, model = _model(path)
     header = path.read_text().partition('_base_ =')[0]
     assert header.startswith('#'), 'the header says what it is'
-    tools = {'source': 'train', 'tuning': 'benchmark_methods'}
+    tools = {'source': 'train', 'tuning': 'benchmark_methods', 'left_out': 'benchmark_methods'}
     tool = next((tools[part] for part in tools if part in path.stem), 'test_tta')
     assert f'tools/{tool}.py' in header and f'configs/{path.name}' in header
     if 'adaptation' in cfg:
