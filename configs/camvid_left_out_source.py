@@ -3,13 +3,9 @@
 # CAMVID_ROOT=... python tools/train.py configs/camvid_left_out_source.py --work-dir D
 _base_ = [
     './_base_/models/deeplabv3plus_r18w32.py',
-    './_base_/datasets/camvid_weather.py',
+    './_base_/datasets/camvid_weather_left_out.py',
     './_base_/runtime/source_training.py',
 ]
-seen = dict(img_path='leftImg8bit/train/0016E5', seg_map_path='gtFine/train/0016E5')
-left_out = dict(img_path='leftImg8bit/train/0006R0', seg_map_path='gtFine/train/0006R0')
-train_dataloader = dict(dataset=dict(data_prefix=seen))
-val_dataloader = dict(dataset=dict(data_prefix=left_out))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=100, by_epoch=False),
     dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=100, end=1600, by_epoch=False),

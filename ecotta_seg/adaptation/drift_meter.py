@@ -34,15 +34,13 @@ class DriftMeter:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """While a frame goes through the model. Nothing but a number is kept of it."""
-        begun = [norm for norm in self.norms if norm.last_drift is None]
-        for norm in begun:
+        for norm in self.norms:
             norm.last_drift = {}
         try:
             yield
         finally:
             self._last = self._measured()
-            # Another meter that listens meanwhile may want the others' still.
-            for norm in begun:
+            for norm in self.norms:
                 norm.last_drift = None
 
     def mean(self) -> Optional[float]:

@@ -1,10 +1,13 @@
-# What settings are chosen on, besides val: a training drive that the source has not seen (see
-# camvid_left_out_source.py), in weather of severity 4, two rounds of 24 frames a condition.
-_base_ = './camvid_weather.py'
+# What settings are chosen on, besides val: the same with one of the two training drives, and a
+# source that is trained on the other alone (camvid_left_out_source.py).
+_base_ = './camvid_weather_val.py'
+seen = dict(
+    data_prefix=dict(img_path='leftImg8bit/train/0016E5', seg_map_path='gtFine/train/0016E5')
+)
 left_out = dict(
     data_prefix=dict(img_path='leftImg8bit/train/0006R0', seg_map_path='gtFine/train/0006R0')
 )
-test_dataloader = dict(
-    dataset=dict(rounds=2, frames_per_condition=24, dataset=dict(severity=4, **left_out))
-)
+train_dataloader = dict(dataset=seen)
+val_dataloader = dict(dataset=left_out)
+test_dataloader = dict(dataset=dict(dataset=left_out))
 clear_dataloader = dict(dataset=dict(dataset=left_out))
