@@ -106,15 +106,20 @@ def class_balanced_confident_entropy(
     )
 
 
-def self_distilled_regularisation(adapted: Tensor, frozen: Tensor) -> Tensor:
+def self_distilled_regularisation(
+    adapted: Tensor, frozen: Tensor, relative: bool = False
+) -> Tensor:
     """R_k = mean |x̃_k - x_k| (EcoTTA, arXiv 2303.01904, Eq. 3 and Algorithm 1).
 
     Args:
         adapted: x̃_k, (N, C, H, W).
         frozen: x_k, the same shape; no gradient flows into it.
+        relative: Over mean |x_k| (1e-6 at least), which is ours.
 
     Returns:
         Scalar, at least 0; float32 where the features are narrower (autocast).
     """
     dtype = torch.promote_types(adapted.dtype, torch.float32)
-    return (adapted.to(dtype) - frozen.detach()).abs().mean()
+    frozen = frozen.detach().to(dtype)
+    difference = (adapted.to(dtype) - frozen).abs().mean()
+    return difference / frozen.abs().mean().clamp(min=1e-6) if relative else difference

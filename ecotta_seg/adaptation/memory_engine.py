@@ -44,12 +44,13 @@ class MemoryEngine:
     Args:
         segmentor: An mmseg ``EncoderDecoder`` whose backbone is an ``AdaptedEncoder``; everything
             else is frozen.
+        relative_regularisation: Take each R_k over mean |x_k|.
 
     Raises:
         ValueError: The segmentor has a neck, which the engine does not know.
     """
 
-    def __init__(self, segmentor: nn.Module) -> None:
+    def __init__(self, segmentor: nn.Module, relative_regularisation: bool = False) -> None:
         if getattr(segmentor, 'with_neck', False):
             raise ValueError(
                 'the memory engine does not know segmentors with a neck: set memory_engine=False '
@@ -57,7 +58,7 @@ class MemoryEngine:
             )
         self.segmentor = segmentor
         self.encoder: AdaptedEncoder = segmentor.backbone
-        self.operator = EncoderOperator(self.encoder)
+        self.operator = EncoderOperator(self.encoder, relative_regularisation)
         self.head = build_head_operator(segmentor.decode_head)
 
     def fallbacks(self) -> list[str]:

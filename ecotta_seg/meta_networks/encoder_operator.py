@@ -27,9 +27,10 @@ class EncoderOperator:
 
     Args:
         encoder: The encoder; its meta networks may change between two steps.
+        relative: Take each R_k over mean |x_k|.
     """
 
-    def __init__(self, encoder: AdaptedEncoder) -> None:
+    def __init__(self, encoder: AdaptedEncoder, relative: bool = False) -> None:
         self.encoder = encoder
         units = encoder.units
         self.units: list[FrozenOperator] = [units.operator(i) for i in range(len(units))]
@@ -38,7 +39,7 @@ class EncoderOperator:
             for shape in units.shapes
             if shape.ends_stage
         }
-        self.meta = [MetaNetworkOperator(module) for module in encoder.meta_networks]
+        self.meta = [MetaNetworkOperator(module, relative) for module in encoder.meta_networks]
         self._records: list[_PartRecord] = []
 
     def fallbacks(self) -> list[str]:

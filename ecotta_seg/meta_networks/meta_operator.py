@@ -48,6 +48,7 @@ class _Saved(NamedTuple):
     pieces: list[_Piece]
     output: Optional[Tensor]
     block: Optional[Tensor]
+    scale: float  # what R_k is a multiple of mean |x̃_k - x_k| by
 
 
 def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, _Statistics]:
@@ -72,10 +73,11 @@ class MetaNetworkOperator:
 
     Args:
         module: The meta network.
+        relative: Take R_k over mean |x_k|.
     """
 
-    def __init__(self, module: MetaNetwork) -> None:
-        self.module = module
+    def __init__(self, module: MetaNetwork, relative: bool = False) -> None:
+        self.module, self.relative = module, relative
         norms = (module.norm, module.block_norm)
         self.by_channels = (
             type(module.conv) is nn.Conv2d
@@ -102,14 +104,15 @@ class MetaNetworkOperator:
             keep_block: Put the convolution's output on the tape.
 
         Returns:
-            x̃_k and R_k = mean |x̃_k - x_k|, a scalar.
+            x̃_k and R_k = mean |x̃_k - x_k|, a scalar, over mean |x_k| where it is relative.
         """
+        scale = self._scale(x)
         # Views of tokens have their channels side by side, and a norm other roundings there.
         if not self.by_channels or not x.is_contiguous() or x[:, 0].numel() == 1:
             adapted = self.module(x, p)
-            difference = (adapted - x).abs_().mean()
+            difference = (adapted - x).abs_().mean() * scale
             if tape is not None:
-                tape.append(_Saved([], x if keep_output else None, None))
+                tape.append(_Saved([], x if keep_output else None, None, scale))
             return adapted, difference
         module, gain, strength = self.module, self.module.gain, self.module.strength
         y = module.convolve(p)
@@ -137,8 +140,16 @@ class MetaNetworkOperator:
             total += block.abs_().sum(dtype=torch.float64)
             del frozen, block, result
         if tape is not None:
-            tape.append(_Saved(pieces, x if keep_output else None, y if keep_block else None))
-        return adapted, (total / x.numel()).to(x.dtype)
+            kept = (x if keep_output else None, y if keep_block else None)
+            tape.append(_Saved(pieces, *kept, scale))
+        return adapted, (total * scale / x.numel()).to(x.dtype)
+
+    def _scale(self, x: Tensor) -> float:
+        if not self.relative or x.is_meta:
+            return 1.0
+        # By rows, because nothing of x's size is stored then, whatever the precision of the sum.
+        total = float(torch.linalg.vector_norm(x, 1, dim=3).sum(dtype=torch.float64))
+        return 1 / max(total / x.numel(), 1e-6)
 
     def backward(
         self,
@@ -159,7 +170,7 @@ class MetaNetworkOperator:
             tape: As the forward left it.
             frozen_output: Computes x anew, where it was not kept.
             factor: Weight of the regulariser over the number of x's elements: r is this times the
-                sign of x̃_k - x_k.
+                sign of x̃_k - x_k (over mean |x_k| where R_k is relative).
             deliver: Takes the parameters' gradients.
             further: Whether gradients go on; the first part has no one to give them to.
             workspace: Elements of a group of channels that is convolved at once.
@@ -168,6 +179,7 @@ class MetaNetworkOperator:
             The gradients of x and of p from the meta network alone; None where not ``further``.
         """
         saved: _Saved = tape.pop()
+        factor *= saved.scale
         x = frozen_output() if saved.output is None else saved.output
         if not saved.pieces:
             return self._backward_by_autograd(grad, x, p, factor, deliver, further)

@@ -57,6 +57,16 @@ def test_regularisation_reaches_the_adapted_side_alone():
     assert frozen.grad is None and adapted.grad is not None
 
 
+@pytest.mark.parametrize('frozen_scale', [1.0, 0.0])
+def test_relative_regularisation(frozen_scale):
+    adapted = torch.randn(1, 3, 4, 5, requires_grad=True)
+    frozen = frozen_scale * torch.randn(1, 3, 4, 5)
+    loss = self_distilled_regularisation(adapted, frozen, relative=True)
+    magnitude = max(np.abs(frozen.numpy()).mean(), 1e-6)
+    expected = np.abs(adapted.detach().numpy() - frozen.numpy()).mean() / magnitude
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_regularisation_of_narrow_features_is_taken_in_float32():
     generator = torch.Generator().manual_seed(4)
     wide = torch.randn(2, 1, 16, 64, 64, generator=generator)

@@ -62,11 +62,15 @@ def _metas(image, **more):
 
 @pytest.mark.parametrize('meta', sorted(META))
 @pytest.mark.parametrize('kind', ['deeplab', 'segformer'])
-@pytest.mark.parametrize('shape', [(1, 3, 61, 93), (2, 3, 64, 96)])
-def test_gradients_in_float64(kind, meta, shape):
+@pytest.mark.parametrize(
+    'shape, relative', [((1, 3, 61, 93), False), ((2, 3, 64, 96), False), ((1, 3, 61, 93), True)]
+)
+def test_gradients_in_float64(kind, meta, shape, relative):
     image = _image(*shape)
     metas = _metas(image)
-    plain, ours = _method(kind, meta, False), _method(kind, meta, True)
+    plain, ours = (
+        _method(kind, meta, engine, relative_regularisation=relative) for engine in (False, True)
+    )
     assert ours.engine.fallbacks() == []
     logits, expected = gradients_of(plain, image, metas)
     ours_logits, found = gradients_of(ours, image, metas)
