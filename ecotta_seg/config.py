@@ -192,10 +192,11 @@ def with_reporting(cfg: Config) -> None:
 def with_method(cfg: Config, name: str, configs: Path) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    Settings that the config makes for the same method stay. Where both have meta networks, what
-    goes with the model and not with the method stays: the meta networks' norm (LayerNorm on
-    tokens), the weight of the frozen norms' drift (the few of a SegFormer's head have to do
-    all the correcting), and how wide convolutions are done.
+    Where there is a file of that name in ``configs/_base_/adaptation_segformer``, a model on a mix
+    transformer takes that. Settings that the config makes for the same method stay. Where both
+    have meta networks, what goes with the model and not with the method stays: the meta networks'
+    norm (LayerNorm on tokens), the weight of the frozen norms' drift (the few of a SegFormer's
+    head have to do all the correcting), and how wide convolutions are done.
 
     Raises:
         ValueError: There is no such file.
@@ -207,6 +208,10 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
     before = with_meta_networks(cfg.get('adaptation'))
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if backbone.get('type') == 'MixVisionTransformer':
+        own = configs / '_base_' / 'adaptation_segformer'
+        folder = own if (own / f'{name}.py').is_file() else folder
     cfg.adaptation = read_config(folder / f'{name}.py').adaptation
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name

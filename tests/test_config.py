@@ -170,6 +170,23 @@ def test_how_convolutions_are_done_goes_with_the_model():
         assert 'fast_convolutions' not in cfg.adaptation
 
 
+def test_a_segformer_takes_the_settings_for_segformers():
+    rates = {}
+    for config in ('camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py'):
+        cfg = read_config(CONFIGS / config)
+        with_method(cfg, 'ecotta_plus', CONFIGS)
+        rates[config] = cfg.adaptation.optimizer.lr
+        assert cfg.adaptation.shift_gate.half_drift == 0.06
+        # Those that have none of their own are everyone's.
+        with_method(cfg, 'tent', CONFIGS)
+        assert cfg.adaptation.type == 'tent'
+    plain, own = (
+        read_config(CONFIGS / '_base_' / folder / 'ecotta_plus.py').adaptation.optimizer.lr
+        for folder in ('adaptation', 'adaptation_segformer')
+    )
+    assert plain != own and list(rates.values()) == [plain, own]
+
+
 def test_the_norm_of_meta_networks_goes_with_the_model():
     cfg = read_config(CONFIGS / 'camvid_ecotta_segformer_b0.py')
     with_method(cfg, 'ecotta_plus', CONFIGS)

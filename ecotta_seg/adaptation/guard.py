@@ -1,21 +1,14 @@
 """Watches each step of an adaptation and takes back what would ruin the model."""
 
 from collections import deque
-from statistics import median
 from typing import Optional
 
 import torch
 from torch import Tensor
 
 from .base import AdaptationMethod
-from .prediction_watch import (
-    EntropyWatch,
-    entropy_share,
-    largest_share,
-    mask_agreement,
-    mean_entropy,
-    surest_half,
-)
+from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
+from .prediction_watch import EntropyWatch, entropy_share, largest_share
 from .reduced_frame import reduced_frame
 
 
@@ -37,9 +30,9 @@ class UpdateGuard:
     source under the method's own normalisation). Drift is where one of these is below its limit in
     the median of the last ``window`` checks: the two masks' agreement (see ``mask_agreement``) on
     the half of the pixels that the reference is surest of (to differ from it elsewhere is what
-    adapting is for), or the share of the reference's entropy that is left. It is rolled back to
-    the last parameters that were well within the limits; where these have been gone back to
-    before, all is reset.
+    adapting is for), or the share of the reference's entropy that is left; or where more of the
+    classes' diversity is lost than may be. It is rolled back to the last parameters that were
+    well within the limits; where these have been gone back to before, all is reset.
 
     Args:
         check_every: Frames between two checks of drift.
@@ -48,6 +41,7 @@ class UpdateGuard:
             mIoU.
         min_entropy_share: Of the reference's entropy; entropy minimisation that collapses makes
             the model certain of everything.
+        max_diversity_loss: In nats, above 0, see ``DriftLimits``.
         max_class_share: No class may cover more of a frame.
         max_entropy: Of ln C: the highest mean entropy of a frame's prediction that is learned from,
             as the median of the last ``window`` frames. Frames of a broken sensor, noise above
@@ -83,18 +77,17 @@ class UpdateGuard:
         max_entropy: float = 0.32,
         max_far_entropy: float = 0.27,
         min_drift: float = 0.15,
+        max_diversity_loss: float = 0.25,
     ) -> None:
-        shares = (
-            min_agreement, min_entropy_share, max_class_share, margin, scale, max_entropy,
-            max_far_entropy,
-        )  # fmt: skip
+        shares = (max_class_share, scale, max_entropy, max_far_entropy)
         if check_every < 1 or window < 1 or not all(0 <= share <= 1 for share in shares):
             raise ValueError(
-                'the guard expects check_every and window from 1 and all other limits from 0 to '
-                f'1, got check_every={check_every}, window={window} and {shares}'
+                'the guard expects check_every and window from 1 and max_class_share, scale, '
+                'max_entropy and max_far_entropy from 0 to 1, got '
+                f'check_every={check_every}, window={window} and {shares}'
             )
+        self.limits = DriftLimits(min_agreement, min_entropy_share, max_diversity_loss, margin)
         self.check_every, self.window, self.margin = check_every, window, margin
-        self.min_agreement, self.min_entropy_share = min_agreement, min_entropy_share
         self.max_class_share, self.scale = max_class_share, scale
         if min_drift < 0:
             raise ValueError(f'the guard expects min_drift from 0, got {min_drift}')
@@ -225,23 +218,15 @@ class UpdateGuard:
         reference = method.predict_reference(inputs, metas)
         if reference is None:
             return
-        current = method.predict(inputs, metas)
-        sure = surest_half(reference)
-        if not sure.any():
-            return  # No numbers.
-        agreement = mask_agreement(current.argmax(1)[sure], reference.argmax(1)[sure])
-        expected = mean_entropy(reference)
-        # A reference that is certain itself has nothing to compare with.
-        left = mean_entropy(current) / expected if expected > 1e-3 else 1.0
-        self._checks.append((agreement, left))
-        agreement = median(check[0] for check in self._checks)
-        left = median(check[1] for check in self._checks)
+        drift = prediction_drift(method.predict(inputs, metas), reference)
+        if drift is None:
+            return
+        self._checks.append(drift)
         full = len(self._checks) == self.window
-        if full and agreement < self.min_agreement:
-            self._go_back(method, metas, f'agreement with the source fell to {agreement:.2f}')
-        elif full and left < self.min_entropy_share:
-            self._go_back(method, metas, f'entropy fell to {left:.0%} of that of the source')
-        elif min(check[0] for check in self._checks) >= self.min_agreement + self.margin:
+        reason = self.limits.exceeded(self._checks) if full else None
+        if reason is not None:
+            self._go_back(method, metas, reason)
+        elif self.limits.well_within(self._checks):
             self._good, self._gone_back = method.method_state(), False
             self.entropies.keep()
 
@@ -285,7 +270,7 @@ class UpdateGuard:
         self.forget()
         self._good, self._gone_back = state['good'], state['gone_back']
         self._frames, self._faults = state['frames'], state['faults']
-        self._checks.extend(tuple(check) for check in state['checks'])
+        self._checks.extend(PredictionDrift(*check) for check in state['checks'])
         self.entropies.load_state_dict(state['entropies'])
 
 

@@ -57,6 +57,16 @@ def mean_entropy(logits: Tensor) -> float:
     return float(pixel_entropy(logits.detach()[:, :, ::4, ::4]).mean())
 
 
+def class_diversity(logits: Tensor) -> float:
+    """Entropy of the mean class probabilities in nats, by every fourth row and column.
+
+    Args:
+        logits: (N, C, H, W).
+    """
+    shares = logits.detach()[:, :, ::4, ::4].softmax(1).mean((0, 2, 3))
+    return float(torch.special.entr(shares).sum())
+
+
 def entropy_share(logits: Tensor) -> float:
     """``mean_entropy`` as a share of its maximum, ln C."""
     return mean_entropy(logits) / log(max(2, logits.shape[1]))

@@ -157,7 +157,9 @@ def test_only_where_the_source_is_sure_must_be_agreed_with(unsure, events):
     frame[:, 0, :8], frame[:, 1, 8:] = 1.0, 1.0
     frame[:, 1 - unsure] *= 3
     method = ToyMethod(lr=0.0)
-    guard = UpdateGuard(check_every=1, window=1, max_class_share=1.0, max_entropy=1)
+    guard = UpdateGuard(
+        check_every=1, window=1, max_class_share=1.0, max_entropy=1, max_diversity_loss=9
+    )
     with torch.no_grad():
         watch(guard, method, frame)
         method.segmentor.weight[0, 1] = 3.5
@@ -172,7 +174,7 @@ def test_a_model_that_gets_certain_of_everything_is_taken_back(frame):
             (-(logits.softmax(1).max(1).values).mean() * share).backward()
 
     method = Sharpens(lr=20.0)
-    guard = UpdateGuard(check_every=1, window=1, min_agreement=0, margin=0)
+    guard = UpdateGuard(check_every=1, window=1, min_agreement=0, margin=0, max_diversity_loss=9)
     for _ in range(30):
         watch(guard, method, frame)
     events = guard.take_events()
