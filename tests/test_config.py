@@ -177,6 +177,7 @@ def test_a_segformer_takes_the_settings_for_segformers():
         with_method(cfg, 'ecotta_plus', CONFIGS)
         rates[config] = cfg.adaptation.optimizer.lr
         assert cfg.adaptation.shift_gate.half_drift == 0.06
+        assert ('brightness' in cfg.adaptation) == ('segformer' in config)
         # Those that have none of their own are everyone's.
         with_method(cfg, 'tent', CONFIGS)
         assert cfg.adaptation.type == 'tent'

@@ -121,6 +121,7 @@ class AdaptationMethod(nn.Module):
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
         metas = [sample.metainfo for sample in samples]
+        inputs = self.prepare(inputs, metas)
         others = self.other_views(inputs, metas)
         # A frame that a check found bad is predicted and not learned from.
         if any(meta.get('frame_fault') for meta in metas):
@@ -135,6 +136,18 @@ class AdaptationMethod(nn.Module):
             if others is not None:
                 logits = averaged_logits(logits, others, self.views)
             return self.segmentor.postprocess_result(logits, samples)
+
+    def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """What becomes of frames before anything is predicted from them or learned.
+
+        Args:
+            inputs: (N, 3, H, W), preprocessed; may be changed.
+            metas: As in ``adapt``.
+
+        Returns:
+            (N, 3, H, W).
+        """
+        return inputs
 
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """The summed probabilities of all views but the frame as it is.

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
 from .ecotta import MetaNetworkAdaptation
+from .exposure import Exposure
 from .losses import class_balanced_weights
 from .prediction_watch import entropy_share
 from .reduced_frame import reduced_frame
 from .registry import ADAPTATION_METHODS
 from .shift_gate import ShiftGate
+from .windows import padding_of
 
 _PROBE_SCALE = 0.5
 
@@ -33,6 +35,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
       would grow without end becomes a mean over the last ``1 / restore_rate`` frames.
+    - Dark frames are brightened first, where a ``brightness`` is set (see ``Exposure``).
 
     Args:
         segmentor: The source model.
@@ -42,6 +45,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         shift_gate: Options of ``ShiftGate``; None lets the meta networks act always. It needs an
             identity start and norms of mode 'drift'. In a model without any BatchNorm the entropy
             decides alone.
+        brightness: See ``Exposure``; None leaves frames as dark as they are.
         **options: See ``MetaNetworkAdaptation``.
 
     Raises:
@@ -55,6 +59,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         restore_rate: float = 0.01,
         class_balance: float = 0.5,
         shift_gate: Optional[dict] = None,
+        brightness: Optional[float] = None,
         **options,
     ) -> None:
         if not 0 <= restore_rate <= 1 or not 0 <= class_balance <= 1:
@@ -64,6 +69,9 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             )
         super().__init__(segmentor, **options)
         self.restore_rate, self.class_balance = restore_rate, class_balance
+        self.exposure: Optional[Exposure] = None
+        if brightness is not None:
+            self.exposure = Exposure(segmentor.data_preprocessor, brightness)
         self.shift_gate: Optional[ShiftGate] = None
         if shift_gate is not None:
             if any(module.start != 'identity' for module in self.encoder.meta_networks):
@@ -85,6 +93,12 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
             # the first frame the stream is taken for the source's own.
             self.register_buffer('strength', torch.zeros(()), persistent=False)
+
+    def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        if self.exposure is None:
+            return inputs
+        return self.exposure.brighten_(inputs, *padding_of(inputs, metas[0]))
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

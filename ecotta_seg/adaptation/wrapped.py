@@ -55,6 +55,10 @@ class WrappedAdaptation(AdaptationMethod):
             self.inner.use_autocast(name)
             self.autocast = name
 
+    def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        return self.inner.prepare(inputs, metas)
+
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.inner.gate, self.inner.last_step = self.gate, self.last_step
