@@ -1,4 +1,4 @@
-# EcoTTA+ on a SegFormer: see ecotta.py for the norms. Twice the parts and 1.5 times the rate; dark
+# EcoTTA+ on a SegFormer: see ecotta.py for the norms. Twice the parts and six times the rate; dark
 # frames are brightened, which LayerNorms cannot do.
 _base_ = '../adaptation/ecotta_plus.py'
 adaptation = dict(
