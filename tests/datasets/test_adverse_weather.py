@@ -205,7 +205,8 @@ def test_fast_enough(condition):
     weathered(condition, 5, image=image)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        # Of the processor, not by the clock: others may be using the machine.
+        start = time.process_time()
         weathered(condition, 5, image=image)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.04
