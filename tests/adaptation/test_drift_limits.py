@@ -8,6 +8,7 @@ from ecotta_seg.adaptation.drift_limits import DriftLimits, PredictionDrift, pre
 from ecotta_seg.adaptation.prediction_watch import class_diversity
 
 FINE = PredictionDrift(agreement=0.9, entropy_share=0.8, diversity_loss=0.02)
+SURE = FINE._replace(entropy_share=0.4)
 
 
 def limits(**changes):
@@ -41,7 +42,7 @@ def test_a_class_that_is_lost_is_told():
     lost = prediction_drift(current, reference).diversity_loss
     left = -(np.log(1 / 3) / 3 + 2 / 3 * np.log(2 / 3))
     assert lost == pytest.approx(np.log(3) - left, abs=1e-4)
-    assert 'diversity is 0.46 nats below' in limits().exceeded([FINE._replace(diversity_loss=lost)])
+    assert 'diversity is 0.46 nats below' in limits().exceeded([SURE._replace(diversity_loss=lost)])
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,20 @@ def test_a_class_that_is_lost_is_told():
     [
         (dict(agreement=0.4), 'agreement with the source fell to 0.40'),
         (dict(entropy_share=0.05), 'entropy fell to 5%'),
-        (dict(diversity_loss=0.3), 'diversity is 0.30 nats'),
+        (dict(diversity_loss=0.3, entropy_share=0.5), 'diversity is 0.30 nats'),
     ],
 )
 def test_the_median_counts(beyond, told):
     bad = FINE._replace(**beyond)
     assert limits().exceeded([bad, FINE, FINE]) is None
     assert told in limits().exceeded([bad, FINE, bad])
+
+
+def test_a_model_that_is_as_unsure_as_before_is_not_losing_classes():
+    lost = FINE._replace(diversity_loss=0.3)
+    assert limits().exceeded([lost]) is None
+    # What is to be gone back to is none of them all the same.
+    assert not limits().well_within([lost])
 
 
 @pytest.mark.parametrize('near', [dict(agreement=0.55), dict(diversity_loss=0.2)])
