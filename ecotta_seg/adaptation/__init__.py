@@ -1,12 +1,13 @@
 """Adaptation methods: one a file, pure PyTorch, no Runner."""
 
 from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
-from .base import AdaptationMethod, GradientAdaptation, StepRecord
+from .base import AdaptationMethod, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .cotta import CoTTA
 from .eata import EATA
 from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
 from .ecotta_plus import AnchoredMetaNetworks
+from .gradient_adaptation import GradientAdaptation
 from .guard import UpdateGuard
 from .ladder import LadderAdaptation
 from .law import LAW

@@ -6,12 +6,7 @@ from typing import NamedTuple, Optional
 
 from torch import Tensor
 
-from .prediction_watch import (
-    class_diversity,
-    mask_agreement,
-    mean_entropy,
-    surest_half,
-)
+from .prediction_watch import class_diversity, mask_agreement, mean_entropy, surest_half
 
 # Of the reference's entropy: a model that has more left loses no classes by minimising it.
 _SURE = 0.55

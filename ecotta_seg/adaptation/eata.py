@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import GradientAdaptation
 from .fisher import pseudo_label_gradients, read_fisher
+from .gradient_adaptation import GradientAdaptation
 from .losses import pixel_entropy
 from .norm_parameters import release_norm_parameters
 from .registry import ADAPTATION_METHODS

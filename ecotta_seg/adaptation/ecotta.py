@@ -15,8 +15,8 @@ from ..meta_networks import (
     load_adapters,
 )
 from .adaptive_batch_norm import replace_batch_norms
-from .base import GradientAdaptation
 from .drift_meter import DriftMeter, drift_norms
+from .gradient_adaptation import GradientAdaptation
 from .losses import (
     ConfidentEntropy,
     confident_weights,

@@ -28,12 +28,13 @@ class Exposure:
         if not 0 < brightness <= 1:
             raise ValueError(f'expected a brightness above 0 and up to 1, got {brightness}')
         mean = getattr(preprocessor, 'mean', None)
-        if mean is None or not 0 < brightness * float(mean.float().mean()) < 255:
+        self.target = 0.0 if mean is None else brightness * float(mean.float().mean())
+        if not 0 < self.target < 255:
             raise ValueError(
                 'a brightness goes with a data_preprocessor whose mean, that of the frames that '
                 f'the source has been trained on, is from 0 to 255, got {mean}: leave it out'
             )
-        self.preprocessor, self.target = preprocessor, brightness * float(mean.float().mean())
+        self.preprocessor = preprocessor
 
     @torch.no_grad()
     def brighten_(self, inputs: Tensor, rows: slice, columns: slice) -> Tensor:

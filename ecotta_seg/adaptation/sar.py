@@ -7,7 +7,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .base import GradientAdaptation
+from .gradient_adaptation import GradientAdaptation
 from .losses import pixel_entropy
 from .norm_parameters import release_norm_parameters
 from .registry import ADAPTATION_METHODS

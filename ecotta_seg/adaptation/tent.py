@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .base import GradientAdaptation
+from .gradient_adaptation import GradientAdaptation
 from .losses import pixel_entropy
 from .norm_parameters import release_norm_parameters
 from .registry import ADAPTATION_METHODS

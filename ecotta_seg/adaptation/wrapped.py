@@ -4,7 +4,8 @@ from typing import Any, Optional
 
 from torch import Tensor, nn
 
-from .base import AdaptationMethod, GradientAdaptation
+from .base import AdaptationMethod
+from .gradient_adaptation import GradientAdaptation
 from .registry import build_method
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation.base import GradientAdaptation
+from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
 from ecotta_seg.adaptation.guard import UpdateGuard
 from ecotta_seg.adaptation.prediction_watch import mask_agreement, mean_entropy
 

@@ -1,0 +1,163 @@
+"""What methods share that take an optimizer step a frame."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Optional
+
+import mmengine.optim  # noqa: F401  (registers torch's optimizers)
+import torch
+from mmengine.registry import OPTIMIZERS
+from torch import Tensor, nn
+
+from .base import AdaptationMethod
+from .windows import forward_windows
+
+
+def _copied(value):
+    """A deep copy of nested dicts and lists of tensors, as an optimizer's state dict is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item) for item in value)
+    return value
+
+
+class GradientAdaptation(AdaptationMethod):
+    """A method that takes one optimizer step a frame, on a loss of its own prediction.
+
+    The optimizer lives through the whole stream: it is never told where a condition ends.
+
+    Args:
+        segmentor: See base class; the subclass has set ``requires_grad`` before ``start`` is
+            called.
+        optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
+
+    Attributes:
+        watcher: Has ``see(logits, share)``, called with each window's logits, graph and all,
+            before they are learned from, and ``weigh(optimizer)``, called before each step of the
+            optimizer, which then has a group for each parameter. Layer-wise learning weights sit
+            here, see ``watch_by``. None for no watcher.
+
+    Raises:
+        TypeError: ``optimizer`` is no dictionary.
+    """
+
+    def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
+        if not isinstance(optimizer, dict):
+            raise TypeError(
+                'expected the config of a torch optimizer, e.g. '
+                f"dict(type='SGD', lr=5e-4, momentum=0.9), got {optimizer!r}"
+            )
+        super().__init__(segmentor)
+        self.optimizer_config = dict(optimizer)
+        self.watcher = None
+
+    def start(self) -> None:
+        """Makes the optimizer and remembers the state that ``reset`` goes back to."""
+        parameters = self.adaptable_parameters()
+        self._initial = {name: p.detach().clone() for name, p in parameters.items()}
+        self.optimizer = self.build_optimizer(list(parameters.values()))
+
+    def watch_by(self, watcher) -> None:
+        """Sets the watcher; after ``start``, before the first frame."""
+        self.watcher = watcher
+        self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
+
+    def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """A new optimizer as the config describes it.
+
+        Raises:
+            ValueError: It cannot be built.
+        """
+        name = self.optimizer_config.get('type')
+        if self.watcher is not None:
+            parameters = [dict(params=[parameter]) for parameter in parameters]
+        try:
+            return OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'the optimizer {name!r} could not be built from {self.optimizer_config}: '
+                f'{str(error).splitlines()[-1]}; expected a torch optimizer and its options, e.g. '
+                "dict(type='SGD', lr=5e-4, momentum=0.9)"
+            ) from None
+
+    @abstractmethod
+    def learn(self, logits: Tensor, share: float) -> None:
+        """Accumulates gradients from one window and notes losses in ``last_step``.
+
+        Args:
+            logits: (N, classes, h, w) with graph, without the padding.
+            share: Weight of the window; the shares of a frame sum to 1.
+        """
+
+    def show(self, logits: Tensor, share: float) -> None:
+        """Shows one window's logits to the watcher, where there is one, and learns from them."""
+        if self.watcher is not None:
+            self.watcher.see(logits, share)
+        self.learn(logits, share)
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            logits = forward_windows(self.segmentor, inputs, metas, self.show)
+        if self.gate is None or self.gate(logits):
+            self.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return logits
+
+    def update(self) -> None:
+        """Takes the optimizer step where there are gradients, and lets go of them."""
+        if any(p.grad is not None for p in self.adaptable_parameters().values()):
+            if self.watcher is not None:
+                self.watcher.weigh(self.optimizer)
+            self.optimizer.step()
+            self.after_update()
+            self.last_step.updated = True
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def after_update(self) -> None:
+        """Called when the parameters have just been changed."""
+
+    def optimizer_state(self) -> dict:
+        """See base class."""
+        return dict(self.optimizer.state)
+
+    def method_state(self) -> dict:
+        """See base class: the optimizer's momenta with it."""
+        return {**super().method_state(), 'optimizer': _copied(self.optimizer.state_dict())}
+
+    def load_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().load_method_state(state)
+        # torch takes the tensors themselves: a copy, so that a state can be gone back to twice.
+        self.optimizer.load_state_dict(_copied(state['optimizer']))
+
+    @contextmanager
+    def using(self, tensors: dict[str, Tensor]) -> Iterator[None]:
+        """Inside, the adaptable parameters are those of ``tensors``: exchanged, not copied."""
+        parameters = self.adaptable_parameters()
+        learned = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = tensors[name]
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = learned[name]
+
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """See base class."""
+        with self.using(self._initial):
+            return self.predict(inputs, metas)
+
+    def reset(self) -> None:
+        """See base class: parameters as at the start, the optimizer forgets its momenta."""
+        parameters = self.adaptable_parameters()
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(self._initial[name])
+        self.optimizer = self.build_optimizer(list(parameters.values()))
