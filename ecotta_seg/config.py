@@ -189,30 +189,43 @@ def with_reporting(cfg: Config) -> None:
         cfg.test_evaluator = [*metrics, dict(type='PerConditionIoU', prefix='per_condition')]
 
 
-def with_method(cfg: Config, name: str, configs: Path) -> None:
-    """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
+def method_file(cfg: Config, name: str, configs: Path) -> Path:
+    """The file with a method's settings for a config's model.
 
-    Where there is a file of that name in ``configs/_base_/adaptation_segformer``, a model on a mix
-    transformer takes that. Settings that the config makes for the same method stay. Where both
-    have meta networks, what goes with the model and not with the method stays: the meta networks'
-    norm (LayerNorm on tokens), the weight of the frozen norms' drift (the few of a SegFormer's
-    head have to do all the correcting), and how wide convolutions are done.
+    That is ``configs/_base_/adaptation/<name>.py``, or for a model on a mix transformer the one in
+    ``configs/_base_/adaptation_segformer`` where there is one.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: There is no such method.
     """
     folder = configs / '_base_' / 'adaptation'
     known = sorted(path.stem for path in folder.glob('*.py'))
     if name not in known:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if backbone.get('type') == 'MixVisionTransformer':
+        own = configs / '_base_' / 'adaptation_segformer' / f'{name}.py'
+        return own if own.is_file() else folder / f'{name}.py'
+    return folder / f'{name}.py'
+
+
+def with_method(cfg: Config, name: str, configs: Path) -> None:
+    """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
+
+    Of the files with that name it is the model's own, see ``method_file``. Settings that the config
+    makes for the same method stay. Where both have meta networks, what goes with the model and not
+    with the method stays: the meta networks' norm (LayerNorm on tokens), the weight of the frozen
+    norms' drift (the few of a SegFormer's head have to do all the correcting), and how wide
+    convolutions are done.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    path = method_file(cfg, name, configs)
     if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
         return
     before = with_meta_networks(cfg.get('adaptation'))
-    backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if backbone.get('type') == 'MixVisionTransformer':
-        own = configs / '_base_' / 'adaptation_segformer'
-        folder = own if (own / f'{name}.py').is_file() else folder
-    cfg.adaptation = read_config(folder / f'{name}.py').adaptation
+    cfg.adaptation = read_config(path).adaptation
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name
     after = with_meta_networks(cfg.adaptation)

@@ -106,6 +106,8 @@ class DriftLimits:
         """Whether each check was such that its parameters are good ones to go back to."""
         return all(
             check.agreement >= self.min_agreement + self.margin
-            and check.diversity_loss <= self.max_diversity_loss / 2
+            and (
+                check.diversity_loss <= self.max_diversity_loss / 2 or check.entropy_share >= _SURE
+            )
             for check in checks
         )

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from ..config import STREAMS, read_config
+from ..config import STREAMS, method_file, read_config
 from ..evaluation.results import load_results
 from ..version import __version__
 
@@ -153,7 +153,7 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
         cell: The cell.
         configs: The folder ``configs`` with the methods' files.
     """
-    method = Path(configs) / '_base_' / 'adaptation' / f'{cell.method.name}.py'
+    method = method_file(read_config(cell.model.config), cell.method.name, Path(configs))
     settings = json.loads(json.dumps(asdict(cell)))
     # Where files lie does not matter, what is in them does.
     settings['model'] = {

@@ -62,11 +62,13 @@ def test_the_median_counts(beyond, told):
 def test_a_model_that_is_as_unsure_as_before_is_not_losing_classes():
     lost = FINE._replace(diversity_loss=0.3)
     assert limits().exceeded([lost]) is None
-    # What is to be gone back to is none of them all the same.
-    assert not limits().well_within([lost])
+    assert limits().well_within([lost])
+    assert not limits().well_within([lost._replace(entropy_share=0.5)])
 
 
-@pytest.mark.parametrize('near', [dict(agreement=0.55), dict(diversity_loss=0.2)])
+@pytest.mark.parametrize(
+    'near', [dict(agreement=0.55), dict(diversity_loss=0.2, entropy_share=0.5)]
+)
 def test_good_parameters_are_well_within(near):
     close = FINE._replace(**near)
     assert limits().exceeded([close]) is None

@@ -1,6 +1,7 @@
 """Which cells there are, and how far each is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +96,13 @@ def test_settings_follow_what_is_in_the_files(model, tmp_path):
         assert settings(make_cells([model], [cell.method], **changes)[0]) != first
     moved.write_bytes(b'other')
     assert settings(make_cells([same], [cell.method])[0]) != first
+
+
+def test_settings_follow_the_file_that_the_model_takes(model):
+    def digest(backbone):
+        config = f"model = dict(type='EncoderDecoder', backbone=dict(type='{backbone}'))\n"
+        Path(model.config).write_text(config)
+        (cell,) = make_cells([model], [MethodSpec.parse('ecotta_plus', ['ecotta_plus'])])
+        return cell_settings(cell, ROOT / 'configs')['method']['config']
+
+    assert digest('MixVisionTransformer') != digest('ResNetV1c')
