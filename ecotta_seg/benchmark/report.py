@@ -78,7 +78,8 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
     parts += [
         'mIoU in percent; means over rounds, conditions and seeds. *worst* is the least that the '
         'method is above the source in any condition of any round, *forgetting* what the clear '
-        'day loses against the source. Peaks are above the parameters.',
+        'day loses against the source, *harness* what the loop around a step adds to its time. '
+        'Peaks are above the parameters.',
         '',
     ]
     groups: dict[tuple, list[Mapping]] = {}
@@ -105,7 +106,7 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
 def _methods_table(group: Sequence[Mapping]) -> list[str]:
     names = list(dict.fromkeys(name for entry in group for name in entry['conditions']))
     head = ['method', 'views', 'seeds', *names, 'mean', '±', 'round 1', 'last round']
-    head += ['last − first', 'worst', 'clear day', 'forgetting', 's a frame', 'peak MiB']
+    head += ['last − first', 'worst', 'clear day', 'forgetting', 's a frame', 'harness', 'peak MiB']
     rows = [_source_row(group, names)]
     for entry in group:
         means = [_number(_average(entry['conditions'].get(name, []))) for name in names]
@@ -122,6 +123,7 @@ def _methods_table(group: Sequence[Mapping]) -> list[str]:
                 _number(entry['clear_after']),
                 _number(entry['forgetting'], 2, True),
                 _number(entry['seconds'], 3),
+                _percent(entry['harness_share']),
                 _mib(entry['peak_bytes']),
             ]
         )
@@ -140,7 +142,7 @@ def _source_row(group: Sequence[Mapping], names: Sequence[str]) -> list[str]:
 
     mean, clear = _number(over('source_mean'), 2), _number(over('clear_source'))
     seconds, peak = _number(over('source_seconds'), 3), _mib(over('inference_peak_bytes'))
-    return ['*source*', '', '', *scores, mean, '', '', '', '', '', clear, '', seconds, peak]
+    return ['*source*', '', '', *scores, mean, '', '', '', '', '', clear, '', seconds, '', peak]
 
 
 def _rounds_table(group: Sequence[Mapping]) -> list[str]:
@@ -185,6 +187,10 @@ def _number(value: Optional[float], digits: int = 1, signed: bool = False) -> st
     if value is None:
         return ''
     return f'{value:{"+" if signed else ""}.{digits}f}'
+
+
+def _percent(value: Optional[float]) -> str:
+    return '' if value is None else f'{value:+.1%}'
 
 
 def _mib(value: Optional[float]) -> str:

@@ -23,6 +23,7 @@ NUMBERS = (
     'forgetting',
     'seconds',
     'source_seconds',
+    'harness_share',
     'peak_bytes',
     'inference_peak_bytes',
     'events',
@@ -40,7 +41,8 @@ def summarise(document: Mapping) -> dict:
         ``source_conditions`` and the numbers in ``NUMBERS``: percent, seconds and bytes a frame,
         None where not measured. ``forgetting`` is the source's mIoU on the clear day minus the
         adapted model's after the stream; ``worst_against_source`` the least of what the method
-        is above the source, over conditions and rounds.
+        is above the source, over conditions and rounds; ``harness_share`` what the test loop adds
+        to a step, as a share of it.
     """
     rounds = document['rounds']
     names = document['conditions']
@@ -75,6 +77,7 @@ def summarise(document: Mapping) -> dict:
         'forgetting': _difference(clear['source'], clear['after']),
         'seconds': document['seconds_per_frame']['adaptation'],
         'source_seconds': document['seconds_per_frame']['inference'],
+        'harness_share': document['seconds_per_frame'].get('harness_share'),
         'peak_bytes': document['memory']['adaptation_peak_bytes'],
         'inference_peak_bytes': document['memory']['inference_peak_bytes'],
         'events': len(document['events']),

@@ -13,13 +13,18 @@ The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the 
      "memory": {"inference_peak_bytes", "adaptation_peak_bytes", "parameters_bytes",
                 "adapters_bytes", "gradients_bytes", "optimizer_bytes",
                 "kept_bytes" (optional), "total_bytes" (optional)},
-     "seconds_per_frame": {"inference", "adaptation"},
+     "seconds_per_frame": {"inference", "adaptation",
+                           "harness" (optional), "harness_share" (optional)},
      "events": [object, ...]}
     SCORES = {"mIoU", "aAcc", "frames": int, "IoU": {CLASS: number or null}}
 
 ``"kept_bytes"`` is what stands between two steps beside parameters, adapters, gradients and the
 optimizer's state: parameters to go back to, a teacher's or an anchor's, a guard's last good state.
 It is in no peak; ``"total_bytes"`` is parameters, adapters, kept copies and the peak of adapting.
+
+``"harness"`` is the mean time a frame that the test loop spends beside the step (waiting for data,
+metric, hooks; round 1, where the source is predicted too, aside), ``"harness_share"`` that as a
+share of the steps' mean; ``"inference"`` and ``"adaptation"`` are medians.
 
 Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
 ``"predicted_peak_bytes"`` (to compare with ``adaptation_peak_bytes``), ``"budget_bytes"``
@@ -53,6 +58,7 @@ MEMORY_KEYS = (
 # May be missing: they are younger than the schema.
 MORE_MEMORY_KEYS = ('kept_bytes', 'total_bytes')
 SECONDS_KEYS = ('inference', 'adaptation')
+MORE_SECONDS_KEYS = ('harness', 'harness_share')
 
 
 @dataclass
@@ -65,7 +71,7 @@ class Results:
         source: ``{'conditions', 'mIoU'}`` of the untouched source model.
         clear: mIoU on the source domain's validation set: ``source``, ``before``, ``after``.
         memory: Bytes by the names in ``MEMORY_KEYS``.
-        seconds_per_frame: ``inference`` and ``adaptation``.
+        seconds_per_frame: ``inference``, ``adaptation``, ``harness`` and ``harness_share``.
         events: What a guard or a reader of bad frames did.
         extra: More keys for the document's top level.
     """
@@ -208,8 +214,9 @@ def validate_results(document: Any) -> dict:
         _object(document[part], part, names)
         for key in names:
             _number(document[part][key], f'{part}.{key}')
-    for key in MORE_MEMORY_KEYS:
-        _number(document['memory'].get(key), f'memory.{key}')
+    for part, names in (('memory', MORE_MEMORY_KEYS), ('seconds_per_frame', MORE_SECONDS_KEYS)):
+        for key in names:
+            _number(document[part].get(key), f'{part}.{key}')
     for index, event in enumerate(document['events']):
         _object(event, f'events[{index}]')
     for name, reference in _object(document.get('references', {}), 'references').items():

@@ -17,6 +17,7 @@ from ..memory import (
     reset_process_peak,
     standing_memory,
 )
+from .loop_times import LoopTimes
 
 
 @HOOKS.register_module()
@@ -26,6 +27,10 @@ class MemoryHook(Hook):
     The meter costs time, so it runs on a few frames, which are left out of the times. The result
     goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``. Where
     the memory engine ran, what it planned and what it left to autograd stand beside the measured.
+
+    What the harness adds to a step (waiting for data, the metric, all hooks) is the mean time from
+    the end of one frame to the end of the next, less the step's own. Frames that a reference is
+    predicted on too (round 1) are left out of it.
 
     Args:
         frames: How many frames are measured. The optimizer makes its state on the first one, so
@@ -38,6 +43,7 @@ class MemoryHook(Hook):
         self.frames = max(2, frames)
         self._peaks: list[int] = []
         self._seconds: list[float] = []
+        self._loop = LoopTimes()
         self._inference: Optional[int] = None
         self._standing = None
         self._measured = 0
@@ -68,6 +74,11 @@ class MemoryHook(Hook):
         model = runner.model
         if not hasattr(model, 'observer'):
             return
+        source = next((h for h in runner.hooks if hasattr(h, 'predict')), None)
+        alone = source is None or all(sample.get('round', 1) != 1 for sample in outputs)
+        self._loop.end_of_frame(
+            model.last_step.seconds if alone and model.observer is None else None, len(outputs)
+        )
         if model.observer is None:
             self._seconds.append(model.last_step.seconds / len(outputs))
             return
@@ -77,7 +88,6 @@ class MemoryHook(Hook):
         if planned is not None:
             self._plan = {**planned.to_dict(), 'fallbacks': model.engine.fallbacks()}
             self._in_place = planned.plan.update_in_place
-        source = next((h for h in runner.hooks if hasattr(h, 'predict')), None)
         if source is not None and self._inference is None:
             self._inference = measure_peak(lambda: source.predict(data_batch), self._device(model))
 
@@ -86,6 +96,7 @@ class MemoryHook(Hook):
         return {
             'peaks': list(self._peaks),
             'seconds': torch.tensor(self._seconds, dtype=torch.float64),
+            'loop': self._loop.state_dict(),
             'inference': self._inference,
             'standing': asdict(self._standing) if self._standing is not None else None,
             'measured': self._measured,
@@ -96,6 +107,7 @@ class MemoryHook(Hook):
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what ``state_dict`` gave."""
         self._peaks, self._seconds = list(state['peaks']), state['seconds'].tolist()
+        self._loop.load_state_dict(state['loop'])
         self._inference, self._measured = state['inference'], state['measured']
         self._plan, self._in_place = state['plan'], state['in_place']
         if state['standing'] is not None:
@@ -131,7 +143,10 @@ class MemoryHook(Hook):
         runner.message_hub.update_info('ecotta_seg/memory', report.to_dict())
         inference = runner.message_hub.get_info('ecotta_seg/source_seconds')
         seconds = dict(
-            inference=inference, adaptation=median(self._seconds) if self._seconds else None
+            inference=inference,
+            adaptation=median(self._seconds) if self._seconds else None,
+            harness=self._loop.harness_seconds,
+            harness_share=self._loop.harness_share,
         )
         runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)
 

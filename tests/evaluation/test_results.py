@@ -128,6 +128,7 @@ def test_names_of_any_kind_survive(tmp_path):
         (('memory', 'optimizer_bytes'), -1, 'memory.optimizer_bytes'),
         (('memory', 'kept_bytes'), 'much', 'memory.kept_bytes'),
         (('seconds_per_frame', 'inference'), True, 'seconds_per_frame.inference'),
+        (('seconds_per_frame', 'harness_share'), 'much', 'seconds_per_frame.harness_share'),
         (('events',), ['x'], r'events\[0\] must be an object'),
         (('references',), {'bn': {}}, "references.bn lacks the key 'conditions'"),
     ],

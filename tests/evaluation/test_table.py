@@ -38,7 +38,12 @@ def full(**kwargs):
         source=part(38.0, 32.5),
         clear={'source': 45.6, 'before': 45.1, 'after': 41.1},
         memory=memory,
-        seconds_per_frame={'inference': 0.5, 'adaptation': 1.25},
+        seconds_per_frame={
+            'inference': 0.5,
+            'adaptation': 1.25,
+            'harness': 0.05,
+            'harness_share': 0.042,
+        },
         events=[{'event': 'rollback'}, {'event': 'rollback'}, {'event': 'skip'}],
         extra={'references': {'batch statistics': part(39.0, 33.0)}},
     )
@@ -72,6 +77,7 @@ def test_rows_hold_the_numbers():
         'process peak 999.0',
         'kept copies 7.0',
         'total 310.0',
+        'beside the step 0.050 (+4.2%)',
         'Scored frames per condition and round: 4.',
         'Never in the labels, so left out of the mean: [red]car, train.',
         'Events: 2 x rollback, 1 x skip',

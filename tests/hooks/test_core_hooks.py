@@ -1,11 +1,13 @@
 """The hooks that adapt and measure, in a real Runner on the tiny project."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ecotta_seg.checkpoint import load_source
@@ -102,6 +104,22 @@ def test_measured_peaks_are_those_of_a_single_step(project, tmp_path):  # noqa: 
     assert memory['adaptation_peak_bytes'] == peak + memory['optimizer_bytes']
     seconds = runner.message_hub.get_info('ecotta_seg/seconds_per_frame')
     assert np.isfinite(seconds['adaptation']) and seconds['inference'] > 0
+    # All frames are of round 1, and the source is predicted on each.
+    assert seconds['harness'] is None
+
+
+def test_time_beside_the_steps_is_told(project, tmp_path):  # noqa: F811
+    runner = _runner(project, tmp_path, [dict(type='EcoTTAHook'), dict(type='MemoryHook')])
+    waiting = 0.05
+
+    class Waiting(Hook):
+        def before_test_iter(self, runner, batch_idx, data_batch=None):
+            time.sleep(waiting)
+
+    runner.register_hook(Waiting())
+    runner.test()
+    seconds = runner.message_hub.get_info('ecotta_seg/seconds_per_frame')
+    assert waiting < seconds['harness'] < waiting + 10 * seconds['adaptation'] + 1
 
 
 def test_kept_copies_are_told(project, tmp_path):  # noqa: F811
