@@ -16,6 +16,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('source', metavar='IN', help='checkpoint of a training')
     parser.add_argument('target', metavar='OUT', help='file to write')
     parser.add_argument(
+        '--half', action='store_true', help='store floating-point numbers in half precision'
+    )
+    parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
         help='load a checkpoint even if that runs code in it; only for files of your own',
@@ -36,6 +39,11 @@ def main(argv: list[str]) -> None:
     dataset = meta.get('dataset_meta') or {}
     kept = {key: dataset[key] for key in ('classes', 'palette') if key in dataset}
     weights = {key: value.clone() for key, value in checkpoint['state_dict'].items()}
+    if args.half:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        beyond = [k for k, v in weights.items() if not v.isfinite().all()]
+        if beyond:
+            raise ValueError(f'{beyond[0]} has numbers beyond half precision: leave out --half')
     with atomic_write(args.target) as temporary:
         torch.save({'state_dict': weights, 'meta': {'dataset_meta': kept}}, temporary)
 
