@@ -36,9 +36,10 @@ class UpdateGuard:
 
     Args:
         check_every: Frames between two checks of drift.
-        min_agreement: 0 to 1. On CamVid's val sequence at severity 4 (DeepLabV3+ R18) frames are
-            at 0.56 to 1 under Tent at ten times its rate, in 480 frames without a fall of the
-            mIoU.
+        min_agreement: 0 to 1. A source that is lost is not agreed with by right: on CamVid's val
+            sequence in snow of severity 5 SegFormer-B0 is at 8.6 mIoU and EcoTTA+ at 28, with an
+            agreement of 0.46 in the mean and 0.41 in the least median of three. (DeepLabV3+ R18
+            at severity 4, under Tent at ten times its rate: 0.56 to 1.)
         min_entropy_share: Of the reference's entropy; entropy minimisation that collapses makes
             the model certain of everything.
         max_diversity_loss: In nats, above 0, see ``DriftLimits``.
@@ -68,7 +69,7 @@ class UpdateGuard:
     def __init__(
         self,
         check_every: int = 10,
-        min_agreement: float = 0.5,
+        min_agreement: float = 0.3,
         min_entropy_share: float = 0.1,
         max_class_share: float = 0.97,
         window: int = 3,
