@@ -207,7 +207,7 @@ class UpdateGuard:
 
     def _fault_of_prediction(self, logits: Tensor) -> Optional[str]:
         """What nothing must be learned from; None where it is a prediction."""
-        if not logits.detach().isfinite().all():
+        if not _all_finite([logits]):
             return 'the prediction is not finite'
         share = largest_share(logits)
         if share > self.max_class_share:

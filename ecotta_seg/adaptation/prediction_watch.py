@@ -41,10 +41,13 @@ def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002)
 def largest_share(logits: Tensor) -> float:
     """The share of a frame's pixels that its most frequent class has: 0 to 1.
 
+    Every fourth row and column is looked at.
+
     Args:
         logits: (N, C, H, W).
     """
-    counts = torch.bincount(logits.detach().argmax(1).flatten(), minlength=logits.shape[1])
+    masks = logits.detach()[:, :, ::4, ::4].argmax(1)
+    counts = torch.bincount(masks.flatten(), minlength=logits.shape[1])
     return float(counts.max()) / float(counts.sum())
 
 

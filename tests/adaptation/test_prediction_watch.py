@@ -31,12 +31,13 @@ def test_agreement_is_a_mean_iou_over_the_references_classes():
 
 
 def test_shares_and_entropy():
-    logits = torch.zeros(1, 4, 8, 8)
+    logits = torch.zeros(1, 4, 16, 16)
     assert mean_entropy(logits) == pytest.approx(np.log(4))
     assert entropy_share(logits) == pytest.approx(1.0)
-    logits[:, 1, :6] = 50.0
+    logits[:, 1, :9] = 50.0
+    logits[:, 2, 9:] = 50.0
+    # Rows 0, 4 and 8, and row 12; all certain.
     assert largest_share(logits) == 0.75
-    # Rows 0 and 4 are looked at, both certain.
     assert mean_entropy(logits) == pytest.approx(0.0, abs=1e-6)
 
 
