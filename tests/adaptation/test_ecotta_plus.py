@@ -229,6 +229,35 @@ def test_a_run_of_the_frozen_model_is_of_half_the_size():
     assert sizes == [(128, 160), (256, 320)]
 
 
+def _numpy_diversity(logits):
+    p = logits.double().softmax(1).numpy()[:, :, ::4, ::4].mean((0, 2, 3))
+    return -(p * np.log(p)).sum()
+
+
+def test_the_more_classes_are_lost_the_less_is_learned():
+    method, frame = _gated(diversity_room=0.5), torch.randn(1, 3, 32, 48)
+    with method.encoder.bypass():
+        frozen = method.predict(frame, METAS)
+    method.adapt(frame, METAS)
+    logits = torch.randn(1, 5, 16, 24)
+    # The same logits are met by a frozen model of another diversity.
+    now, method._frozen_diversity = method._frozen_diversity, 0.0
+    assert now == pytest.approx(_numpy_diversity(frozen), rel=1e-5)
+    entropy = torch.full((1, 16, 24), 0.1)
+    whole = method.pixel_weights(entropy, logits)
+    assert whole.sum() == pytest.approx(1.0)
+    for lost, share in ((-0.3, 1.0), (0.125, 0.75), (0.4, 0.2), (0.6, 0.0)):
+        method._frozen_diversity = _numpy_diversity(logits) + lost
+        weights = method.pixel_weights(entropy, logits)
+        assert torch.allclose(weights, share * whole, atol=1e-6), lost
+
+
+def test_room_for_lost_classes_needs_a_gate():
+    for options in (dict(diversity_room=0.2), dict(GATED, diversity_room=0.0)):
+        with pytest.raises(ValueError, match='nats above 0 and a shift_gate'):
+            _method(**options)
+
+
 def test_the_strength_is_saved_and_gone_back_to():
     method, other = _gated(), _gated()
     method.adapt(torch.randn(1, 3, 32, 48), METAS)
