@@ -118,10 +118,9 @@ def test_only_the_network_is_narrow(name, kind, frames):
             parameter.register_hook(lambda gradient: gradients.add(gradient.dtype))
     logits, expected = method.adapt(images[0], metas), wide.adapt(images[0], metas)
     assert seen == {torch.bfloat16} and logits.dtype == torch.float32
-    # Not the same: the option is not passed over. And not far away: how far depends on the
-    # processor (0.67 for an untrained SegFormer with AMX), unrelated logits are at 1.4.
+    # Not the same: the option is not passed over. And not far away.
     assert not torch.equal(logits, expected)
-    assert (logits - expected).norm() < 0.9 * expected.norm()
+    assert (logits - expected).norm() < 0.3 * expected.norm()
     for image in images[1:4]:
         assert method.adapt(image, metas).isfinite().all()
     assert gradients <= {torch.float32}
