@@ -52,6 +52,43 @@ def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(x.device.type, dtype=dtype, cache_enabled=False)
 
 
+@torch.no_grad()
+def wrong_convolutions(segmentor: nn.Module, dtype: torch.dtype, limit: float = 0.1) -> list[str]:
+    """Convolutions that this machine computes wrongly under autocast, not just less exactly.
+
+    torch 2.13 on processors with AMX does so where 8 to 24 channels are reduced patch by patch
+    (kernel and stride alike, 4 or more): the result has nothing to do with the right one. Each
+    such kind of convolution is tried on a small noise. Only on a CPU; elsewhere none is tried.
+
+    Args:
+        segmentor: Any module.
+        dtype: Of the convolutions under autocast.
+        limit: Largest error in units of the largest right value; rounding stays below 0.01.
+
+    Returns:
+        Names of modules; empty where all is well.
+    """
+    wrong, tried = [], {}
+    for name, module in segmentor.named_modules():
+        if not isinstance(module, nn.Conv2d) or module.kernel_size != module.stride:
+            continue
+        weight = module.weight
+        if weight.device.type != 'cpu' or max(module.kernel_size) == 1:
+            continue
+        kind = (tuple(weight.shape), module.stride, module.padding, module.groups)
+        if kind not in tried:
+            generator = torch.Generator().manual_seed(0)
+            size = [4 * k for k in module.kernel_size]
+            noise = torch.randn(1, module.in_channels, *size, generator=generator)
+            right = module(noise)
+            with _autocast(noise, dtype):
+                error = (module(noise).float() - right).abs().max()
+            tried[kind] = bool(error > limit * right.abs().max())
+        if tried[kind]:
+            wrong.append(name)
+    return wrong
+
+
 # Functions of the module, bound to the object: a deep copy of the object gets its own.
 def _extract_feat(segmentor: nn.Module, inputs: Tensor):
     with _autocast(inputs, segmentor.autocast_dtype):

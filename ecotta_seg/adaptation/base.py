@@ -1,5 +1,6 @@
 """What all adaptation methods share: a segmentor that predicts and, meanwhile, adapts."""
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from math import nan
 from typing import Callable, Optional
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .autocast import autocast_dtype, run_under_autocast
+from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
 from .views import averaged_logits, prediction_views, summed_probabilities
 
 
@@ -178,6 +180,15 @@ class AdaptationMethod(nn.Module):
         """
         dtype = autocast_dtype(name)
         if dtype is not None:
+            wrong = wrong_convolutions(self.segmentor, dtype)
+            if wrong:
+                print_log(
+                    f'autocast={name!r}: expected convolutions that differ by rounding alone, but '
+                    f'this machine computes {len(wrong)} wrongly ({", ".join(wrong[:3])}): set '
+                    'ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 before starting, or leave autocast out',
+                    'current',
+                    logging.WARNING,
+                )
             run_under_autocast(self.segmentor, dtype)
         self.autocast = name
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
+from ecotta_seg.adaptation.autocast import wrong_convolutions
 from tests.adaptation.conftest import CONFIGS, build_segmentor, in_frame_mode
 from tests.adaptation.test_every_method import METHODS, _method, _options
 
@@ -212,3 +213,27 @@ def test_a_budget_is_refused():
     with pytest.raises(ValueError, match='leave out one of them'):
         build_method(dict(_options('rdumb'), method=inner, autocast='bf16'),
                      build_segmentor('deeplab'))  # fmt: skip
+
+
+class _WrongWhereNarrow(torch.nn.Conv2d):
+    """Convolves like torch with AMX: something else than asked for, in bfloat16 alone."""
+
+    def forward(self, x):
+        right = super().forward(x)
+        return right.roll(1, 1) if right.dtype == torch.bfloat16 else right
+
+
+def test_convolutions_that_the_machine_computes_wrongly_are_told(monkeypatch):
+    told = []
+    monkeypatch.setattr('ecotta_seg.adaptation.base.print_log', lambda *args: told.append(args[0]))
+    # None of its convolutions is of the kind.
+    build_method(dict(type='source', autocast='bf16'), build_segmentor('deeplab'))
+    assert told == []
+    assert wrong_convolutions(torch.nn.Conv2d(32, 32, 8, 8), torch.bfloat16) == []
+    segmentor = build_segmentor('segformer')
+    segmentor.backbone.layers[0][1][0].attn.sr = _WrongWhereNarrow(8, 8, 8, 8)
+    build_method(dict(type='source'), segmentor)
+    assert told == []
+    build_method(dict(type='source', autocast='bf16'), segmentor)
+    assert len(told) == 1 and 'backbone.layers.0.1.0.attn.sr' in told[0]
+    assert 'ONEDNN_MAX_CPU_ISA' in told[0]
