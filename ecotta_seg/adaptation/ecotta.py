@@ -15,6 +15,7 @@ from ..meta_networks import (
     load_adapters,
 )
 from .adaptive_batch_norm import replace_batch_norms
+from .base import StepRecord
 from .drift_meter import DriftMeter, drift_norms
 from .gradient_adaptation import GradientAdaptation
 from .losses import (
@@ -143,6 +144,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
             # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
             if self.engine is not None and self.watcher is None:
                 return self._adapt_by_engine(inputs, metas)
+            self._clear_record()
             with self.encoder.recording() as self._parts:
                 return super().adapt(inputs, metas)
 
@@ -151,10 +153,15 @@ class MetaNetworkAdaptation(GradientAdaptation):
         with self.drift_meter.listening():
             return super().predict_frame(inputs, metas)
 
-    def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
+    def _clear_record(self) -> StepRecord:
+        """What the windows of a frame add their losses to."""
         record = self.last_step
         record.entropy = record.confident_fraction = record.regularisation = 0.0
+        return record
+
+    def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        record = self._clear_record()
         whole = not slides(self.segmentor)
         deliver = None
 
@@ -228,9 +235,10 @@ class MetaNetworkAdaptation(GradientAdaptation):
                     parameter.grad += gradient
         self._parts.clear()
         record = self.last_step
-        record.entropy, record.confident_fraction = float(entropy.detach()), float(fraction)
-        record.regularisation = regularisation
-        record.loss = record.entropy + self.regularisation_weight * regularisation
+        record.entropy += share * float(entropy.detach())
+        record.confident_fraction += share * float(fraction)
+        record.regularisation += share * regularisation
+        record.loss = record.entropy + self.regularisation_weight * record.regularisation
 
 
 def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None):

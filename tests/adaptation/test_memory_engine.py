@@ -154,6 +154,11 @@ def test_windows_and_padding():
         assert torch.equal(ours_logits, logits)
         for name in expected:
             assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
+        # Both tell the whole frame's losses, not the last window's.
+        told, ours_told = plain.last_step, ours.last_step
+        for name in ('loss', 'entropy', 'regularisation', 'confident_fraction'):
+            expected_loss = pytest.approx(getattr(told, name), rel=1e-9)
+            assert getattr(ours_told, name) == expected_loss, name
 
 
 def test_an_unknown_head_is_run_by_autograd_and_named():
