@@ -10,7 +10,7 @@ from .drift_meter import DriftMeter, drift_norms
 from .ecotta import MetaNetworkAdaptation
 from .exposure import Exposure
 from .losses import class_balanced_weights
-from .prediction_watch import class_diversity, entropy_share
+from .prediction_watch import entropy_share
 from .reduced_frame import reduced_frame
 from .registry import ADAPTATION_METHODS
 from .shift_gate import ShiftGate
@@ -35,8 +35,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
       would grow without end becomes a mean over the last ``1 / restore_rate`` frames.
-    - It learns the less the more classes it has lost (see ``diversity_room``), which is what
-      entropy minimisation does to a model in the long run.
+    - It stays within a radius of the frozen model (see ``trust_radius``). By entropy each class
+      feeds on its own confident pixels; far enough out the frequent ones take over the rest.
     - Dark frames are brightened first, where a ``brightness`` is set (see ``Exposure``).
 
     Args:
@@ -47,10 +47,10 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         shift_gate: Options of ``ShiftGate``; None lets the meta networks act always. It needs an
             identity start and norms of mode 'drift'. In a model without any BatchNorm the entropy
             decides alone.
-        diversity_room: In nats, above 0: the entropy of the mean class probabilities that may be
-            lost against the frozen model on the same frame. With half of it lost the frame's
-            entropy weighs half, with all of it nothing is learned; the pull back goes on. It needs
-            a ``shift_gate``, whose run of the frozen model it reads. None for no limit.
+        trust_radius: The most that Σ_k R_k should be, above 0. After a frame that shows more, the
+            parameters go back by as large a share as it is more, where that is above
+            ``restore_rate``: what drives them out is then forgotten within a few such frames.
+            None for no limit.
         brightness: See ``Exposure``; None leaves frames as dark as they are.
         **options: See ``MetaNetworkAdaptation``.
 
@@ -65,7 +65,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         restore_rate: float = 0.01,
         class_balance: float = 0.5,
         shift_gate: Optional[dict] = None,
-        diversity_room: Optional[float] = None,
+        trust_radius: Optional[float] = None,
         brightness: Optional[float] = None,
         **options,
     ) -> None:
@@ -74,13 +74,10 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                 'expected restore_rate and class_balance from 0 to 1, got '
                 f'{restore_rate} and {class_balance}'
             )
-        if diversity_room is not None and not (diversity_room > 0 and shift_gate is not None):
-            raise ValueError(
-                f'diversity_room expects nats above 0 and a shift_gate, got {diversity_room} '
-                f'and {shift_gate}'
-            )
+        if trust_radius is not None and not trust_radius > 0:
+            raise ValueError(f'expected trust_radius above 0, or None, got {trust_radius}')
         super().__init__(segmentor, **options)
-        self.diversity_room = diversity_room
+        self.trust_radius = trust_radius
         self.restore_rate, self.class_balance = restore_rate, class_balance
         self.exposure: Optional[Exposure] = None
         if brightness is not None:
@@ -102,7 +99,6 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             # Where a model has norms early on, they part weather from clear days the best.
             first = drift_norms(*self.encoder.units.first_modules(self.encoder.parts[0].stop))
             self._probe_meter = DriftMeter(first or self.drift_meter.norms)
-            self._frozen_diversity = 0.0
             self._norm_weights = [(norm, norm.blend_weight) for norm in norms]
             # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
             # the first frame the stream is taken for the source's own.
@@ -144,7 +140,6 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         self._act_by(0.0)
         with torch.no_grad(), self.encoder.bypass(), self._probe_meter.listening():
             logits = super().predict(*reduced_frame(inputs, metas, _PROBE_SCALE))
-        self._frozen_diversity = float(class_diversity(logits))
         drift = self._probe_meter.mean()
         self.strength.fill_(self.shift_gate.strength(drift, entropy_share(logits)))
         self._act_by(self.strength)
@@ -158,24 +153,20 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
         """See base class."""
-        weights = class_balanced_weights(
-            entropy, logits, self.entropy_threshold, self.class_balance
-        )
-        if self.diversity_room is None:
-            return weights
-        # Stays a tensor: the plan of a step is made without numbers.
-        lost = self._frozen_diversity - class_diversity(logits)
-        return weights.mul_((1 - lost / self.diversity_room).clamp(0, 1))
+        return class_balanced_weights(entropy, logits, self.entropy_threshold, self.class_balance)
 
     def after_update(self) -> None:
-        """See base class: the pull back."""
-        self.restore()
+        """See base class: the pull back, farther where the frame was beyond the radius."""
+        share, distance = self.restore_rate, self.last_step.regularisation
+        if self.trust_radius is not None and distance > self.trust_radius:
+            share = max(share, 1 - self.trust_radius / distance)
+        self.restore(share)
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Moves every parameter ``restore_rate`` of the way to its start."""
+    def restore(self, share: float) -> None:
+        """Moves every parameter that share of the way to its start, 0 to 1."""
         for name, parameter in self.adaptable_parameters().items():
-            parameter.lerp_(self._initial[name], self.restore_rate)
+            parameter.lerp_(self._initial[name], share)
 
     @torch.no_grad()
     def reset(self) -> None:

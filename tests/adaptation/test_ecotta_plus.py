@@ -229,33 +229,50 @@ def test_a_run_of_the_frozen_model_is_of_half_the_size():
     assert sizes == [(128, 160), (256, 320)]
 
 
-def _numpy_diversity(logits):
-    p = logits.double().softmax(1).numpy()[:, :, ::4, ::4].mean((0, 2, 3))
-    return -(p * np.log(p)).sum()
+@pytest.mark.parametrize('engine', [False, True])
+def test_beyond_the_radius_the_way_back_is_as_large_a_share_as_it_is_too_far(engine):
+    frame = torch.randn(1, 3, 32, 48)
+    free = _gated(restore_rate=0.0, memory_engine=engine)
+    start = {name: p.detach().clone() for name, p in free._initial.items()}
+    free.adapt(frame, METAS)
+    distance = free.last_step.regularisation
+    assert distance > 0.01 and free.last_step.updated
+    for radius, rate, share in (
+        (2 * distance, 0.0, 0.0),
+        (0.8 * distance, 0.0, 0.2),
+        (0.1 * distance, 0.0, 0.9),
+        (0.8 * distance, 0.3, 0.3),
+    ):
+        held = _gated(restore_rate=rate, memory_engine=engine, trust_radius=radius)
+        held.load_method_state(_gated(memory_engine=engine).method_state())
+        held.adapt(frame, METAS)
+        assert held.last_step.regularisation == pytest.approx(distance, rel=1e-6)
+        for name, parameter in held.adaptable_parameters().items():
+            learned = free.adaptable_parameters()[name].detach()
+            expected = learned + share * (start[name] - learned)
+            assert torch.allclose(parameter, expected, atol=1e-6), (radius, name)
 
 
-def test_the_more_classes_are_lost_the_less_is_learned():
-    method, frame = _gated(diversity_room=0.5), torch.randn(1, 3, 32, 48)
-    with method.encoder.bypass():
-        frozen = method.predict(frame, METAS)
-    method.adapt(frame, METAS)
-    logits = torch.randn(1, 5, 16, 24)
-    # The same logits are met by a frozen model of another diversity.
-    now, method._frozen_diversity = method._frozen_diversity, 0.0
-    assert now == pytest.approx(_numpy_diversity(frozen), rel=1e-5)
-    entropy = torch.full((1, 16, 24), 0.1)
-    whole = method.pixel_weights(entropy, logits)
-    assert whole.sum() == pytest.approx(1.0)
-    for lost, share in ((-0.3, 1.0), (0.125, 0.75), (0.4, 0.2), (0.6, 0.0)):
-        method._frozen_diversity = _numpy_diversity(logits) + lost
-        weights = method.pixel_weights(entropy, logits)
-        assert torch.allclose(weights, share * whole, atol=1e-6), lost
+def test_within_a_radius_no_stream_gets_away():
+    torch.manual_seed(0)
+    frames = [torch.randn(1, 3, 32, 48) for _ in range(60)]
+    far = {}
+    for radius in (None, 0.03):
+        options = dict(regularisation_weight=0.0, trust_radius=radius)
+        method = _method(optimizer=dict(type='SGD', lr=0.2, momentum=0.9), **options)
+        distances = []
+        for frame in frames:
+            method.adapt(frame, METAS)
+            distances.append(method.last_step.regularisation)
+        far[radius] = max(distances)
+    assert far[None] > 1.0
+    assert far[0.03] < 0.05
 
 
-def test_room_for_lost_classes_needs_a_gate():
-    for options in (dict(diversity_room=0.2), dict(GATED, diversity_room=0.0)):
-        with pytest.raises(ValueError, match='nats above 0 and a shift_gate'):
-            _method(**options)
+@pytest.mark.parametrize('radius', [0.0, -1.0, float('nan')])
+def test_a_radius_out_of_range_is_refused(radius):
+    with pytest.raises(ValueError, match='trust_radius above 0'):
+        _method(trust_radius=radius)
 
 
 def test_the_strength_is_saved_and_gone_back_to():
