@@ -1,6 +1,7 @@
 """Tells a camera's faults from pictures: black, white, saturated, noise, frozen, other sizes."""
 
 import hashlib
+from math import sqrt
 from typing import Optional
 
 import torch
@@ -28,25 +29,39 @@ def neighbour_correlation(image: Tensor) -> tuple[float, float]:
     Returns:
         Two numbers from -1 to 1.
     """
-    grey = image.float().mean(0)
-    return _correlation(grey[:, :-1], grey[:, 1:]), _correlation(grey[:-1], grey[1:])
+    return _correlations(_grey(image))
 
 
-def _correlation(first: Tensor, second: Tensor) -> float:
-    first, second = first - first.mean(), second - second.mean()
-    scale = (first.square().mean() * second.square().mean()).sqrt()
-    return float((first * second).mean() / scale) if scale > 1e-6 else 1.0
+def _grey(image: Tensor) -> Tensor:
+    """(H, W): the mean of the channels."""
+    return image.sum(0, dtype=torch.float32).div_(len(image))
+
+
+def _correlations(grey: Tensor) -> tuple[float, float]:
+    """Of (H, W) brightness; both directions share what they can."""
+    grey = grey - grey.mean()
+    squares = grey.square()
+    return _correlation(grey.T, squares.T), _correlation(grey, squares)
+
+
+def _correlation(grey: Tensor, squares: Tensor) -> float:
+    """Of each row's pixels with those of the next row."""
+    first, second = float(grey[:-1].mean()), float(grey[1:].mean())
+    product = float((grey[:-1] * grey[1:]).mean()) - first * second
+    variances = float(squares[:-1].mean()) - first**2, float(squares[1:].mean()) - second**2
+    scale = sqrt(max(0.0, variances[0] * variances[1]))
+    return product / scale if scale > 1e-6 else 1.0
 
 
 def _noise_fault(image: Tensor) -> Optional[str]:
     """Whether a frame is noise, of single pixels, of whole rows or columns, or of larger grains."""
-    correlation = min(neighbour_correlation(image))
+    cells, size = _grey(image), 1
+    correlation = min(_correlations(cells))
     if correlation < _LEAST_CORRELATION:
         return f'the frame is noise (neighbouring pixels correlate by {correlation:.2f} only)'
-    cells, size = image.float().mean(0, keepdim=True), 1
-    while min(cells.shape[1:]) >= 2 * _FEWEST_CELLS:
-        cells, size = F.avg_pool2d(cells[None], 2)[0], 2 * size
-        correlation = sum(neighbour_correlation(cells)) / 2
+    while min(cells.shape) >= 2 * _FEWEST_CELLS:
+        cells, size = F.avg_pool2d(cells[None, None], 2)[0, 0], 2 * size
+        correlation = sum(_correlations(cells)) / 2
         if correlation < _LEAST_COARSE_CORRELATION:
             return (
                 f'the frame is noise (neighbouring cells of {size}x{size} pixels correlate by '
@@ -70,7 +85,7 @@ def image_fault(image: Tensor) -> Optional[str]:
     if not image.any():
         return 'the frame is all black'
     # Every second row and column tells as much at a quarter of the time.
-    sample = image[:, ::2, ::2]
+    sample = image[:, ::2, ::2].contiguous()
     darkest, brightest = sample.amin(0), sample.amax(0)
     dark = float((brightest < _DARK).float().mean())
     bright = float((darkest > _BRIGHT).float().mean())
@@ -112,7 +127,7 @@ class FrameWatch:
         # On the CPU, where frames come from; a copy only of what is somewhere else.
         image = image.detach().cpu()
         content = image.contiguous().view(torch.uint8) if image.numel() else image
-        digest = hashlib.blake2b(content.numpy().tobytes(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(content.numpy(), digest_size=16).hexdigest()
         last, self._last = self._last, (digest, name)
         fault = image_fault(image)
         if fault is None and last[0] == digest and (name is None or last[1] != name):
