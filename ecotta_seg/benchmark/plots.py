@@ -79,8 +79,7 @@ def _plot(
     """Lays out a panel for each model (down) and stream (across) and has each drawn."""
     styles = _styles(entries)
     models, streams = _unique(entries, 'model'), _unique(entries, 'stream')
-    figure = Figure(figsize=(4.6 * len(streams) + 2, 3.4 * len(models) + 0.6), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = _figure(4.6 * len(streams) + 2, 3.4 * len(models) + 0.6)
     panels = figure.subplots(len(models), len(streams), squeeze=False)
     for row, model in enumerate(models):
         for column, stream in enumerate(streams):
@@ -117,6 +116,12 @@ def _styles(entries: Sequence[dict]) -> dict[str, dict[str, Any]]:
 
 def _unique(entries: Sequence[dict], key: str) -> list[str]:
     return list(dict.fromkeys(entry[key] for entry in entries))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _plain(text: str) -> str:
