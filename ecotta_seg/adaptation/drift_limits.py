@@ -45,7 +45,7 @@ def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionD
         mask_agreement(current.argmax(1)[sure], reference.argmax(1)[sure]),
         # A reference that is certain itself has nothing to compare with.
         mean_entropy(current) / expected if expected > 1e-3 else 1.0,
-        float(class_diversity(reference) - class_diversity(current)),
+        class_diversity(reference) - class_diversity(current),
     )
 
 

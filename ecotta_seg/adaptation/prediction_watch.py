@@ -60,17 +60,14 @@ def mean_entropy(logits: Tensor) -> float:
     return float(pixel_entropy(logits.detach()[:, :, ::4, ::4]).mean())
 
 
-def class_diversity(logits: Tensor) -> Tensor:
-    """Entropy of the mean class probabilities, by every fourth row and column.
+def class_diversity(logits: Tensor) -> float:
+    """Entropy of the mean class probabilities in nats, 0 to ln C, by every fourth row and column.
 
     Args:
         logits: (N, C, H, W).
-
-    Returns:
-        Scalar in nats, 0 to ln C.
     """
     shares = logits.detach()[:, :, ::4, ::4].softmax(1).mean((0, 2, 3))
-    return torch.special.entr(shares).sum()
+    return float(torch.special.entr(shares).sum())
 
 
 def entropy_share(logits: Tensor) -> float:
