@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 PRECISIONS = {'bf16': torch.bfloat16}
+# In units of the largest right value; rounding stays below 0.01.
+_WRONG = 0.1
 
 
 def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
@@ -52,41 +54,41 @@ def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(x.device.type, dtype=dtype, cache_enabled=False)
 
 
-@torch.no_grad()
-def wrong_convolutions(segmentor: nn.Module, dtype: torch.dtype, limit: float = 0.1) -> list[str]:
+def wrong_convolutions(segmentor: nn.Module, dtype: torch.dtype) -> list[str]:
     """Convolutions that this machine computes wrongly under autocast, not just less exactly.
 
     torch 2.13 on processors with AMX does so where 8 to 24 channels are reduced patch by patch
     (kernel and stride alike, 4 or more): the result has nothing to do with the right one. Each
-    such kind of convolution is tried on a small noise. Only on a CPU; elsewhere none is tried.
+    such convolution is tried on a small noise. Only on a CPU; elsewhere none is tried.
 
     Args:
         segmentor: Any module.
         dtype: Of the convolutions under autocast.
-        limit: Largest error in units of the largest right value; rounding stays below 0.01.
 
     Returns:
         Names of modules; empty where all is well.
     """
-    wrong, tried = [], {}
-    for name, module in segmentor.named_modules():
-        if not isinstance(module, nn.Conv2d) or module.kernel_size != module.stride:
-            continue
-        weight = module.weight
-        if weight.device.type != 'cpu' or max(module.kernel_size) == 1:
-            continue
-        kind = (tuple(weight.shape), module.stride, module.padding, module.groups)
-        if kind not in tried:
-            generator = torch.Generator().manual_seed(0)
-            size = [4 * k for k in module.kernel_size]
-            noise = torch.randn(1, module.in_channels, *size, generator=generator)
-            right = module(noise)
-            with _autocast(noise, dtype):
-                error = (module(noise).float() - right).abs().max()
-            tried[kind] = bool(error > limit * right.abs().max())
-        if tried[kind]:
-            wrong.append(name)
-    return wrong
+    return [
+        name
+        for name, module in segmentor.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and module.weight.device.type == 'cpu'
+        and module.kernel_size == module.stride
+        and max(module.kernel_size) > 1
+        and _is_wrong(module, dtype)
+    ]
+
+
+@torch.no_grad()
+def _is_wrong(convolution: nn.Conv2d, dtype: torch.dtype) -> bool:
+    size = [4 * side for side in convolution.kernel_size]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, convolution.in_channels, *size, generator=generator)
+    noise = noise.to(convolution.weight.dtype)
+    right = convolution(noise)
+    with _autocast(noise, dtype):
+        error = (convolution(noise).to(right.dtype) - right).abs().max()
+    return bool(error > _WRONG * right.abs().max())
 
 
 # Functions of the module, bound to the object: a deep copy of the object gets its own.
