@@ -24,10 +24,15 @@ class Tent(GradientAdaptation):
         release_norm_parameters(segmentor)
         self.start()
 
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        self.last_step.loss = self.last_step.entropy = 0.0
+        return super().adapt(inputs, metas)
+
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class: mean entropy over all pixels (arXiv 2006.10726, Eq. 1)."""
-        loss = pixel_entropy(logits).mean()
-        (share * loss).backward()
+        loss = share * pixel_entropy(logits).mean()
+        loss.backward()
         record = self.last_step
-        record.loss = record.entropy = float(loss.detach())
-        record.confident_fraction = 1.0
+        record.entropy += float(loss.detach())
+        record.loss, record.confident_fraction = record.entropy, 1.0

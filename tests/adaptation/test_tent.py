@@ -41,3 +41,21 @@ def test_tent_follows_the_reference(segmentor, frames):
     # The reference moved: equality is no accident of two models that stand still.
     assert not torch.allclose(method.predict(images[0], metas), expected[0], atol=1e-2)
     assert not method.adapter_parameters()
+
+
+def test_the_entropy_told_is_that_of_all_windows(segmentor, frames):
+    image, metas = frames[0][0], frames[1]
+    height, width = image.shape[2:]
+    crop, stride = (height, width - 16), (height, 16)
+    segmentor.test_cfg.update(mode='slide', crop_size=crop, stride=stride)
+    method = build_method(dict(type='tent', optimizer=dict(type='Adam', lr=1e-3)), segmentor).eval()
+    halves = image[:, :, :, :-16], image[:, :, :, 16:]
+    entropies = []
+    for half in halves:
+        window = [dict(meta, img_shape=half.shape[2:]) for meta in metas]
+        p = method.segmentor.encode_decode(half, window).detach().softmax(1)
+        entropies.append(float(-(p * p.log()).sum(1).mean()))
+    method.adapt(image, metas)
+    assert abs(entropies[0] - entropies[1]) > 1e-4
+    assert abs(method.last_step.entropy - sum(entropies) / 2) < 1e-5
+    assert method.last_step.loss == method.last_step.entropy
