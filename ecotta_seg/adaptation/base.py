@@ -27,6 +27,7 @@ class StepRecord:
         regularisation: Sum of the regularising terms, before their weight.
         confident_fraction: Share of the pixels that were learned from, 0 to 1.
         updated: Whether parameters were changed.
+        own_reset: Why the method went back to its start of itself (no guard did), or None.
         seconds: Wall-clock time of the whole step, preprocessing and prediction included.
     """
 
@@ -35,6 +36,7 @@ class StepRecord:
     regularisation: float = nan
     confident_fraction: float = nan
     updated: bool = False
+    own_reset: Optional[str] = None
     seconds: float = nan
 
 
@@ -165,6 +167,15 @@ class AdaptationMethod(nn.Module):
     def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
         """The plain segmentor's forward; nothing is learned."""
         return self.segmentor(inputs, data_samples, mode)
+
+    def use_views(self, number: int) -> None:
+        """Predicts from that many views, see ``views``; before the first frame.
+
+        Raises:
+            ValueError: The number is not one that there is, or the method cannot.
+        """
+        prediction_views(number)
+        self.views = number
 
     def use_autocast(self, name: Optional[str]) -> None:
         """Runs the network under ``torch.autocast``; before the first frame.

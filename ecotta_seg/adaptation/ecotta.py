@@ -130,6 +130,19 @@ class MetaNetworkAdaptation(GradientAdaptation):
         if name is not None:
             self.engine = self.planner = None
 
+    def use_views(self, number: int) -> None:
+        """See base class.
+
+        Raises:
+            ValueError: There is a memory budget and more than one view; see also base class.
+        """
+        super().use_views(number)
+        if number > 1 and self.planner is not None and self.planner.budget is not None:
+            raise ValueError(
+                'a memory_budget is of one view a frame: what is kept of the others, until the '
+                f'step is done, is not planned with; leave out one of it and {number} views'
+            )
+
     def norm_drift(self) -> Optional[float]:
         """See base class."""
         return self.drift_meter.mean()

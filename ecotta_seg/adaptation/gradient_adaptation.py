@@ -37,9 +37,10 @@ class GradientAdaptation(AdaptationMethod):
 
     Attributes:
         watcher: Has ``see(logits, share)``, called with each window's logits, graph and all,
-            before they are learned from, and ``weigh(optimizer)``, called before each step of the
-            optimizer, which then has a group for each parameter. Layer-wise learning weights sit
-            here, see ``watch_by``. None for no watcher.
+            before they are learned from, ``weigh(optimizer)``, called before each step of the
+            optimizer, which then has a group for each parameter, and ``forget()``, called when
+            the method is reset. Layer-wise learning weights sit here, see ``watch_by``. None for
+            no watcher.
 
     Raises:
         TypeError: ``optimizer`` is no dictionary.
@@ -161,3 +162,5 @@ class GradientAdaptation(AdaptationMethod):
             for name, parameter in parameters.items():
                 parameter.copy_(self._initial[name])
         self.optimizer = self.build_optimizer(list(parameters.values()))
+        if self.watcher is not None:
+            self.watcher.forget()

@@ -49,6 +49,11 @@ class LayerWeights:
         self.rates: Optional[list[float]] = None
         self.forget_frame()
 
+    def forget(self) -> None:
+        """Begins anew, as before the first frame."""
+        self.information.zero_()
+        self.forget_frame()
+
     def forget_frame(self) -> None:
         """Begins a frame; one whose step was dropped is not in the information."""
         self._gradients: Optional[list[Tensor]] = None
@@ -130,8 +135,3 @@ class LAW(WrappedAdaptation):
     def load_outer_state(self, state: dict) -> None:
         """See base class."""
         self.layers.information.copy_(state['information'])
-
-    def reset(self) -> None:
-        """See base class: the information is forgotten."""
-        super().reset()
-        self.layers.information.zero_()

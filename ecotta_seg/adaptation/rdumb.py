@@ -34,6 +34,7 @@ class RDumb(WrappedAdaptation):
         """See base class."""
         if self.frames == self.every:
             self.reset()
+            self.last_step.own_reset = f'RDumb: after each {self.every} frames'
         self.frames += 1
         return super().adapt(inputs, metas)
 

@@ -6,8 +6,6 @@ import inspect
 from mmengine.registry import Registry
 from torch import nn
 
-from .views import prediction_views
-
 ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
 
 
@@ -47,7 +45,7 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: The type is missing or unknown, an option is misspelt, or the method cannot be
-            run under autocast.
+            run under autocast or with several views.
     """
     options = dict(config)
     name = options.pop('type', None)
@@ -61,11 +59,9 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
     check_keys(
         f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views', 'autocast'])]
     )
-    if views is not None:
-        prediction_views(views)
     method = cls(segmentor, **options)
     if views is not None:
-        method.views = views
+        method.use_views(views)
     if autocast is not None:
         method.use_autocast(autocast)
     return method

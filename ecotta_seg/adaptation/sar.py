@@ -119,6 +119,10 @@ class SAR(GradientAdaptation):
         self.mean_entropy = entropy
         if entropy < self.recovery_threshold:
             self.reset()
+            self.last_step.own_reset = (
+                f'SAR: the moving average of the entropy is {entropy:.3g}, below '
+                f'{self.recovery_threshold:.3g} nats'
+            )
 
     @torch.no_grad()
     def climb(self, parameters: list[nn.Parameter]) -> None:

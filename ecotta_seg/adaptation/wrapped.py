@@ -56,6 +56,11 @@ class WrappedAdaptation(AdaptationMethod):
             self.inner.use_autocast(name)
             self.autocast = name
 
+    def use_views(self, number: int) -> None:
+        """See base class: the inner method has to be able to."""
+        self.inner.use_views(number)
+        self.views = number
+
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         return self.inner.prepare(inputs, metas)

@@ -106,6 +106,10 @@ class AdaptiveSegmentor:
             if self.method.guard is not None:
                 for event in self.method.guard.take_events():
                     self._tell(event)
+            reason = self.method.last_step.own_reset
+            if reason is not None:
+                index = sample.metainfo['stream_index']
+                self._tell({'event': 'own_reset', 'stream_index': index, 'reason': reason})
             if updated or self.method.guard is not None:
                 self._sync()
             if self.time_budget is not None:

@@ -1,5 +1,6 @@
 """What a cell's results come to, and what several seeds come to together."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -140,7 +141,8 @@ def collect_cells(work_dir: Union[str, Path], known: Sequence[Mapping]) -> list[
 def _filled(record: dict, error: Optional[str]) -> dict:
     if error is None:
         try:
-            return {**record, 'error': None, **summarise(load_results(record['folder']))}
+            found = summarise(load_results(record['folder']))
+            return {**record, 'error': None, 'settings': _settings(record['folder']), **found}
         except FileNotFoundError:
             error = 'not run yet'
         except ValueError as problem:
@@ -148,9 +150,19 @@ def _filled(record: dict, error: Optional[str]) -> dict:
     return {**record, 'error': error}
 
 
+def _settings(folder: str) -> Optional[str]:
+    """A digest of all that a cell was run with but its seed; cells that are averaged share it."""
+    try:
+        settings = dict(json.loads(Path(folder, CELL_FILE).read_text(encoding='utf-8')), seed=None)
+    except (OSError, ValueError, TypeError):
+        return None
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def aggregate(records: Iterable[Mapping]) -> list[dict]:
     """One entry for each model, stream, method and number of views, the mean over its seeds.
 
+    Cells of other rounds, options, checkpoint or adapters are entries of their own.
     The worst against the source is the worst over the seeds as well.
 
     Args:
@@ -163,10 +175,11 @@ def aggregate(records: Iterable[Mapping]) -> list[dict]:
     groups: dict[tuple, list[Mapping]] = {}
     for record in records:
         if record['error'] is None:
-            key = tuple(record[name] for name in ('model', 'stream', 'method', 'asked_views'))
+            names = ('model', 'stream', 'method', 'asked_views')
+            key = (*(record[name] for name in names), record.get('settings'))
             groups.setdefault(key, []).append(record)
     entries = []
-    for (model, stream, method, asked), group in groups.items():
+    for (model, stream, method, asked, _), group in groups.items():
         entry: dict[str, Any] = {
             'model': model,
             'stream': stream,

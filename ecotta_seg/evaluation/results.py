@@ -72,7 +72,7 @@ class Results:
         clear: mIoU on the source domain's validation set: ``source``, ``before``, ``after``.
         memory: Bytes by the names in ``MEMORY_KEYS``.
         seconds_per_frame: ``inference``, ``adaptation``, ``harness`` and ``harness_share``.
-        events: What a guard or a reader of bad frames did.
+        events: What a guard or a reader of bad frames did, and a method's own resets.
         extra: More keys for the document's top level.
     """
 

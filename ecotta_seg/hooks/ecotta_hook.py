@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
 from ..checkpoint import check_fit
+from .guard_hook import add_event
 
 
 @HOOKS.register_module()
@@ -22,7 +23,9 @@ class EcoTTAHook(Hook):
         custom_hooks = [dict(type='EcoTTAHook')]
         adaptation = dict(type='ecotta', ...)
 
-    A top-level ``views = N`` has any method predict N views, see ``prediction_views``.
+    A top-level ``views = N`` has any method predict N views, see ``prediction_views``. Where a
+    method goes back to its start of itself (SAR, RDumb), that is an event as a guard's are,
+    ``'own_reset'``.
 
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
@@ -67,3 +70,10 @@ class EcoTTAHook(Hook):
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or config['type']))
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Tells a reset that the method made of itself."""
+        reason = getattr(getattr(runner.model, 'last_step', None), 'own_reset', None)
+        if reason is not None:
+            index = outputs[0].metainfo.get('stream_index') if outputs else None
+            add_event(runner, {'event': 'own_reset', 'stream_index': index, 'reason': reason})

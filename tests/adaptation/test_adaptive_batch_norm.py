@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation import AdaptiveBatchNorm2d, build_method, replace_batch_norms
+from tests.adaptation.conftest import in_frame_mode
 
 
 @pytest.fixture
@@ -88,11 +89,51 @@ def test_wrong_options_are_refused(batch_norm, mode, weight):
         AdaptiveBatchNorm2d(batch_norm, mode, weight)
 
 
-def test_batch_statistics_need_a_batch_norm(segmentor, frames):
-    images, metas = frames
+def test_batch_statistics_are_those_of_torch_in_training(segmentor, frames):
+    images, metas = [image.double() for image in frames[0][:2]], frames[1]
+    expected = in_frame_mode(segmentor.double())
+    source = segmentor.encode_decode(images[0], metas)
     method = build_method(dict(type='batch_norm_statistics'), segmentor).eval()
-    logits = method.adapt(images[0], metas)
-    assert logits.isfinite().all() and not method.last_step.updated
+    for image in images:
+        logits = method.adapt(image, metas)
+        assert torch.allclose(logits, expected.encode_decode(image, metas), atol=1e-8)
+        assert not method.last_step.updated
+    assert not torch.allclose(method.adapt(images[0], metas), source, atol=1e-2)
+
+
+class _BlendedByHand(nn.Module):
+    """Normalises by a blend of the frame's statistics and the source's, in plain arithmetic."""
+
+    def __init__(self, layer, weight):
+        super().__init__()
+        self.layer, self.weight = layer, weight
+
+    def forward(self, x):
+        mean, var = self.layer.running_mean, self.layer.running_var
+        if x.numel() > x.shape[1]:
+            # One value a channel has no variance: the source's alone.
+            frame_mean = x.mean(dim=(0, 2, 3))
+            frame_var = (x - frame_mean.view(1, -1, 1, 1)).square().mean(dim=(0, 2, 3))
+            mean = (1 - self.weight) * mean + self.weight * frame_mean
+            var = (1 - self.weight) * var + self.weight * frame_var
+        return _normalise(x, mean, var, self.layer)
+
+
+def test_blended_statistics_are_blended_in_every_norm(segmentor, frames):
+    image, metas = frames[0][0].double(), frames[1]
+    expected = deepcopy(segmentor.double())
+    for parent in list(expected.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, _BlendedByHand(child, 0.3))
+    config = dict(type='batch_norm_statistics', mode='blend', weight=0.3)
+    method = build_method(config, segmentor).eval()
+    with torch.no_grad():
+        by_hand = expected.encode_decode(image, metas)
+    assert torch.allclose(method.adapt(image, metas), by_hand, atol=1e-8)
+
+
+def test_batch_statistics_need_a_batch_norm():
     with pytest.raises(ValueError, match='no BatchNorm'):
         build_method(dict(type='batch_norm_statistics'), nn.Sequential(nn.LayerNorm(3)))
 

@@ -77,6 +77,79 @@ def _method(**changes):
     return build_method({**OPTIONS, **changes}, segmentor).eval()
 
 
+RATE, MOMENTUM, LAMBDA, BALANCE, BACK = 0.02, 0.9, 2.0, 0.5, 0.1
+
+
+def _written_out(method, image, metas, threshold):
+    """The loss of a frame at the method's present strength, and its gradients, term by term."""
+    encoder, s = method.encoder, float(method.strength)
+    logits = method.segmentor.encode_decode(image, metas)
+    p = logits.softmax(dim=1)
+    entropy, predicted = -(p * p.log()).sum(dim=1), logits.argmax(dim=1)
+    chosen = [entropy[(predicted == c) & (entropy < threshold)] for c in range(logits.shape[1])]
+    shares = [len(pixels) ** (1 - BALANCE) for pixels in chosen]
+    loss = sum(share * h.mean() for share, h in zip(shares, chosen) if len(h)) / sum(shares)
+    plain = torch.cat(chosen).mean()
+    inputs, x, outputs, distance = [], encoder.units.stem(image), {}, 0.0
+    for k, network in enumerate(encoder.meta_networks):
+        inputs.append(x.detach())
+        frozen = encoder.run_part(k, x, outputs)
+        x = encoder.leave_part(k, network(frozen, x), outputs)
+    for k, network in enumerate(encoder.meta_networks):
+        frozen = encoder.run_part(k, inputs[k], {}).detach()
+        gain = network.gain.view(-1, 1, 1)
+        changed = s * network.norm(frozen) + s * gain * network.conv_block(inputs[k])
+        distance = distance + changed.abs().mean() / frozen.abs().mean()
+    parameters = method.adaptable_parameters()
+    gradients = torch.autograd.grad(loss + LAMBDA * distance, list(parameters.values()))
+    assert (loss - plain).detach().abs() > 1e-3, 'the balance of classes has to matter'
+    return dict(zip(parameters, gradients)), loss.item(), distance.item()
+
+
+@pytest.mark.parametrize('engine', [False, True])
+def test_a_step_is_what_the_docs_write_out(segmentor, frames, engine):
+    images, metas = frames
+    kind = 'LN' if hasattr(segmentor.backbone, 'layers') else 'BN'
+    options = dict(
+        type='ecotta_plus',
+        meta_networks=dict(num_parts=3, start='identity', norm=kind),
+        frozen_norm=dict(mode='drift'),
+        shift_gate=dict(
+            half_drift=0.05, drift_exponent=1.0, half_entropy=0.5, entropy_exponent=1.0
+        ),
+        optimizer=dict(type='SGD', lr=RATE, momentum=MOMENTUM),
+        entropy_threshold=0.75,
+        class_balance=BALANCE,
+        regularisation_weight=LAMBDA,
+        relative_regularisation=True,
+        restore_rate=BACK,
+        memory_engine=engine,
+    )
+    method = build_method(options, segmentor).eval()
+    parameters = method.adaptable_parameters()
+    start = {name: p.detach().clone() for name, p in parameters.items()}
+    torch.manual_seed(1)
+    for parameter in parameters.values():
+        # Away from the identity, so that every term has a gradient.
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    momentum = {name: 0.0 for name in parameters}
+    for image in images[:3]:
+        method.predict_frame(image, metas)
+        strength = float(method.strength)
+        gradients, loss, distance = _written_out(method, image, metas, method.entropy_threshold)
+        before = {name: p.detach().clone() for name, p in parameters.items()}
+        method.adapt(image, metas)
+        assert float(method.strength) == strength and 0.1 < strength < 0.9
+        assert method.last_step.entropy == pytest.approx(loss, rel=1e-5)
+        assert method.last_step.regularisation == pytest.approx(distance, rel=1e-5)
+        for name, parameter in parameters.items():
+            momentum[name] = MOMENTUM * momentum[name] + gradients[name]
+            stepped = before[name] - RATE * momentum[name]
+            expected = stepped + BACK * (start[name] - stepped)
+            change = (expected - before[name]).abs().max()
+            assert (parameter - expected).abs().max() <= 1e-7 + 1e-3 * change, name
+
+
 def test_each_update_goes_back_a_share_of_the_way():
     frame = torch.randn(1, 3, 32, 48)
     free, pulled = _method(restore_rate=0.0), _method(restore_rate=0.25)

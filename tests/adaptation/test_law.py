@@ -98,6 +98,19 @@ def test_the_inner_meta_networks_can_be_saved():
     assert tent.encoder is None and not tent.adapter_parameters()
 
 
+def test_a_reset_of_the_inner_methods_own_forgets_the_information(frames):
+    images, metas = frames
+    inner = dict(type='sar', entropy_threshold=0.8, optimizer=dict(type='SGD', lr=LR))
+    method = build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
+    method.adapt(images[0], metas)
+    assert method.layers.information.min() > 0
+    method.inner.recovery_threshold = 1e9
+    method.adapt(images[1], metas)
+    assert 'SAR' in method.last_step.own_reset
+    assert not method.layers.information.any()
+    assert all(group['lr'] == LR for group in method.optimizer.param_groups)
+
+
 def test_wrong_options_are_refused(segmentor):
     with pytest.raises(ValueError, match='above 0'):
         build_method(dict(type='law', method=TENT, exponent=0.0), segmentor)

@@ -146,6 +146,14 @@ def test_a_budget_that_is_too_small_names_the_bytes_that_are_not():
     assert method.planned.predicted_bytes == method.planned.budget_bytes == smallest
 
 
+def test_a_budget_is_of_one_view():
+    _method('deeplab', memory_budget='1.0x', views=1)
+    for extra in (dict(memory_budget='1.0x'), dict(memory_budget='600MB')):
+        with pytest.raises(ValueError, match='leave out one of it and 2 views'):
+            _method('deeplab', views=2, **extra)
+    assert _method('deeplab', views=2).views == 2
+
+
 def test_a_budget_is_refused_where_there_is_no_engine():
     with pytest.raises(ValueError, match='needs the memory engine'):
         _method('deeplab', memory_budget='1.0x', memory_engine=False)

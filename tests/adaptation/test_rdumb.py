@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.base import StepRecord
 from tests.adaptation.conftest import build_segmentor
 
 INNER = dict(type='eata', fisher_weight=0.0, entropy_threshold=0.8,
@@ -18,7 +19,13 @@ def test_each_period_is_a_fresh_inner_method(inner, frames):
     for start in (0, 3, 6):
         fresh = build_method(inner, build_segmentor('deeplab'))
         expected += [fresh.adapt(image, metas) for image in images[start : start + 3]]
-    found = [method.adapt(image, metas) for image in images[:9]]
+    found, resets = [], []
+    for index, image in enumerate(images[:9]):
+        method.last_step = StepRecord()
+        found.append(method.adapt(image, metas))
+        if method.last_step.own_reset:
+            resets.append(index)
+    assert resets == [3, 6]
     assert all(torch.equal(a, b) for a, b in zip(found, expected))
     going_on = build_method(inner, build_segmentor('deeplab'))
     whole = [going_on.adapt(image, metas) for image in images[:9]]

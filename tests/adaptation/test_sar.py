@@ -85,6 +85,7 @@ def test_collapse_goes_back_to_the_source(segmentor, frames):
     first = method.predict(images[0], metas)
     method.adapt(images[0], metas)
     assert method.last_step.updated and method.mean_entropy is None
+    assert 'the moving average of the entropy' in method.last_step.own_reset
     assert torch.equal(method.predict(images[0], metas), first)
     assert not method.optimizer.state
 

@@ -79,6 +79,15 @@ def test_every_nth_frame_and_bad_frames(config):
     assert unchecked.step(frame).metainfo['updated'] and unchecked.step(frame).metainfo['updated']
 
 
+def test_a_reset_of_the_methods_own_is_an_event(config):
+    segmentor = built(config('rdumb'))
+    segmentor.method.every = 2
+    for frame in frames(4):
+        segmentor.step(frame)
+    (event,) = segmentor.events
+    assert event['event'] == 'own_reset' and event['stream_index'] == 2
+
+
 def test_updates_are_left_out_when_late(config):
     segmentor = built(config(), time_budget=0.1)
     adapt = segmentor.method.adapt

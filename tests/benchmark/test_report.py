@@ -2,12 +2,15 @@
 
 import csv
 import json
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
 import pytest
 
 from ecotta_seg.benchmark import aggregate, plot_memory, plot_rounds, summarise, write_report
+from ecotta_seg.benchmark.cells import CELL_FILE, Cell, MethodSpec, ModelSpec, cell_folder
+from ecotta_seg.benchmark.summary import collect_cells, read_cells
 
 
 @pytest.fixture
@@ -56,6 +59,25 @@ def test_means_over_seeds(records):
     assert tent['rounds'] == pytest.approx([24.5, 25.0, 25.5])
     assert tent['conditions']['night'] == pytest.approx([23.5, 24.0, 24.5])
     assert tent['source_conditions'] == {'fog': 21.0, 'night': 19.0}
+
+
+def test_unlike_cells_are_not_averaged(document, tmp_path):
+    base = Cell(ModelSpec('r18', 'a.py', 'b.pth'), MethodSpec.parse('tent', ['tent']))
+    cells = [
+        *(replace(base, seed=seed, rounds=10) for seed in (0, 1)),
+        replace(base, seed=2, rounds=3),
+        replace(base, seed=3, rounds=10, options=('x=1',)),
+    ]
+    for cell in cells:
+        folder = cell_folder(cell, tmp_path)
+        folder.mkdir(parents=True)
+        who = dict(model=cell.model._asdict(), method=cell.method._asdict())
+        (folder / CELL_FILE).write_text(json.dumps({**asdict(cell), **who}))
+        (folder / 'results.json').write_text(json.dumps(document(20.0 + cell.seed)))
+    for records in (read_cells(cells, {}, tmp_path), collect_cells(tmp_path, [])):
+        entries = aggregate(records)
+        found = [(entry['method'], entry['seeds'], entry['mean']) for entry in entries]
+        assert found == [('tent', [0, 1], 20.5), ('tent', [2], 22.0), ('tent', [3], 23.0)]
 
 
 def test_the_files(records, tmp_path):
