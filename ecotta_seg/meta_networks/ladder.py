@@ -1,4 +1,4 @@
-"""Meta networks beside a frozen backbone instead of inside it: no gradient goes through it."""
+"""Meta networks beside a frozen backbone, not inside: no gradient goes through its blocks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ class LadderEncoder(AdaptedEncoder):
         x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1})   a rung (``start='identity'``)
 
     The stage outputs are those of x̃, so a decode head sees adapted features. Those of stages that
-    end *inside* a part are the frozen ones; the default is one part a stage.
+    end *inside* a part are the frozen ones; the default is one part a stage. What a stage ends with
+    in a MiT, its frozen LayerNorm, a rung passes with a graph; no block does.
 
     After LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), which read frozen
     features of a whole network beside it; the rungs are EcoTTA's meta networks (2303.01904), so
