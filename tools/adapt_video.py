@@ -5,9 +5,11 @@ the adapted model's. Nothing but the frames is needed: no labels.
 """
 
 import argparse
+import signal
 import sys
 import time
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,9 @@ except ImportError as error:  # A library of the stack is missing or too old.
     raise SystemExit(2) from None
 
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
 def parse_args(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(
@@ -25,9 +30,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('input', help='video file or folder of images')
     parser.add_argument('output', help='video file or folder for the pictures')
-    parser.add_argument('--config', default='configs/demo.py', help='default: the embedded demo')
     parser.add_argument(
-        '--checkpoint', default='data/checkpoints/demo_source.pth', help='weights of the source'
+        '--config', default=str(ROOT / 'configs/demo.py'), help='default: the embedded demo'
+    )
+    parser.add_argument(
+        '--checkpoint',
+        default=str(ROOT / 'data/checkpoints/demo_source.pth'),
+        help='weights of the source; default: the embedded demo',
     )
     parser.add_argument('--adapters', help='warmed-up meta networks')
     parser.add_argument('--device', default='cpu')
@@ -47,9 +56,12 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.apis import init_adaptive_segmentor
     from ecotta_seg.apis.frame_files import FrameSource, PictureSink
     from ecotta_seg.config import read_config
+    from ecotta_seg.evaluation import printable
     from ecotta_seg.hooks.progress import progress
     from ecotta_seg.visualization.condition_panel import condition_panel
 
+    if Path(args.input).resolve() == Path(args.output).resolve():
+        raise ValueError(f'{args.output} is the input: it would be written over, choose another')
     source = FrameSource(args.input)
     sink = PictureSink(args.output, source.rate)
     config = read_config(args.config)
@@ -64,9 +76,10 @@ def main(argv: list[str]) -> None:
         keep_source=True,
         trust_checkpoint=args.trust_checkpoint,
     )
-    from mmseg.datasets import CityscapesDataset
-
-    meta = CityscapesDataset.METAINFO
+    if args.save_adapters and not segmentor.has_adapters:
+        raise ValueError(f'--save-adapters: {args.config} adapts no meta networks')
+    # As Ctrl-C: what was learned is saved, and no half of a video is left.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     frames = islice(source, args.max_frames)
     counts = [count for count in (source.count, args.max_frames) if count]
     unreadable, seconds = [], 0.0
@@ -78,37 +91,41 @@ def main(argv: list[str]) -> None:
         def __len__(self):
             return min(counts) if counts else 0
 
-    with sink:
-        for name, frame in progress(Sized(), 'frames'):
-            if frame is None:
-                unreadable.append(name)
-                continue
-            start = time.perf_counter()
-            adapted = segmentor.step(frame)
-            seconds += time.perf_counter() - start
-            masks = [
-                (title, sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64))
-                for title, sample in (
-                    ('source', segmentor.predict_source(frame)),
-                    ('adapted', adapted),
+    try:
+        with sink:
+            for name, frame in progress(Sized(), 'frames'):
+                if frame is None:
+                    unreadable.append(name)
+                    continue
+                start = time.perf_counter()
+                adapted = segmentor.step(frame)
+                seconds += time.perf_counter() - start
+                masks = [
+                    (title, sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64))
+                    for title, sample in (
+                        ('source', segmentor.predict_source(frame)),
+                        ('adapted', adapted),
+                    )
+                ]
+                picture = condition_panel(
+                    frame[..., ::-1], masks, *segmentor.meta, printable(name), args.width
                 )
-            ]
-            picture = condition_panel(
-                frame[..., ::-1], masks, meta['classes'], meta['palette'], name, args.width
-            )
-            sink.write(name, np.ascontiguousarray(picture[..., ::-1]))
+                sink.write(name, np.ascontiguousarray(picture[..., ::-1]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if args.save_adapters and segmentor.updates:
+            segmentor.save_adapters(args.save_adapters)
     if not segmentor.frames:
         raise ValueError(f'{args.input}: none of its {len(unreadable)} images can be decoded')
-    if args.save_adapters:
-        segmentor.save_adapters(args.save_adapters)
     print(
         f'{segmentor.frames} frames, {segmentor.updates} updates, '
-        f'{segmentor.frames / seconds:.1f} frames/s (adapting alone): {args.output}'
+        f'{segmentor.frames / seconds:.1f} frames/s (adapting alone): {printable(args.output)}'
     )
     for event in segmentor.events:
         print(f'frame {event["stream_index"]}: {event["event"]}, {event["reason"]}')
     if unreadable:
-        print(f'{len(unreadable)} images could not be decoded: {", ".join(unreadable[:5])}')
+        names = printable(', '.join(unreadable[:5]))
+        print(f'{len(unreadable)} images could not be decoded: {names}')
 
 
 if __name__ == '__main__':

@@ -212,6 +212,9 @@ class AdaptationMethod(nn.Module):
         finally:
             self.adapting = adapting
 
+    def start_from_here(self) -> None:
+        """Takes what there is now for the state that ``reset`` goes back to."""
+
     def adaptable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that adaptation changes, by name."""
         return {name: p for name, p in self.segmentor.named_parameters() if p.requires_grad}

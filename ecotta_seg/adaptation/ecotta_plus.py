@@ -1,5 +1,7 @@
 """EcoTTA+ (ours): as light as EcoTTA, no source data needed, and no decay on long drives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Optional, Union
 
 import torch
@@ -131,6 +133,15 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         if self.views > 1:
             self._gate(inputs, metas)
         return super().other_views(inputs, metas)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """See base class. Afterwards the strength is that of the stream's last frame again."""
+        before = None if self.shift_gate is None else self.strength.clone()
+        with super().holding_still():
+            yield
+        if before is not None:
+            self.strength.copy_(before)
 
     def _gate(self, inputs: Tensor, metas: list[dict]) -> None:
         """Sets the strength for the stream's next frame by a run of the frozen model on it."""

@@ -62,6 +62,12 @@ class GradientAdaptation(AdaptationMethod):
         self._initial = {name: p.detach().clone() for name, p in parameters.items()}
         self.optimizer = self.build_optimizer(list(parameters.values()))
 
+    @torch.no_grad()
+    def start_from_here(self) -> None:
+        """See base class."""
+        for name, parameter in self.adaptable_parameters().items():
+            self._initial[name].copy_(parameter)
+
     def watch_by(self, watcher) -> None:
         """Sets the watcher; after ``start``, before the first frame."""
         self.watcher = watcher

@@ -1,5 +1,7 @@
 """A method around another one: the inner method adapts, the outer one steers it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 from torch import Tensor, nn
@@ -90,6 +92,16 @@ class WrappedAdaptation(AdaptationMethod):
         """See base class."""
         self.inner.views = self.views
         return self.inner.other_views(inputs, metas)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """See base class."""
+        with super().holding_still(), self.inner.holding_still():
+            yield
+
+    def start_from_here(self) -> None:
+        """See base class."""
+        self.inner.start_from_here()
 
     def adaptable_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""

@@ -8,7 +8,6 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import torch
-from mmengine.registry import DefaultScope
 from mmseg.structures import SegDataSample
 from torch import nn
 
@@ -16,6 +15,7 @@ from ..adaptation import AdaptationMethod
 from ..datasets.frame_check import FrameWatch
 from ..memory import StandingMemory, standing_memory
 from ..meta_networks import load_adapters, save_adapters
+from .dataset_meta import DatasetMeta
 
 
 class AdaptiveSegmentor:
@@ -32,6 +32,7 @@ class AdaptiveSegmentor:
         adapt_every: Likewise.
         time_budget: Likewise.
         concurrent: Likewise.
+        meta: Names and colours of the classes.
 
     Attributes:
         frames: Frames that ``step`` was given.
@@ -41,6 +42,7 @@ class AdaptiveSegmentor:
 
     Raises:
         ValueError: ``adapt_every`` is below 1 or ``time_budget`` not above 0.
+        TypeError: They are no numbers.
     """
 
     def __init__(
@@ -52,14 +54,21 @@ class AdaptiveSegmentor:
         adapt_every: int = 1,
         time_budget: Optional[float] = None,
         concurrent: bool = False,
+        meta: Optional[DatasetMeta] = None,
     ) -> None:
-        if adapt_every < 1 or (time_budget is not None and time_budget <= 0):
+        seconds = (int, float, type(None))
+        if not isinstance(adapt_every, int) or not isinstance(time_budget, seconds):
+            raise TypeError(
+                'expected adapt_every to be a whole number and time_budget seconds or None, got '
+                f'{adapt_every!r} and {time_budget!r}'
+            )
+        if adapt_every < 1 or (time_budget is not None and not time_budget > 0):
             raise ValueError(
                 'expected adapt_every from 1 and time_budget above 0 seconds, got '
                 f'{adapt_every} and {time_budget}'
             )
         self.method = method
-        self.source = source
+        self.source, self.meta = source, meta
         self.adapt_every, self.time_budget = adapt_every, time_budget
         self._pipeline = pipeline
         self._watch = FrameWatch() if check_frames else None
@@ -169,6 +178,11 @@ class AdaptiveSegmentor:
                 beside=(self._shadow, self.source),
             )
 
+    @property
+    def has_adapters(self) -> bool:
+        """Whether there are meta networks to save."""
+        return getattr(self.method, 'encoder', None) is not None
+
     def save_adapters(self, path: Union[str, Path]) -> None:
         """Writes the meta networks as they are now; ``adapters=path`` starts from them.
 
@@ -181,12 +195,15 @@ class AdaptiveSegmentor:
     def load_adapters(self, path: Union[str, Path]) -> None:
         """Takes over meta networks that were saved or warmed up; momenta stay.
 
+        They are the new start, which ``reset()`` and the guard go back to.
+
         Raises:
             ValueError: They are missing, damaged or do not fit, and nothing is changed; or the
                 method has no meta networks.
         """
         with self._lock:
             load_adapters(self._encoder(), path)
+            self.method.start_from_here()
             if self.method.guard is not None:
                 self.method.guard.forget()
             self._sync()
@@ -207,8 +224,8 @@ class AdaptiveSegmentor:
                 'expected a frame of shape (H, W, 3) and dtype uint8, BGR, got '
                 f'{frame.shape} {frame.dtype}'
             )
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))
+        # Without mmengine's default scope, which is not safe in several threads: all is built.
+        sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))
         return {'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]}
 
     def _tell(self, event: dict) -> None:

@@ -1,5 +1,6 @@
 """Frames from a video or a folder, and pictures to one or the other, by OpenCV."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, Union
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..atomic_io import atomic_write
+from ..datasets.frame_error import FrameError, check_image_bytes
 from ..visualization.file_names import safe_file_name
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
@@ -29,7 +31,9 @@ class FrameSource:
         self.files: Optional[list[Path]] = None
         self.rate = 10.0
         if self.path.is_dir():
-            self.files = sorted(p for p in self.path.iterdir() if p.suffix.lower() in IMAGES)
+            self.files = sorted(
+                p for p in self.path.iterdir() if p.suffix.lower() in IMAGES and not p.is_dir()
+            )
             if not self.files:
                 raise ValueError(f'the folder {path} holds no images ({", ".join(IMAGES)})')
             self.count: Optional[int] = len(self.files)
@@ -49,8 +53,10 @@ class FrameSource:
     def __iter__(self) -> Iterator[tuple[str, Optional[np.ndarray]]]:
         """Name and (H, W, 3) uint8 BGR of each; None for an image that cannot be decoded."""
         if self.files is not None:
+            stems = Counter(path.stem for path in self.files)
             for path in self.files:
-                yield path.stem, _read(path)
+                # Pictures are named after it: two files must not become one.
+                yield path.stem if stems[path.stem] == 1 else path.name, _read(path)
             return
         video = cv2.VideoCapture(str(self.path))
         try:
@@ -66,14 +72,19 @@ class FrameSource:
 
 
 def _read(path: Path) -> Optional[np.ndarray]:
-    content = np.fromfile(path, np.uint8)
-    return cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    try:
+        content = path.read_bytes()
+        check_image_bytes(str(path), content)
+    except (OSError, FrameError):
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
 
 
 class PictureSink:
     """Writes pictures to a video file (by its suffix) or, as PNG, into a folder.
 
-    A video appears under its name when it is whole; a run that dies leaves no half of one.
+    A video appears under its name when it is whole, all frames read back; a run that dies leaves
+    no half of one.
 
     Args:
         path: A name that ends in .mp4, .avi, .mkv or .mov, or a folder.
@@ -92,6 +103,7 @@ class PictureSink:
             )
         self._writer: Optional[cv2.VideoWriter] = None
         self._context = None
+        self._written = 0
 
     def __enter__(self) -> 'PictureSink':
         if not self.is_video:
@@ -115,18 +127,41 @@ class PictureSink:
             return
         if self._writer is None:
             self._context = atomic_write(self.path)
-            temporary = self._context.__enter__()
+            self._temporary = self._context.__enter__()
             self._size = picture.shape[1::-1]
             codec = cv2.VideoWriter_fourcc(*_CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(temporary), codec, self.rate, self._size)
+            self._writer = cv2.VideoWriter(str(self._temporary), codec, self.rate, self._size)
             if not self._writer.isOpened():
                 raise OSError(f'{self.path}: OpenCV cannot write this kind of video here')
         if picture.shape[1::-1] != self._size:
             picture = cv2.resize(picture, self._size)
         self._writer.write(picture)
+        self._written += 1
 
     def __exit__(self, *error) -> None:
+        if self._context is None:
+            return
+        failed = None
         if self._writer is not None:
             self._writer.release()
-        if self._context is not None:
-            self._context.__exit__(*error)
+        if error[0] is None:
+            # OpenCV says nothing where the disk is full.
+            there = _frames_in(self._temporary)
+            if there != self._written:
+                failed = OSError(
+                    f'{self.path}: {there} of {self._written} frames could be written; is the disk '
+                    'full? Nothing is left of it, and an earlier file is as it was'
+                )
+                error = (OSError, failed, None)
+        self._context.__exit__(*error)
+        if failed is not None:
+            raise failed
+
+
+def _frames_in(video: Path) -> int:
+    capture = cv2.VideoCapture(str(video))
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count

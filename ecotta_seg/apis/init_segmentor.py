@@ -18,6 +18,7 @@ from ..checkpoint import load_source
 from ..config import read_config
 from ..stack import force_safe_loading
 from .adaptive_segmentor import AdaptiveSegmentor
+from .dataset_meta import dataset_meta
 
 # What reads files, or stands for a camera in made weather; a frame comes with its own.
 _LEFT_OUT = ('LoadAnnotations', 'AdverseWeather')
@@ -78,20 +79,25 @@ def init_adaptive_segmentor(
         options['memory_budget'] = memory_budget
     if adapters is not None:
         options['adapters'] = str(adapters)
+    if not isinstance(guard, (bool, dict, type(None))):
+        raise TypeError(f'expected guard to be True, False or a dict of limits, got {guard!r}')
     try:
         device = torch.device(device)
+        if device.type == 'meta':
+            raise RuntimeError('it holds no data')
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f'the device {device} cannot be used here ({reason})') from None
     with DefaultScope.overwrite_default_scope('mmseg'):
-        model = MODELS.build(deepcopy(cfg.model))
+        model, meta = MODELS.build(deepcopy(cfg.model)), {}
         if checkpoint is not None:
-            load_source(model, checkpoint, trust_checkpoint)
+            meta = load_source(model, checkpoint, trust_checkpoint)
         model = revert_sync_batchnorm(model).to(device).eval()
         source = deepcopy(model).requires_grad_(False) if keep_source else None
         built = build_method(deepcopy(options), model).to(device).eval()
         pipeline = Compose(frame_pipeline(cfg))
+        meta = dataset_meta(cfg, meta, getattr(model, 'num_classes', 0) or model.out_channels)
     if guard:
         built.guard = UpdateGuard(**(guard if isinstance(guard, dict) else {}))
     return AdaptiveSegmentor(
@@ -102,6 +108,7 @@ def init_adaptive_segmentor(
         adapt_every=adapt_every,
         time_budget=time_budget,
         concurrent=concurrent,
+        meta=meta,
     )
 
 

@@ -1,4 +1,5 @@
 import importlib.util
+import sys
 import threading
 import time
 from pathlib import Path
@@ -86,6 +87,73 @@ def test_a_reset_of_the_methods_own_is_an_event(config):
         segmentor.step(frame)
     (event,) = segmentor.events
     assert event['event'] == 'own_reset' and event['stream_index'] == 2
+
+
+def test_loaded_adapters_are_the_new_start(config, tmp_path):
+    taught = built(config('ecotta_plus'))
+    for frame in frames(3):
+        taught.step(frame)
+    taught.save_adapters(tmp_path / 'adapters.pth')
+    ready = built(config('ecotta_plus'), adapters=tmp_path / 'adapters.pth')
+    loading = built(config('ecotta_plus'))
+    loading.load_adapters(tmp_path / 'adapters.pth')
+    for frame in frames(3, seed=7):
+        expected, found = (one.step(frame).seg_logits.data for one in (ready, loading))
+        assert torch.equal(found, expected)
+    start = torch.load(tmp_path / 'adapters.pth', weights_only=True)['state_dict']
+    loading.reset()
+    now = loading.method.encoder.meta_networks.state_dict()
+    assert all(torch.equal(now[name], start[name]) for name in start)
+
+
+def test_predicting_in_between_changes_nothing(config):
+    asked, alone = built(config('ecotta_plus')), built(config('ecotta_plus'))
+    dark = np.zeros((64, 96, 3), np.uint8)
+    for frame, other in zip((*frames(2), dark), frames(3, seed=9)):
+        asked.predict(other)
+        expected, found = (one.step(frame).seg_logits.data for one in (alone, asked))
+        assert torch.equal(found, expected)
+        asked.predict(other)
+        assert torch.equal(asked.method.strength, alone.method.strength)
+
+
+@pytest.mark.parametrize(('options', 'error'), [
+    (dict(adapt_every=1.5), TypeError), (dict(adapt_every='2'), TypeError),
+    (dict(time_budget='1'), TypeError), (dict(time_budget=float('nan')), ValueError),
+    (dict(adapt_every=0), ValueError), (dict(guard=[1]), TypeError),
+    (dict(device='meta'), ValueError), (dict(device=None), ValueError),
+])  # fmt: skip
+def test_options_that_are_none_are_refused(config, options, error):
+    with pytest.raises(error, match='expected|cannot be used'):
+        built(config(), **options)
+
+
+def test_frames_are_packed_in_many_threads_at_once(config):
+    from mmengine.registry import DefaultScope
+
+    segmentor = built(config())
+    (frame,) = frames(1)
+    before = set(DefaultScope._instance_dict)
+    errors = []
+
+    def pack():
+        try:
+            for _ in range(200):
+                segmentor._packed(frame)
+        except Exception as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=pack) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors and set(DefaultScope._instance_dict) == before
 
 
 def test_updates_are_left_out_when_late(config):

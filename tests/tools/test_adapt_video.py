@@ -1,5 +1,7 @@
 import importlib.util
 import os
+import resource
+import signal
 from pathlib import Path
 
 import cv2
@@ -93,6 +95,99 @@ def test_mistakes_are_one_sentence(place, tmp_path, capsys, case):
     (line,) = [line for line in error.splitlines() if line.startswith('error: ')]
     assert 'Traceback' not in error
     assert str(out if case == 'suffix' else frames) in line
+
+
+def test_the_input_is_not_written_over(place, tmp_path, capsys):
+    frames, config, checkpoint = place
+    before = {path: path.read_bytes() for path in frames.iterdir()}
+    assert run(place, frames) == 2
+    assert run(place, tmp_path / 'x' / '..' / 'data/leftImg8bit/val/city') == 2
+    assert {path: path.read_bytes() for path in frames.iterdir()} == before
+    assert run(place, tmp_path / 'out.avi', '--max-frames', '2') == 0
+    video = (tmp_path / 'out.avi').read_bytes()
+    assert run((tmp_path / 'out.avi', config, checkpoint), tmp_path / 'out.avi') == 2
+    assert (tmp_path / 'out.avi').read_bytes() == video
+    assert capsys.readouterr().err.count('it would be written over') == 3
+
+
+def test_odd_entries_of_a_folder_do_not_stop_it(place, tmp_path, capsys):
+    frames = place[0]
+    (frames / 'folder.png').mkdir()
+    (frames / 'dangling.png').symlink_to(tmp_path / 'nowhere')
+    (frames / 'notes.txt').write_text('no image')
+    first = sorted(frames.glob('city*.png'))[0]
+    os.rename(os.fsencode(first), os.fsencode(frames) + b'/i_\xff\x1b[31m.png')
+    second = sorted(frames.glob('city*.png'))[0]
+    cv2.imwrite(str(second.with_suffix('.jpg')), 255 - cv2.imread(str(second)))
+    cut = sorted(frames.glob('city*.png'))[-1]
+    cut.write_bytes(cut.read_bytes()[:-200])
+    assert run(place, tmp_path / 'out') == 0
+    text = capsys.readouterr().out
+    assert '4 frames, 4 updates' in text and '\x1b[31m' not in text
+    assert '2 images could not be decoded' in text
+    assert len(list((tmp_path / 'out').iterdir())) == 4
+
+
+def test_a_full_disk_leaves_the_earlier_video(place, tmp_path, capsys):
+    out = tmp_path / 'out.avi'
+    assert run(place, out, '--max-frames', '1') == 0
+    earlier = out.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(earlier) + 2000, before[1]))
+        assert run(place, out) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert 'is the disk full?' in capsys.readouterr().err
+    assert out.read_bytes() == earlier
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith('.out')]
+
+
+def test_a_signal_saves_what_was_learned(place, tmp_path):
+    adapters, out = tmp_path / 'adapters.pth', tmp_path / 'out.avi'
+    write = PictureSink.write
+
+    def stop(self, name, picture):
+        write(self, name, picture)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PictureSink, 'write', stop)
+        with pytest.raises(SystemExit) as raised:
+            run(place, out, '--save-adapters', str(adapters))
+    assert raised.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert adapters.exists() and not out.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith('.out')]
+
+
+def test_adapters_of_a_method_without_are_refused_before_any_frame(place, tmp_path, capsys):
+    frames, _, checkpoint = place
+    config = harness.write_config(tmp_path / 'tent.py', 'tent', tmp_path / 'data')
+    adapters = ('--save-adapters', str(tmp_path / 'adapters.pth'))
+    assert run((frames, config, checkpoint), tmp_path / 'out', *adapters) == 2
+    assert 'adapts no meta networks' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_model_of_other_classes_is_drawn(place, tmp_path):
+    import torch
+
+    frames, config, checkpoint = place
+    with open(config, 'a') as file:
+        file.write("model['decode_head'].update(num_classes=3)\n")
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    for name in ('decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'):
+        state[name] = state[name][:3]
+    meta = {'dataset_meta': dict(classes=['a', 'b', 'c'], palette=[[255, 0, 0]] * 3)}
+    torch.save({'state_dict': state, 'meta': meta}, checkpoint)
+    assert run(place, tmp_path / 'out', '--max-frames', '1') == 0
+    (picture,) = (tmp_path / 'out').iterdir()
+    red = (cv2.imread(str(picture))[..., ::-1] == (255, 0, 0)).all(-1)
+    assert red.mean() > 0.2
 
 
 def test_a_video_that_dies_leaves_no_half(tmp_path):

@@ -1,0 +1,64 @@
+"""What a model's classes are called and drawn in."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from mmengine.config import Config
+from mmseg.datasets import CityscapesDataset
+from mmseg.registry import DATASETS
+
+
+class DatasetMeta(NamedTuple):
+    """Names and colours of a model's classes, in the order of its logits.
+
+    Attributes:
+        classes: Their names.
+        palette: An RGB colour of each, 0 to 255.
+    """
+
+    classes: list[str]
+    palette: list[list[int]]
+
+
+def dataset_meta(cfg: Config, checkpoint_meta: Mapping[str, Any], classes: int) -> DatasetMeta:
+    """Looks where mmseg does: in the checkpoint, then in the config's data set.
+
+    Args:
+        cfg: The config.
+        checkpoint_meta: The checkpoint's ``meta``: with ``dataset_meta``, or ``CLASSES`` and
+            ``PALETTE`` of mmseg before 1.0.
+        classes: How many the model has.
+
+    Returns:
+        Those of the first place that fits the number; else Cityscapes' for 19, and numbers in
+        made-up colours for any other.
+    """
+    old = {'classes': checkpoint_meta.get('CLASSES'), 'palette': checkpoint_meta.get('PALETTE')}
+    for found in (checkpoint_meta.get('dataset_meta'), old, _of_config(cfg)):
+        meta = _fitting(found, classes)
+        if meta is not None:
+            return meta
+    meta = _fitting(CityscapesDataset.METAINFO, classes)
+    colours = np.random.default_rng(42).integers(0, 256, (classes, 3)).tolist()
+    return meta or DatasetMeta([f'class {number}' for number in range(classes)], colours)
+
+
+def _fitting(found: Any, classes: int) -> Optional[DatasetMeta]:
+    if not isinstance(found, Mapping):
+        return None
+    names, palette = found.get('classes'), found.get('palette')
+    if not names or not palette or len(names) != classes or len(palette) != classes:
+        return None
+    colours = [[int(value) for value in colour] for colour in palette]
+    return DatasetMeta([str(name) for name in names], colours)
+
+
+def _of_config(cfg: Config) -> Optional[Mapping]:
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), Mapping):
+        dataset = dataset['dataset']
+    if dataset.get('metainfo'):
+        return dataset['metainfo']
+    kind = dataset.get('type')
+    return getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'METAINFO', None)
