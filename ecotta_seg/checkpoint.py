@@ -10,6 +10,8 @@ from typing import Union
 import torch
 from torch import nn
 
+from .archive_check import damaged_entry
+
 # Heads that prediction does not use may be missing from a model or from a checkpoint.
 _OPTIONAL_PREFIXES = ('auxiliary_head.',)
 _SHOWN = 3
@@ -32,6 +34,9 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
     if not path.is_file():
         raise ValueError(f'expected a checkpoint file, but {path} does not exist')
     try:
+        bad = damaged_entry(path)
+        if bad is not None:
+            raise ValueError(f'the checksum of {bad} is wrong')
         with _loading(trust):
             checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
     except pickle.UnpicklingError as error:

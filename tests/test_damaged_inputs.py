@@ -56,10 +56,12 @@ def test_a_damaged_checkpoint(folder, data):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         load_source(model, path)
+        expected = torch.load(folder / 'whole.pth', weights_only=True)['state_dict']
     except ValueError as error:
         assert 'damaged.pth' in str(error) and '\n' not in str(error)
-        # All or nothing.
-        assert all(torch.equal(before[n], value) for n, value in model.state_dict().items())
+        expected = before
+    # All of what was written, or nothing.
+    assert all(torch.equal(expected[n], value) for n, value in model.state_dict().items())
 
 
 @settings(max_examples=60, **ANY_FIXTURE)
@@ -91,12 +93,46 @@ def test_damaged_adapters(folder, encoder, data):
     path.write_bytes(damaged((folder / 'adapters.pth').read_bytes(), data))
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     try:
-        load_adapters(encoder, path)
-    except ValueError as error:
-        assert 'damaged_adapters.pth' in str(error) and '\n' not in str(error)
-        assert all(torch.equal(before[n], value) for n, value in encoder.state_dict().items())
+        # Not what is in the file: that it comes from there has to show.
+        for parameter in encoder.meta_networks.parameters():
+            parameter.data.add_(1.0)
+        changed = {name: value.clone() for name, value in encoder.state_dict().items()}
+        try:
+            load_adapters(encoder, path)
+            expected = before
+        except ValueError as error:
+            assert 'damaged_adapters.pth' in str(error) and '\n' not in str(error)
+            expected = changed
+        assert all(torch.equal(expected[n], value) for n, value in encoder.state_dict().items())
     finally:
         encoder.load_state_dict(before)
+
+
+@settings(max_examples=100, **ANY_FIXTURE)
+@given(data=st.data())
+def test_a_flipped_bit_in_the_weights_is_found(folder, encoder, data):
+    content = bytearray((folder / 'adapters.pth').read_bytes())
+    # Between the first entry's pickle and the list of entries: where the tensors are.
+    content[data.draw(st.integers(len(content) // 8, len(content) * 7 // 8))] ^= 1 << data.draw(
+        st.integers(0, 7)
+    )
+    path = folder / 'flipped_adapters.pth'
+    path.write_bytes(content)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    try:
+        load_adapters(encoder, path)
+    except ValueError as error:
+        assert 'flipped_adapters.pth is damaged' in str(error)
+    assert all(torch.equal(before[n], value) for n, value in encoder.state_dict().items())
+
+
+def test_adapters_that_are_not_finite_are_refused(folder, encoder):
+    state = torch.load(folder / 'adapters.pth', weights_only=True)
+    name = next(iter(state['state_dict']))
+    state['state_dict'][name].view(-1)[0] = float('nan')
+    torch.save(state, folder / 'nan.pth')
+    with pytest.raises(ValueError, match=f'{name} is not finite'):
+        load_adapters(encoder, folder / 'nan.pth')
 
 
 @settings(max_examples=60, **ANY_FIXTURE)
@@ -109,5 +145,6 @@ def test_damaged_fisher_information(folder, data):
     try:
         found = read_fisher(path, parameters)
         assert found.keys() == parameters.keys()
+        assert all(torch.equal(found[name], parameters[name]) for name in parameters)
     except ValueError as error:
         assert 'damaged_fisher.pth' in str(error) and '\n' not in str(error)

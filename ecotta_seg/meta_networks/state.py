@@ -6,6 +6,7 @@ from typing import Union
 
 import torch
 
+from ..archive_check import damaged_entry
 from ..atomic_io import atomic_write
 from ..version import __version__
 from .encoder import AdaptedEncoder
@@ -42,6 +43,9 @@ def load_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
             f'expected an adapters file, but {path} does not exist: tools/warm_up.py writes one'
         )
     try:
+        bad = damaged_entry(path)
+        if bad is not None:
+            raise ValueError(f'the checksum of {bad} is wrong')
         state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
         reason = (str(error).splitlines() or [''])[0].split('. ')[0]
@@ -91,6 +95,8 @@ def _check_fit(encoder: AdaptedEncoder, state: dict, path: Path) -> None:
                 f'{name} has shape {tuple(found[name].shape)}, '
                 f'the model needs {tuple(expected[name].shape)}'
             )
+        elif not found[name].isfinite().all():
+            problems.append(f'{name} is not finite')
     if problems:
         shown = '; '.join(problems[:4])
         more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
