@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from .allocator import keep_freed_memory
+from .evaluation.printable import printable
 
-EXIT_USER_ERROR = 2
+EXIT_OTHER_ERROR, EXIT_USER_ERROR = 1, 2
 _USER_ERRORS = (ValueError, TypeError, ImportError, OSError, KeyError, SyntaxError)
 
 
 def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[str]] = None) -> int:
     """Runs a tool's main function; a user's mistake becomes one sentence and exit code 2.
+
+    Any other error becomes one, too, with its type, and exit code 1.
 
     The process keeps freed memory from then on, see ``keep_freed_memory``.
 
@@ -49,6 +52,16 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
         else:
             print(f'error: {sentence(error)}', file=sys.stderr)
         return EXIT_USER_ERROR
+    except Exception as error:
+        if show:
+            traceback.print_exc()
+        else:
+            print(
+                f'error: {type(error).__name__}: {sentence(error)} (not foreseen: --traceback '
+                'shows where it comes from)',
+                file=sys.stderr,
+            )
+        return EXIT_OTHER_ERROR
     return 0
 
 
@@ -56,7 +69,8 @@ def sentence(error: BaseException) -> str:
     """The message of an error without what mmengine and torch wrap around it.
 
     A DataLoader worker hands over its whole traceback as the message, mmengine's registries put
-    the class and the file in front, its hooks come behind: what the raiser said is left.
+    the class and the file in front, its hooks come behind: what the raiser said is left. What a
+    terminal would obey (a file may be called anything) is escaped.
     """
     if isinstance(error, KeyError) and error.args:
         text = str(error.args[0])
@@ -72,7 +86,7 @@ def sentence(error: BaseException) -> str:
     text = re.sub(r'^class `[^`]+` in \S+: ', '', text)
     # mmengine adds the hook that an error came from, by its address.
     text = re.sub(r' in <\S+ object at 0x[0-9a-f]+>$', '', text)
-    return ' '.join(text.split())
+    return printable(' '.join(text.split()))
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:

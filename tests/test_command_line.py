@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import pytest
 
 from ecotta_seg import command_line
@@ -50,9 +51,22 @@ def test_the_traceback_is_there_if_asked_for(capsys):
     assert 'Traceback' in capsys.readouterr().err
 
 
-def test_our_own_mistakes_are_not_dressed_up():
-    with pytest.raises(ZeroDivisionError):
-        run_tool(_raising(ZeroDivisionError()), [])
+@pytest.mark.parametrize('error', [
+    ZeroDivisionError('division by zero'), RuntimeError('a worker\ndied'), MemoryError(),
+    AttributeError("no attribute 'x'"), cv2.error('too wide'),
+])  # fmt: skip
+def test_what_nobody_foresaw_is_a_sentence_with_its_type_and_exit_code_1(capsys, error):
+    assert run_tool(_raising(error), []) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f'error: {type(error).__name__}: ') and text.count('\n') == 1
+    assert '--traceback' in text
+    assert run_tool(_raising(error), ['--traceback']) == 1
+    assert 'Traceback' in capsys.readouterr().err
+
+
+def test_what_a_terminal_would_obey_is_escaped(capsys):
+    assert run_tool(_raising(ValueError('a\x1b]0;own\x07.png is cut off')), []) == 2
+    assert capsys.readouterr().err == 'error: a\\x1b]0;own\\x07.png is cut off\n'
 
 
 def test_success_and_interruption(capsys):
