@@ -17,6 +17,12 @@ from .stack import force_safe_loading
 # What the tools call the orders of a ``ContinualStream``.
 STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 
+# What the result of a test depends on; all else is where and how it is written, or of the training.
+RESULT_KEYS = (
+    *('model', 'data_preprocessor', 'adaptation', 'views', 'test_dataloader', 'test_evaluator'),
+    *('test_cfg', 'clear_dataloader', 'randomness', 'custom_hooks'),
+)
+
 # What mmengine and this package read of a config. Other names are a config's own variables.
 _READ = {
     '': (

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from ..config import STREAMS, method_file, read_config
+from ..config import RESULT_KEYS, STREAMS, method_file, read_config
 from ..evaluation.results import load_results
 from ..version import __version__
 
@@ -170,8 +170,17 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
 
 
 def _config_digest(path: Union[str, Path]) -> str:
-    text = json.dumps(read_config(path).to_dict(), sort_keys=True, default=str)
+    config = read_config(path).to_dict()
+    config = _without_places({key: config[key] for key in RESULT_KEYS if key in config})
+    text = json.dumps(config, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_places(value: Any) -> Any:
+    """Without ``data_root``: where the data lies is another place on each machine."""
+    if isinstance(value, dict):
+        return {k: _without_places(item) for k, item in value.items() if k != 'data_root'}
+    return [_without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _file_digest(path: Union[str, Path]) -> str:

@@ -15,20 +15,9 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import nn
 
+from ..config import RESULT_KEYS
 from ..version import __version__
 
-# What changes no result: where it is written, how it is shown, by how many workers it is loaded.
-_CONFIG_KEYS = (
-    'model',
-    'data_preprocessor',
-    'adaptation',
-    'views',
-    'test_dataloader',
-    'test_evaluator',
-    'clear_dataloader',
-    'randomness',
-    'custom_hooks',
-)
 # Whether a bad frame stops the run changes no result: one that stopped goes on in tolerant mode.
 _HOOKS_LEFT_OUT = (
     'FrameCheckHook',
@@ -37,7 +26,13 @@ _HOOKS_LEFT_OUT = (
     'StreamProgressHook',
     'StreamStateHook',
 )
-_LOADER_KEYS_LEFT_OUT = ('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory')
+_LOADER_KEYS_LEFT_OUT = (
+    *('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory'),
+    # Whether it stops the run; which labels there are is in the data set's own entry.
+    'missing_labels',
+)
+# The loop that can be resumed and mmengine's own go through the same frames.
+_LOOP_KEYS_LEFT_OUT = ('resume', 'type')
 _SHOWN = 4
 
 
@@ -55,11 +50,13 @@ def run_identity(runner: Any) -> dict:
         'processes': f'rank {get_rank()} of {get_world_size()}',
         'device': next(runner.model.parameters()).device.type,
         'weights': _weights_digest(runner.model)[:16],
-        'data set': _data_digest(runner.test_dataloader.dataset)[:16],
+        'data set': _names_digest(runner.test_dataloader.dataset)[:16],
         'data set size': str(len(runner.test_dataloader.dataset)),
     }
-    for key in _CONFIG_KEYS:
+    for key in RESULT_KEYS:
         value = runner.cfg.get(key)
+        if key == 'test_cfg':
+            value = {k: v for k, v in (value or {}).items() if k not in _LOOP_KEYS_LEFT_OUT}
         if key == 'custom_hooks':
             hooks = [dict(h) for h in value or () if isinstance(h, Mapping)]
             value = [h for h in hooks if h.get('type') not in _HOOKS_LEFT_OUT]
@@ -122,17 +119,30 @@ def _weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _data_digest(dataset: Any) -> str:
-    """Names and sizes of a data set's files; the number of samples where it tells no files."""
-    digest = hashlib.sha256(str(len(dataset)).encode())
+def data_files(dataset: Any) -> list[str]:
+    """The paths of a data set's images and labels, in its order; none where it tells no files."""
+    paths = []
     for inner in getattr(dataset, 'datasets', None) and dataset.datasets.values() or [dataset]:
-        if not hasattr(inner, 'get_data_info'):
-            continue
-        for index in range(len(inner)):
+        for index in range(len(inner) if hasattr(inner, 'get_data_info') else 0):
             info = inner.get_data_info(index)
-            for key in ('img_path', 'seg_map_path'):
-                path = info.get(key)
-                if path:
-                    size = os.path.getsize(path) if os.path.isfile(path) else -1
-                    digest.update(f'{path} {size}\0'.encode('utf-8', 'surrogateescape'))
+            paths += [str(info[key]) for key in ('img_path', 'seg_map_path') if info.get(key)]
+    return paths
+
+
+def file_sizes(paths: Sequence[str]) -> torch.Tensor:
+    """(N,) int64: bytes of each file, -1 where it is missing."""
+    sizes = [os.path.getsize(path) if os.path.isfile(path) else -1 for path in paths]
+    return torch.tensor(sizes, dtype=torch.int64)
+
+
+def changed_files(paths: Sequence[str], saved: torch.Tensor, current: torch.Tensor) -> list[str]:
+    """Those of ``paths`` whose sizes differ, each once; all three of the same order and length."""
+    changed = (saved != current).nonzero().flatten().tolist()
+    return list(dict.fromkeys(paths[index] for index in changed))
+
+
+def _names_digest(dataset: Any) -> str:
+    digest = hashlib.sha256(str(len(dataset)).encode())
+    for path in data_files(dataset):
+        digest.update(f'{path}\0'.encode('utf-8', 'surrogateescape'))
     return digest.hexdigest()

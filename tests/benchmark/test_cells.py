@@ -106,3 +106,20 @@ def test_settings_follow_the_file_that_the_model_takes(model):
         return cell_settings(cell, ROOT / 'configs')['method']['config']
 
     assert digest('MixVisionTransformer') != digest('ResNetV1c')
+
+
+def test_settings_are_of_what_the_result_depends_on(model):
+    def settings(text):
+        Path(model.config).write_text(text)
+        (cell,) = make_cells([model], [MethodSpec.parse('tent', ['tent'])])
+        return cell_settings(cell, ROOT / 'configs')
+
+    text = (
+        "model = dict(type='EncoderDecoder')\n"
+        "test_dataloader = dict(dataset=dict(dataset=dict(data_root='/a', severity=5)))\n"
+        'train_cfg = dict(max_iters=10)\n'
+    )
+    first = settings(text)
+    assert settings(text.replace('/a', '/b')) == first
+    assert settings(text.replace('10', '20')) == first
+    assert settings(text.replace('=5', '=4')) != first
