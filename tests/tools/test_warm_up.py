@@ -1,6 +1,10 @@
 """tools/warm_up.py: meta networks alone learn, are saved alone, and resume where they stopped."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import torch
 from mmengine.config import Config
@@ -9,7 +13,7 @@ from mmseg.registry import MODELS
 
 from ecotta_seg.adaptation import prepare_meta_networks
 from ecotta_seg.meta_networks import load_adapters
-from tests.tools.conftest import error_of, run_tool
+from tests.tools.conftest import ROOT, error_of, run_tool
 
 
 def _adapters(folder):
@@ -53,6 +57,48 @@ def test_warm_up_resume_and_use(project, tmp_path):
     assert run.returncode == 0, run.stderr
     document = json.loads((tmp_path / 'test' / 'results.json').read_text())
     assert document['clear']['before'] != document['clear']['source']
+
+
+DIES = """
+import importlib.util, os, signal, sys
+from mmengine.runner import runner
+save, count = runner.save_checkpoint, 0
+
+def dying(checkpoint, path, **options):
+    global count
+    count += 1
+    save(checkpoint, path, **options)
+    if count == 3:
+        content = open(path, 'rb').read()
+        open(path, 'wb').write(content[:len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+runner.save_checkpoint = dying
+spec = importlib.util.spec_from_file_location('warm_up', sys.argv[1])
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+tool.main(sys.argv[2:])
+"""
+
+
+def test_a_kill_while_a_checkpoint_is_written_costs_no_more_than_that_one(project, tmp_path):
+    work = tmp_path / 'work'
+    arguments = [project.config, project.checkpoint, '--work-dir', work]
+    longer = ['--cfg-options', 'train_cfg.max_iters=8', 'default_hooks.checkpoint.interval=2']
+    run = subprocess.run(
+        [sys.executable, '-c', DIES, ROOT / 'tools/warm_up.py', *map(str, arguments), *longer],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+        timeout=300,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert {path.name for path in work.glob('iter_*.pth')} == {'iter_4.pth', 'iter_6.pth'}
+    run = run_tool('warm_up', *arguments, '--resume', *longer)
+    assert run.returncode == 0, run.stderr
+    assert torch.load(work / 'iter_8.pth', weights_only=True)['meta']['iter'] == 8
+    assert (work / 'adapters.pth').exists()
 
 
 def test_a_method_without_meta_networks_is_refused(project, tmp_path):

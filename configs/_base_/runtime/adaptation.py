@@ -24,7 +24,8 @@ default_hooks = dict(
     # The stream has a progress bar; a log line every so many frames is for the log file.
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=1),
+    # Two: mmengine removes the oldest before the newest is whole.
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 env_cfg = dict(
