@@ -120,6 +120,9 @@ def main(argv: list[str]) -> None:
     if args.strict:
         others = [hook for hook in cfg.custom_hooks if hook['type'] != 'FrameCheckHook']
         cfg.custom_hooks = [*others, dict(type='FrameCheckHook', mode='strict')]
+        frames = cfg.test_dataloader.dataset.get('dataset')
+        if frames is not None:
+            frames.setdefault('missing_labels', 'error')
     check_work_dir(cfg.work_dir)
     if args.show_dir:
         check_work_dir(args.show_dir)

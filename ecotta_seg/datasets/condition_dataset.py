@@ -14,6 +14,7 @@ import mmengine.fileio as fileio
 from mmengine.logging import print_log
 from mmseg.datasets import CityscapesDataset
 
+from ..evaluation.printable import printable
 from .checked_loading import checked_pipeline
 from .frame_error import FrameError
 
@@ -30,7 +31,8 @@ class ConditionDataset(CityscapesDataset):
     Args:
         condition: Name of the condition, for example ``'fog'``.
         missing_labels: ``'error'``, or ``'skip'`` to predict images without a label and leave them
-            out of the scores.
+            out of the scores. ``'some'``, which a ``ContinualStream`` sets, skips them unless no
+            image at all has a label: then it is the label folder that is wrong.
         **kwargs: Of mmseg's ``CityscapesDataset``.
 
     Raises:
@@ -40,8 +42,10 @@ class ConditionDataset(CityscapesDataset):
     def __init__(
         self, condition: Optional[str] = None, missing_labels: str = 'error', **kwargs: Any
     ) -> None:
-        if missing_labels not in ('error', 'skip'):
-            raise ValueError(f"missing_labels must be 'error' or 'skip', not {missing_labels!r}")
+        if missing_labels not in ('error', 'some', 'skip'):
+            raise ValueError(
+                f"missing_labels must be 'error', 'some' or 'skip', not {missing_labels!r}"
+            )
         self.missing_labels = missing_labels
         if condition is not None and (
             not isinstance(condition, str) or not condition or PurePath(condition).name != condition
@@ -132,12 +136,14 @@ class ConditionDataset(CityscapesDataset):
             if 'seg_map_path' in frame
             and not fileio.isfile(frame['seg_map_path'], backend_args=self.backend_args)
         ]
-        if missing and self.missing_labels == 'skip':
+        in_part = self.missing_labels == 'some' and len(missing) < len(frames)
+        if missing and (in_part or self.missing_labels == 'skip'):
             for frame in missing:
                 del frame['seg_map_path']
             print_log(
                 f'{len(missing)} of {len(frames)} images of {self.condition or "the data set"} '
-                'have no label: they are predicted and not scored',
+                f'have no label, {printable(missing[0]["img_path"])} first: they are predicted and '
+                'not scored',
                 'current',
                 logging.WARNING,
             )

@@ -42,7 +42,8 @@ class ContinualStream:
     Args:
         dataset: Config of the inner dataset, which is built once per condition with
             ``condition=<name>`` added: :class:`~ecotta_seg.datasets.acdc.ACDCDataset` or
-            :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`.
+            :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`. Its
+            ``missing_labels`` is ``'some'`` unless given.
         conditions: Names, in the order of the stream. (CoTTA, arXiv 2203.13591, introduced this
             order and the ten rounds.)
         rounds: How often the conditions are gone through.
@@ -115,7 +116,7 @@ class ContinualStream:
         # Outside test mode mmengine answers a failed frame with another, random one.
         config.setdefault('test_mode', True)
         try:
-            return DATASETS.build(config)
+            built = DATASETS.build(config)
         except TypeError as error:
             if 'condition' not in str(error):
                 raise
@@ -123,6 +124,10 @@ class ContinualStream:
                 f'ContinualStream: the inner dataset {dataset["type"]} takes no `condition`, use '
                 'ACDCDataset or WeatherCityscapesDataset'
             ) from None
+        if 'missing_labels' not in config and hasattr(built, 'missing_labels'):
+            # Nothing has been listed yet. A drive goes on without the one or the other label.
+            built.missing_labels = 'some'
+        return built
 
     def _check_ramp(self) -> None:
         for name, dataset in self.datasets.items():

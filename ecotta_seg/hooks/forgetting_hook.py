@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
 from .progress import progress
+from .stop_signals import leave_signals_to_parent
 
 
 @HOOKS.register_module()
@@ -38,6 +39,7 @@ class ForgettingHook(Hook):
         if config is None:
             return
         self.dataloader = Runner.build_dataloader(deepcopy(dict(config)), seed=runner.seed)
+        leave_signals_to_parent(self.dataloader)
         if 'before' in self._scores:
             return  # A resumed run: they were taken before the first frame.
         source = next((h.source for h in runner.hooks if hasattr(h, 'source')), None)

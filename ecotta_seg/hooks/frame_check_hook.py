@@ -66,12 +66,12 @@ class FrameCheckHook(Hook):
     def _tell(self, runner: Any, event: str, info: dict, fault: str) -> None:
         path: Optional[str] = info.get('img_path')
         if self.mode == 'strict':
-            for hook in runner.hooks:
-                if hasattr(hook, 'save_between_frames'):
-                    hook.save_between_frames(runner)
             # What could not be loaded tells its file itself, maybe the label's.
             if path and fault not in (info.get('frame_fault'), info.get('label_fault')):
                 fault = f'{path}: {fault}'
+            for hook in runner.hooks:
+                if hasattr(hook, 'save_between_frames'):
+                    hook.save_between_frames(runner, FrameError(fault).path)
             raise FrameError(printable(fault))
         extra = dict(runner.message_hub.get_info('ecotta_seg/extra', None) or {})
         extra[f'{event}s'] = extra.get(f'{event}s', 0) + 1

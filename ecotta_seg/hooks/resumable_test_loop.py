@@ -5,6 +5,8 @@ from typing import Any
 from mmengine.registry import LOOPS
 from mmengine.runner.loops import TestLoop
 
+from ..datasets.frame_error import FrameError
+
 
 @LOOPS.register_module()
 class ResumableTestLoop(TestLoop):
@@ -26,10 +28,11 @@ class ResumableTestLoop(TestLoop):
         """Runs the test; on an error hooks may save what is done."""
         try:
             return super().run()
-        except Exception:
+        except Exception as error:
+            bad_file = error.path if isinstance(error, FrameError) else None
             for hook in self.runner.hooks:
                 if hasattr(hook, 'save_between_frames'):
-                    hook.save_between_frames(self.runner)
+                    hook.save_between_frames(self.runner, bad_file)
             raise
         finally:
             for hook in self.runner.hooks:

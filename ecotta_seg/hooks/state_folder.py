@@ -13,8 +13,11 @@ from ..state_file import StateFileError, read_state, write_state
 from .run_identity import differences
 
 _PARTS = (
-    'identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing'
+    'identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing',
+    'files', 'stopped_by',
 )  # fmt: skip
+# Starts without --resume whose states are kept.
+_ASIDE = 4
 
 
 class StateFolder:
@@ -55,9 +58,14 @@ class StateFolder:
         """
         whole, damaged = self._whole()
         if in_step:
-            common = set.intersection(
-                *(set(found) for found in all_gather_object([_frames_of(p) for p in whole]))
-            )
+            found = all_gather_object([_frames_of(path) for path in whole])
+            common = set.intersection(*map(set, found))
+            if any(found) and not common:
+                raise ValueError(
+                    f'{self.path} has no frame of which each of the {len(found)} processes has a '
+                    'state: go on with as many processes as the run was started with, or start '
+                    'anew without --resume'
+                )
             whole = {path: state for path, state in whole.items() if _frames_of(path) in common}
         for path, state in whole.items():
             if damaged:
@@ -68,9 +76,13 @@ class StateFolder:
                     f'{path} is the state of another run: {"; ".join(different)}. Go on with what '
                     'the run was started with, or start anew without --resume'
                 )
+            for bad in damaged:
+                # Else it would be one of those that are kept, in the place of a whole one.
+                bad.rename(bad.with_name(f'{bad.name}.damaged'))
             return state
         if damaged:
-            raise ValueError(f'no saved state is whole: {damaged[0]}; start anew without --resume')
+            first = next(iter(damaged.values()))
+            raise ValueError(f'no saved state is whole: {first}; start anew without --resume')
         self.logger.info(f'there is no saved state in {self.path}: starting with frame 0')
         return None
 
@@ -81,24 +93,37 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def put_aside(self) -> None:
-        """Keeps the states of an earlier run in this work dir out of the way of this one."""
+        """Keeps the states of an earlier run in this work dir out of the way of this one.
+
+        They go to ``state_before_1`` to ``_4``; where all are taken, the one with the fewest
+        frames is given up.
+        """
         if self.path.is_dir() and any(self.path.iterdir()):
-            aside = self.path.with_name('state_before')
-            shutil.rmtree(aside, ignore_errors=True)
+            aside = self._free_name()
             self.path.rename(aside)
             self.logger.warning(
                 f'the states of an earlier run are now in {aside}: to go on from them, rename '
                 f'it to {self.path.name} and use --resume'
             )
 
-    def _whole(self) -> tuple[dict[Path, dict], list[str]]:
+    def _free_name(self) -> Path:
+        """Where the states of an earlier run go: those of the longest runs are never given up."""
+        names = [self.path.with_name(f'state_before_{number}') for number in range(1, _ASIDE + 1)]
+        free = [name for name in names if not name.is_dir()]
+        if free:
+            return free[0]
+        shortest = min(names, key=_most_frames)
+        shutil.rmtree(shortest)
+        return shortest
+
+    def _whole(self) -> tuple[dict[Path, dict], dict[Path, str]]:
         """Whole states, newest first, and what is wrong with the others."""
-        whole, damaged = {}, []
+        whole, damaged = {}, {}
         for path in self._files():
             try:
                 whole[path] = _checked(path)
             except StateFileError as error:
-                damaged.append(str(error))
+                damaged[path] = str(error)
                 self.logger.warning(f'a saved state is left out: {error}')
         return whole, damaged
 
@@ -123,3 +148,7 @@ def _checked(path: Path) -> dict[str, Any]:
 def _frames_of(path: Path) -> Optional[int]:
     match = re.fullmatch(r'stream_state_rank\d+_(\d+)\.pth', path.name)
     return int(match.group(1)) if match else None
+
+
+def _most_frames(folder: Path) -> int:
+    return max((_frames_of(path) or 0 for path in folder.glob('*.pth')), default=0)

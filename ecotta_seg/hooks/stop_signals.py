@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from functools import partial
 from typing import Any, Callable, Optional
 
 
@@ -57,3 +58,23 @@ class StopSignals:
     def _raise(self, number: int) -> None:
         self.restore()
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def leave_signals_to_parent(loader: Any) -> None:
+    """Has a data loader's workers pass over SIGTERM; before they are started.
+
+    Who stops a job signals all of its processes (systemd, Slurm, ``kill -- -PGID``). Workers that
+    die of it take the frame with them that the parent would end and save.
+
+    Args:
+        loader: A ``DataLoader``; its own ``worker_init_fn`` is called as before.
+    """
+    if getattr(loader, 'num_workers', 0):
+        loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+
+
+def _start_worker(inner: Optional[Callable[[int], None]], number: int) -> None:
+    # After torch's own handler, which ends the worker. One whose parent is gone ends by itself.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if inner is not None:
+        inner(number)

@@ -10,13 +10,14 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ..evaluation.printable import printable
 from ..json_lines import JsonLines, decode_json_lines
 from ..random_state import random_state, set_random_state
 from ..state_file import plain
 from .rest_sampler import RestSampler
-from .run_identity import run_identity
+from .run_identity import changed_files, data_files, file_sizes, run_identity
 from .state_folder import StateFolder
-from .stop_signals import StopSignals
+from .stop_signals import StopSignals, leave_signals_to_parent
 
 # Lists with an entry a frame, or a frame that something is wrong with; and what stays small.
 _GROWING, _SMALL = ('history', 'events'), ('extra',)
@@ -110,6 +111,9 @@ class StreamStateHook(Hook):
         self._step = max([self.interval, *shared])
         self._random = random_state()
         self._identity = run_identity(runner)
+        self._files = data_files(runner.test_dataloader.dataset)
+        self._sizes = file_sizes(self._files)
+        self._stopped_by: Optional[str] = None
         self._unsaved = self._not_resumable(runner)
         if self._unsaved:
             runner.logger.warning(f'no states are saved: {self._unsaved}')
@@ -117,11 +121,13 @@ class StreamStateHook(Hook):
         if self.resume or getattr(runner.test_loop, 'resume', False):
             state = self.folder.newest(self._identity, self.allow, self._in_step)
             if state is not None:
+                self._check_files(runner, state)
                 self._go_on(runner, state)
         elif is_main_process():
             self.folder.put_aside()
         barrier()
         runner.message_hub.update_info('ecotta_seg/resumed_at', self._position)
+        leave_signals_to_parent(runner.test_dataloader)
         self.signals.catch()
 
     def before_test_epoch(self, runner: Any) -> None:
@@ -158,7 +164,8 @@ class StreamStateHook(Hook):
         Raises:
             OSError: It could not be written; the states before are untouched.
         """
-        if self._unsaved or self._position == self._saved_at:
+        saved = self._position == self._saved_at and self._stopped_by is None
+        if self._unsaved or saved or not self._position:
             return
         start = time.perf_counter()
         try:
@@ -175,9 +182,15 @@ class StreamStateHook(Hook):
         self._last_cost = time.perf_counter() - start
         self._saving += self._last_cost
 
-    def save_between_frames(self, runner: Any) -> None:
-        """Saves unless a frame is half done; for whoever stops a stream by an error."""
+    def save_between_frames(self, runner: Any, bad_file: Optional[str] = None) -> None:
+        """Saves unless a frame is half done; for whoever stops a stream by an error.
+
+        Args:
+            runner: The Runner.
+            bad_file: The file that it is stopped by. It may be another one when it is gone on.
+        """
         if self.in_stream and not self._mid_step and not self._in_step:
+            self._stopped_by = bad_file
             self.save(runner)
 
     def restore_signals(self) -> None:
@@ -193,6 +206,8 @@ class StreamStateHook(Hook):
             'method': model.method_state(),
             'guard': guard.state_dict() if guard is not None else None,
             'random': self._random,
+            'files': self._sizes,
+            'stopped_by': self._stopped_by,
             'metrics': [_metric_state(metric) for metric in runner.test_evaluator.metrics],
             'hooks': {type(h).__name__: h.state_dict() for h in _hooks_with_state(runner)},
             'hub': {key: hub.get_info(f'ecotta_seg/{key}', None) for key in _SMALL},
@@ -201,6 +216,27 @@ class StreamStateHook(Hook):
                 for key in _GROWING
             },
         }
+
+    def _check_files(self, runner: Any, state: dict) -> None:
+        """Refuses files that are not those of the state, but for bad ones that have been mended."""
+        changed = changed_files(self._files, state['files'], self._sizes)
+        told = {printable(state['stopped_by'])}
+        for event in decode_json_lines(state['growing']['events']):
+            told.add(event.get('path'))
+        mended = [path for path in changed if printable(path) in told]
+        other = [path for path in changed if printable(path) not in told]
+        if mended:
+            runner.logger.warning(
+                f'{len(mended)} files that were bad are others now, {printable(mended[0])} first: '
+                'from here on they are taken as they are'
+            )
+        if other and not 'data set'.startswith(self.allow):
+            raise ValueError(
+                f'the state in {self.folder.path} is of other data: the size of {len(other)} of '
+                f'its files has changed, {printable(other[0])} first. Put back what the run was '
+                "started with, allow it by StreamStateHook's allow=('data set',), or start anew "
+                'without --resume'
+            )
 
     def _go_on(self, runner: Any, state: dict) -> None:
         runner.model.load_method_state(state['method'])

@@ -107,7 +107,7 @@ def test_missing_labels_are_skipped_where_asked_for(cityscapes, pipeline, stream
     assert len(partly) == 6
     there = ['gt_sem_seg' in partly[index]['data_samples'] for index in range(6)]
     assert there == [True, False, True, True, True, True]
-    with pytest.raises(ValueError, match="'error' or 'skip'"):
+    with pytest.raises(ValueError, match="'error', 'some' or 'skip'"):
         build(cityscapes, pipeline, missing_labels='maybe')
 
 

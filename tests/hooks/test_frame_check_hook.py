@@ -86,11 +86,15 @@ def test_learning_is_that_of_the_good_frames_alone(place, tmp_path):
     assert harness.same(first, second)
 
 
-def test_strict_stops_with_the_file_and_saves_and_goes_on_when_it_is_mended(place, tmp_path):
+@pytest.mark.parametrize('damage', ['zeros', 'cut', 'empty'])
+def test_strict_stops_with_the_file_and_saves_and_goes_on_when_it_is_mended(
+    place, tmp_path, damage
+):
     config, frames = place
     harness.run(config, tmp_path / 'whole')
     content = frames[4].read_bytes()
-    frames[4].write_bytes(bytes(len(content)))
+    bad = {'zeros': bytes(len(content)), 'cut': content[: len(content) // 2], 'empty': b''}
+    frames[4].write_bytes(bad[damage])
     with open(config, 'a') as file:
         file.write("custom_hooks[1]['mode'] = 'strict'\n")
     with pytest.raises(FrameError, match='city_0004') as raised:
@@ -99,6 +103,12 @@ def test_strict_stops_with_the_file_and_saves_and_goes_on_when_it_is_mended(plac
     (state,) = (tmp_path / 'run' / 'state').iterdir()
     assert state.name.endswith('_00000004.pth')
     frames[4].write_bytes(content)
+    # Another file than the bad one is not let through.
+    other = frames[2].read_bytes()
+    frames[2].write_bytes(other + b' ')
+    with pytest.raises(ValueError, match='size of 1 of its files has changed.*city_0002'):
+        harness.run(config, tmp_path / 'run', resume=True)
+    frames[2].write_bytes(other)
     harness.run(config, tmp_path / 'run', resume=True)
     assert harness.same(harness.outcome(tmp_path / 'run'), harness.outcome(tmp_path / 'whole'))
 
@@ -119,6 +129,20 @@ def test_a_broken_label_is_told_and_not_scored(place, tmp_path):
         harness.run(config, tmp_path / 'strict')
     # The file that is at fault, and it alone.
     assert str(raised.value).startswith(f'{label}: ')
+
+
+def test_a_label_that_stopped_the_run_can_be_mended(place, tmp_path):
+    config, _ = place
+    harness.run(config, tmp_path / 'whole')
+    label = tmp_path / 'data/gtFine/val/city/city_0005_gtFine_labelTrainIds.png'
+    content = label.read_bytes()
+    cv2.imwrite(str(label), np.zeros((8, 8), np.uint8))
+    # A state of the very frame before is there already: it learns of the file all the same.
+    with pytest.raises(FrameError, match='city_0005_gtFine'):
+        harness.run(config, tmp_path / 'run', interval=5)
+    label.write_bytes(content)
+    harness.run(config, tmp_path / 'run', resume=True)
+    assert harness.same(harness.outcome(tmp_path / 'run'), harness.outcome(tmp_path / 'whole'))
 
 
 def test_an_unknown_mode_is_refused():

@@ -1,6 +1,8 @@
 import errno
 import importlib.util
+import logging
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -207,6 +209,11 @@ def test_a_damaged_state_falls_back_to_the_one_before(place, tmp_path, damage, c
     if damage == 'flipped':
         content[len(content) // 2] ^= 1
     newest.write_bytes({'cut': content[:-100], 'flipped': content, 'empty': b''}[damage])
+    stopped(config, tmp_path / 'run', 4, resume=True, log_level='WARNING')
+    # It does not take the place of a whole one.
+    states = sorted(path.name for path in newest.parent.iterdir())
+    assert f'{newest.name}.damaged' in states
+    assert sum(name.endswith('.pth') for name in states) == 2
     harness.run(config, tmp_path / 'run', resume=True, log_level='WARNING')
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
@@ -243,10 +250,21 @@ def test_another_runs_state_is_refused_with_the_difference(place, tmp_path, monk
     content = label.read_bytes()
     try:
         label.write_bytes(content + b' ')
-        with pytest.raises(ValueError, match='data set: was'):
+        words = f'the size of 1 of its files has changed, {re.escape(str(label))} first'
+        with pytest.raises(ValueError, match=words):
             resumed()
     finally:
         label.write_bytes(content)
+    image = base / 'data/leftImg8bit/val/city/city_0003_leftImg8bit.png'
+    aside = label.with_suffix('.aside'), image.with_suffix('.aside')
+    try:
+        label.rename(aside[0]), image.rename(aside[1])
+        with pytest.raises(ValueError, match='data set: was .*data set size: was 16, is 12'):
+            resumed()
+    finally:
+        aside[0].rename(label), aside[1].rename(image)
+    with pytest.raises(ValueError, match=r'config test_cfg.fp16: was not set, is True'):
+        resumed(**{'test_cfg.fp16': True})
 
 
 def test_a_full_disk_stops_the_run_and_the_state_before_goes_on(place, tmp_path, monkeypatch):
@@ -289,9 +307,31 @@ def test_a_fresh_run_puts_an_earlier_ones_states_aside(place, tmp_path):
     earlier, _ = stopped(config, tmp_path / 'run', 8)
     harness.run(config, tmp_path / 'run')
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
-    aside = tmp_path / 'run' / 'state_before'
+    aside = tmp_path / 'run' / 'state_before_1'
     assert sorted(path.name for path in aside.iterdir()) == earlier
     assert len(list((tmp_path / 'run' / 'state').iterdir())) == 2
+    # However often --resume is forgotten: the states of the longest runs stay.
+    for frame in (3, 4, 1, 2, 2):
+        stopped(config, tmp_path / 'run', frame)
+    kept = [
+        max(path.name for path in (tmp_path / 'run' / f'state_before_{number}').iterdir())
+        for number in range(1, 5)
+    ]
+    assert not (tmp_path / 'run' / 'state_before_5').exists()
+    assert sorted(int(name[-12:-4]) for name in kept) == [3, 4, 8, 16]
+
+
+def test_states_of_fewer_processes_are_not_passed_over(place, tmp_path, monkeypatch):
+    _, config, _ = place
+    stopped(config, tmp_path / 'run', 8)
+    folder = StateFolder(tmp_path / 'run' / 'state', 2, logging.getLogger())
+    # A second process that finds nothing of its own.
+    gathered = 'ecotta_seg.hooks.state_folder.all_gather_object'
+    monkeypatch.setattr(gathered, lambda found: [found, []])
+    with pytest.raises(ValueError, match='go on with as many processes'):
+        folder.newest({}, (), in_step=True)
+    monkeypatch.setattr(gathered, lambda found: [[], []])
+    assert StateFolder(tmp_path / 'none', 2, logging.getLogger()).newest({}, (), True) is None
 
 
 def test_mmsegs_own_metric_goes_on_too(place, tmp_path):

@@ -4,6 +4,10 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -137,6 +141,8 @@ def _break(data, how):
         image.parent.mkdir()
     elif how == 'image without label':
         label.unlink()
+    elif how == 'no label at all':
+        shutil.rmtree(data / 'gtFine' / 'test')
     elif how == 'label of another size':
         cv2.imwrite(str(label), cv2.imread(str(label), cv2.IMREAD_UNCHANGED)[:, :50])
     elif how == 'unknown ids':
@@ -150,7 +156,7 @@ def _break(data, how):
 
 @pytest.mark.parametrize(('how', 'says', 'workers'), [
     ('no frames', 'image folder', 0),
-    ('image without label', 'labelTrainIds', 0),
+    ('no label at all', 'labelTrainIds', 0),
     ('label of another size', '50', 0),
     ('unknown ids', '33', 1),
     ('truncated image', 'leftImg8bit', 1),
@@ -168,6 +174,52 @@ def test_broken_data_is_one_sentence(project, tmp_path, how, says, workers):
     )  # fmt: skip
     assert says in error_of(run)
     assert results.read_text() == 'earlier'
+
+
+def test_labels_that_are_missing_in_part_cost_scores_alone(project, tmp_path):
+    data, options = _copy_of_data(project, tmp_path)
+    _break(data, 'image without label')
+    command = ('test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'work')
+    run = run_tool(*command, '--strict', *options)
+    assert 'has no label' in error_of(run)
+    run = run_tool(*command, *options)
+    assert run.returncode == 0, run.stderr
+    assert '1 of 3 images of fog have no label' in run.stdout + run.stderr
+    fog = _results(tmp_path / 'work')['rounds'][0]['conditions']['fog']
+    assert fog['frames'] == 2 and fog['mIoU'] is not None
+
+
+def test_a_signal_to_all_processes_saves_and_the_workers_do_not_die_of_it(project, tmp_path):
+    work = tmp_path / 'work'
+    command = ['test_tta', project.config, project.checkpoint, '--work-dir', work, '--cfg-options']
+    options = ['test_dataloader.num_workers=1', 'test_dataloader.dataset.rounds=200']
+    options += ['custom_hooks.4.interval=2', 'custom_hooks.4.max_share=None']
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / 'tools/test_tta.py'), *map(str, command[1:]), *options],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 200
+        while not list(work.glob('state/*.pth')) and time.monotonic() < end:
+            time.sleep(0.2)
+        # What systemd, Slurm and `kill -- -PGID` do.
+        os.killpg(process.pid, signal.SIGTERM)
+        text, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, text
+    assert 'Traceback' not in text and 'go on with --resume' in text
+    states = sorted(work.glob('state/*.pth'))
+    assert 1 <= len(states) <= 2
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
 
 
 def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tmp_path):
