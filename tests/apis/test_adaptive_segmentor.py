@@ -1,8 +1,8 @@
 import importlib.util
 import sys
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,24 +156,28 @@ def test_frames_are_packed_in_many_threads_at_once(config):
     assert not errors and set(DefaultScope._instance_dict) == before
 
 
-def test_updates_are_left_out_when_late(config):
-    segmentor = built(config(), time_budget=0.1)
-    adapt = segmentor.method.adapt
+def test_updates_are_left_out_when_late(config, monkeypatch):
+    segmentor, clock = built(config(), time_budget=0.1), [0.0]
+    monkeypatch.setattr(
+        'ecotta_seg.apis.adaptive_segmentor.time', SimpleNamespace(perf_counter=lambda: clock[0])
+    )
 
-    def slow(inputs, metas):
-        time.sleep(0.25)
-        return adapt(inputs, metas)
+    def taking(seconds, run):
+        def slow(*args):
+            clock[0] += seconds
+            return run(*args)
 
-    segmentor.method.adapt = slow
-    updated = []
-    for frame in frames(6):
-        updated.append(segmentor.step(frame).metainfo['updated'])
-        # A camera that gives a frame each 0.1 s would wait here; time it is late is lag.
-        segmentor._lag = max(0.0, 0.2 if updated[-1] else segmentor._lag - 0.07)
-    assert updated[0] and not updated[1]
-    assert sum(updated) == 2
-    eager = built(config(), time_budget=60.0)
-    assert all(eager.step(frame).metainfo['updated'] for frame in frames(3))
+        return slow
+
+    method = segmentor.method
+    method.adapt = taking(0.25, method.adapt)
+    method.predict_frame = taking(0.03, method.predict_frame)
+    # An update is 0.15 s late; frames without one make up for 0.07 s each.
+    updated = [segmentor.step(frame).metainfo['updated'] for frame in frames(9)]
+    assert updated == [True, False, False, False, True, False, False, False, True]
+    eager = built(config(), time_budget=0.3)
+    eager.method.adapt = taking(0.25, eager.method.adapt)
+    assert all(eager.step(frame).metainfo['updated'] for frame in frames(4))
 
 
 @pytest.mark.parametrize('concurrent', [False, True])
