@@ -61,20 +61,28 @@ class StopSignals:
 
 
 def leave_signals_to_parent(loader: Any) -> None:
-    """Has a data loader's workers pass over SIGTERM; before they are started.
+    """Has a data loader's workers obey no SIGTERM but their parent's; before they are started.
 
     Who stops a job signals all of its processes (systemd, Slurm, ``kill -- -PGID``). Workers that
-    die of it take the frame with them that the parent would end and save.
+    die of it take the frame with them that the parent would end and save. Where the system does
+    not tell who sent a signal (macOS), all stays as it is.
 
     Args:
         loader: A ``DataLoader``; its own ``worker_init_fn`` is called as before.
     """
-    if getattr(loader, 'num_workers', 0):
+    if getattr(loader, 'num_workers', 0) and hasattr(signal, 'sigwaitinfo'):
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
 
 def _start_worker(inner: Optional[Callable[[int], None]], number: int) -> None:
-    # After torch's own handler, which ends the worker. One whose parent is gone ends by itself.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Blocked for this thread and those that it starts: it is left to the one that waits for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     if inner is not None:
         inner(number)
+
+
+def _obey_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -222,6 +222,16 @@ def test_a_signal_to_all_processes_saves_and_the_workers_do_not_die_of_it(projec
             time.sleep(0.1)
 
 
+def test_workers_that_are_kept_end_with_the_run(project, tmp_path):
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'work',
+        '--rounds', 1, '--cfg-options', 'test_dataloader.num_workers=2',
+        'test_dataloader.persistent_workers=True', 'clear_dataloader.num_workers=1',
+        'clear_dataloader.persistent_workers=True',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
 def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tmp_path):
     data, options = _copy_of_data(project, tmp_path)
     _break(data, 'truncated image')
