@@ -36,8 +36,12 @@ _LOOP_KEYS_LEFT_OUT = ('resume', 'type')
 _SHOWN = 4
 
 
-def run_identity(runner: Any) -> dict:
+def run_identity(runner: Any, files: Sequence[str]) -> dict:
     """The identity of a Runner's test, before its first frame.
+
+    Args:
+        runner: The Runner.
+        files: Its ``data_files``.
 
     Returns:
         A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
@@ -50,7 +54,7 @@ def run_identity(runner: Any) -> dict:
         'processes': f'rank {get_rank()} of {get_world_size()}',
         'device': next(runner.model.parameters()).device.type,
         'weights': _weights_digest(runner.model)[:16],
-        'data set': _names_digest(runner.test_dataloader.dataset)[:16],
+        'data set': _names_digest(files)[:16],
         'data set size': str(len(runner.test_dataloader.dataset)),
     }
     for key in RESULT_KEYS:
@@ -120,13 +124,17 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def data_files(dataset: Any) -> list[str]:
-    """The paths of a data set's images and labels, in its order; none where it tells no files."""
-    paths = []
+    """The paths of a data set's images and labels, in its order and each once.
+
+    None where it tells no files.
+    """
+    paths: dict[str, None] = {}
     for inner in getattr(dataset, 'datasets', None) and dataset.datasets.values() or [dataset]:
         for index in range(len(inner) if hasattr(inner, 'get_data_info') else 0):
             info = inner.get_data_info(index)
-            paths += [str(info[key]) for key in ('img_path', 'seg_map_path') if info.get(key)]
-    return paths
+            found = (info.get(key) for key in ('img_path', 'seg_map_path'))
+            paths.update(dict.fromkeys(str(path) for path in found if path))
+    return list(paths)
 
 
 def file_sizes(paths: Sequence[str]) -> torch.Tensor:
@@ -136,13 +144,12 @@ def file_sizes(paths: Sequence[str]) -> torch.Tensor:
 
 
 def changed_files(paths: Sequence[str], saved: torch.Tensor, current: torch.Tensor) -> list[str]:
-    """Those of ``paths`` whose sizes differ, each once; all three of the same order and length."""
-    changed = (saved != current).nonzero().flatten().tolist()
-    return list(dict.fromkeys(paths[index] for index in changed))
+    """Those of ``paths`` whose sizes differ; all three of the same order and length."""
+    return [paths[index] for index in (saved != current).nonzero().flatten().tolist()]
 
 
-def _names_digest(dataset: Any) -> str:
-    digest = hashlib.sha256(str(len(dataset)).encode())
-    for path in data_files(dataset):
+def _names_digest(files: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
         digest.update(f'{path}\0'.encode('utf-8', 'surrogateescape'))
     return digest.hexdigest()

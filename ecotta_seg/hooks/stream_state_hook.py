@@ -110,9 +110,9 @@ class StreamStateHook(Hook):
         self._in_step = bool(shared) and get_world_size() > 1
         self._step = max([self.interval, *shared])
         self._random = random_state()
-        self._identity = run_identity(runner)
         self._files = data_files(runner.test_dataloader.dataset)
         self._sizes = file_sizes(self._files)
+        self._identity = run_identity(runner, self._files)
         self._stopped_by: Optional[str] = None
         self._unsaved = self._not_resumable(runner)
         if self._unsaved:
@@ -192,6 +192,8 @@ class StreamStateHook(Hook):
         if self.in_stream and not self._mid_step and not self._in_step:
             self._stopped_by = bad_file
             self.save(runner)
+            # Done: the loop may ask once more on the same error's way out.
+            self.in_stream = False
 
     def restore_signals(self) -> None:
         """Puts the program's own signal handlers back."""
@@ -219,6 +221,8 @@ class StreamStateHook(Hook):
 
     def _check_files(self, runner: Any, state: dict) -> None:
         """Refuses files that are not those of the state, but for bad ones that have been mended."""
+        if 'data set'.startswith(self.allow):
+            return
         changed = changed_files(self._files, state['files'], self._sizes)
         told = {printable(state['stopped_by'])}
         for event in decode_json_lines(state['growing']['events']):
@@ -230,7 +234,7 @@ class StreamStateHook(Hook):
                 f'{len(mended)} files that were bad are others now, {printable(mended[0])} first: '
                 'from here on they are taken as they are'
             )
-        if other and not 'data set'.startswith(self.allow):
+        if other:
             raise ValueError(
                 f'the state in {self.folder.path} is of other data: the size of {len(other)} of '
                 f'its files has changed, {printable(other[0])} first. Put back what the run was '

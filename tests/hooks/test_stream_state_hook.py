@@ -321,6 +321,17 @@ def test_a_fresh_run_puts_an_earlier_ones_states_aside(place, tmp_path):
     assert sorted(int(name[-12:-4]) for name in kept) == [2, 4, 8, 15]
 
 
+def test_other_data_goes_on_where_it_is_allowed(tmp_path):
+    harness.write_data(tmp_path / 'data', frames=5)
+    config = harness.write_config(tmp_path / 'tent.py', 'tent', tmp_path / 'data')
+    stopped(config, tmp_path / 'run', 8)
+    for path in (tmp_path / 'data').rglob('city_0004_*'):
+        path.unlink()
+    allow = {'custom_hooks.4.allow': ('data set',)}
+    runner = harness.run(config, tmp_path / 'run', resume=True, **allow)
+    assert runner.message_hub.get_info('ecotta_seg/resumed_at') == 8
+
+
 def test_states_of_fewer_processes_are_not_passed_over(place, tmp_path, monkeypatch):
     _, config, _ = place
     stopped(config, tmp_path / 'run', 8)
