@@ -1,25 +1,26 @@
-"""Whether a file that torch wrote is whole: torch's own reader passes over the checksums in it."""
+"""``torch.load`` of whole files alone: torch's own reader passes over the checksums in them."""
 
 import zipfile
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Union
+
+import torch
 
 
-def damaged_entry(path: Union[str, Path]) -> Optional[str]:
-    """The first entry of a zip archive whose checksum is wrong.
+def load_whole(path: Union[str, Path], weights_only: bool = True) -> Any:
+    """What ``torch.save`` wrote, on the CPU.
 
     Args:
-        path: Of a file from ``torch.save``; the format before zip archives (torch 1.5) has no
-            checksums and passes.
-
-    Returns:
-        Its name, or None where there is nothing wrong with it.
+        path: The file; the format before zip archives (torch 1.5) has no checksums to look at.
+        weights_only: See ``torch.load``.
 
     Raises:
-        OSError: The file cannot be read.
-        zipfile.BadZipFile: It is an archive whose list of entries is damaged.
+        ValueError: A checksum is wrong.
+        Exception: Whatever ``zipfile`` and torch raise of a damaged file.
     """
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f'the checksum of {damaged} is wrong')
+    return torch.load(path, map_location='cpu', weights_only=weights_only)

@@ -10,7 +10,7 @@ from typing import Union
 import torch
 from torch import nn
 
-from .archive_check import damaged_entry
+from .archive_check import load_whole
 
 # Heads that prediction does not use may be missing from a model or from a checkpoint.
 _OPTIONAL_PREFIXES = ('auxiliary_head.',)
@@ -34,11 +34,8 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
     if not path.is_file():
         raise ValueError(f'expected a checkpoint file, but {path} does not exist')
     try:
-        bad = damaged_entry(path)
-        if bad is not None:
-            raise ValueError(f'the checksum of {bad} is wrong')
         with _loading(trust):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=not trust)
+            checkpoint = load_whole(path, weights_only=not trust)
     except pickle.UnpicklingError as error:
         # A damaged file raises the same class; only this text names what may not be built.
         if re.search('unsupported (global|class)', str(error), re.IGNORECASE):

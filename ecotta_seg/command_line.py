@@ -46,22 +46,18 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
     except KeyboardInterrupt:
         print('stopped by the user', file=sys.stderr)
         return 130
-    except _USER_ERRORS as error:
-        if show:
-            traceback.print_exc()
-        else:
-            print(f'error: {sentence(error)}', file=sys.stderr)
-        return EXIT_USER_ERROR
     except Exception as error:
+        foreseen, text = isinstance(error, _USER_ERRORS), sentence(error)
+        if not foreseen:
+            text = (
+                f'{type(error).__name__}: {text} (not foreseen: --traceback shows where it comes '
+                'from)'
+            )
         if show:
             traceback.print_exc()
         else:
-            print(
-                f'error: {type(error).__name__}: {sentence(error)} (not foreseen: --traceback '
-                'shows where it comes from)',
-                file=sys.stderr,
-            )
-        return EXIT_OTHER_ERROR
+            print(f'error: {text}', file=sys.stderr)
+        return EXIT_USER_ERROR if foreseen else EXIT_OTHER_ERROR
     return 0
 
 

@@ -77,8 +77,7 @@ class CoTTA(GradientAdaptation):
         replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
         if getattr(segmentor, 'auxiliary_head', None) is not None:
             segmentor.auxiliary_head.requires_grad_(False)
-        prediction_views(views)
-        self.views = views
+        self.use_views(views)
         self.teacher_momentum, self.anchor_threshold = teacher_momentum, anchor_threshold
         self.restore_probability, self.seed = restore_probability, seed
         self.start()

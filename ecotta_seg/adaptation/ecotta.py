@@ -107,7 +107,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         Raises:
             ValueError: There is a memory budget: under a watcher the step is plain autograd's.
         """
-        if self.planner is not None and self.planner.budget is not None:
+        if self._has_budget():
             raise ValueError(
                 'a memory_budget needs the memory engine, and layer-wise learning weights need '
                 'plain autograd: leave out one of them'
@@ -121,7 +121,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         Raises:
             ValueError: There is a memory budget; see also base class.
         """
-        if name is not None and self.planner is not None and self.planner.budget is not None:
+        if name is not None and self._has_budget():
             raise ValueError(
                 'a memory_budget needs the memory engine, which runs in the precision of the '
                 f'parameters, and autocast={name!r} needs plain autograd: leave out one of them'
@@ -137,11 +137,14 @@ class MetaNetworkAdaptation(GradientAdaptation):
             ValueError: There is a memory budget and more than one view; see also base class.
         """
         super().use_views(number)
-        if number > 1 and self.planner is not None and self.planner.budget is not None:
+        if number > 1 and self._has_budget():
             raise ValueError(
                 'a memory_budget is of one view a frame: what is kept of the others, until the '
                 f'step is done, is not planned with; leave out one of it and {number} views'
             )
+
+    def _has_budget(self) -> bool:
+        return self.planner is not None and self.planner.budget is not None
 
     def norm_drift(self) -> Optional[float]:
         """See base class."""

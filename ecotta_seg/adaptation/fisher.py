@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..archive_check import damaged_entry
+from ..archive_check import load_whole
 from ..atomic_io import atomic_write
 
 _FORMAT = 'ecotta_seg fisher'
@@ -59,8 +59,7 @@ def read_fisher(path: Union[str, Path], parameters: Mapping[str, Tensor]) -> dic
     if not Path(path).is_file():
         raise ValueError(f'expected a file of Fisher information, but {path} does not exist')
     try:
-        whole = damaged_entry(path) is None
-        state = torch.load(path, map_location='cpu', weights_only=True) if whole else None
+        state = load_whole(path)
     except Exception:  # What a damaged pickle raises depends on where it is damaged.
         state = None
     found = state.get('fisher') if isinstance(state, dict) else None

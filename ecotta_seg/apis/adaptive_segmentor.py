@@ -209,10 +209,9 @@ class AdaptiveSegmentor:
             self._sync()
 
     def _encoder(self) -> nn.Module:
-        encoder = getattr(self.method, 'encoder', None)
-        if encoder is None:
+        if not self.has_adapters:
             raise ValueError(f'{type(self.method).__name__} has no meta networks to save or load')
-        return encoder
+        return self.method.encoder
 
     def _packed(self, frame: Any) -> dict:
         if not isinstance(frame, np.ndarray):

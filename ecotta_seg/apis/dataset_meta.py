@@ -54,10 +54,16 @@ def _fitting(found: Any, classes: int) -> Optional[DatasetMeta]:
     return DatasetMeta([str(name) for name in names], colours)
 
 
-def _of_config(cfg: Config) -> Optional[Mapping]:
+def inner_dataset(cfg: Config) -> Mapping:
+    """The config of the data set that a test reads, below all that is around it; maybe empty."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):
         dataset = dataset['dataset']
+    return dataset
+
+
+def _of_config(cfg: Config) -> Optional[Mapping]:
+    dataset = inner_dataset(cfg)
     if dataset.get('metainfo'):
         return dataset['metainfo']
     kind = dataset.get('type')

@@ -18,7 +18,7 @@ from ..checkpoint import load_source
 from ..config import read_config
 from ..stack import force_safe_loading
 from .adaptive_segmentor import AdaptiveSegmentor
-from .dataset_meta import dataset_meta
+from .dataset_meta import dataset_meta, inner_dataset
 
 # What reads files, or stands for a camera in made weather; a frame comes with its own.
 _LEFT_OUT = ('LoadAnnotations', 'AdverseWeather')
@@ -114,10 +114,11 @@ def init_adaptive_segmentor(
 
 def frame_pipeline(cfg: Config) -> Sequence[dict]:
     """The config's test pipeline for frames in memory instead of files."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), dict):
-        dataset = dataset['dataset']
-    steps = dataset.get('pipeline') or cfg.get('test_pipeline') or [dict(type='PackSegInputs')]
+    steps = (
+        inner_dataset(cfg).get('pipeline')
+        or cfg.get('test_pipeline')
+        or [dict(type='PackSegInputs')]
+    )
     kept = [
         dict(step)
         for step in steps

@@ -172,7 +172,12 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
 def _config_digest(path: Union[str, Path]) -> str:
     config = read_config(path).to_dict()
     config = _without_places({key: config[key] for key in RESULT_KEYS if key in config})
-    text = json.dumps(config, sort_keys=True, default=str)
+    return settings_digest(config)
+
+
+def settings_digest(settings: Mapping) -> str:
+    """Sixteen digits that tell settings apart."""
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

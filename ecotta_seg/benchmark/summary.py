@@ -1,6 +1,5 @@
 """What a cell's results come to, and what several seeds come to together."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any, Optional, Union
 
 from ..evaluation.results import load_results
-from .cells import CELL_FILE, Cell, cell_folder
+from .cells import CELL_FILE, Cell, cell_folder, settings_digest
 
 # What is averaged over seeds.
 NUMBERS = (
@@ -156,7 +155,7 @@ def _settings(folder: str) -> Optional[str]:
         settings = dict(json.loads(Path(folder, CELL_FILE).read_text(encoding='utf-8')), seed=None)
     except (OSError, ValueError, TypeError):
         return None
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return settings_digest(settings)
 
 
 def aggregate(records: Iterable[Mapping]) -> list[dict]:

@@ -6,7 +6,7 @@ from typing import Union
 
 import torch
 
-from ..archive_check import damaged_entry
+from ..archive_check import load_whole
 from ..atomic_io import atomic_write
 from ..version import __version__
 from .encoder import AdaptedEncoder
@@ -43,10 +43,7 @@ def load_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
             f'expected an adapters file, but {path} does not exist: tools/warm_up.py writes one'
         )
     try:
-        bad = damaged_entry(path)
-        if bad is not None:
-            raise ValueError(f'the checksum of {bad} is wrong')
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        state = load_whole(path)
     except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
         reason = (str(error).splitlines() or [''])[0].split('. ')[0]
         reason = reason if ' ' in reason else type(error).__name__
