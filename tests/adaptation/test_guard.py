@@ -6,6 +6,7 @@ from torch import nn
 from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
 from ecotta_seg.adaptation.guard import UpdateGuard
 from ecotta_seg.adaptation.prediction_watch import mask_agreement, mean_entropy
+from ecotta_seg.adaptation.source import SourceModel
 
 CLASSES = 4
 
@@ -407,3 +408,38 @@ def test_a_reset_does_not_open_the_door_to_unclear_frames(frame):
     for _ in range(3):
         watch(guard, method, blurred(frame, 0.02))
     assert kinds(guard) == ['skip'] * 3
+
+
+@pytest.mark.parametrize('share, updated', [(0.39, True), (0.41, False)])
+def test_severe_rain_is_learned_from_by_the_default_limit(frame, share, updated):
+    # SegFormer-B0 with batch statistics is at 0.39 there, and at 0.25 in the fog before.
+    method, guard = ToyMethod(lr=1e-6), UpdateGuard(max_class_share=1.0)
+
+    def at(entropy):
+        low, high = 0.1, 100.0
+        for _ in range(50):
+            middle = (low * high) ** 0.5
+            if entropy_share(method, middle * frame) > entropy:
+                low = middle
+            else:
+                high = middle
+        assert entropy_share(method, low * frame) == pytest.approx(entropy, abs=1e-3)
+        return low * frame
+
+    for _ in range(6):
+        watch(guard, method, at(0.25))
+    for _ in range(3):
+        watch(guard, method, at(share))
+    assert method.last_step.updated == updated
+    assert set(kinds(guard)) == (set() if updated else {'skip'})
+
+
+def test_where_nothing_is_learned_unclear_frames_are_no_events(frame):
+    method, guard = SourceModel(ToySegmentor()), UpdateGuard(max_entropy=0.9)
+    for _ in range(3):
+        watch(guard, method, frame)
+    for _ in range(20):
+        watch(guard, method, blurred(frame, 0.02))
+    assert kinds(guard) == []
+    watch(guard, method, frame * float('nan'))
+    assert kinds(guard) == ['skip']
