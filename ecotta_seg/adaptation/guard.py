@@ -191,13 +191,13 @@ class UpdateGuard:
             return fault
         entropy, drift = entropy_share(logits), method.norm_drift()
         recent = self.entropies.see(entropy)
-        learns = bool(method.adaptable_parameters())
-        if learns and (drift is None or drift >= self.min_drift):
+        parameters = list(method.adaptable_parameters().values())
+        if parameters and (drift is None or drift >= self.min_drift):
             judged = recent if drift is None else entropy
             fault = self.entropies.judge(judged, self._highest_entropy(drift))
             if fault is not None:
                 return fault
-        gradients = [p.grad for p in method.adaptable_parameters().values() if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         # The loss is nan by right where a method has none and makes no gradients.
         if gradients and method.last_step.loss in (float('inf'), float('-inf')):
             return 'the loss is not finite'

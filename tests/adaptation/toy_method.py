@@ -1,0 +1,79 @@
+"""A method small enough to see through, for what watches methods."""
+
+import torch
+from torch import nn
+
+from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
+
+CLASSES = 4
+
+
+class ToySegmentor(nn.Module):
+    """A pixelwise linear classifier with mmseg's interface."""
+
+    test_cfg = dict(mode='whole')
+    out_channels = CLASSES
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[3.0, 0, 0], [0, 3, 0], [0, 0, 3], [1, 1, 1]]))
+
+    def encode_decode(self, inputs, metas):
+        return torch.einsum('kc,nchw->nkhw', self.weight, inputs)
+
+    inference = encode_decode
+
+
+class ToyMethod(GradientAdaptation):
+    """Pulls class 0 up by its learning rate; does what a test tells it to."""
+
+    def __init__(self, lr=0.01, ask=True):
+        super().__init__(ToySegmentor(), dict(type='SGD', lr=lr, momentum=0.9))
+        self.spoil = None
+        self.ask = ask
+        self.start()
+
+    def learn(self, logits, share):
+        loss = -logits[:, 0].mean() * share
+        if self.spoil == 'loss':
+            loss = loss * float('nan')
+        loss.backward()
+        self.last_step.loss = float(loss.detach())
+
+    def adapt(self, inputs, metas):
+        if not self.ask:
+            self.gate = None
+        logits = super().adapt(inputs, metas)
+        if self.spoil == 'weights':
+            with torch.no_grad():
+                self.segmentor.weight[0, 0] = float('nan')
+            logits = logits * float('nan')
+        return logits
+
+
+class Hasty(ToyMethod):
+    """Updates before it asks, as one that updates while it goes backward."""
+
+    def adapt(self, inputs, metas):
+        gate, self.gate = self.gate, None
+        logits = GradientAdaptation.adapt(self, inputs, metas)
+        if gate is not None:
+            gate(logits)
+        return logits
+
+
+def four_quarters():
+    """Four quarters of four classes."""
+    image = torch.zeros(1, 3, 16, 16)
+    image[:, 0, :8, :8] = image[:, 1, :8, 8:] = image[:, 2, 8:, :8] = 1
+    image[:, :, 8:, 8:] = 0.6
+    return image + 0.1
+
+
+def watch(guard, method, image, index=0):
+    method.last_step.updated = False
+    return guard.watch(method, image, [dict(stream_index=index)])
+
+
+def kinds(guard):
+    return [event['event'] for event in guard.take_events()]
