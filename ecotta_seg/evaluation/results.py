@@ -31,6 +31,7 @@ Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
 (``null`` without one) and ``"fallbacks"`` (names of modules that plain autograd runs).
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
 optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
+``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.
 """
 
 import csv

@@ -13,6 +13,7 @@ from rich.console import Console
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..evaluation.results import Results, save_results
 from ..evaluation.table import print_results
+from .run_identity import code_versions
 
 _PARTS = ('source', 'clear', 'memory', 'seconds_per_frame', 'events')
 _EXTRA = ('references', 'views')
@@ -28,6 +29,7 @@ class ResultsHook(Hook):
     keys for the top level). A part that no hook measured is ``null``; one that does not fit the
     schema is left out with a warning, so that it cannot cost the rest. Scores come from the
     evaluator's ``PerConditionIoU`` and are put into the hub as ``rounds`` and ``mean_mIoU``.
+    ``code`` is what ran: versions, and a digest of this package's files.
 
     Args:
         work_dir: The folder to write to; None for the runner's ``work_dir`` (not its
@@ -85,7 +87,7 @@ class ResultsHook(Hook):
                 parts[name] = value
             except (ValueError, TypeError, AttributeError) as error:
                 runner.logger.log(logging.WARNING, f'{name} is not in results.json: {error}')
-        extra = {**(info('extra') or {})}
+        extra = {'code': code_versions(), **(info('extra') or {})}
         extra.update({name: info(name) for name in _EXTRA if info(name) is not None})
         try:
             return Results(method, rounds, extra=extra, **parts).document()

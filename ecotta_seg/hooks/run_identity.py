@@ -47,10 +47,7 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
         A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
     """
     identity = {
-        'code ecotta_seg': f'{__version__} ({_code_digest()[:12]})',
-        'code torch': torch.__version__,
-        'code mmengine': mmengine.__version__,
-        'code mmseg': mmseg.__version__,
+        **{f'code {name}': version for name, version in code_versions().items()},
         'processes': f'rank {get_rank()} of {get_world_size()}',
         'device': next(runner.model.parameters()).device.type,
         'weights': _weights_digest(runner.model)[:16],
@@ -68,6 +65,16 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
             if name.rpartition('.')[2] not in _LOADER_KEYS_LEFT_OUT:
                 identity[f'config {name}'] = text
     return identity
+
+
+def code_versions() -> dict[str, str]:
+    """Versions of this package (with a digest of its files), torch, mmengine and mmseg."""
+    return {
+        'ecotta_seg': f'{__version__} ({_code_digest()[:12]})',
+        'torch': torch.__version__,
+        'mmengine': mmengine.__version__,
+        'mmseg': mmseg.__version__,
+    }
 
 
 def differences(saved: Mapping, current: Mapping, allowed: Sequence[str] = ()) -> list[str]:
