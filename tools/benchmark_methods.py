@@ -1,4 +1,4 @@
-"""Compares methods: python tools/benchmark_methods.py --model ... --methods ... [--streams ...]
+r"""Compares methods: python tools/benchmark_methods.py --model ... --methods ... [--streams ...]
 
 python tools/benchmark_methods.py --model r18 configs/camvid_ecotta.py CHECKPOINT \
     --methods source batch_norm_statistics tent eata sar cotta:views=1 ecotta ecotta_plus \
@@ -6,9 +6,15 @@ python tools/benchmark_methods.py --model r18 configs/camvid_ecotta.py CHECKPOIN
 
 Each cell is a run of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. What is done
 already is skipped, what was cut off goes on; a cell that fails does not stop the others and is
-listed. WORK_DIR/benchmark.md, .csv, .json, cells.csv, rounds.png and memory.png hold the results.
-A method may carry options of its own: tent:optimizer.lr=1e-3. A seed is that of the weather, of a
-mixed stream's order and of all random generators. The exit code is 0, or 1 where a cell failed.
+listed. What was run there with other settings (or another checkpoint) is renamed to
+seedN.before_1. WORK_DIR/benchmark.md, .csv, .json, cells.csv, rounds.png and memory.png hold the
+results. A method may carry options of its own: tent:optimizer.lr=1e-3, and warmed-up meta
+networks: ecotta_plus:adapters=FILE. A seed is that of the weather, of a mixed stream's order and of
+all random generators.
+
+--dry-run tells how far each cell is: done, started (goes on), new, or other (of other settings: it
+would be renamed and run anew). The exit code is 0, 1 where a cell failed, 2 for a mistake in the
+command, 130 after Ctrl-C.
 """
 
 import argparse
@@ -40,8 +46,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--methods', nargs='+', required=True,
         help='files in configs/_base_/adaptation without .py, each with its options after a colon',
     )  # fmt: skip
-    parser.add_argument('--streams', nargs='+', choices=sorted(STREAMS), default=['continual'])
-    parser.add_argument('--seeds', nargs='+', type=whole_number(0), default=[0])
+    parser.add_argument(
+        '--streams', nargs='+', choices=sorted(STREAMS), default=['continual'],
+        help='orders of the frames; default: continual',
+    )  # fmt: skip
+    parser.add_argument('--seeds', nargs='+', type=whole_number(0), default=[0], help='default: 0')
     parser.add_argument('--rounds', type=whole_number(1), help="default: the config's")
     parser.add_argument(
         '--views', type=whole_number(1), help='views a frame for every method, see test_tta.py'
@@ -50,8 +59,10 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--adapters', nargs=3, action='append', default=[], metavar=('MODEL', 'METHOD', 'FILE'),
         help='warmed-up meta networks of a model and a method, named as above',
     )  # fmt: skip
-    parser.add_argument('--work-dir', default='work_dirs/benchmark')
-    parser.add_argument('--device', choices=('cpu', 'cuda'))
+    parser.add_argument(
+        '--work-dir', default='work_dirs/benchmark', help='default: work_dirs/benchmark'
+    )
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if there is one')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='key=value, for every cell')
     parser.add_argument(
         '--collect', action='store_true',
@@ -71,7 +82,6 @@ def main(argv: list[str]) -> None:
 
     from ecotta_seg import benchmark
     from ecotta_seg.benchmark.cells import cell_settings
-    from ecotta_seg.benchmark.summary import collect_cells
 
     # Reading configs tells of the environment each time.
     MMLogger.get_instance('mmengine', log_level='WARNING')
@@ -96,12 +106,14 @@ def main(argv: list[str]) -> None:
         return
     work_dir = check_work_dir(args.work_dir)
     command = shlex.join(['python', 'tools/benchmark_methods.py', *argv])
+    if args.collect:
+        command += '    # and what earlier calls finished'
     errors = {}
 
     def report() -> list[dict]:
         records = benchmark.read_cells(cells, errors, work_dir)
         if args.collect:
-            records += collect_cells(work_dir, records)
+            records += benchmark.collect_cells(work_dir, records)
         benchmark.write_report(records, work_dir, command)
         return records
 

@@ -1,10 +1,11 @@
 """Methods x models x streams x seeds: each cell a run of its own, and one report of them all."""
 
+from .aggregate import aggregate, source_of
 from .cells import Cell, MethodSpec, ModelSpec, cell_folder, cell_status, make_cells
 from .plots import plot_memory, plot_rounds
 from .report import write_report
 from .runner import cell_command, run_cell, run_cells
-from .summary import aggregate, read_cells, summarise
+from .summary import collect_cells, read_cells, summarise
 
 __all__ = [
     'Cell',
@@ -14,12 +15,14 @@ __all__ = [
     'cell_command',
     'cell_folder',
     'cell_status',
+    'collect_cells',
     'make_cells',
     'plot_memory',
     'plot_rounds',
     'read_cells',
     'run_cell',
     'run_cells',
+    'source_of',
     'summarise',
     'write_report',
 ]

@@ -36,27 +36,38 @@ class MethodSpec(NamedTuple):
         label: What it is called in the report, as on the command line.
         name: A file in ``configs/_base_/adaptation`` without its ``.py``.
         options: ``key=value`` texts, below ``adaptation``.
+        adapters: File of warmed-up meta networks where an option names one, or None.
     """
 
     label: str
     name: str
     options: tuple[str, ...] = ()
+    adapters: Optional[str] = None
 
     @classmethod
     def parse(cls, text: str, known: Sequence[str]) -> 'MethodSpec':
         """From ``'tent'`` or ``'tent:optimizer.lr=1e-3,optimizer.type=SGD'``.
 
+        Of ``adapters=FILE`` the label has the file's name alone.
+
         Raises:
             ValueError: The method is unknown, or an option is no ``key=value``.
         """
-        name, _, rest = text.partition(':')
+        name, colon, rest = text.partition(':')
         if name not in known:
             raise ValueError(f'unknown method {name!r}: expected one of {", ".join(sorted(known))}')
-        options = tuple(option for option in rest.split(',') if option)
-        for option in options:
+        options, shown, adapters = [], [], None
+        for option in rest.split(',') if colon else ():
             if not re.fullmatch(r'[\w.]+=.+', option):
                 raise ValueError(f'expected key=value after {name}:, got {option!r}')
-        return cls(text, name, options)
+            key, _, value = option.partition('=')
+            if key == 'adapters':
+                adapters = value
+                shown.append(f'adapters={Path(value).name}')
+            else:
+                options.append(option)
+                shown.append(option)
+        return cls(name + colon + ','.join(shown), name, tuple(options), adapters)
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,8 @@ def make_cells(
         **common: More fields of ``Cell``.
 
     Raises:
-        ValueError: Names occur twice, a stream is unknown, a file is missing, or adapters are
-            given for what is not run.
+        ValueError: Names occur twice, are none for a folder or share one, a stream is unknown, a
+            file is missing, or adapters are given twice or for what is not run.
     """
     for what, names in (
         ('model', [model.name for model in models]),
@@ -120,23 +131,44 @@ def make_cells(
     for stream in streams:
         if stream not in STREAMS:
             raise ValueError(f'unknown stream {stream!r}: expected one of {", ".join(STREAMS)}')
-    adapters = dict(adapters or {})
-    pairs = {(model.name, method.label) for model in models for method in methods}
-    for pair in adapters:
-        if pair not in pairs:
-            raise ValueError(f'adapters are given for {" and ".join(pair)}, which are not run')
-    for path in [p for model in models for p in model[1:]] + list(adapters.values()):
+    files = _adapter_files(models, methods, adapters or {})
+    for path in [p for model in models for p in model[1:]] + list(files.values()):
         if not Path(path).is_file():
             raise ValueError(f'expected a file, but {path} does not exist')
-    return [
-        Cell(
-            model, method, stream, seed, adapters=adapters.get((model.name, method.label)), **common
-        )
+    cells = [
+        Cell(model, method, stream, seed, adapters=files.get((model.name, method.label)), **common)
         for model in models
         for stream in streams
         for method in methods
         for seed in seeds
     ]
+    _check_folders(cells)
+    return cells
+
+
+def _adapter_files(
+    models: Sequence[ModelSpec],
+    methods: Sequence[MethodSpec],
+    given: Mapping[tuple[str, str], str],
+) -> dict[tuple[str, str], str]:
+    files = {(m.name, s.label): s.adapters for m in models for s in methods}
+    for pair, path in given.items():
+        if pair not in files:
+            raise ValueError(f'adapters are given for {" and ".join(pair)}, which are not run')
+        if files[pair] is not None:
+            raise ValueError(f'adapters of {" and ".join(pair)} are given twice')
+        files[pair] = path
+    return {pair: path for pair, path in files.items() if path is not None}
+
+
+def _check_folders(cells: Sequence[Cell]) -> None:
+    whose: dict[Path, Cell] = {}
+    for cell in cells:
+        if cell.model.name.strip('. ') == '':
+            raise ValueError(f'expected a name for a model, got {cell.model.name!r}')
+        other = whose.setdefault(cell_folder(cell, ''), cell)
+        if other is not cell:
+            raise ValueError(f'{other} and {cell} would share a folder: rename one')
 
 
 def cell_folder(cell: Cell, work_dir: Union[str, Path]) -> Path:
@@ -161,8 +193,12 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
         'config': _config_digest(cell.model.config),
         'checkpoint': _file_digest(cell.model.checkpoint),
     }
-    settings['method'] = {**cell.method._asdict(), 'config': _config_digest(method)}
-    settings['method']['options'] = list(cell.method.options)
+    settings['method'] = {
+        'label': cell.method.label,
+        'name': cell.method.name,
+        'options': list(cell.method.options),
+        'config': _config_digest(method),
+    }
     if cell.adapters is not None:
         settings['adapters'] = _file_digest(cell.adapters)
     settings['version'] = __version__

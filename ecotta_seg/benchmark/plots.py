@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..atomic_io import atomic_write
+from ..config import STREAMS
+from .aggregate import source_of
 
-# Far apart also for the colour-blind; a second turn differs by its marker and dashes.
+# Far apart also for the colour-blind; a second turn differs by its dashes and hollow markers.
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#7f3c8d', '#4d4d4d')
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _DASHES = ('-', '--', ':')
@@ -37,12 +39,17 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
         for entry in group:
             values = [nan if value is None else value for value in entry['rounds']]
             axes.plot(range(1, len(values) + 1), values, **styles[entry['method']])
-        sources = [e['source_mean'] for e in group if e['source_mean'] is not None]
-        if sources:
-            axes.axhline(sum(sources) / len(sources), color='black', lw=1, ls=(0, (1, 2)))
+        source = source_of(group)
+        for name, colour, dashes in (
+            ('source_mean', 'black', (0, (1, 2))),
+            ('batch_statistics', '0.55', (0, (5, 2, 1, 2))),
+        ):
+            if source[name] is not None:
+                axes.axhline(source[name], color=colour, lw=1.2, ls=dashes, zorder=1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return _plot(entries, path, draw, ('round', 'mIoU in percent'), 'source: dotted')
+    labels = ('round', 'mIoU in percent')
+    return _plot(entries, path, draw, labels, 'source: dotted\nbatch statistics: grey')
 
 
 def plot_memory(entries: Sequence[dict], path: Union[str, Path]) -> Path:
@@ -56,12 +63,15 @@ def plot_memory(entries: Sequence[dict], path: Union[str, Path]) -> Path:
             if entry['peak_bytes'] is None or entry['mean'] is None:
                 continue
             style = {**styles[entry['method']], 'ls': '', 'ms': 9}
-            axes.plot([entry['peak_bytes'] / _MIB], [entry['mean']], **style)
-        known = [e for e in group if e['inference_peak_bytes'] is not None and e['source_mean']]
-        if known:
-            peak = known[0]['inference_peak_bytes'] / _MIB
-            mean = sum(e['source_mean'] for e in known) / len(known)
-            axes.plot([peak], [mean], marker='*', ms=13, color='black', ls='')
+            # What is hollow goes on top: two that are at the same place are both seen.
+            hollow = style['mfc'] == 'none'
+            style['mew'] = 2 if hollow else 0.5
+            place = [entry['peak_bytes'] / _MIB], [entry['mean']]
+            axes.plot(*place, zorder=3 if hollow else 2, **style)
+        peaks = [e['inference_peak_bytes'] for e in group if e['inference_peak_bytes'] is not None]
+        mean = source_of(group)['source_mean']
+        if peaks and mean is not None:
+            axes.plot([peaks[0] / _MIB], [mean], marker='*', ms=13, color='black', ls='')
         axes.margins(0.12)
         axes.set_xlim(left=0)
 
@@ -79,22 +89,27 @@ def _plot(
     """Lays out a panel for each model (down) and stream (across) and has each drawn."""
     styles = _styles(entries)
     models, streams = _unique(entries, 'model'), _unique(entries, 'stream')
+    streams.sort(key=list(STREAMS).index)
     figure = _figure(4.6 * len(streams) + 2, 3.4 * len(models) + 0.6)
     panels = figure.subplots(len(models), len(streams), squeeze=False)
     for row, model in enumerate(models):
         for column, stream in enumerate(streams):
             axes = panels[row][column]
             group = [e for e in entries if e['model'] == model and e['stream'] == stream]
+            if not group:
+                axes.remove()
+                continue
             draw(axes, group, styles)
             axes.set_title(_plain(f'{model}, {stream}'), fontsize=10)
             axes.grid(alpha=0.25, lw=0.5)
-            if row == len(models) - 1:
+            below = [
+                e for e in entries if e['stream'] == stream and e['model'] in models[row + 1 :]
+            ]
+            if not below:
                 axes.set_xlabel(labels[0])
             if column == 0:
                 axes.set_ylabel(labels[1])
-            if not group:
-                axes.set_axis_off()
-    return _save(figure, panels, title, path)
+    return _save(figure, title, path)
 
 
 def _styles(entries: Sequence[dict]) -> dict[str, dict[str, Any]]:
@@ -107,7 +122,8 @@ def _styles(entries: Sequence[dict]) -> dict[str, dict[str, Any]]:
             color=_COLOURS[index % len(_COLOURS)],
             marker=_MARKERS[index % len(_MARKERS)],
             ls=_DASHES[turn % len(_DASHES)],
-            ms=4,
+            mfc='none' if turn % 2 else _COLOURS[index % len(_COLOURS)],
+            ms=5,
             lw=1.5,
             label=_plain(method),
         )
@@ -129,15 +145,15 @@ def _plain(text: str) -> str:
     return text.replace('$', r'\$')
 
 
-def _save(figure: Figure, panels, title: str, path: Union[str, Path]) -> Path:
+def _save(figure: Figure, title: str, path: Union[str, Path]) -> Path:
     lines = {}
-    for axes in panels.flat:
+    for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             lines.setdefault(label, handle)
     if lines:
         figure.legend(
             lines.values(), lines.keys(), loc='outside right center', frameon=False, fontsize=9,
-            title=title, title_fontsize=9,
+            title=title, title_fontsize=9, alignment='left',
         )  # fmt: skip
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Optional, Union
 
 from ..atomic_io import atomic_write
+from ..config import STREAMS
 from ..evaluation.printable import printable
-from .summary import NUMBERS, aggregate
+from .aggregate import aggregate, source_of
+from .summary import NUMBERS
 
 _MIB = 2**20
 
@@ -63,7 +67,7 @@ def _rounds_csv(records: Iterable[Mapping]) -> str:
 
 def _cells_csv(records: Iterable[Mapping]) -> str:
     output = io.StringIO()
-    names = ('model', 'stream', 'method', 'seed', 'views', *NUMBERS, 'error')
+    names = ('model', 'stream', 'method', 'seed', 'views', *NUMBERS, 'code', 'error')
     writer = csv.writer(output, lineterminator='\n')
     writer.writerow(names)
     writer.writerows([record.get(name) for name in names] for record in records)
@@ -76,21 +80,32 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
     if command:
         parts += ['```', command, '```', '']
     parts += [
-        'mIoU in percent; means over rounds, conditions and seeds. *worst* is the least that the '
-        'method is above the source in any condition of any round, *forgetting* what the clear '
-        'day loses against the source, *harness* what the loop around a step adds to its time. '
-        'Peaks are above the parameters.',
+        'mIoU in percent; means over rounds, conditions and seeds. *±* is the standard deviation '
+        'of *mean* over seeds, *worst* the least that the method is above the source in any '
+        'condition of any round, *forgetting* what the clear day loses against the source, '
+        '*events* what a guard, a check of frames or the method itself did, over all seeds. *s a '
+        'frame* is the median step, of the machine as busy as it was; *harness* what the loop '
+        'around a step adds to its time. Peaks are above the parameters. The source is the mean '
+        'over the seeds of all methods.',
+        '',
+        _code_line(records),
         '',
     ]
+    order = list(STREAMS)
     groups: dict[tuple, list[Mapping]] = {}
-    for entry in entries:
-        groups.setdefault((entry['model'], entry['stream']), []).append(entry)
+    for model in dict.fromkeys(entry['model'] for entry in entries):
+        own = [entry for entry in entries if entry['model'] == model]
+        for entry in sorted(own, key=lambda entry: order.index(entry['stream'])):
+            groups.setdefault((model, entry['stream']), []).append(entry)
+    conditions: dict[str, None] = {}
     for (model, stream), group in groups.items():
         group = sorted(group, key=lambda entry: -(entry['mean'] or 0.0))
+        # A mixed stream meets them in any order; all tables have that of the first.
+        conditions.update(dict.fromkeys(n for entry in group for n in entry['conditions']))
         parts += [f'## {_cell(model)}, {stream} stream', '']
-        parts += [*_methods_table(group), '', '### mIoU in each round', '']
+        parts += [*_methods_table(group, conditions), '', '### mIoU in each round', '']
         parts += [*_rounds_table(group), '', '### mIoU in each condition and round', '']
-        parts += [*_conditions_table(group), '']
+        parts += [*_conditions_table(group, conditions), '']
     failed = [record for record in records if record['error'] is not None]
     if failed:
         parts += ['## Not in the tables', '']
@@ -103,10 +118,17 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
     return '\n'.join(parts)
 
 
-def _methods_table(group: Sequence[Mapping]) -> list[str]:
-    names = list(dict.fromkeys(name for entry in group for name in entry['conditions']))
+def _code_line(records: Iterable[Mapping]) -> str:
+    counts = Counter(r.get('code') or 'not recorded' for r in records if r['error'] is None)
+    found = ', '.join(f'{_cell(code)}: {count}' for code, count in counts.most_common())
+    return f'Runs by version of ecotta_seg and digest of its files (`cells.csv` has each): {found}.'
+
+
+def _methods_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[str]:
+    names = [n for n in conditions if any(n in entry['conditions'] for entry in group)]
     head = ['method', 'views', 'seeds', *names, 'mean', '±', 'round 1', 'last round']
-    head += ['last − first', 'worst', 'clear day', 'forgetting', 's a frame', 'harness', 'peak MiB']
+    head += ['last − first', 'worst', 'clear day', 'forgetting', 'events', 's a frame', 'harness']
+    head += ['peak MiB']
     rows = [_source_row(group, names)]
     for entry in group:
         means = [_number(_average(entry['conditions'].get(name, []))) for name in names]
@@ -122,6 +144,7 @@ def _methods_table(group: Sequence[Mapping]) -> list[str]:
                 *(_number(entry[k], 2, True) for k in ('last_minus_first', 'worst_against_source')),
                 _number(entry['clear_after']),
                 _number(entry['forgetting'], 2, True),
+                ', '.join(f'{n} {_cell(kind)}' for kind, n in entry['event_kinds'].items()),
                 _number(entry['seconds'], 3),
                 _percent(entry['harness_share']),
                 _mib(entry['peak_bytes']),
@@ -131,18 +154,15 @@ def _methods_table(group: Sequence[Mapping]) -> list[str]:
 
 
 def _source_row(group: Sequence[Mapping], names: Sequence[str]) -> list[str]:
-    """The untouched source, as it was measured beside the methods."""
-    scores = [
-        _number(_average([entry['source_conditions'].get(name) for entry in group]))
-        for name in names
-    ]
-
-    def over(key: str) -> Optional[float]:
-        return _average([entry[key] for entry in group])
-
-    mean, clear = _number(over('source_mean'), 2), _number(over('clear_source'))
-    seconds, peak = _number(over('source_seconds'), 3), _mib(over('inference_peak_bytes'))
-    return ['*source*', '', '', *scores, mean, '', '', '', '', '', clear, '', seconds, '', peak]
+    source = source_of(group)
+    scores = [_number(source['source_conditions'].get(name)) for name in names]
+    mean, clear = _number(source['source_mean'], 2), _number(source['clear_source'])
+    times = [entry['source_seconds'] for entry in group if entry['source_seconds'] is not None]
+    seconds = _number(median(times) if times else None, 3)
+    peak = _mib(_average([entry['inference_peak_bytes'] for entry in group]))
+    seeds = str(len({seed for entry in group for seed in entry['seeds']}))
+    row = ['*source*', '', seeds, *scores, mean, '', '', '', '', '', clear, '', '', seconds, '']
+    return [*row, peak]
 
 
 def _rounds_table(group: Sequence[Mapping]) -> list[str]:
@@ -154,11 +174,14 @@ def _rounds_table(group: Sequence[Mapping]) -> list[str]:
     return _table(['method', *map(str, range(1, last + 1))], rows)
 
 
-def _conditions_table(group: Sequence[Mapping]) -> list[str]:
+def _conditions_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[str]:
     last = max(len(entry['rounds']) for entry in group)
     rows = []
     for entry in group:
-        for name, values in entry['conditions'].items():
+        for name in conditions:
+            values = entry['conditions'].get(name)
+            if values is None:
+                continue
             source = _number(entry['source_conditions'].get(name))
             scores = [_number(value) for value in _filled(values, last)]
             rows.append([_cell(entry['method']), _cell(name), source, *scores])

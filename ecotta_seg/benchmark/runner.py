@@ -11,12 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
 
 from ..atomic_io import atomic_write
 from .cells import CELL_FILE, Cell, cell_folder, cell_settings, cell_status
+
+try:
+    import fcntl
+except ImportError:  # Not on Windows.
+    fcntl = None
 
 LOG_FILE = 'log.txt'
 _OTHER_RUN = 'is the state of another run'
@@ -79,40 +85,75 @@ def run_cell(
     start = time.perf_counter()
     folder = cell_folder(cell, work_dir)
     try:
-        settings = cell_settings(cell, configs)
-        status = cell_status(folder, settings)
-        if status == 'done':
-            return Outcome('skipped')
-        if status == 'other':
-            # Hours may lie in there: it is put aside, and the one before that is let go.
-            aside = folder.with_name(f'{folder.name}.before')
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Only from here on is what lies in the folder of these settings.
-        (folder / 'results.json').unlink(missing_ok=True)
-        with atomic_write(folder / CELL_FILE) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
-        error = _run(cell_command(cell, tool, folder, status == 'started'), folder, tell)
-        if error and status == 'started' and _OTHER_RUN in error:
-            tell('its state is of other code, starting anew')
-            error = _run(cell_command(cell, tool, folder, False), folder, tell)
-        if not error and cell_status(folder, settings) != 'done':
-            error = f'it ended without whole results; see {folder / LOG_FILE}'
+        with _alone(folder) as lock:
+            settings = cell_settings(cell, configs)
+            status = cell_status(folder, settings)
+            if status == 'done':
+                return Outcome('skipped')
+            if status == 'other':
+                put_aside(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Only from here on is what lies in the folder of these settings.
+            (folder / 'results.json').unlink(missing_ok=True)
+            with atomic_write(folder / CELL_FILE) as temporary:
+                temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
+            command = cell_command(cell, tool, folder, status == 'started')
+            error = _run(command, folder, tell, lock)
+            if error and status == 'started' and _OTHER_RUN in error:
+                tell('its state is of other code, starting anew')
+                error = _run(cell_command(cell, tool, folder, False), folder, tell, lock)
+            if not error and cell_status(folder, settings) != 'done':
+                error = f'it ended without whole results; see {folder / LOG_FILE}'
     except (OSError, ValueError) as problem:
         error = str(problem)
     return Outcome('failed' if error else 'done', time.perf_counter() - start, error)
 
 
-def _run(command: list[str], folder: Path, tell: Callable[[str], None]) -> Optional[str]:
+def put_aside(folder: Path) -> None:
+    """Renames a cell's folder to ``seedN.before_1`` (``_2``, ...): hours may lie in there."""
+    number = 1
+    while (aside := folder.with_name(f'{folder.name}.before_{number}')).exists():
+        number += 1
+    folder.rename(aside)
+    print(f'{folder} holds a cell of other settings, which is now {aside.name}', flush=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """Keeps a cell to one run; gives the lock, which a process that inherits it holds as well.
+
+    Raises:
+        ValueError: Another run has it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the folder, which may be renamed.
+    with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f'another run is at work in {folder}: wait for it, or end it'
+                ) from None
+            except OSError:
+                pass  # A file system without locks.
+        yield file.fileno()
+
+
+def _run(command: list[str], folder: Path, tell: Callable[[str], None], lock: int) -> Optional[str]:
     """Runs a command to its end; gives back what it said was wrong."""
     with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
         log.write(f'$ {" ".join(command)}\n')
         log.flush()
         begin = log.tell()
         # In a session of its own: a Ctrl-C reaches it through us, once, and it saves its state.
+        # It has the lock, too: where we are killed and it goes on, no second one starts beside it.
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,) if fcntl is not None else (),
         )
         try:
             while process.poll() is None:

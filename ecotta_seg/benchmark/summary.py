@@ -1,13 +1,13 @@
-"""What a cell's results come to, and what several seeds come to together."""
+"""What a cell's results come to."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, Optional, Union
 
 from ..evaluation.results import load_results
-from .cells import CELL_FILE, Cell, cell_folder, settings_digest
+from .cells import CELL_FILE, Cell, cell_folder
 
 # What is averaged over seeds.
 NUMBERS = (
@@ -28,6 +28,8 @@ NUMBERS = (
     'inference_peak_bytes',
     'events',
 )
+# What of a run is the source's, and the same for all methods of a seed.
+_OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditions')
 
 
 def summarise(document: Mapping) -> dict:
@@ -42,7 +44,9 @@ def summarise(document: Mapping) -> dict:
         None where not measured. ``forgetting`` is the source's mIoU on the clear day minus the
         adapted model's after the stream; ``worst_against_source`` the least of what the method
         is above the source, over conditions and rounds; ``harness_share`` what the test loop adds
-        to a step, as a share of it.
+        to a step, as a share of it. ``event_kinds`` counts the events by kind (``skip``,
+        ``rollback``, ...), ``batch_statistics`` is the mIoU of batch-norm statistics where they
+        were run beside, ``code`` the version of this package.
     """
     rounds = document['rounds']
     names = document['conditions']
@@ -81,7 +85,15 @@ def summarise(document: Mapping) -> dict:
         'peak_bytes': document['memory']['adaptation_peak_bytes'],
         'inference_peak_bytes': document['memory']['inference_peak_bytes'],
         'events': len(document['events']),
+        'event_kinds': dict(Counter(str(e.get('event')) for e in document['events'])),
+        'batch_statistics': _batch_statistics(document),
+        'code': (document.get('code') or {}).get('ecotta_seg'),
     }
+
+
+def _batch_statistics(document: Mapping) -> Optional[float]:
+    reference = (document.get('references') or {}).get('batch_statistics') or {}
+    return reference.get('mIoU')
 
 
 def _difference(first: Optional[float], second: Optional[float]) -> Optional[float]:
@@ -117,7 +129,7 @@ def collect_cells(work_dir: Union[str, Path], known: Sequence[Mapping]) -> list[
     folders = {record['folder'] for record in known}
     records = []
     for path in sorted(Path(work_dir, 'cells').rglob(CELL_FILE)):
-        if str(path.parent) in folders or any(p.name.endswith('.before') for p in path.parents):
+        if str(path.parent) in folders or any('.before' in p.name for p in path.parents):
             continue
         try:
             settings = json.loads(path.read_text(encoding='utf-8'))
@@ -149,66 +161,18 @@ def _filled(record: dict, error: Optional[str]) -> dict:
     return {**record, 'error': error}
 
 
-def _settings(folder: str) -> Optional[str]:
-    """A digest of all that a cell was run with but its seed; cells that are averaged share it."""
+def _settings(folder: str) -> dict:
+    """All that a cell was run with but its seed, by dotted names; averaged cells share it."""
     try:
-        settings = dict(json.loads(Path(folder, CELL_FILE).read_text(encoding='utf-8')), seed=None)
+        settings = json.loads(Path(folder, CELL_FILE).read_text(encoding='utf-8'))
+        return {k: v for k, v in _leaves(dict(settings, seed=None)) if v not in (None, '')}
     except (OSError, ValueError, TypeError):
-        return None
-    return settings_digest(settings)
+        return {}
 
 
-def aggregate(records: Iterable[Mapping]) -> list[dict]:
-    """One entry for each model, stream, method and number of views, the mean over its seeds.
-
-    Cells of other rounds, options, checkpoint or adapters are entries of their own.
-    The worst against the source is the worst over the seeds as well.
-
-    Args:
-        records: From ``read_cells``; those with an ``error`` are left out.
-
-    Returns:
-        Entries as the records', with ``seeds`` (a list) and ``spread`` (the standard deviation of
-        ``mean`` over seeds, None for one).
-    """
-    groups: dict[tuple, list[Mapping]] = {}
-    for record in records:
-        if record['error'] is None:
-            names = ('model', 'stream', 'method', 'asked_views')
-            key = (*(record[name] for name in names), record.get('settings'))
-            groups.setdefault(key, []).append(record)
-    entries = []
-    for (model, stream, method, asked, _), group in groups.items():
-        entry: dict[str, Any] = {
-            'model': model,
-            'stream': stream,
-            'method': method if asked is None else f'{method}, {asked} views',
-            'views': group[0]['views'],
-            'seeds': [record['seed'] for record in group],
-        }
-        for name in NUMBERS:
-            entry[name] = _mean([record[name] for record in group])
-        worst = [r['worst_against_source'] for r in group if r['worst_against_source'] is not None]
-        entry['worst_against_source'] = min(worst, default=None)
-        entry['rounds'] = _means([record['rounds'] for record in group])
-        for part in ('conditions', 'source_conditions'):
-            names = list(dict.fromkeys(n for record in group for n in record[part]))
-            values = {n: [r[part].get(n) for r in group] for n in names}
-            entry[part] = {
-                n: _means([v or [] for v in found]) if part == 'conditions' else _mean(found)
-                for n, found in values.items()
-            }
-        means = [record['mean'] for record in group if record['mean'] is not None]
-        entry['spread'] = stdev(means) if len(means) > 1 else None
-        entries.append(entry)
-    return entries
-
-
-def _mean(values: Sequence[Optional[float]]) -> Optional[float]:
-    there = [value for value in values if value is not None]
-    return mean(there) if there else None
-
-
-def _means(rows: Sequence[Sequence[Optional[float]]]) -> list[Optional[float]]:
-    longest = max(map(len, rows), default=0)
-    return [_mean([row[i] for row in rows if i < len(row)]) for i in range(longest)]
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f'{name}.{key}' if name else key)
+    else:
+        yield name, ' '.join(map(str, value)) if isinstance(value, list) else value

@@ -39,6 +39,8 @@ def _document(mean, rounds=3, source=20.0, peak=200, views=1, seconds=0.5):
         },
         'seconds_per_frame': {'inference': 0.1, 'adaptation': seconds, 'harness_share': 0.05},
         'events': [],
+        'code': {'ecotta_seg': '1.2.3 (abc)'},
+        'references': {'batch_statistics': {'conditions': {}, 'mIoU': source + 2}},
     }
 
 

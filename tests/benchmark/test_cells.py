@@ -26,12 +26,21 @@ def test_methods_carry_options():
         'tent:optimizer.lr=1e-3,optimizer.type=SGD',
         'tent',
         ('optimizer.lr=1e-3', 'optimizer.type=SGD'),
+        None,
     )
-    assert MethodSpec.parse('tent', KNOWN) == ('tent', 'tent', ())
+    assert MethodSpec.parse('tent', KNOWN) == ('tent', 'tent', (), None)
+    assert MethodSpec.parse('tent:adapters=a/b.pth,x=1', KNOWN) == (
+        'tent:adapters=b.pth,x=1',
+        'tent',
+        ('x=1',),
+        'a/b.pth',
+    )
     with pytest.raises(ValueError, match="unknown method 'tant'.*cotta, source, tent"):
         MethodSpec.parse('tant:lr=1', KNOWN)
     with pytest.raises(ValueError, match="key=value after tent:, got 'lr'"):
         MethodSpec.parse('tent:lr', KNOWN)
+    with pytest.raises(ValueError, match="key=value after tent:, got ''"):
+        MethodSpec.parse('tent:', KNOWN)
 
 
 def test_cells_are_all_combinations_in_folders_of_their_own(model, tmp_path):
@@ -55,6 +64,29 @@ def test_mistakes_are_one_sentence(model):
         make_cells([model._replace(checkpoint='none.pth')], [tent])
     with pytest.raises(ValueError, match='r18 and source, which are not run'):
         make_cells([model], [tent], adapters={('r18', 'source'): model.checkpoint})
+    alike = [MethodSpec.parse(text, KNOWN) for text in ('tent:a=b/c', 'tent:a=b:c')]
+    with pytest.raises(ValueError, match='a=b/c, continual, seed 0 and .* would share a folder'):
+        make_cells([model], alike)
+    with pytest.raises(ValueError, match=r"a name for a model, got '\.\.'"):
+        make_cells([model._replace(name='..')], [tent])
+
+
+def test_adapters_of_an_option_are_a_file_as_any_other(model, tmp_path):
+    file = tmp_path / 'adapters.pth'
+    method = MethodSpec.parse(f'tent:adapters={file}', KNOWN)
+    with pytest.raises(ValueError, match='adapters.pth does not exist'):
+        make_cells([model], [method])
+    file.write_bytes(b'meta networks')
+    (cell,) = make_cells([model], [method])
+    assert cell.adapters == str(file)
+    first = cell_settings(cell, ROOT / 'configs')
+    moved = file.rename(tmp_path / 'moved.pth')
+    (same,) = make_cells([model], [method._replace(adapters=str(moved))])
+    assert cell_settings(same, ROOT / 'configs') == first
+    moved.write_bytes(b'others')
+    assert cell_settings(same, ROOT / 'configs') != first
+    with pytest.raises(ValueError, match='given twice'):
+        make_cells([model], [method], adapters={('r18', method.label): str(file)})
 
 
 def test_status_follows_what_lies_there(model, tmp_path, document):

@@ -8,9 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from ecotta_seg.benchmark import aggregate, plot_memory, plot_rounds, summarise, write_report
+from ecotta_seg.benchmark import (
+    aggregate,
+    collect_cells,
+    plot_memory,
+    plot_rounds,
+    read_cells,
+    source_of,
+    summarise,
+    write_report,
+)
 from ecotta_seg.benchmark.cells import CELL_FILE, Cell, MethodSpec, ModelSpec, cell_folder
-from ecotta_seg.benchmark.summary import collect_cells, read_cells
+from ecotta_seg.benchmark.report import markdown
 
 
 @pytest.fixture
@@ -77,7 +86,68 @@ def test_unlike_cells_are_not_averaged(document, tmp_path):
     for records in (read_cells(cells, {}, tmp_path), collect_cells(tmp_path, [])):
         entries = aggregate(records)
         found = [(entry['method'], entry['seeds'], entry['mean']) for entry in entries]
-        assert found == [('tent', [0, 1], 20.5), ('tent', [2], 22.0), ('tent', [3], 23.0)]
+        # Two of a name are told apart by what they were run with.
+        assert found == [
+            ('tent, rounds 10', [0, 1], 20.5),
+            ('tent, rounds 3', [2], 22.0),
+            ('tent, rounds 10, options x=1', [3], 23.0),
+        ]
+
+
+def test_the_source_is_the_mean_over_seeds_not_over_methods(document, tmp_path):
+    def record(method, seed, source):
+        who = dict(model='r18', method=method, stream='continual', seed=seed)
+        return dict(
+            who, asked_views=None, error=None, folder='x', **summarise(document(30, source=source))
+        )
+
+    one, two = 20.0, 26.0
+    records = [record('a', 0, one), record('b', 0, one), record('c', 0, one)]
+    entries = aggregate([*records, record('c', 1, two)])
+    source = source_of(entries)
+    assert source['source_mean'] == 23.0 and source['batch_statistics'] == 25.0
+    assert source['source_conditions'] == {'fog': 24.0, 'night': 22.0}
+    assert source['clear_source'] == 50.0
+    write_report([*records, record('c', 1, two)], tmp_path)
+    rows = (tmp_path / 'benchmark.md').read_text().splitlines()
+    row = next(line for line in rows if line.startswith('| *source*'))
+    assert row.split('|')[3:7] == [' 2 ', ' 24.0 ', ' 22.0 ', ' 23.00 ']
+
+
+def test_events_and_code_are_told(document, tmp_path):
+    def record(seed, events, **changes):
+        found = {**document(30), 'events': [{'event': name} for name in events], **changes}
+        who = dict(model='r18', method='tent', stream='continual', seed=seed)
+        return dict(who, asked_views=None, error=None, folder='x', **summarise(found))
+
+    records = [
+        record(0, ['skip', 'skip', 'reset']),
+        record(1, ['skip']),
+        record(2, [], code=None),
+    ]
+    write_report(records, tmp_path)
+    page = (tmp_path / 'benchmark.md').read_text()
+    assert '| 3 skip, 1 reset |' in page
+    assert '1.2.3 (abc): 2, not recorded: 1.' in page
+    cells = list(csv.DictReader((tmp_path / 'cells.csv').open()))
+    assert [row['code'] for row in cells] == ['1.2.3 (abc)', '1.2.3 (abc)', '']
+
+
+def test_all_tables_have_one_order_of_conditions(document):
+    def record(stream, names):
+        found = document(30)
+        found['conditions'] = names
+        who = dict(model='r18', method='tent', stream=stream, seed=0)
+        return dict(who, asked_views=None, error=None, folder='x', **summarise(found))
+
+    records = [record('mixed', ['night', 'fog']), record('continual', ['fog', 'night'])]
+    page = markdown(records, aggregate(records))
+    assert [line for line in page.splitlines() if line.startswith('## ')] == [
+        '## r18, continual stream',
+        '## r18, mixed stream',
+    ]
+    heads = [line for line in page.splitlines() if line.startswith('| method | views')]
+    assert len(heads) == 2 and all('| fog | night |' in head for head in heads)
 
 
 def test_the_files(records, tmp_path):
@@ -118,3 +188,14 @@ def test_the_pictures_show_each_method(records, tmp_path, plot):
         assert (np.abs(image.astype(int) - wanted).max(-1) < 12).sum() > 100
     with pytest.raises(ValueError, match='nothing to plot'):
         plot([], tmp_path / 'none.png')
+
+
+def test_what_was_not_run_leaves_no_panel(records, tmp_path):
+    entries = [e for e in aggregate(records) if (e['model'], e['stream']) != ('b0', 'ramp')]
+    image = cv2.imread(str(plot_rounds(entries, tmp_path / 'plot.png'))).astype(int)
+    whole = cv2.imread(str(plot_rounds(aggregate(records), tmp_path / 'whole.png'))).astype(int)
+    assert image.shape == whole.shape
+    # Between the left panels and the legend: an axis is what is darkest.
+    height, width = image.shape[:2]
+    quarter = (slice(int(height * 0.56), None), slice(int(width * 0.46), int(width * 0.8)))
+    assert (whole[quarter] < 60).any() and not (image[quarter] < 60).any()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from ecotta_seg.benchmark import (
     ModelSpec,
     cell_command,
     cell_folder,
+    collect_cells,
     make_cells,
     run_cell,
     run_cells,
@@ -71,7 +73,7 @@ def place(tmp_path, document):
     return make
 
 
-def test_a_finished_cell_is_skipped(place):
+def test_a_finished_cell_is_skipped(place, capsys):
     cell = place('fine')
     assert place.run(cell).status == 'done'
     assert place.run(cell) == ('skipped', 0.0, None)
@@ -80,8 +82,52 @@ def test_a_finished_cell_is_skipped(place):
     assert cell_folder(changed, place.path / 'work') == cell_folder(cell, place.path / 'work')
     assert place.run(changed).status == 'done'
     assert len(place.calls(changed)) == 1 and '--rounds 2' in place.calls(changed)[0]
-    aside = cell_folder(cell, place.path / 'work').with_name('seed0.before')
-    assert (aside / 'results.json').is_file()
+    folder = cell_folder(cell, place.path / 'work')
+    assert (folder.with_name('seed0.before_1') / 'results.json').is_file()
+    assert 'seed0 holds a cell of other settings, which is now seed0.before_1' in (
+        capsys.readouterr().out
+    )
+    # Nor is what was put aside earlier lost.
+    assert place.run(place('fine', rounds=3)).status == 'done'
+    settings = [
+        json.loads((folder.with_name(f'seed0{name}') / 'cell.json').read_text())['rounds']
+        for name in ('.before_1', '.before_2', '')
+    ]
+    assert settings == [None, 2, 3]
+    assert len(collect_cells(place.path / 'work', [])) == 1
+
+
+def test_two_runs_of_a_cell_exclude_each_other(place):
+    """Also where the first was killed and its cell goes on alone."""
+    cell = place('slow')
+    process = _in_a_process(place, cell)
+    process.kill()
+    process.wait()
+    (pid,) = _at_work_in(cell_folder(cell, place.path / 'work'))
+    try:
+        outcome = place.run(cell)
+        assert outcome.status == 'failed' and 'another run is at work in' in outcome.error
+        assert len(place.calls(cell)) == 1
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    config = Path(cell.model.config)
+    config.write_text("what = 'fine'\n")
+    deadline = time.time() + 30
+    while place.run(cell).status == 'failed' and time.time() < deadline:
+        time.sleep(0.1)
+    assert place.run(cell).status == 'skipped'
+
+
+def _at_work_in(folder):
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            words = path.read_bytes().decode().split('\0')
+        except OSError:
+            continue
+        if str(folder) in words:
+            found.append(int(path.parent.name))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -124,14 +170,15 @@ def test_a_state_of_other_code_starts_anew(place):
 
 
 def test_the_command_holds_all_of_a_cell(place):
-    method = MethodSpec.parse('tent:optimizer.lr=1e-3', KNOWN)
+    adapters = place.path / 'model.pth'
+    method = MethodSpec.parse(f'tent:optimizer.lr=1e-3,adapters={adapters}', KNOWN)
     cell = make_cells(
         [place('fine').model], [method], ['mixed'], [7], rounds=2, views=3, device='cpu',
         options=('model.x=1',),
     )[0]  # fmt: skip
     command = ' '.join(cell_command(cell, 'tool.py', place.path, True)[1:])
     for part in ('--method tent', '--stream mixed', '--seed 7', '--stream-seed 7', '--rounds 2',
-                 '--views 3', '--device cpu', '--resume',
+                 '--views 3', '--device cpu', '--resume', f'--adapters {adapters}',
                  '--cfg-options model.x=1 adaptation.optimizer.lr=1e-3'):  # fmt: skip
         assert part in command
 
@@ -139,6 +186,16 @@ def test_the_command_holds_all_of_a_cell(place):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_running_cell_once(place, number):
     cell = place('slow')
+    process = _in_a_process(place, cell)
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode and 'KeyboardInterrupt' in error
+    # SIGTERM ended the stand-in; nothing of it is left running.
+    assert not (cell_folder(cell, place.path / 'work') / 'results.json').exists()
+
+
+def _in_a_process(place, cell):
+    """A process that runs the cell, once that is at work."""
     script = place.path / 'script.py'
     script.write_text(
         'import sys\n'
@@ -159,8 +216,4 @@ def test_a_signal_reaches_the_running_cell_once(place, number):
     while not place.calls(cell) and time.time() < deadline:
         time.sleep(0.1)
     time.sleep(0.3)
-    os.kill(process.pid, number)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode and 'KeyboardInterrupt' in error
-    # SIGTERM ended the stand-in; nothing of it is left running.
-    assert not (cell_folder(cell, place.path / 'work') / 'results.json').exists()
+    return process

@@ -1,10 +1,15 @@
 """tools/benchmark_methods.py end to end: two methods, one that fails, and a second call."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 
-from tests.tools.conftest import error_of, run_tool
+from tests.tools.conftest import ROOT, error_of, run_tool
 
 
 def test_a_benchmark_and_its_second_call(project, tmp_path):
@@ -49,3 +54,40 @@ def test_mistakes_are_one_sentence(project, tmp_path):
     run = run_tool('benchmark_methods', *model, '--methods', 'tent')
     assert 'none.pth does not exist' in error_of(run)
     assert not (tmp_path / 'cells').exists()
+
+
+def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, tmp_path):
+    def arguments(work_dir):
+        return [
+            'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
+            '--methods', 'tent:optimizer.lr=0.01', '--rounds', 30, '--work-dir', work_dir,
+        ]  # fmt: skip
+
+    name, *rest = arguments(tmp_path / 'stopped')
+    cell = (
+        tmp_path / 'stopped' / 'cells' / 'small' / 'continual' / 'tent_optimizer.lr=0.01' / 'seed0'
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, rest)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+    )
+    deadline = time.time() + 120
+    while not list(cell.glob('state/*.pth')) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
+    assert not (cell / 'results.json').exists()
+    run = run_tool(*arguments(tmp_path / 'stopped'), '--dry-run')
+    assert run.stdout.splitlines()[-1].startswith('started ')
+    assert run_tool(*arguments(tmp_path / 'stopped')).returncode == 0
+    commands = [x for x in (cell / 'log.txt').read_text().splitlines() if x.startswith('$ ')]
+    assert [command.endswith(' --resume') for command in commands] == [False, True]
+    assert run_tool(*arguments(tmp_path / 'whole')).returncode == 0
+    found = [
+        json.loads((tmp_path / which / 'benchmark.json').read_text())['cells'][0]
+        for which in ('stopped', 'whole')
+    ]
+    timed = ('seconds', 'source_seconds', 'harness_share', 'folder')
+    first, second = [{k: v for k, v in cell.items() if k not in timed} for cell in found]
+    assert first == second and first['mean'] is not None and len(first['rounds']) == 30

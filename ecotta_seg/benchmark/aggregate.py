@@ -1,0 +1,108 @@
+"""What several seeds come to together."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any, Optional
+
+from .cells import settings_digest
+from .summary import NUMBERS
+
+# What of a run is the source's, and the same for all methods of a seed.
+_OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditions')
+
+
+def aggregate(records: Iterable[Mapping]) -> list[dict]:
+    """One entry for each model, stream, method and number of views, the mean over its seeds.
+
+    Cells of other rounds, options, checkpoint or adapters are entries of their own, whose names
+    say in what they differ.
+    The worst against the source is the worst over the seeds as well, events are all of them.
+
+    Args:
+        records: From ``read_cells``; those with an ``error`` are left out.
+
+    Returns:
+        Entries as the records', with ``seeds`` (a list), ``spread`` (the standard deviation of
+        ``mean`` over seeds, None for one) and ``source_by_seed`` (see ``source_of``).
+    """
+    groups: dict[tuple, list[Mapping]] = {}
+    for record in records:
+        if record['error'] is None:
+            names = ('model', 'stream', 'method', 'asked_views')
+            digest = settings_digest(record.get('settings') or {})
+            groups.setdefault((*(record[name] for name in names), digest), []).append(record)
+    entries = []
+    for key, group in groups.items():
+        model, stream, method, asked, _ = key
+        namesakes = [other for name, other in groups.items() if name[:-1] == key[:-1]]
+        entry: dict[str, Any] = {
+            'model': model,
+            'stream': stream,
+            'method': method
+            + ('' if asked is None else f', {asked} views')
+            + _difference_of(group[0], [other[0] for other in namesakes]),
+            'views': group[0]['views'],
+            'seeds': [record['seed'] for record in group],
+            'event_kinds': dict(sum((Counter(r['event_kinds']) for r in group), Counter())),
+            'source_by_seed': {
+                f'{r["seed"]}, {r["asked_views"]}': {name: r[name] for name in _OF_SOURCE}
+                for r in group
+            },
+        }
+        for name in NUMBERS:
+            entry[name] = _mean([record[name] for record in group])
+        worst = [r['worst_against_source'] for r in group if r['worst_against_source'] is not None]
+        entry['worst_against_source'] = min(worst, default=None)
+        entry['rounds'] = _means([record['rounds'] for record in group])
+        for part in ('conditions', 'source_conditions'):
+            names = list(dict.fromkeys(n for record in group for n in record[part]))
+            values = {n: [r[part].get(n) for r in group] for n in names}
+            entry[part] = {
+                n: _means([v or [] for v in found]) if part == 'conditions' else _mean(found)
+                for n, found in values.items()
+            }
+        means = [record['mean'] for record in group if record['mean'] is not None]
+        entry['spread'] = stdev(means) if len(means) > 1 else None
+        entries.append(entry)
+    return entries
+
+
+def _difference_of(record: Mapping, namesakes: Sequence[Mapping]) -> str:
+    settings = [other.get('settings') or {} for other in namesakes]
+    own = record.get('settings') or {}
+    differing = [name for name in own if len({str(other.get(name)) for other in settings}) > 1]
+    return ''.join(f', {name} {own[name]}' for name in differing)
+
+
+def source_of(entries: Iterable[Mapping]) -> dict:
+    """The untouched source as it was measured beside the methods: the mean over distinct seeds.
+
+    Args:
+        entries: From ``aggregate``, of one model and stream.
+
+    Returns:
+        ``source_mean``, ``clear_source``, ``batch_statistics`` and ``source_conditions``.
+    """
+    seeds: dict[str, Mapping] = {}
+    for entry in entries:
+        for seed, found in entry['source_by_seed'].items():
+            seeds.setdefault(seed, found)
+    rows = list(seeds.values())
+    names = dict.fromkeys(name for row in rows for name in row['source_conditions'])
+    return {
+        **{name: _mean([row[name] for row in rows]) for name in _OF_SOURCE[:-1]},
+        'source_conditions': {
+            name: _mean([row['source_conditions'].get(name) for row in rows]) for name in names
+        },
+    }
+
+
+def _mean(values: Sequence[Optional[float]]) -> Optional[float]:
+    there = [value for value in values if value is not None]
+    return mean(there) if there else None
+
+
+def _means(rows: Sequence[Sequence[Optional[float]]]) -> list[Optional[float]]:
+    longest = max(map(len, rows), default=0)
+    return [_mean([row[i] for row in rows if i < len(row)]) for i in range(longest)]
