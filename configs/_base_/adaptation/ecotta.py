@@ -2,7 +2,7 @@
 # entropy, regularisation. Published, for classification: a norm in place of the source's output at
 # the start, SGD 5e-3 (ecotta_paper.py). Ours: an identity start, so that it runs without a warm-up,
 # norms that blend statistics by drift (the paper leaves open how frozen norms normalise), SGD 1e-4,
-# the highest rate that lasts on a drive that the source has not seen (docs/methods.md).
+# the highest rate that lasts on a drive that the source has not seen (docs/tuning.md).
 adaptation = dict(
     type='ecotta',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),

@@ -1,5 +1,5 @@
 # EcoTTA+ on a SegFormer: see ecotta.py for the norms. Twice the parts and six times the rate; dark
-# frames are brightened, which LayerNorms cannot do. docs/methods.md tells how it was tuned.
+# frames are brightened, which LayerNorms cannot do. docs/tuning.md tells how it was tuned.
 _base_ = '../adaptation/ecotta_plus.py'
 adaptation = dict(
     meta_networks=dict(num_parts=8, norm='LN'),
