@@ -4,7 +4,7 @@ import argparse
 import difflib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -248,9 +248,16 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
             new[key] = old[key]
 
 
+def _from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
+    """A method's options, then those of the one that it is around, and so on."""
+    while isinstance(adaptation, Mapping):
+        yield adaptation
+        adaptation = adaptation.get('method')
+
+
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
-    """The options with meta networks: a method's own, or those of the one that it is around."""
-    for options in (adaptation or {}, (adaptation or {}).get('method') or {}):
+    """The options with meta networks: a method's own, or those of one that it is around."""
+    for options in _from_outside_in(adaptation):
         if 'meta_networks' in options:
             return options
     return None
@@ -281,8 +288,7 @@ def with_memory_budget(cfg: Config, budget: str) -> None:
 def with_seed(cfg: Config, seed: int) -> None:
     """Puts the seed of all random generators into a config, those that methods own included."""
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    adaptation = cfg.get('adaptation') or {}
-    for options in (adaptation, adaptation.get('method') or {}):
+    for options in _from_outside_in(cfg.get('adaptation')):
         # CoTTA's restoring has a generator of its own, which is saved with the stream.
         if options.get('type') == 'cotta':
             options['seed'] = seed

@@ -12,6 +12,7 @@ from ecotta_seg.config import (
     check_names,
     load_config,
     read_config,
+    with_meta_networks,
     with_method,
     with_reporting,
     with_seed,
@@ -148,6 +149,17 @@ def test_a_seed_reaches_the_generators_that_methods_own():
     cfg.adaptation = dict(type='law', method=dict(type='cotta'))
     with_seed(cfg, 5)
     assert cfg.adaptation.method.seed == 5 and 'seed' not in cfg.adaptation
+    cfg.adaptation = dict(type='rdumb', method=dict(type='law', method=dict(type='cotta')))
+    with_seed(cfg, 6)
+    assert cfg.adaptation.method.method.seed == 6
+
+
+def test_meta_networks_are_found_at_any_depth():
+    inner = dict(type='ecotta', meta_networks=dict(num_parts=4))
+    around = dict(type='rdumb', method=dict(type='law', method=inner))
+    assert with_meta_networks(inner) is inner and with_meta_networks(around) is inner
+    assert with_meta_networks(None) is None
+    assert with_meta_networks(dict(type='rdumb', method=dict(type='tent'))) is None
 
 
 def test_the_weight_of_drift_goes_with_the_model():

@@ -69,7 +69,16 @@ class GradientAdaptation(AdaptationMethod):
             self._initial[name].copy_(parameter)
 
     def watch_by(self, watcher) -> None:
-        """Sets the watcher; after ``start``, before the first frame."""
+        """Sets the watcher; after ``start``, before the first frame.
+
+        Raises:
+            ValueError: There is one already, or the method cannot be watched.
+        """
+        if self.watcher is not None:
+            raise ValueError(
+                'expected one law around a method, got one around another, and both would set '
+                'the same learning rates: leave out one of them'
+            )
         self.watcher = watcher
         self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
 

@@ -108,7 +108,8 @@ class LAW(WrappedAdaptation):
 
     Args:
         segmentor: The source model.
-        method: Config of the inner method; its learning rate is that of the weight 1.
+        method: Config of the inner method, maybe one around another (RDumb), but not around a
+            LAW; its learning rate is that of the weight 1.
         exponent: τ (1 for ImageNet-C in the paper).
 
     Raises:

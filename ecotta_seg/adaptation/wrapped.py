@@ -12,7 +12,7 @@ from .registry import build_method
 
 
 class WrappedAdaptation(AdaptationMethod):
-    """Hands everything on to an inner method with gradients.
+    """Hands everything on to an inner method with gradients, or one that is around such a method.
 
     Args:
         segmentor: The source model.
@@ -25,7 +25,7 @@ class WrappedAdaptation(AdaptationMethod):
     def __init__(self, segmentor: nn.Module, method: dict) -> None:
         super().__init__(segmentor)
         self.inner = build_method(method, segmentor)
-        if not isinstance(self.inner, GradientAdaptation):
+        if not isinstance(self.inner, (GradientAdaptation, WrappedAdaptation)):
             raise ValueError(
                 f'expected an inner method that learns by gradients, such as tent or ecotta, got '
                 f'{method.get("type")!r}'
@@ -51,6 +51,10 @@ class WrappedAdaptation(AdaptationMethod):
     def planned(self):
         """The inner method's ``PlannedStep``; None before its first frame, or without an engine."""
         return getattr(self.inner, 'planned', None)
+
+    def watch_by(self, watcher) -> None:
+        """Sets the watcher of the innermost method, see ``GradientAdaptation.watch_by``."""
+        self.inner.watch_by(watcher)
 
     def use_autocast(self, name: Optional[str]) -> None:
         """See base class: of the inner method; None leaves that one's own option."""
@@ -120,13 +124,23 @@ class WrappedAdaptation(AdaptationMethod):
         return self.inner.learned_tensors()
 
     def method_state(self) -> dict:
-        """See base class: the inner method's, and the outer one's under ``'outer'``."""
-        return {**self.inner.method_state(), 'outer': self.outer_state()}
+        """See base class: the inner method's, and the outer one's under ``'outer'``.
+
+        Where the inner method is around another one, its ``'outer'`` is ``'inner'`` in there.
+        """
+        state, outer = self.inner.method_state(), self.outer_state()
+        if 'outer' in state:
+            outer['inner'] = state['outer']
+        return {**state, 'outer': outer}
 
     def load_method_state(self, state: dict) -> None:
         """See base class."""
+        state, outer = dict(state), dict(state['outer'])
+        del state['outer']
+        if isinstance(self.inner, WrappedAdaptation):
+            state['outer'] = outer.pop('inner')
         self.inner.load_method_state(state)
-        self.load_outer_state(state['outer'])
+        self.load_outer_state(outer)
 
     def outer_state(self) -> dict[str, Any]:
         """What the outer method remembers: copies of tensors, numbers, strings."""

@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.adaptation.law import learning_weights
+from ecotta_seg.state_file import plain
 from tests.adaptation.conftest import build_segmentor, in_frame_mode
+from tests.adaptation.test_every_method import same as same_state
 
 LR, TAU = 1e-2, 0.5
 TENT = dict(type='tent', optimizer=dict(type='SGD', lr=LR, momentum=0.9))
@@ -70,6 +73,8 @@ def test_law_follows_the_reference(segmentor, frames):
     dict(type='cotta', views=2, optimizer=dict(type='Adam', lr=1e-3)),
     dict(type='ecotta', meta_networks=dict(num_parts=3), optimizer=dict(type='SGD', lr=LR)),
     dict(type='ecotta_plus', meta_networks=dict(num_parts=2), optimizer=dict(type='Adam', lr=LR)),
+    dict(type='ladder', meta_networks=dict(num_parts=2), optimizer=dict(type='SGD', lr=LR)),
+    dict(type='rdumb', method=TENT),
 ], ids=lambda inner: inner['type'])  # fmt: skip
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 def test_any_gradient_method_is_weighted(inner, mode, frames):
@@ -109,6 +114,75 @@ def test_a_reset_of_the_inner_methods_own_forgets_the_information(frames):
     assert 'SAR' in method.last_step.own_reset
     assert not method.layers.information.any()
     assert all(group['lr'] == LR for group in method.optimizer.param_groups)
+
+
+LAW_AROUND = dict(type='law', method=dict(type='rdumb', method=TENT, every=2))
+RDUMB_AROUND = dict(type='rdumb', method=dict(type='law', method=TENT), every=2)
+
+
+def _steps(method, images, metas):
+    """Predictions, and which frames began anew."""
+    found, anew = [], []
+    for image in images:
+        method.last_step = StepRecord()
+        found.append(method.adapt(image, metas))
+        anew.append(method.last_step.own_reset is not None)
+    return found, anew
+
+
+@pytest.mark.parametrize('config', [LAW_AROUND, RDUMB_AROUND], ids=['law', 'rdumb'])
+def test_law_and_rdumb_go_around_each_other(config, frames):
+    images, metas = frames
+    method = build_method(config, build_segmentor('deeplab')).eval()
+    found, anew = _steps(method, images[:4], metas)
+    assert anew == [False, False, True, False]
+    for start in (0, 2):
+        fresh = build_method(dict(type='law', method=TENT), build_segmentor('deeplab')).eval()
+        for logits, expected in zip(
+            found[start:], _steps(fresh, images[start : start + 2], metas)[0]
+        ):
+            assert torch.equal(logits, expected)
+    law = method if config['type'] == 'law' else method.inner
+    assert torch.equal(law.layers.information, fresh.layers.information)
+    rates = [group['lr'] for group in method.optimizer.param_groups]
+    assert rates == [group['lr'] for group in fresh.optimizer.param_groups]
+
+
+@pytest.mark.parametrize('config', [LAW_AROUND, RDUMB_AROUND], ids=['law', 'rdumb'])
+def test_a_reset_of_the_outer_one_resets_both(config, frames):
+    images, metas = frames
+    method = build_method(config, build_segmentor('deeplab')).eval()
+    start = method.method_state()
+    _steps(method, images[:1], metas)
+    assert not same_state(method.method_state(), start)
+    method.reset()
+    assert same_state(method.method_state(), start)
+
+
+@pytest.mark.parametrize('config', [LAW_AROUND, RDUMB_AROUND], ids=['law', 'rdumb'])
+def test_the_state_of_both_is_saved(config, frames):
+    images, metas = frames
+    first, second = (build_method(config, build_segmentor('deeplab')).eval() for _ in range(2))
+    _steps(first, images[:3], metas)
+    plain(state := first.method_state())
+    second.load_method_state(state)
+    assert same_state(second.method_state(), state)
+    left, right = _steps(first, images[3:7], metas), _steps(second, images[3:7], metas)
+    assert all(torch.equal(a, b) for a, b in zip(left[0], right[0])) and left[1] == right[1]
+    assert same_state(first.method_state(), second.method_state())
+
+
+def test_one_laws_weights_are_not_set_by_another(segmentor):
+    with pytest.raises(ValueError, match='one law'):
+        build_method(dict(type='law', method=LAW_AROUND), segmentor)
+
+
+def test_what_learns_nothing_is_refused_at_any_depth(segmentor):
+    inner = dict(type='rdumb', method=dict(type='source'))
+    with pytest.raises(
+        ValueError, match="learns by gradients, such as tent or ecotta, got 'source'"
+    ):
+        build_method(dict(type='law', method=inner), segmentor)
 
 
 def test_wrong_options_are_refused(segmentor):
