@@ -1,5 +1,6 @@
 """SAR against two plain forwards and SGD with momentum by hand."""
 
+from copy import deepcopy
 from math import log
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.adaptation.sar import TOP_LAYERS
 from tests.adaptation.conftest import NUM_CLASSES, in_frame_mode
 
@@ -79,6 +81,17 @@ def test_sar_follows_the_reference(segmentor, frames):
     assert moved > 0
 
 
+def _steps_ever_surer(method, images, metas):
+    """Adapts to three frames, the last two with logits three times as wide; stops after each."""
+    weight = method.segmentor.decode_head.conv_seg.weight
+    plain = weight.detach().clone()
+    for image, scale in zip(images, (1.0, 3.0, 3.0)):
+        weight.data.copy_(scale * plain)
+        method.last_step = StepRecord()
+        method.adapt(image, metas)
+        yield method
+
+
 def test_collapse_goes_back_to_the_source(segmentor, frames):
     images, metas = frames
     method = build_method({**OPTIONS, 'recovery_threshold': 1.0}, segmentor).eval()
@@ -88,6 +101,23 @@ def test_collapse_goes_back_to_the_source(segmentor, frames):
     assert 'the moving average of the entropy' in method.last_step.own_reset
     assert torch.equal(method.predict(images[0], metas), first)
     assert not method.optimizer.state
+
+
+def test_the_moving_average_decides_and_not_the_last_entropy(segmentor, frames):
+    images, metas = frames
+    images = [images[0], images[1], images[1]]
+    # Once without a threshold, for the numbers.
+    raw, means = [], []
+    for method in _steps_ever_surer(build_method(OPTIONS, deepcopy(segmentor)), images, metas):
+        raw.append(method._second / method._shares)
+        means.append(method.mean_entropy)
+    # At the second frame it is above what the frame alone has and below the average.
+    threshold = (max(raw[1], means[2]) + means[1]) / 2
+    assert max(raw[1], means[2]) < threshold < min(raw[0], means[1])
+    method = build_method(OPTIONS, segmentor)
+    method.recovery_threshold = threshold
+    steps = _steps_ever_surer(method, images, metas)
+    assert [step.last_step.own_reset is not None for step in steps] == [False, False, True]
 
 
 def test_top_layers_are_named_as_the_models_name_them(segmentor):
