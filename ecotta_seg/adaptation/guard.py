@@ -34,6 +34,10 @@ class UpdateGuard:
     classes' diversity is lost than may be. It is rolled back to the last parameters that were
     well within the limits; where these have been gone back to before, all is reset.
 
+    A method that goes back to its start of itself (RDumb, SAR) is watched anew from there: what was
+    good before is not gone back to, and where the step of that very frame is at fault, the method
+    is reset.
+
     Args:
         check_every: Frames between two checks of drift.
         min_agreement: 0 to 1. A source that is lost is not agreed with by right: on CamVid's val
@@ -107,7 +111,7 @@ class UpdateGuard:
         self._checks: deque = deque(maxlen=self.window)
         self.entropies = EntropyWatch(self.max_entropy, self.window)
         self._reason: Optional[str] = None
-        self._judged = False
+        self._judged = self._anew = False
 
     @property
     def kept_bytes(self) -> int:
@@ -128,10 +132,11 @@ class UpdateGuard:
         """
         if self._good is None:
             self._good = method.method_state()
-        self._reason, self._judged = None, False
+        self._reason, self._judged, self._anew = None, False, False
 
         def gate(logits: Tensor) -> bool:
             self._judged = True
+            self._see_own_reset(method)
             self._reason = self._fault_of_step(method, logits)
             return self._reason is None
 
@@ -141,7 +146,9 @@ class UpdateGuard:
         finally:
             method.gate = None
         if not self._judged:
-            self._reason = self._fault_of_step(method, logits)
+            gate(logits)
+        # Of what has just gone, so that nothing is taken from its prediction.
+        gone = self._see_own_reset(method)
         broken = not _all_finite(method.learned_tensors().values())
         if self._reason:
             self._undo_fault(method, inputs, metas, broken)
@@ -150,19 +157,37 @@ class UpdateGuard:
         else:
             self._faults = 0
             self._frames += 1
-            self.entropies.learned()
+            if self._anew:
+                self._good = method.method_state()
+            if not gone:
+                self.entropies.learned()
             if self._frames % self.check_every == 0:
                 self._check_drift(method, inputs, metas)
         if broken and not logits.isfinite().all():
             logits = method.predict(inputs, metas)
         return logits
 
+    def _see_own_reset(self, method: AdaptationMethod) -> bool:
+        """Forgets what was seen of a model that has gone back to its start of itself in this frame.
+
+        Returns:
+            Whether it has since this was last asked.
+        """
+        if self._anew or method.last_step.own_reset is None:
+            return False
+        self._anew, self._gone_back, self._faults = True, False, 0
+        self._checks.clear()
+        self.entropies.back_to_start()
+        return True
+
     def _undo_fault(self, method, inputs: Tensor, metas: list[dict], broken: bool) -> None:
         """Leaves no trace of a frame whose prediction is at fault, or finds the model at fault."""
         reason = self._reason
         if not broken and not method.last_step.updated:
+            if self._anew:
+                self._good = method.method_state()
             self._tell('skip', metas, reason)
-        elif _all_finite(self._good['tensors'].values()):
+        elif not self._anew and _all_finite(self._good['tensors'].values()):
             method.load_method_state(self._good)
             method.last_step.updated = False
             self._tell('rollback', metas, reason)
@@ -235,7 +260,7 @@ class UpdateGuard:
             self.entropies.keep()
 
     def _go_back(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
-        if self._gone_back or not _all_finite(self._good['tensors'].values()):
+        if self._gone_back or self._anew or not _all_finite(self._good['tensors'].values()):
             method.reset()
             self._good, self._gone_back = method.method_state(), False
             self.entropies.back_to_start()

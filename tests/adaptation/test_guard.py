@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.adaptation.guard import UpdateGuard
 from ecotta_seg.adaptation.prediction_watch import mask_agreement
+from tests.adaptation.conftest import build_segmentor
 from tests.adaptation.toy_method import Hasty, ToyMethod, four_quarters, kinds, watch
 
 
@@ -215,3 +218,109 @@ def test_a_model_that_collapsed_between_two_checks_is_found(frame):
     assert kinds(guard) == ['skip'] * 3 + ['rollback'] + ['skip'] * 3 + ['reset']
     watch(guard, method, frame)
     assert method.last_step.updated
+
+
+class StartsAnew(ToyMethod):
+    """Goes back to its start of itself when told to: before its step as RDumb, or after as SAR."""
+
+    when = None
+
+    def adapt(self, inputs, metas):
+        self.last_step = StepRecord()
+        if self.when == 'before':
+            self.begin()
+        logits = super().adapt(inputs, metas)
+        if self.when == 'after':
+            self.begin()
+        self.when = None
+        return logits
+
+    def begin(self):
+        self.reset()
+        self.last_step.own_reset = 'told to'
+
+
+class HastyStartsAnew(StartsAnew, Hasty):
+    """The same of a method that updates before it asks."""
+
+
+def _learned(kind, frame, **limits):
+    """A method that has learned, with what it learned kept as good; and its weight at the start."""
+    method, guard = kind(), UpdateGuard(check_every=4, **limits)
+    start = method.segmentor.weight.detach().clone()
+    for _ in range(8):
+        watch(guard, method, frame)
+    assert not torch.equal(guard._good['tensors']['parameter.weight'], start)
+    assert kinds(guard) == []
+    return method, guard, start
+
+
+@pytest.mark.parametrize('when', ['before', 'after'])
+def test_a_fault_after_a_methods_own_reset_does_not_bring_back_what_was_before(frame, when):
+    method, guard, start = _learned(StartsAnew, frame)
+    method.when = when
+    watch(guard, method, frame)
+    anew = method.segmentor.weight.detach().clone()
+    assert torch.equal(guard._good['tensors']['parameter.weight'], anew) and kinds(guard) == []
+    assert torch.equal(anew, start) == (when == 'after')
+    method.spoil = 'weights'
+    watch(guard, method, frame)
+    assert kinds(guard) == ['rollback']
+    assert torch.equal(method.segmentor.weight, anew)
+
+
+@pytest.mark.parametrize(('kind', 'spoil'), [
+    (StartsAnew, 'weights'), (StartsAnew, 'loss'), (StartsAnew, 'one class'),
+    (HastyStartsAnew, 'loss'), (HastyStartsAnew, 'one class'),
+])  # fmt: skip
+def test_a_fault_in_the_frame_of_a_methods_own_reset_leaves_the_start(frame, kind, spoil):
+    method, guard, start = _learned(kind, frame)
+    method.when = 'before'
+    if spoil == 'one class':
+        watch(guard, method, one_class(frame))
+    else:
+        method.spoil = spoil
+        watch(guard, method, frame)
+    asked_first = kind is StartsAnew and spoil != 'weights'
+    assert kinds(guard) == ['skip' if asked_first else 'reset']
+    assert torch.equal(method.segmentor.weight, start) and not method.last_step.updated
+    assert torch.equal(guard._good['tensors']['parameter.weight'], start)
+    method.spoil = None
+    watch(guard, method, frame)
+    assert method.last_step.updated and kinds(guard) == []
+
+
+def test_checks_and_entropies_begin_anew_with_the_method(frame):
+    method, guard, _ = _learned(StartsAnew, frame)
+    first = list(guard.entropies._first)
+    assert len(guard._checks) == 2 and len(guard.entropies._usual) == 8
+    method.when = 'after'
+    watch(guard, method, frame)
+    assert not guard._checks and list(guard.entropies._usual) == first
+    watch(guard, method, frame)
+    method.when = 'before'
+    watch(guard, method, frame)
+    # The frame was predicted and learned from by what began anew.
+    assert len(guard.entropies._usual) == 2 and list(guard.entropies._last) == first
+
+
+def test_a_reset_of_rdumbs_is_not_undone(frames):
+    images, metas = frames
+    tent = dict(type='tent', optimizer=dict(type='Adam', lr=1e-3))
+    method = build_method(dict(type='rdumb', method=tent, every=5), build_segmentor('deeplab'))
+    guard = UpdateGuard(check_every=4, window=1, min_agreement=0.1, margin=0.0, max_class_share=1)
+    start = method.method_state()['tensors']
+    update = method.inner.update
+
+    def ruin():
+        update()
+        with torch.no_grad():
+            next(iter(method.adaptable_parameters().values())).fill_(float('nan'))
+
+    for index, image in enumerate(images[:6]):
+        method.last_step = StepRecord()
+        method.inner.update = ruin if index == 5 else update
+        guard.watch(method, image, metas)
+    assert method.last_step.own_reset is not None and kinds(guard) == ['reset']
+    now = method.method_state()['tensors']
+    assert all(torch.equal(now[name], start[name]) for name in start)
