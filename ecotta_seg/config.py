@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
@@ -263,11 +263,30 @@ def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
     return None
 
 
-def with_memory_budget(cfg: Config, budget: str) -> None:
-    """Puts a memory budget into the adaptation's options, or those of the method it is around.
+def with_adapters(adaptation: dict, path: str) -> None:
+    """Puts a file of meta networks into a method's options, or those of one that it is around.
 
     Args:
-        cfg: With an ``adaptation``.
+        adaptation: Changed in place.
+        path: The file.
+
+    Raises:
+        ValueError: The method has no meta networks.
+    """
+    options = with_meta_networks(adaptation)
+    if options is None:
+        raise ValueError(
+            'a file of adapters goes with a method that has meta networks, such as ecotta, not '
+            f'{adaptation.get("type")}'
+        )
+    options['adapters'] = str(path)
+
+
+def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None:
+    """Puts a memory budget into a method's options, or those of one that it is around.
+
+    Args:
+        adaptation: Changed in place.
         budget: See ``ecotta_seg.memory.plan.parse_budget``.
 
     Raises:
@@ -276,11 +295,11 @@ def with_memory_budget(cfg: Config, budget: str) -> None:
     from .memory.plan import parse_budget
 
     parse_budget(budget, 1)
-    options = with_meta_networks(cfg.get('adaptation'))
+    options = with_meta_networks(adaptation)
     if options is None or options['meta_networks'].get('ladder'):
         raise ValueError(
-            'a memory budget goes with a method that has meta networks and the memory engine, such '
-            f'as ecotta, not {(cfg.get("adaptation") or {}).get("type")}'
+            'a memory budget (memory_budget) goes with a method that has meta networks and the '
+            f'memory engine, such as ecotta, not {adaptation.get("type")}'
         )
     options['memory_budget'] = budget
 

@@ -15,8 +15,8 @@ try:
         STREAMS,
         add_config_arguments,
         load_config,
+        with_adapters,
         with_memory_budget,
-        with_meta_networks,
         with_method,
         with_reporting,
         with_resume,
@@ -104,14 +104,9 @@ def main(argv: list[str]) -> None:
         prediction_views(args.views)
         cfg.views = args.views
     if args.adapters:
-        options = with_meta_networks(cfg.adaptation)
-        if options is None:
-            raise ValueError(
-                f'--adapters goes with a method that has meta networks, not {cfg.adaptation.type}'
-            )
-        options['adapters'] = args.adapters
+        with_adapters(cfg.adaptation, args.adapters)
     if args.memory_budget is not None:
-        with_memory_budget(cfg, args.memory_budget)
+        with_memory_budget(cfg.adaptation, args.memory_budget)
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')

@@ -15,7 +15,7 @@ from mmseg.utils import register_all_modules
 
 from ..adaptation import UpdateGuard, build_method
 from ..checkpoint import load_source
-from ..config import read_config
+from ..config import read_config, with_adapters, with_memory_budget
 from ..stack import force_safe_loading
 from .adaptive_segmentor import AdaptiveSegmentor
 from .dataset_meta import dataset_meta, inner_dataset
@@ -46,8 +46,9 @@ def init_adaptive_segmentor(
         config: A config of this project (file or loaded), such as ``configs/acdc_ecotta.py``.
         checkpoint: The source model's weights; None leaves them at their random start.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
-        memory_budget: Of the method, where it has one, for example ``'600MB'`` or ``'1.0x'``.
-        adapters: File of warmed-up or saved meta networks.
+        memory_budget: Of the method, for example ``'600MB'`` or ``'1.0x'``; it has to have meta
+            networks and the memory engine, or be around one that has.
+        adapters: File of warmed-up or saved meta networks, for such a method.
         method: The adaptation method's config; None for the config's ``adaptation``.
         guard: Whether an ``UpdateGuard`` watches the updates; a dict gives its limits.
         check_frames: Do not learn from frames that are black, frozen, noise and so on.
@@ -70,15 +71,15 @@ def init_adaptive_segmentor(
     cfg = read_config(config) if isinstance(config, (str, Path)) else config
     if not isinstance(cfg, Config) or 'model' not in cfg:
         raise ValueError('expected a config file, or a loaded config, with a `model`')
-    options = dict(method if method is not None else cfg.get('adaptation') or {})
+    options = deepcopy(dict(method if method is not None else cfg.get('adaptation') or {}))
     if not options:
         raise ValueError(
             'the config has no `adaptation`: give the method, e.g. method=dict(type="tent", ...)'
         )
     if memory_budget is not None:
-        options['memory_budget'] = memory_budget
+        with_memory_budget(options, memory_budget)
     if adapters is not None:
-        options['adapters'] = str(adapters)
+        with_adapters(options, adapters)
     if not isinstance(guard, (bool, dict, type(None))):
         raise TypeError(f'expected guard to be True, False or a dict of limits, got {guard!r}')
     try:
@@ -95,7 +96,7 @@ def init_adaptive_segmentor(
             meta = load_source(model, checkpoint, trust_checkpoint)
         model = revert_sync_batchnorm(model).to(device).eval()
         source = deepcopy(model).requires_grad_(False) if keep_source else None
-        built = build_method(deepcopy(options), model).to(device).eval()
+        built = build_method(options, model).to(device).eval()
         pipeline = Compose(frame_pipeline(cfg))
         meta = dataset_meta(cfg, meta, getattr(model, 'num_classes', 0) or model.out_channels)
     if guard:

@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
 from ..checkpoint import check_fit
+from ..config import with_adapters
 from .guard_hook import add_event
 
 
@@ -29,7 +30,8 @@ class EcoTTAHook(Hook):
 
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
-        adapters: File of warmed-up meta networks, put into the method's config.
+        adapters: File of warmed-up meta networks, put into the config of the method, or of the one
+            that it is around.
     """
 
     priority = 'HIGH'
@@ -58,7 +60,7 @@ class EcoTTAHook(Hook):
             )
         config = deepcopy(dict(config))
         if self.adapters is not None:
-            config['adapters'] = self.adapters
+            with_adapters(config, self.adapters)
         if runner.cfg.get('views') is not None:
             config['views'] = runner.cfg.views
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.

@@ -1,6 +1,7 @@
 import importlib.util
 import sys
 import threading
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -292,6 +293,33 @@ def test_frames_and_options_are_checked(config, tmp_path):
         built(config(), device='meteor')
     with pytest.raises(ValueError, match='no `adaptation`'):
         init_adaptive_segmentor(Config(dict(model=dict(type='x'))))
+
+
+@pytest.mark.parametrize('depth', [1, 2])
+def test_options_of_meta_networks_reach_the_method_that_has_them(config, tmp_path, depth):
+    taught = built(config())
+    for frame in frames(2):
+        taught.step(frame)
+    taught.save_adapters(tmp_path / 'adapters.pth')
+    method = Config.fromfile(str(config())).adaptation.to_dict()
+    for _ in range(depth):
+        method = dict(type='rdumb', every=100, method=method)
+    before = deepcopy(method)
+    segmentor = built(
+        config(), method=method, adapters=tmp_path / 'adapters.pth', memory_budget='20x'
+    )
+    assert method == before, 'the config that was given stays as it is'
+    assert harness.same(
+        segmentor.method.encoder.meta_networks.state_dict(),
+        taught.method.encoder.meta_networks.state_dict(),
+    )
+    for frame in frames(1):
+        segmentor.step(frame)
+    assert segmentor.method.planned.budget_bytes == 20 * segmentor.method.planned.inference_bytes
+    rdumb = Config.fromfile(str(config('rdumb'))).adaptation.to_dict()
+    for options in (dict(memory_budget='1.0x'), dict(adapters=tmp_path / 'adapters.pth')):
+        with pytest.raises(ValueError, match='a method that has meta networks.*not rdumb'):
+            built(config(), method=rdumb, **options)
 
 
 def test_the_pipeline_is_the_configs_without_files_and_weather(config):

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ecotta_seg.checkpoint import load_source
 from ecotta_seg.memory import measure_peak
+from ecotta_seg.meta_networks import save_adapters
 from tests.tools.conftest import project  # noqa: F401  (a fixture)
 
 
@@ -38,6 +39,27 @@ def test_the_hook_swaps_the_model_once(project, tmp_path):  # noqa: F811
     adapted = runner.model
     runner.test()
     assert runner.model is adapted
+
+
+def test_adapters_reach_the_method_that_has_meta_networks(project, tmp_path):  # noqa: F811
+    plain = _runner(project, tmp_path / 'a', [dict(type='EcoTTAHook')])
+    plain.call_hook('before_test')
+    with torch.no_grad():
+        for parameter in plain.model.adapter_parameters().values():
+            parameter += 0.1
+    save_adapters(plain.model.encoder, tmp_path / 'adapters.pth')
+    hooks = [dict(type='EcoTTAHook', adapters=str(tmp_path / 'adapters.pth'))]
+    runner = _runner(project, tmp_path / 'b', hooks)
+    runner.cfg.adaptation = dict(type='rdumb', method=dict(runner.cfg.adaptation))
+    runner.call_hook('before_test')
+    assert 'adapters' not in runner.cfg.adaptation.method
+    expected = plain.model.adapter_parameters()
+    for name, parameter in runner.model.adapter_parameters().items():
+        assert torch.equal(parameter, expected[name]), name
+    runner = _runner(project, tmp_path / 'c', hooks)
+    runner.cfg.adaptation = dict(type='source')
+    with pytest.raises(ValueError, match='goes with a method that has meta networks'):
+        runner.call_hook('before_test')
 
 
 def test_a_hook_without_a_method_says_what_is_missing(project, tmp_path):  # noqa: F811
