@@ -3,11 +3,11 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from mmengine.logging import print_log
@@ -38,6 +38,27 @@ class StepRecord:
     updated: bool = False
     own_reset: Optional[str] = None
     seconds: float = nan
+
+
+def misfit(reason: str) -> ValueError:
+    """The error of a saved state that is not this method's."""
+    return ValueError(
+        f'the saved state does not fit this method: {reason}; go on with the config and checkpoint '
+        'that it was saved with'
+    )
+
+
+def expect_keys(found: Any, expected: Collection[str], what: str) -> None:
+    """Refuses what is no dictionary with these very keys.
+
+    Raises:
+        ValueError: Naming one that is missing or unknown.
+    """
+    if not isinstance(found, dict):
+        raise misfit(f'{what} should be a dictionary and is {type(found).__name__}')
+    wrong = sorted(set(expected) ^ found.keys(), key=str)
+    if wrong:
+        raise misfit(f'{what} has {"an unknown" if wrong[0] in found else "no"} {wrong[0]!r}')
 
 
 def _now(model: nn.Module) -> float:
@@ -241,26 +262,42 @@ class AdaptationMethod(nn.Module):
         """A copy of all that a later frame's step depends on: plain tensors, numbers, strings.
 
         It loads with ``weights_only=True``. A method with more memory than its tensors (counters,
-        generators) adds a key of its own and reads it in ``load_method_state``.
+        generators) adds a key of its own: here and in ``state_keys``, ``check_method_state`` and
+        ``take_method_state``.
         """
         return {'tensors': {k: t.detach().clone() for k, t in self.learned_tensors().items()}}
 
-    @torch.no_grad()
     def load_method_state(self, state: dict) -> None:
         """Goes on from what ``method_state`` gave, bit for bit.
 
         Raises:
             ValueError: The state is of another method or model; nothing is changed then.
         """
+        self.check_method_state(state)
+        self.take_method_state(state)
+
+    def state_keys(self) -> set[str]:
+        """The keys of ``method_state``."""
+        return {'tensors'}
+
+    def check_method_state(self, state: dict) -> None:
+        """Looks whether a state can be taken over, and changes nothing.
+
+        Raises:
+            ValueError: It is of another method or model.
+        """
+        expect_keys(state, self.state_keys(), 'the state')
         tensors, saved = self.learned_tensors(), state['tensors']
-        for name in tensors.keys() | saved.keys():
-            if name not in tensors or name not in saved or tensors[name].shape != saved[name].shape:
-                raise ValueError(
-                    f'the saved state does not fit this method: {name} is missing, unknown or of '
-                    'another shape; go on with the config and checkpoint that it was saved with'
-                )
+        expect_keys(saved, tensors, 'its tensors')
         for name, tensor in tensors.items():
-            tensor.copy_(saved[name])
+            if not isinstance(saved[name], Tensor) or saved[name].shape != tensor.shape:
+                raise misfit(f'{name} is of another shape')
+
+    @torch.no_grad()
+    def take_method_state(self, state: dict) -> None:
+        """Takes over a state that ``check_method_state`` has found right."""
+        for name, tensor in self.learned_tensors().items():
+            tensor.copy_(state['tensors'][name])
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """Predicts with what was there before the first frame; nothing is learned or changed.

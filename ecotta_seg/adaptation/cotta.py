@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adaptive_batch_norm import replace_batch_norms
+from .base import misfit
 from .gradient_adaptation import GradientAdaptation
 from .registry import ADAPTATION_METHODS, check_keys
 from .views import averaged_logits, prediction_views, summed_probabilities
@@ -166,9 +167,20 @@ class CoTTA(GradientAdaptation):
         """See base class: the state of the restoring's random numbers with it."""
         return {**super().method_state(), 'generator': self._generator.get_state()}
 
-    def load_method_state(self, state: dict) -> None:
+    def state_keys(self) -> set[str]:
         """See base class."""
-        super().load_method_state(state)
+        return super().state_keys() | {'generator'}
+
+    def check_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().check_method_state(state)
+        own, saved = self._generator.get_state(), state['generator']
+        if not isinstance(saved, Tensor) or (saved.dtype, saved.shape) != (own.dtype, own.shape):
+            raise misfit('it is of another random generator')
+
+    def take_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().take_method_state(state)
         self._generator.set_state(state['generator'].cpu())
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from .base import misfit
 from .gradient_adaptation import GradientAdaptation
 from .losses import pixel_entropy
 from .norm_parameters import release_norm_parameters
@@ -147,9 +148,19 @@ class SAR(GradientAdaptation):
         """See base class: the moving average of the entropy with it."""
         return {**super().method_state(), 'mean_entropy': self.mean_entropy}
 
-    def load_method_state(self, state: dict) -> None:
+    def state_keys(self) -> set[str]:
         """See base class."""
-        super().load_method_state(state)
+        return super().state_keys() | {'mean_entropy'}
+
+    def check_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().check_method_state(state)
+        if not isinstance(state['mean_entropy'], (float, type(None))):
+            raise misfit('its mean entropy is no number')
+
+    def take_method_state(self, state: dict) -> None:
+        """See base class."""
+        super().take_method_state(state)
         self.mean_entropy = state['mean_entropy']
 
     def reset(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from torch import Tensor, nn
 
-from .base import AdaptationMethod
+from .base import AdaptationMethod, expect_keys, misfit
 from .gradient_adaptation import GradientAdaptation
 from .registry import build_method
 
@@ -133,14 +133,39 @@ class WrappedAdaptation(AdaptationMethod):
             outer['inner'] = state['outer']
         return {**state, 'outer': outer}
 
-    def load_method_state(self, state: dict) -> None:
+    def state_keys(self) -> set[str]:
         """See base class."""
+        return self.inner.state_keys() | {'outer'}
+
+    def check_method_state(self, state: dict) -> None:
+        """See base class."""
+        expect_keys(state, self.state_keys(), 'the state')
+        own = self.outer_state()
+        nested = isinstance(self.inner, WrappedAdaptation)
+        expect_keys(state['outer'], own.keys() | ({'inner'} if nested else set()), "'outer'")
+        inner, outer = self._parted(state)
+        for name, value in own.items():
+            saved = outer[name]
+            same = type(saved) is type(value) and (
+                not isinstance(value, Tensor) or saved.shape == value.shape
+            )
+            if not same:
+                raise misfit(f'{name!r} is of another kind or shape')
+        self.inner.check_method_state(inner)
+
+    def take_method_state(self, state: dict) -> None:
+        """See base class."""
+        inner, outer = self._parted(state)
+        self.inner.take_method_state(inner)
+        self.load_outer_state(outer)
+
+    def _parted(self, state: dict) -> tuple[dict, dict]:
+        """The inner method's state, and what is the outer one's own."""
         state, outer = dict(state), dict(state['outer'])
         del state['outer']
         if isinstance(self.inner, WrappedAdaptation):
             state['outer'] = outer.pop('inner')
-        self.inner.load_method_state(state)
-        self.load_outer_state(outer)
+        return state, outer
 
     def outer_state(self) -> dict[str, Any]:
         """What the outer method remembers: copies of tensors, numbers, strings."""
