@@ -62,7 +62,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         type=whole_number(1),
         help='predict so many views of each frame (1 to 14) and average them, whatever the '
         'method: the frame, its mirror image, then both at the scales 0.5, 0.75, 1.25, 1.5, 1.75 '
-        'and 2; the source too',
+        "and 2; the source too. What is learned stays the same: the views that CoTTA's labels are "
+        'made of are its own, --cfg-options adaptation.views=N',
     )
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest state in the work dir'

@@ -156,7 +156,7 @@ class AdaptationMethod(nn.Module):
             logits = self.guard.watch(self, inputs, metas)
         with torch.no_grad():
             if others is not None:
-                logits = averaged_logits(logits, others, self.views)
+                logits = self.with_views(logits, others)
             return self.segmentor.postprocess_result(logits, samples)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -172,9 +172,7 @@ class AdaptationMethod(nn.Module):
         return inputs
 
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """The summed probabilities of all views but the frame as it is.
-
-        A method whose own prediction is averaged already (CoTTA) has none to add.
+        """The summed probabilities of the views that ``with_views`` adds to the frame as it is.
 
         Args:
             inputs, metas: As in ``adapt``.
@@ -184,6 +182,18 @@ class AdaptationMethod(nn.Module):
         """
         views = prediction_views(self.views)[1:]
         return summed_probabilities(self.predict, inputs, metas, views) if views else None
+
+    def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
+        """The prediction that is scored, averaged over all views.
+
+        Args:
+            logits: (N, classes, H, W), of the frame as it is.
+            others: What ``other_views`` gave.
+
+        Returns:
+            (N, classes, H, W), logarithms of probabilities.
+        """
+        return averaged_logits(logits, others, self.views)
 
     def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
         """The plain segmentor's forward; nothing is learned."""

@@ -10,7 +10,7 @@ from .adaptive_batch_norm import replace_batch_norms
 from .base import misfit
 from .gradient_adaptation import GradientAdaptation
 from .registry import ADAPTATION_METHODS, check_keys
-from .views import averaged_logits, prediction_views, summed_probabilities
+from .views import averaged_logits, mean_logits, prediction_views, summed_probabilities
 from .windows import learned_regions
 
 
@@ -25,7 +25,8 @@ class CoTTA(GradientAdaptation):
        Where the anchor's largest probability exceeds ``anchor_threshold`` the teacher's plain
        prediction counts, elsewhere its average over the views (Eq. 4; per pixel in the code).
        **This prediction of the teacher, made before the update, is the one that is scored**, as
-       in the public code.
+       in the public code; where a number of views is asked for of every method (``use_views``,
+       ``--views``) the teacher's average over these is, on every pixel.
     2. Its most likely classes are the labels of a cross-entropy step of the student on the frame
        as it is. (Eq. 1 has soft labels; the segmentation code has hard ones.)
     3. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student
@@ -44,11 +45,14 @@ class CoTTA(GradientAdaptation):
         teacher_momentum: 0 to 1.
         anchor_threshold: A probability; 1 makes the average count everywhere.
         restore_probability: 0 to 1.
-        views: Of the teacher, see ``prediction_views``: CoTTA has 14 by nature.
+        views: Of the teacher for step 1, see ``prediction_views``: CoTTA has 14 by nature.
         batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for all three. None for
             the frame's statistics, as in the paper's classification; its segmentation code runs
             SegFormer in evaluation mode (``dict(mode='source')``): all BatchNorms are in its head.
         seed: Of the restoring.
+
+    Attributes:
+        label_views: The option ``views``; what is learned depends on it alone.
 
     Raises:
         ValueError: An option is out of range.
@@ -78,7 +82,9 @@ class CoTTA(GradientAdaptation):
         replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
         if getattr(segmentor, 'auxiliary_head', None) is not None:
             segmentor.auxiliary_head.requires_grad_(False)
-        self.use_views(views)
+        prediction_views(views)
+        self.views = self.label_views = views
+        self._views_asked_for = False
         self.teacher_momentum, self.anchor_threshold = teacher_momentum, anchor_threshold
         self.restore_probability, self.seed = restore_probability, seed
         self.start()
@@ -89,9 +95,26 @@ class CoTTA(GradientAdaptation):
         # On the CPU whatever the device: what is restored is the same everywhere.
         self._generator = torch.Generator().manual_seed(self.seed)
 
-    def other_views(self, inputs: Tensor, metas: list[dict]) -> None:
-        """None: the views are in ``predict`` and ``adapt`` already."""
-        return None
+    def use_views(self, number: int) -> None:
+        """See base class: the scored prediction alone; labels go by ``label_views``."""
+        super().use_views(number)
+        self._views_asked_for = True
+
+    @torch.no_grad()
+    def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
+        """See base class: all views, the frame as it is among them; None where none were asked for.
+
+        What ``predict`` and ``adapt`` give is the teacher's plain prediction on some pixels only.
+        """
+        if not self._views_asked_for:
+            return None
+        views = prediction_views(self.views)
+        with self.using(self._teacher):
+            return summed_probabilities(self.segmentor.inference, inputs, metas, views)
+
+    def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
+        """See base class: ``others`` have all views; the logits are what labels come of."""
+        return mean_logits(others, self.views)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -102,13 +125,13 @@ class CoTTA(GradientAdaptation):
         confident = anchor.softmax(dim=1).amax(dim=1, keepdim=True) > self.anchor_threshold
         self._confident_fraction = float(confident.float().mean())
         del anchor
-        views = prediction_views(self.views)[1:]
+        views = prediction_views(self.label_views)[1:]
         with self.using(self._teacher):
             logits = inference(inputs, metas)
             if not views:
                 return logits
             others = summed_probabilities(inference, inputs, metas, views)
-        averaged = averaged_logits(logits, others, self.views)
+        averaged = averaged_logits(logits, others, self.label_views)
         return torch.where(confident, logits.log_softmax(dim=1), averaged)
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from typing import Optional
 
 from mmengine.registry import Registry
 from torch import nn
@@ -35,13 +36,15 @@ def constructor_options(cls: type) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != 'segmentor']
 
 
-def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
+def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None) -> nn.Module:
     """Builds the adaptation method that a config describes, around a segmentor.
 
     Args:
         config: ``type`` (a registered name) and the method's options; ``views`` and
-            ``autocast`` go with any method, see ``AdaptationMethod``.
+            ``autocast`` go with any method, see ``AdaptationMethod``. (CoTTA has ``views`` of its
+            own, which it learns from.)
         segmentor: The source model; the method takes it over and changes it.
+        views: How many views every method is to predict, whatever its config says.
 
     Raises:
         ValueError: The type is missing or unknown, an option is misspelt, or the method cannot be
@@ -54,7 +57,8 @@ def build_method(config: dict, segmentor: nn.Module) -> nn.Module:
         known = sorted(ADAPTATION_METHODS.module_dict)
         raise ValueError(f'unknown adaptation method {name!r}: expected one of {known}')
     known = constructor_options(cls)
-    views = options.pop('views', None) if 'views' not in known else None
+    own = options.pop('views', None) if 'views' not in known else None
+    views = own if views is None else views
     autocast = options.pop('autocast', None) if 'autocast' not in known else None
     check_keys(
         f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views', 'autocast'])]

@@ -107,5 +107,10 @@ def averaged_logits(logits: Tensor, others: Tensor, count: int) -> Tensor:
     Returns:
         (N, C, H, W), logarithms of probabilities.
     """
-    mean = (logits.softmax(dim=1) + others) / count
+    return mean_logits(logits.softmax(dim=1) + others, count)
+
+
+def mean_logits(total: Tensor, count: int) -> Tensor:
+    """The same of (N, C, H, W) probabilities that are summed over all ``count`` views."""
+    mean = total / count
     return mean.clamp_(min=torch.finfo(mean.dtype).tiny).log_()

@@ -97,6 +97,10 @@ class WrappedAdaptation(AdaptationMethod):
         self.inner.views = self.views
         return self.inner.other_views(inputs, metas)
 
+    def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
+        """See base class."""
+        return self.inner.with_views(logits, others)
+
     @contextmanager
     def holding_still(self) -> Iterator[None]:
         """See base class."""

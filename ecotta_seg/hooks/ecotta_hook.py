@@ -24,9 +24,9 @@ class EcoTTAHook(Hook):
         custom_hooks = [dict(type='EcoTTAHook')]
         adaptation = dict(type='ecotta', ...)
 
-    A top-level ``views = N`` has any method predict N views, see ``prediction_views``. Where a
-    method goes back to its start of itself (SAR, RDumb), that is an event as a guard's are,
-    ``'own_reset'``.
+    A top-level ``views = N`` has any method predict N views, see ``prediction_views``; what is
+    learned does not depend on it (CoTTA's labels go by ``adaptation.views``). Where a method goes
+    back to its start of itself (SAR, RDumb), that is an event as a guard's are, ``'own_reset'``.
 
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
@@ -61,12 +61,10 @@ class EcoTTAHook(Hook):
         config = deepcopy(dict(config))
         if self.adapters is not None:
             with_adapters(config, self.adapters)
-        if runner.cfg.get('views') is not None:
-            config['views'] = runner.cfg.views
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
         try:
             with torch.enable_grad():
-                runner.model = build_method(config, model)
+                runner.model = build_method(config, model, runner.cfg.get('views'))
         except TypeError as error:  # Text where a number is expected, and the like.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None

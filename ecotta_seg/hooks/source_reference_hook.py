@@ -38,13 +38,14 @@ class SourceReferenceHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.source = SourceModel(deepcopy(model)).eval()
         # Compared under the same views as the method, where the config sets them for all.
-        views = runner.cfg.get('views') or 1
-        self.source.views = views
+        asked = runner.cfg.get('views')
+        self.source.views = asked or 1
         self._metrics = {'source': self._metric(runner)}
         self._seconds = []
         for name, config in self.reference_configs.items():
             try:
-                self.others[name] = build_method(dict(config, views=views), deepcopy(model)).eval()
+                config = dict(config) if asked else dict(config, views=1)
+                self.others[name] = build_method(config, deepcopy(model), asked).eval()
                 self._metrics[name] = self._metric(runner)
             except ValueError as error:
                 runner.logger.info(f'reference {name!r} is left out: {error}')

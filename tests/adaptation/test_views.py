@@ -8,9 +8,19 @@ import torch.nn.functional as F
 from mmseg.structures import SegDataSample
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.views import MAX_VIEWS, View, averaged_logits, prediction_views
+from ecotta_seg.adaptation.views import (
+    MAX_VIEWS,
+    View,
+    averaged_logits,
+    prediction_views,
+    view_probabilities,
+)
 from tests.adaptation.conftest import build_segmentor
+from tests.adaptation.test_every_method import METHODS, _options
 
+COTTA = dict(
+    type='cotta', views=4, anchor_threshold=0.5, optimizer=dict(type='Adam', lr=1e-3), seed=3
+)
 TENT = dict(type='tent', optimizer=dict(type='Adam', lr=1e-3))
 
 
@@ -67,18 +77,65 @@ def test_a_sample_is_predicted_in_all_views(kind, mode):
     assert torch.equal(sample.pred_sem_seg.data[0], (total[0] / 4).argmax(0))
 
 
-def test_what_is_learned_does_not_depend_on_the_views():
+def _learned_the_same(first, second):
+    left, right = first.learned_tensors(), second.learned_tensors()
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize('name', sorted({*METHODS, 'tent'}))
+def test_what_is_learned_does_not_depend_on_the_views(name):
+    config = deepcopy(TENT) if name == 'tent' else _options(name)
     one, three, none = (
-        build_method(config, build_segmentor('deeplab')).eval()
-        for config in (dict(TENT, views=1), dict(TENT, views=3), deepcopy(TENT))
+        build_method(deepcopy(config), build_segmentor('deeplab'), views=views).eval()
+        for views in (1, 3, None)
     )
     for _ in range(2):
         plain, averaged = one.test_step(_batch())[0], three.test_step(_batch())[0]
         unset = none.test_step(_batch())[0]
-        assert torch.equal(plain.seg_logits.data, unset.seg_logits.data)
+        # CoTTA's own prediction is averaged where its anchor is not sure.
+        assert torch.equal(plain.seg_logits.data, unset.seg_logits.data) == (name != 'cotta')
         assert not torch.allclose(plain.seg_logits.data, averaged.seg_logits.data, atol=1e-2)
-    for (name, left), right in zip(one.learned_tensors().items(), three.learned_tensors().values()):
-        assert torch.equal(left, right), name
+    _learned_the_same(one, three)
+    _learned_the_same(one, none)
+
+
+def test_a_number_of_views_goes_before_the_configs_own():
+    config = dict(TENT, views=3)
+    assert build_method(config, build_segmentor('deeplab')).views == 3
+    assert build_method(config, build_segmentor('deeplab'), views=2).views == 2
+    cotta = build_method(COTTA, build_segmentor('deeplab'), views=2)
+    assert (cotta.views, cotta.label_views) == (2, 4)
+    cotta = build_method(COTTA, build_segmentor('deeplab'))
+    assert (cotta.views, cotta.label_views) == (4, 4)
+    law = build_method(dict(type='law', method=COTTA, views=2), build_segmentor('deeplab'))
+    assert (law.views, law.inner.views, law.inner.label_views) == (2, 2, 4)
+
+
+@pytest.mark.parametrize('views', [1, 3, 4])
+@pytest.mark.parametrize('around', [False, True])
+def test_cotta_is_scored_by_the_views_that_are_asked_for(views, around):
+    """On every pixel, where the anchor is sure and where not; adapting and held still alike."""
+    segmentor = build_segmentor('deeplab')
+    config = dict(type='law', method=COTTA) if around else COTTA
+    method = build_method(config, segmentor, views=views).eval()
+    method.test_step(_batch())
+    cotta = method.inner if around else method
+    image = segmentor.data_preprocessor(_batch(), False)['inputs']
+    metas = [dict(ori_shape=(61, 93), img_shape=(61, 93))]
+    with cotta.using(cotta._teacher), torch.no_grad():
+        total = sum(
+            view_probabilities(segmentor.inference, image, metas, view)
+            for view in prediction_views(views)
+        )
+    with method.holding_still():
+        (still,) = method.test_step(_batch())
+    (adapting,) = method.test_step(_batch())
+    assert 0 < method.last_step.confident_fraction < 1
+    for sample in (still, adapting):
+        found = sample.seg_logits.data.softmax(0)
+        assert torch.allclose(found, total[0] / views, atol=1e-5)
 
 
 def test_other_views_are_those_of_before_the_update():

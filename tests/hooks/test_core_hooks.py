@@ -41,6 +41,17 @@ def test_the_hook_swaps_the_model_once(project, tmp_path):  # noqa: F811
     assert runner.model is adapted
 
 
+def test_views_for_all_leave_cottas_own_labels(project, tmp_path):  # noqa: F811
+    cotta = dict(type='cotta', views=3, optimizer=dict(type='Adam', lr=1e-3))
+    for views, expected in ((2, (2, 3)), (None, (3, 3))):
+        hooks = [dict(type='SourceReferenceHook', references={}), dict(type='EcoTTAHook')]
+        runner = _runner(project, tmp_path / str(views), hooks)
+        runner.cfg.adaptation, runner.cfg.views = cotta, views
+        runner.call_hook('before_test')
+        assert (runner.model.views, runner.model.label_views) == expected
+        assert runner.message_hub.get_info('ecotta_seg/views') == expected[0]
+
+
 def test_adapters_reach_the_method_that_has_meta_networks(project, tmp_path):  # noqa: F811
     plain = _runner(project, tmp_path / 'a', [dict(type='EcoTTAHook')])
     plain.call_hook('before_test')
