@@ -32,7 +32,9 @@ class SAR(GradientAdaptation):
 
     Deviations: pixels in place of images. The public code leaves the last stage (layer4) and the
     final norm alone; here that is the last stage and the decode head. Where no pixel is reliable,
-    at first or after climbing, no step is taken.
+    at first or after climbing, no step is taken. In the public code ``reset`` sets the moving
+    average to None and the low value is put back afterwards, so that it resets in every following
+    step until the average recovers; here the average starts anew.
 
     Args:
         segmentor: The source model; scale and shift of its norms are updated, see

@@ -55,7 +55,9 @@ def forward_windows(
 ) -> Tensor:
     """Predicts frames as ``segmentor.inference`` does and shows each window's logits to ``learn``.
 
-    A window's graph is gone before the next window is run.
+    A window's graph is gone before the next window is run. What ``learn`` adds up is so the mean of
+    the windows' losses, not of all pixels': a window of which no pixel passes a method's filter
+    makes the frame's step smaller.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``.

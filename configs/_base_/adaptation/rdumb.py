@@ -1,7 +1,7 @@
 # RDumb (Press et al., NeurIPS 2023, arXiv 2306.05401): ETA, reset every 1000 steps. Published: the
-# interval, SGD 2.5e-4 with momentum 0.9, E0 = 0.4 ln C of ETA's own code (here as there; RDumb's
-# has 0.5 ln 1000 - 1 = 0.355 ln C), redundancy threshold 0.05 for 1000 classes. Ours: pixels in
-# place of images and the redundancy threshold, see eata.py; a step is one frame, not 64 images.
+# interval, SGD 2.5e-4 with momentum 0.9, E0 = 0.4 ln C, as RDumb's code has since August 2023
+# (0.355 before), redundancy threshold 0.05 for 1000 classes. Ours: pixels in place of images and
+# the redundancy threshold, see eata.py; a step is one frame, not 64 images.
 adaptation = dict(
     type='rdumb',
     every=1000,
