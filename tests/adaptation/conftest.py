@@ -49,12 +49,14 @@ SEGFORMER = dict(
     test_cfg=_TEST_CFG,
 )  # fmt: skip
 CONFIGS = {'deeplab': DEEPLAB, 'segformer': SEGFORMER}
+# As many layers as a SegFormer-B0 has, for as many parts.
+_DEEPER = dict(SEGFORMER, backbone=dict(SEGFORMER['backbone'], num_layers=[2, 2, 2, 2]))
 
 
 def build_segmentor(kind, **test_cfg):
     """A seeded segmentor in evaluation mode."""
     torch.manual_seed(0)
-    config = deepcopy(CONFIGS[kind])
+    config = deepcopy(_DEEPER if kind == 'segformer_b0' else CONFIGS[kind])
     config['test_cfg'] = dict(config['test_cfg'], **test_cfg)
     segmentor = MODELS.build(ConfigDict(config))
     for module in segmentor.modules():
