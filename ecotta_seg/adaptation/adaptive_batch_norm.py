@@ -18,6 +18,10 @@ MODES = ('source', 'frame', 'blend', 'drift')
 class AdaptiveBatchNorm2d(nn.Module):
     """Stands in for a BatchNorm, with the same parameters, buffers and state-dict names.
 
+    Whatever the mode, an input without positions, (N, C) or (N, C, L) such as EncNet's codes of
+    the whole frame, is normalised by the source's statistics. Its values are one sample a frame,
+    not many: their own mean and variance would take out what tells this frame from another.
+
     Args:
         source: The BatchNorm to stand in for; parameters and buffers are shared, never written.
         mode: By which mean and variance to normalise:
@@ -86,13 +90,11 @@ class AdaptiveBatchNorm2d(nn.Module):
         """The mean and (biased) variance to normalise by: two (C,) tensors.
 
         Args:
-            x: (N, C, H, W).
+            x: (N, C, H, W), or (N, C) or (N, C, L).
             channels: Which of the layer's channels x has.
         """
-        values = x.shape[0] * x.shape[2] * x.shape[3]
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
-        # One value a channel (the image pool of ASPP at batch 1) has no variance to speak of.
-        if self.mode == 'source' or values == 1:
+        if self.mode == 'source' or not _has_variance(x):
             return source_mean, source_var
         mean, var = frame_statistics(x.detach())
         if self.mode == 'frame':
@@ -106,11 +108,17 @@ class AdaptiveBatchNorm2d(nn.Module):
         return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        if self.through_statistics and x.shape[0] * x.shape[2] * x.shape[3] > 1:
+        """(N, C, H, W), (N, C) or (N, C, L) to the same shape."""
+        if self.through_statistics and _has_variance(x):
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         mean, var = self.statistics(x)
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def _has_variance(x: Tensor) -> bool:
+    """Whether an input's own statistics say something: it is a map, and has more than one value a
+    channel (the image pool of ASPP at batch 1 has one)."""
+    return x.dim() == 4 and x.shape[0] * x.shape[2] * x.shape[3] > 1
 
 
 def frame_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,10 +143,10 @@ def replace_batch_norms(
     through_statistics: bool = False,
     skip: Optional[nn.Module] = None,
 ) -> list[AdaptiveBatchNorm2d]:
-    """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm below ``module``.
+    """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm of maps below ``module``.
 
-    SyncBN counts as BatchNorm (its statistics are those of the process here). The state dict keeps
-    its names and its tensors.
+    SyncBN counts as BatchNorm (its statistics are those of the process here). A BatchNorm1d stays:
+    it normalises vectors, of which a frame has one. The state dict keeps its names and its tensors.
 
     Args:
         module: Changed in place.
@@ -152,7 +160,8 @@ def replace_batch_norms(
     for name, child in module.named_children():
         if child is skip:
             continue
-        if isinstance(child, _BatchNorm) and child.track_running_stats:
+        adaptive = isinstance(child, _BatchNorm) and not isinstance(child, nn.BatchNorm1d)
+        if adaptive and child.track_running_stats:
             new = AdaptiveBatchNorm2d(child, mode, weight, through_statistics)
             new.train(child.training)
             setattr(module, name, new)

@@ -63,6 +63,28 @@ def test_one_value_a_channel_takes_the_source_statistics(batch_norm, mode):
     assert torch.equal(AdaptiveBatchNorm2d(batch_norm, mode)(x), batch_norm(x))
 
 
+@pytest.mark.parametrize('shape', [(2, 4), (1, 4), (1, 4, 9)])
+@pytest.mark.parametrize('options', [
+    dict(mode='frame'), dict(mode='blend', weight=0.5), dict(mode='drift', weight=2.0),
+    dict(mode='frame', through_statistics=True),
+])  # fmt: skip
+def test_vectors_of_a_whole_frame_take_the_source_statistics(batch_norm, shape, options):
+    # As a SyncBN gets them in EncNet, whose class does not tell what it normalises.
+    vectors = nn.BatchNorm1d(4).eval()
+    vectors.load_state_dict(batch_norm.state_dict())
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    layer = AdaptiveBatchNorm2d(batch_norm, **options)
+    layer.last_drift = {}
+    assert torch.equal(layer(x), vectors(x))
+    assert layer.last_drift == {}
+
+
+def test_norms_of_vectors_are_not_replaced():
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm1d(4))
+    assert len(replace_batch_norms(model, 'frame')) == 1
+    assert type(model[1]) is nn.BatchNorm1d
+
+
 def test_gradients_flow_through_statistics_only_if_asked(batch_norm):
     def gradient(layer):
         x = X.clone().requires_grad_()
