@@ -5,12 +5,13 @@ from .base import AdaptationMethod, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .cotta import CoTTA
 from .eata import EATA
-from .ecotta import MetaNetworkAdaptation, prepare_meta_networks
+from .ecotta import MetaNetworkAdaptation
 from .ecotta_plus import AnchoredMetaNetworks
 from .gradient_adaptation import GradientAdaptation
 from .guard import UpdateGuard
 from .ladder import LadderAdaptation
 from .law import LAW
+from .prepare import prepare_meta_networks
 from .rdumb import RDumb
 from .registry import ADAPTATION_METHODS, build_method
 from .sar import SAR

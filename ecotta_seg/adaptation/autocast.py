@@ -10,11 +10,16 @@ from types import MethodType
 from typing import Optional
 
 import torch
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 PRECISIONS = {'bf16': torch.bfloat16}
 # In units of the largest right value; rounding stays below 0.01.
 _WRONG = 0.1
+# They do nothing with the features but hand them to ``forward``.
+_STOCK_PREDICTS = (BaseDecodeHead.predict, BaseCascadeDecodeHead.predict)
 
 
 def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
@@ -46,6 +51,8 @@ def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
     for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
         head.autocast_dtype = dtype
         head.forward = MethodType(_head_forward, head)
+        if type(head).predict not in _STOCK_PREDICTS:
+            head.predict = MethodType(_head_predict, head)
 
 
 def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:
@@ -97,7 +104,24 @@ def _extract_feat(segmentor: nn.Module, inputs: Tensor):
         return type(segmentor).extract_feat(segmentor, inputs)
 
 
-def _head_forward(head: nn.Module, features, *args) -> Tensor:
-    with _autocast(features[0], head.autocast_dtype):
-        logits = type(head).forward(head, features, *args)
-    return logits.float() if logits.dtype == head.autocast_dtype else logits
+def _head_forward(head: nn.Module, features, *args, **kwargs):
+    # Backbones may give out pairs (a map and a class token), heads several predictions at once.
+    first = next(leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor))
+    with _autocast(first, head.autocast_dtype):
+        logits = type(head).forward(head, features, *args, **kwargs)
+    return _widened(logits, head.autocast_dtype)
+
+
+def _head_predict(head: nn.Module, features, *args, **kwargs):
+    # What it does around its forward (PointRend samples features) is no convolution.
+    features = _widened(features, head.autocast_dtype)
+    return type(head).predict(head, features, *args, **kwargs)
+
+
+def _widened(tensors, dtype: torch.dtype):
+    """Nested lists, tuples and dictionaries with all tensors of a dtype in float32."""
+
+    def widened(leaf):
+        return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype == dtype else leaf
+
+    return tree_map(widened, tensors)

@@ -317,6 +317,10 @@ class AdaptationMethod(nn.Module):
         """
         return None
 
+    def fallbacks(self) -> list[str]:
+        """Names of what a memory engine was to run and plain autograd does."""
+        return []
+
     def norm_drift(self) -> Optional[float]:
         """How far the last forward's statistics were from the source's, see ``DriftMeter``; None
         where a method does not measure it."""

@@ -7,14 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..frozen_graph import replace_convolutions
-from ..meta_networks import (
-    AdaptedEncoder,
-    LadderEncoder,
-    MetaNetwork,
-    attach_meta_networks,
-    load_adapters,
-)
-from .adaptive_batch_norm import replace_batch_norms
+from ..meta_networks import LadderEncoder, load_adapters
 from .base import StepRecord
 from .drift_meter import DriftMeter, drift_norms
 from .gradient_adaptation import GradientAdaptation
@@ -24,9 +17,10 @@ from .losses import (
     self_distilled_regularisation,
     weighted_entropy,
 )
-from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
+from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, beyond_engine
 from .planning import PlannedStep, Planner
-from .registry import ADAPTATION_METHODS, check_keys, constructor_options
+from .prepare import prepare_meta_networks
+from .registry import ADAPTATION_METHODS
 from .windows import over_windows, slides
 
 
@@ -50,10 +44,15 @@ class MetaNetworkAdaptation(GradientAdaptation):
             relative at most), so that an identity start is the source's only to that.
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
-            memory. False for plain autograd, which ``autocast`` always takes.
+            memory. False for plain autograd, which ``autocast`` always takes, and a model that
+            the engine does not know (see ``beyond_engine``); ``fallbacks`` names why.
         memory_budget: The most that a step may take above parameters and adapters, its gradients
             and the optimizer's state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of
             stock inference on the same frame. None for the fastest step. Only with the engine.
+
+    Attributes:
+        beyond_engine: What of the model keeps the engine from running it; None where it runs, or
+            is not wanted.
 
     Raises:
         ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
@@ -91,11 +90,20 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.regularisation_weight = regularisation_weight
         self.relative_regularisation = relative_regularisation
         # A ladder has no gradients through frozen parts that an engine could make cheap.
-        memory_engine = memory_engine and type(self.encoder) is AdaptedEncoder
+        memory_engine = memory_engine and not isinstance(self.encoder, LadderEncoder)
         if memory_budget is not None and not memory_engine:
             raise ValueError(
                 'a memory_budget needs the memory engine: memory_engine=True, and no ladder'
             )
+        self.beyond_engine = beyond_engine(segmentor) if memory_engine else None
+        if self.beyond_engine is not None:
+            if memory_budget is not None:
+                raise ValueError(
+                    'a memory_budget needs the memory engine, which does not know the '
+                    f'{self.beyond_engine} of this model: leave out memory_budget, and plain '
+                    'autograd adapts it'
+                )
+            memory_engine = False
         self.engine = MemoryEngine(segmentor, relative_regularisation) if memory_engine else None
         self.planner = Planner(self, memory_budget) if memory_engine else None
         self.planned: Optional[PlannedStep] = None
@@ -142,6 +150,13 @@ class MetaNetworkAdaptation(GradientAdaptation):
                 'a memory_budget is of one view a frame: what is kept of the others, until the '
                 f'step is done, is not planned with; leave out one of it and {number} views'
             )
+
+    def fallbacks(self) -> list[str]:
+        """See base class: frozen modules that the engine has no operator for, or what keeps the
+        whole step from it."""
+        if self.engine is not None:
+            return self.engine.fallbacks()
+        return [] if self.beyond_engine is None else [f'whole step, for its {self.beyond_engine}']
 
     def _has_budget(self) -> bool:
         return self.planner is not None and self.planner.budget is not None
@@ -255,28 +270,3 @@ class MetaNetworkAdaptation(GradientAdaptation):
         record.confident_fraction += share * float(fraction)
         record.regularisation += share * regularisation
         record.loss = record.entropy + self.regularisation_weight * record.regularisation
-
-
-def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None):
-    """Attaches meta networks and sets the frozen norms, for adaptation and warm-up alike.
-
-    Args:
-        segmentor: Changed in place; all its own parameters are frozen.
-        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
-            ``LadderEncoder``.
-        frozen_norm: Options of ``replace_batch_norms``.
-
-    Returns:
-        The ``AdaptedEncoder``.
-
-    Raises:
-        ValueError: An option is unknown or out of range.
-    """
-    known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
-    geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
-    check_keys('meta_networks', options, [name for name in known if name not in geometry])
-    check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight'])
-    replace_batch_norms(segmentor, **(frozen_norm or {}))
-    options = dict(options)
-    encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder
-    return attach_meta_networks(segmentor, encoder, **options)

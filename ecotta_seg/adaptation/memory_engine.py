@@ -4,6 +4,8 @@ from contextlib import nullcontext
 from typing import Callable, Optional
 
 import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor, nn
 
 from ..autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
@@ -35,6 +37,38 @@ class WindowResult:
         self.confident_fraction, self.regularisation = confident_fraction, regularisation
 
 
+def beyond_engine(segmentor: nn.Module) -> Optional[str]:
+    """What of a segmentor with meta networks the engine cannot run.
+
+    The engine takes the backbone's outputs to one decode head's small logits and resizes these. A
+    neck in between, several heads in a row (OCRNet, PointRend) or a head that predicts in a way of
+    its own (DANet, EncNet) are nothing that it could go back through.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder`` with meta networks attached.
+
+    Returns:
+        Its kind and class, as the report names it; None where the engine can run all of it.
+    """
+    backbone, head = segmentor.backbone, segmentor.decode_head
+    if type(backbone) is not AdaptedEncoder:
+        return f'backbone ({type(backbone.backbone).__name__})'
+    if getattr(segmentor, 'with_neck', False):
+        return f'neck ({type(segmentor.neck).__name__})'
+    if isinstance(head, nn.ModuleList):
+        return f'decode heads ({", ".join(type(stage).__name__ for stage in head)})'
+    if not _keeps(head, BaseDecodeHead, 'predict', 'predict_by_feat'):
+        return f'decode head ({type(head).__name__})'
+    if not _keeps(segmentor, EncoderDecoder, 'encode_decode', 'extract_feat'):
+        return f'segmentor ({type(segmentor).__name__})'
+    return None
+
+
+def _keeps(module: nn.Module, base: type, *names: str) -> bool:
+    """Whether a module's class has left these methods as ``base`` has them."""
+    return all(getattr(type(module), name, None) is getattr(base, name) for name in names)
+
+
 class MemoryEngine:
     """Forward and backward of a segmentor with meta networks, by hand.
 
@@ -47,14 +81,15 @@ class MemoryEngine:
         relative_regularisation: Take each R_k over mean |x_k|.
 
     Raises:
-        ValueError: The segmentor has a neck, which the engine does not know.
+        ValueError: The segmentor is not one that the engine knows, see ``beyond_engine``.
     """
 
     def __init__(self, segmentor: nn.Module, relative_regularisation: bool = False) -> None:
-        if getattr(segmentor, 'with_neck', False):
+        unknown = beyond_engine(segmentor)
+        if unknown is not None:
             raise ValueError(
-                'the memory engine does not know segmentors with a neck: set memory_engine=False '
-                'to adapt this one by plain autograd'
+                f'the memory engine does not know the {unknown} of this model: set '
+                'memory_engine=False to adapt it by plain autograd'
             )
         self.segmentor = segmentor
         self.encoder: AdaptedEncoder = segmentor.backbone

@@ -88,6 +88,10 @@ class WrappedAdaptation(AdaptationMethod):
         """See base class."""
         return self.inner.predict_reference(inputs, metas)
 
+    def fallbacks(self) -> list[str]:
+        """See base class."""
+        return self.inner.fallbacks()
+
     def norm_drift(self) -> Optional[float]:
         """See base class."""
         return self.inner.norm_drift()

@@ -164,13 +164,14 @@ def _row_of(method: nn.Module, standing: StandingMemory, other: int, peak: int) 
         other_bytes=other,
         total_bytes=report.total_bytes + other,
         confident_fraction=float(method.last_step.confident_fraction),
+        fallbacks=method.fallbacks() or None,
     )
     if planned is not None:
         row.update(
             predicted_peak_bytes=planned.predicted_bytes,
             budget_bytes=planned.budget_bytes,
             plan=planned.plan.describe(),
-            fallbacks=method.engine.fallbacks(),
+            fallbacks=method.fallbacks(),
         )
     return row
 

@@ -28,7 +28,8 @@ share of the steps' mean; ``"inference"`` and ``"adaptation"`` are medians.
 
 Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
 ``"predicted_peak_bytes"`` (to compare with ``adaptation_peak_bytes``), ``"budget_bytes"``
-(``null`` without one) and ``"fallbacks"`` (names of modules that plain autograd runs).
+(``null`` without one) and ``"fallbacks"`` (names of modules that plain autograd runs). Where it was
+to run and does not know the model, ``"fallbacks"`` alone tells so.
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
 optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
 ``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.

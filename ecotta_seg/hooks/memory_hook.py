@@ -85,9 +85,12 @@ class MemoryHook(Hook):
         model.observer = None
         self._measured += 1
         planned = getattr(model, 'planned', None)
+        fallbacks = model.fallbacks()
         if planned is not None:
-            self._plan = {**planned.to_dict(), 'fallbacks': model.engine.fallbacks()}
+            self._plan = {**planned.to_dict(), 'fallbacks': fallbacks}
             self._in_place = planned.plan.update_in_place
+        elif fallbacks:
+            self._plan = {'fallbacks': fallbacks}
         if source is not None and self._inference is None:
             self._inference = measure_peak(lambda: source.predict(data_batch), self._device(model))
 

@@ -199,3 +199,23 @@ def test_the_plan_is_reported_and_no_gradients_where_none_stand(project, tmp_pat
         assert memory['adaptation_peak_bytes'] == pytest.approx(
             memory['predicted_peak_bytes'], rel=0.2
         )
+
+
+def test_what_the_engine_does_not_know_is_reported_without_a_plan(project, tmp_path):  # noqa: F811
+    hooks = [dict(type='EcoTTAHook'), dict(type='MemoryHook')]
+    runner = _runner(project, tmp_path, hooks)
+    # Inside another method it is reported all the same.
+    runner.cfg.adaptation = dict(type='rdumb', every=100, method=dict(runner.cfg.adaptation))
+    head = runner.model.decode_head
+
+    class OwnPredict(type(head)):
+        """A head may predict in a way of its own."""
+
+        def predict(self, inputs, *args):
+            return super().predict(inputs, *args)
+
+    head.__class__ = OwnPredict
+    runner.test()
+    memory = runner.message_hub.get_info('ecotta_seg/memory')
+    assert memory['fallbacks'] == ['whole step, for its decode head (OwnPredict)']
+    assert 'plan' not in memory and memory['adaptation_peak_bytes'] > 0

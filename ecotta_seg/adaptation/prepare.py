@@ -1,0 +1,34 @@
+"""A source segmentor made ready for meta networks, for adaptation and warm-up alike."""
+
+from typing import Optional
+
+from torch import nn
+
+from ..meta_networks import AdaptedEncoder, LadderEncoder, MetaNetwork, attach_meta_networks
+from .adaptive_batch_norm import replace_batch_norms
+from .registry import check_keys, constructor_options
+
+
+def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None):
+    """Attaches meta networks and sets the frozen norms, for adaptation and warm-up alike.
+
+    Args:
+        segmentor: Changed in place; all its own parameters are frozen.
+        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
+            ``LadderEncoder``.
+        frozen_norm: Options of ``replace_batch_norms``.
+
+    Returns:
+        The ``AdaptedEncoder``.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
+    known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
+    geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
+    check_keys('meta_networks', options, [name for name in known if name not in geometry])
+    check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight'])
+    replace_batch_norms(segmentor, **(frozen_norm or {}))
+    options = dict(options)
+    encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder
+    return attach_meta_networks(segmentor, encoder, **options)

@@ -1,0 +1,133 @@
+"""Meta networks, and what needs none, on models of many architectures."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import mmseg.models.decode_heads.point_head as point_head
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.config import read_config
+
+from .zoo import BEYOND_ENGINE, ZOO, build
+
+FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
+PLAIN = sorted(BEYOND_ENGINE)
+METAS = [dict(img_shape=(64, 96), ori_shape=(64, 96))]
+
+
+@pytest.fixture(autouse=True)
+def _point_sample(monkeypatch):
+    """mmcv's own function, which a build without compiled operators does not let one import."""
+
+    def point_sample(features, points, align_corners=False, **options):
+        grid = points.unsqueeze(2) * 2 - 1
+        return F.grid_sample(features, grid, align_corners=align_corners, **options).squeeze(3)
+
+    monkeypatch.setattr(point_head, 'point_sample', point_sample)
+
+
+@pytest.fixture
+def images():
+    """Four (1, 3, 64, 96) frames."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(1, 3, 64, 96, generator=generator) for _ in range(4)]
+
+
+def _options(name, **changed):
+    options = read_config(FOLDER / f'{name}.py').adaptation.to_dict()
+    if 'optimizer' in options:
+        options['optimizer']['lr'] = 1e-2
+    if 'entropy_threshold' in options:
+        options['entropy_threshold'] = 0.99
+    return {**options, **changed}
+
+
+def _with_meta_networks(name, model):
+    """A method whose norms are the source's, so that its meta networks alone could change
+    anything."""
+    frozen_norm = dict(mode='source') if name == 'ecotta' else dict(mode='drift', weight=0.0)
+    return build_method(_options(name, frozen_norm=frozen_norm), build(model)).eval()
+
+
+def _copied(tensors):
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _frozen(method):
+    adapted = method.adaptable_parameters()
+    return _copied({n: p for n, p in method.segmentor.state_dict().items() if n not in adapted})
+
+
+def _same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+@pytest.mark.parametrize('name', ['ecotta', 'ecotta_plus'])
+@pytest.mark.parametrize('model', sorted(ZOO))
+def test_meta_networks_start_as_the_source_learn_and_go_back(model, name, images):
+    # Frozen as well: torch's attention takes another path, with other roundings, where weights are.
+    source = build(model).requires_grad_(False)
+    with torch.no_grad():
+        expected = source.inference(images[0], METAS)
+    method = _with_meta_networks(name, model)
+    assert torch.equal(method.predict(images[0], METAS), expected)
+    start, frozen = _copied(method.learned_tensors()), _frozen(method)
+    for image in images[:3]:
+        logits = method.adapt(image.clone(), METAS)
+        assert logits.shape == (1, 7, 64, 96) and logits.isfinite().all()
+        assert method.last_step.updated
+    learned = _copied(method.learned_tensors())
+    for index in range(len(method.encoder.meta_networks)):
+        names = [key for key in learned if f'meta_networks.{index}.' in key]
+        changed = (not torch.equal(learned[key], start[key]) for key in names)
+        assert any(changed), f'a head reads what meta network {index} is on'
+    assert _same(_frozen(method), frozen)
+    assert torch.equal(method.predict_reference(images[0], METAS), expected)
+
+    fresh = _with_meta_networks(name, model)
+    fresh.load_method_state(deepcopy(method.method_state()))
+    assert _same(_copied(fresh.learned_tensors()), learned)
+    ours, theirs = method.adapt(images[3].clone(), METAS), fresh.adapt(images[3].clone(), METAS)
+    assert torch.equal(ours, theirs) and not torch.equal(ours, expected)
+    assert _same(fresh.learned_tensors(), method.learned_tensors())
+
+    method.reset()
+    assert _same(_copied(method.learned_tensors()), start)
+    assert torch.equal(method.predict(images[0], METAS), expected)
+
+
+@pytest.mark.parametrize('model', sorted(ZOO))
+def test_the_methods_without_meta_networks_run(model, images):
+    for name in ('tent', 'batch_norm_statistics'):
+        method = build_method(_options(name), build(model)).eval()
+        for image in images[:2]:
+            logits = method.adapt(image.clone(), METAS)
+            assert logits.shape == (1, 7, 64, 96) and logits.isfinite().all()
+        assert method.last_step.updated == (name == 'tent')
+
+
+@pytest.mark.parametrize('model', ['danet', 'encnet', 'pointrend', 'ocrnet'])
+def test_autocast_takes_heads_and_backbones_that_give_more_than_a_tensor(model, images):
+    for name in ('tent', 'ecotta_plus'):
+        method = build_method(_options(name), build(model)).eval()
+        narrow = build_method(_options(name, autocast='bf16'), build(model)).eval()
+        expected, logits = (m.adapt(images[0].clone(), METAS) for m in (method, narrow))
+        assert logits.dtype == torch.float32 and narrow.last_step.updated
+        # The classes of most pixels; bfloat16 has eight bits, and the weights are random.
+        assert (logits.argmax(1) == expected.argmax(1)).float().mean() > 0.7
+
+
+@pytest.mark.parametrize('model', PLAIN)
+def test_what_the_engine_does_not_know_is_named_and_has_no_budget(model):
+    for name in ('ecotta', 'ecotta_plus'):
+        method = build_method(_options(name), build(model))
+        (reason,) = method.fallbacks()
+        assert method.engine is None and reason.startswith('whole step, for its ')
+    with pytest.raises(ValueError, match='does not know the .* of this model: leave out') as error:
+        build_method(_options('ecotta', memory_budget='1.0x'), build(model))
+    assert method.beyond_engine in str(error.value)
+    # Who does not want the engine hears nothing of it.
+    assert build_method(_options('ecotta', memory_engine=False), build(model)).fallbacks() == []
