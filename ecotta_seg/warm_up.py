@@ -3,8 +3,10 @@
 from typing import Optional
 
 from mmengine.model import BaseModel
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
+from torch.nn import ModuleList
 
 from .adaptation import prepare_meta_networks
 from .checkpoint import load_source
@@ -17,7 +19,7 @@ class MetaNetworkWarmUp(BaseModel):
     Args:
         segmentor: Config of the source model.
         checkpoint: Its weights.
-        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``.
+        meta_networks: See ``prepare_meta_networks``.
         frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``.
         trust_checkpoint: See ``read_checkpoint``.
     """
@@ -39,7 +41,7 @@ class MetaNetworkWarmUp(BaseModel):
 
     @property
     def encoder(self):
-        """The ``AdaptedEncoder`` whose meta networks are trained."""
+        """The ``MetaEncoder`` whose meta networks are trained."""
         return self.segmentor.backbone
 
     def init_weights(self) -> None:
@@ -60,11 +62,26 @@ class MetaNetworkWarmUp(BaseModel):
             data_samples: With labels for mode 'loss'.
             mode: 'loss' gives the decode head's losses (cross-entropy in mmseg's configs),
                 'predict' data samples, 'tensor' raw logits.
+
+        Raises:
+            TypeError: The head's loss takes outputs that it gives in training mode alone (DDRNet,
+                PIDNet, K-Net); here all that is frozen stays in evaluation mode.
         """
         if mode != 'loss':
             return self.segmentor(inputs, data_samples, mode)
         features = self.segmentor.extract_feat(inputs)
-        losses = self.segmentor.decode_head.loss(
-            features, data_samples, self.segmentor.train_cfg or {}
-        )
+        head = self.segmentor.decode_head
+        if isinstance(head, ModuleList):
+            # Each head in turn, on what the one before it gives (OCRNet, PointRend).
+            return self.segmentor._decode_head_forward_train(features, data_samples)
+        try:
+            losses = head.loss(features, data_samples, self.segmentor.train_cfg or {})
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            if type(head).loss_by_feat is BaseDecodeHead.loss_by_feat:
+                raise
+            raise TypeError(
+                'expected a decode head whose loss is of what it gives in evaluation mode, but '
+                f'{type(head).__name__} is trained on more than that: an identity start '
+                "(start='identity') needs no warm-up"
+            ) from error
         return {f'decode.{name}': value for name, value in losses.items()}

@@ -31,7 +31,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
     Args:
         segmentor: The source model.
         meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``; with ``ladder=True`` the
-            encoder is a ``LadderEncoder``.
+            encoder is a ``LadderEncoder``, and an ``OutputEncoder`` on a backbone that nobody has
+            described.
         optimizer: A config of a torch optimizer.
         entropy_threshold: H0 as a multiple of ln C (0.4 in the paper).
         regularisation_weight: λ (0.25 to 0.5 in the paper).
@@ -57,7 +58,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
     Raises:
         ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
             frame of a size, that the budget cannot be met.
-        TypeError: The backbone is of an unknown kind.
+        TypeError: There is no backbone, or none that meta networks can be attached to.
     """
 
     def __init__(

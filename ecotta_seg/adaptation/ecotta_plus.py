@@ -99,8 +99,9 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                 )
             self.shift_gate = ShiftGate.from_options(shift_gate)
             # Where a model has norms early on, they part weather from clear days the best.
-            first = drift_norms(*self.encoder.units.first_modules(self.encoder.parts[0].stop))
+            first = drift_norms(*self.encoder.early_modules())
             self._probe_meter = DriftMeter(first or self.drift_meter.norms)
+            self._only_whole: set[tuple[int, ...]] = set()
             self._norm_weights = [(norm, norm.blend_weight) for norm in norms]
             # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
             # the first frame the stream is taken for the source's own.
@@ -150,10 +151,22 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         # The same for every frame, whatever the strength was at the last.
         self._act_by(0.0)
         with torch.no_grad(), self.encoder.bypass(), self._probe_meter.listening():
-            logits = super().predict(*reduced_frame(inputs, metas, _PROBE_SCALE))
+            logits = self._probe(inputs, metas)
         drift = self._probe_meter.mean()
         self.strength.fill_(self.shift_gate.strength(drift, entropy_share(logits)))
         self._act_by(self.strength)
+
+    def _probe(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """The model's logits for a frame at half its size, or as it is where that cannot be run:
+        a BEiT takes its own size alone, a UNet multiples of 16."""
+        size = tuple(inputs.shape[2:])
+        if size not in self._only_whole:
+            try:
+                return super().predict(*reduced_frame(inputs, metas, _PROBE_SCALE))
+            except (AssertionError, RuntimeError, ValueError):
+                # What is wrong with the frame or the model shows at full size as well.
+                self._only_whole.add(size)
+        return super().predict(inputs, metas)
 
     def _act_by(self, strength: Union[Tensor, float]) -> None:
         strength = float(strength)

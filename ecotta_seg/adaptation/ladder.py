@@ -12,7 +12,8 @@ class LadderAdaptation(MetaNetworkAdaptation):
 
     The frozen backbone runs without a graph: what is kept for backward are the rungs' and the
     decode head's activations. Any other method on meta networks can be put on a ladder likewise,
-    with ``meta_networks=dict(ladder=True)``.
+    with ``meta_networks=dict(ladder=True)``. On a backbone that nobody has described meta networks
+    sit on its outputs, ladder or not (see ``OutputEncoder``).
 
     Args:
         segmentor: The source model.

@@ -4,24 +4,33 @@ from typing import Optional
 
 from torch import nn
 
-from ..meta_networks import AdaptedEncoder, LadderEncoder, MetaNetwork, attach_meta_networks
+from ..meta_networks import (
+    AdaptedEncoder,
+    LadderEncoder,
+    MetaEncoder,
+    MetaNetwork,
+    attach_meta_networks,
+)
 from .adaptive_batch_norm import replace_batch_norms
 from .registry import check_keys, constructor_options
 
 
-def prepare_meta_networks(segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None):
+def prepare_meta_networks(
+    segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None
+) -> MetaEncoder:
     """Attaches meta networks and sets the frozen norms, for adaptation and warm-up alike.
 
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
         options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
-            ``LadderEncoder``.
+            ``LadderEncoder``. A backbone that nobody has described gets an ``OutputEncoder``.
         frozen_norm: Options of ``replace_batch_norms``.
 
     Returns:
-        The ``AdaptedEncoder``.
+        The encoder, which is the segmentor's backbone now.
 
     Raises:
+        TypeError: Meta networks cannot be attached to the segmentor, see ``attach_meta_networks``.
         ValueError: An option is unknown or out of range.
     """
     known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']

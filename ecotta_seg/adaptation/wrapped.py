@@ -39,7 +39,7 @@ class WrappedAdaptation(AdaptationMethod):
 
     @property
     def encoder(self):
-        """The inner method's ``AdaptedEncoder``; None where it has no meta networks."""
+        """The inner method's ``MetaEncoder``; None where it has no meta networks."""
         return getattr(self.inner, 'encoder', None)
 
     @property

@@ -91,9 +91,13 @@ class ModelSource:
         if self.checkpoint is not None:
             load_source(segmentor, self.checkpoint, self.trust)
         if self._scale is not None:
-            with torch.no_grad():
-                for parameter in segmentor.decode_head.conv_seg.parameters():
-                    parameter.mul_(self._scale)
+            heads = segmentor.decode_head
+            head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+            # Not every head ends in one (Segmenter's masks do not): its logits stay as they are.
+            if isinstance(getattr(head, 'conv_seg', None), nn.Module):
+                with torch.no_grad():
+                    for parameter in head.conv_seg.parameters():
+                        parameter.mul_(self._scale)
         return revert_sync_batchnorm(segmentor).to(self.device).eval()
 
 

@@ -1,24 +1,30 @@
 """Meta networks: what is attached to a frozen segmentor, and where."""
 
 from . import mit_units, resnet_units  # noqa: F401  (they register their backbones)
-from .encoder import AdaptedEncoder, PartOutput, attach_meta_networks
+from .attach import attach_meta_networks
+from .encoder import AdaptedEncoder
 from .ladder import LadderEncoder
+from .meta_encoder import MetaEncoder, PartOutput
 from .meta_network import MetaNetwork
+from .output_encoder import OutputEncoder
 from .partition import check_split, default_split
 from .state import load_adapters, save_adapters
-from .units import EncoderUnits, UnitShape, find_units, register_units
+from .units import EncoderUnits, UnitShape, find_units, is_described, register_units
 
 __all__ = [
     'AdaptedEncoder',
     'EncoderUnits',
     'LadderEncoder',
+    'MetaEncoder',
     'MetaNetwork',
+    'OutputEncoder',
     'PartOutput',
     'UnitShape',
     'attach_meta_networks',
     'check_split',
     'default_split',
     'find_units',
+    'is_described',
     'load_adapters',
     'register_units',
     'save_adapters',

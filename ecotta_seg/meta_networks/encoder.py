@@ -1,28 +1,16 @@
 """A frozen backbone, divided into parts, with a meta network on each."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from torch import Tensor, nn
 
+from .meta_encoder import MetaEncoder, PartOutput
 from .meta_network import MetaNetwork
 from .partition import check_split
 from .units import EncoderUnits, find_units
-
-
-class PartOutput(NamedTuple):
-    """What one part gave in one forward.
-
-    Attributes:
-        frozen: x_k, (N, C, H, W), the frozen part's own output.
-        adapted: x̃_k, the same shape, after the meta network.
-    """
-
-    frozen: Tensor
-    adapted: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,12 +21,11 @@ class Part:
     stop: int
 
 
-class AdaptedEncoder(nn.Module):
+class AdaptedEncoder(MetaEncoder):
     """Takes a backbone's place in a segmentor and gives the same outputs, adapted.
 
     Args:
-        backbone: The backbone to wrap. Its parameters are frozen here (``requires_grad=False``);
-            whoever wraps it decides on its norms' mode.
+        backbone: See base class; one that an ``EncoderUnits`` describes.
         num_parts: K.
         split: Units per part; None for the paper's proportions.
         **meta_network: Options of ``MetaNetwork``.
@@ -46,9 +33,6 @@ class AdaptedEncoder(nn.Module):
     Raises:
         TypeError: The backbone is of an unknown kind, or an option is unknown.
         ValueError: The split does not add up, or an option has a wrong value.
-
-    Attributes:
-        kind: How meta networks and parts are connected; adapters of another kind do not fit.
     """
 
     kind = 'inserted'
@@ -60,12 +44,11 @@ class AdaptedEncoder(nn.Module):
         split: Optional[Sequence[int]] = None,
         **meta_network,
     ) -> None:
-        super().__init__()
         units = find_units(backbone)
-        self.split = check_split(split, num_parts, len(units))
-        self.backbone = backbone.requires_grad_(False)
+        split = check_split(split, num_parts, len(units))
+        super().__init__(backbone)
+        self.split = split
         self.units: EncoderUnits = units
-        self.meta_networks = nn.ModuleList()
         self.parts: list[Part] = []
         start = 0
         for size in self.split:
@@ -81,26 +64,10 @@ class AdaptedEncoder(nn.Module):
                 )
             )
             start = part.stop
-        self._records: Optional[list[PartOutput]] = None
-        self._bypassed = False
 
-    @contextmanager
-    def recording(self) -> Iterator[list[PartOutput]]:
-        """Inside, each forward appends its K ``PartOutput``s, with their graph, to the list."""
-        self._records = []
-        try:
-            yield self._records
-        finally:
-            self._records = None
-
-    @contextmanager
-    def bypass(self) -> Iterator[None]:
-        """Inside, the meta networks are left out: the frozen backbone alone."""
-        self._bypassed = True
-        try:
-            yield
-        finally:
-            self._bypassed = False
+    def early_modules(self) -> list[nn.Module]:
+        """See base class: what the stem and the first part run."""
+        return self.units.first_modules(self.parts[0].stop)
 
     def run_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
         """Runs the frozen units of part ``index``.
@@ -156,35 +123,3 @@ class AdaptedEncoder(nn.Module):
                     self._records.append(PartOutput(frozen, x))
             x = self.leave_part(index, x, outputs)
         return self.units.collect([outputs[stage] for stage in sorted(outputs)])
-
-    def train(self, mode: bool = True) -> 'AdaptedEncoder':
-        """Sets the meta networks' mode; the frozen backbone stays in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-
-def attach_meta_networks(
-    segmentor: nn.Module, encoder: type[AdaptedEncoder] = AdaptedEncoder, **options
-) -> AdaptedEncoder:
-    """Puts an ``AdaptedEncoder`` in the place of ``segmentor.backbone``.
-
-    Args:
-        segmentor: An mmseg ``EncoderDecoder``. All its own parameters are frozen.
-        encoder: ``AdaptedEncoder``, or ``LadderEncoder`` for meta networks beside the backbone.
-        **options: See there.
-
-    Returns:
-        The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained.
-
-    Raises:
-        TypeError: The segmentor's backbone is of an unknown kind, or an option is unknown.
-        ValueError: Meta networks are attached already, or an option has a wrong value.
-    """
-    if isinstance(segmentor.backbone, AdaptedEncoder):
-        raise ValueError(
-            'the segmentor has meta networks already: attach them once, to the source model'
-        )
-    segmentor.requires_grad_(False)
-    segmentor.backbone = encoder(segmentor.backbone, **options)
-    return segmentor.backbone

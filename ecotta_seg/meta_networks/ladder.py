@@ -7,7 +7,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .encoder import AdaptedEncoder, PartOutput
+from .encoder import AdaptedEncoder
+from .meta_encoder import PartOutput
 from .units import find_units
 
 

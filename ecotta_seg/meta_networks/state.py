@@ -10,11 +10,12 @@ from ..archive_check import load_whole
 from ..atomic_io import atomic_write
 from ..version import __version__
 from .encoder import AdaptedEncoder
+from .meta_encoder import MetaEncoder
 
 _FORMAT = 'ecotta_seg adapters'
 
 
-def save_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
+def save_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> None:
     """Writes the meta networks' parameters and buffers to ``path``, whole or not at all."""
     state = {
         'format': _FORMAT,
@@ -28,7 +29,7 @@ def save_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
         torch.save(state, temporary)
 
 
-def load_adapters(encoder: AdaptedEncoder, path: Union[str, Path]) -> None:
+def load_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> None:
     """Loads what ``save_adapters`` wrote into an encoder of the same model and split.
 
     The file is read without running any code in it. Nothing is changed unless everything fits.
@@ -71,7 +72,7 @@ def _is_adapters(state: object) -> bool:
     )
 
 
-def _check_fit(encoder: AdaptedEncoder, state: dict, path: Path) -> None:
+def _check_fit(encoder: MetaEncoder, state: dict, path: Path) -> None:
     expected, found = encoder.meta_networks.state_dict(), state['state_dict']
     problems = []
     backbone = type(encoder.backbone).__name__

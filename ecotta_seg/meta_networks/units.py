@@ -112,6 +112,21 @@ def register_units(backbone_class: type) -> Callable[[type], type]:
     return register
 
 
+def is_described(backbone: nn.Module) -> bool:
+    """Whether ``find_units`` finds a description of a backbone."""
+    return _units_class(backbone) is not None
+
+
+def _units_class(backbone: nn.Module) -> Optional[type[EncoderUnits]]:
+    for backbone_class, units_class in _UNITS.items():
+        if (
+            isinstance(backbone, backbone_class)
+            and type(backbone).forward is backbone_class.forward
+        ):
+            return units_class
+    return None
+
+
 def find_units(backbone: nn.Module) -> EncoderUnits:
     """Finds the description of a backbone.
 
@@ -121,12 +136,9 @@ def find_units(backbone: nn.Module) -> EncoderUnits:
     Raises:
         TypeError: No description fits the backbone.
     """
-    for backbone_class, units_class in _UNITS.items():
-        if (
-            isinstance(backbone, backbone_class)
-            and type(backbone).forward is backbone_class.forward
-        ):
-            return units_class(backbone)
+    units_class = _units_class(backbone)
+    if units_class is not None:
+        return units_class(backbone)
     known = ', '.join(sorted(cls.__name__ for cls in _UNITS))
     raise TypeError(
         f'meta networks cannot be attached to a {type(backbone).__name__}: known backbones are '

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.config import read_config
-
-from .zoo import BEYOND_ENGINE, ZOO, build
+from ecotta_seg.meta_networks import OutputEncoder
+from tests.adaptation.zoo import BEYOND_ENGINE, OTHER_BACKBONES, ZOO, build
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
-PLAIN = sorted(BEYOND_ENGINE)
+PLAIN = sorted({**BEYOND_ENGINE, **OTHER_BACKBONES})
+# Nothing but LayerNorms, or none at all.
+WITHOUT_BATCH_NORM = ('segmenter',)
 METAS = [dict(img_shape=(64, 96), ori_shape=(64, 96))]
 
 
@@ -31,9 +33,9 @@ def _point_sample(monkeypatch):
 
 @pytest.fixture
 def images():
-    """Four (1, 3, 64, 96) frames."""
+    """Three (1, 3, 64, 96) frames."""
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(1, 3, 64, 96, generator=generator) for _ in range(4)]
+    return [torch.randn(1, 3, 64, 96, generator=generator) for _ in range(3)]
 
 
 def _options(name, **changed):
@@ -75,7 +77,7 @@ def test_meta_networks_start_as_the_source_learn_and_go_back(model, name, images
     method = _with_meta_networks(name, model)
     assert torch.equal(method.predict(images[0], METAS), expected)
     start, frozen = _copied(method.learned_tensors()), _frozen(method)
-    for image in images[:3]:
+    for image in images[:2]:
         logits = method.adapt(image.clone(), METAS)
         assert logits.shape == (1, 7, 64, 96) and logits.isfinite().all()
         assert method.last_step.updated
@@ -90,7 +92,7 @@ def test_meta_networks_start_as_the_source_learn_and_go_back(model, name, images
     fresh = _with_meta_networks(name, model)
     fresh.load_method_state(deepcopy(method.method_state()))
     assert _same(_copied(fresh.learned_tensors()), learned)
-    ours, theirs = method.adapt(images[3].clone(), METAS), fresh.adapt(images[3].clone(), METAS)
+    ours, theirs = (m.adapt(images[2].clone(), METAS) for m in (method, fresh))
     assert torch.equal(ours, theirs) and not torch.equal(ours, expected)
     assert _same(fresh.learned_tensors(), method.learned_tensors())
 
@@ -102,6 +104,10 @@ def test_meta_networks_start_as_the_source_learn_and_go_back(model, name, images
 @pytest.mark.parametrize('model', sorted(ZOO))
 def test_the_methods_without_meta_networks_run(model, images):
     for name in ('tent', 'batch_norm_statistics'):
+        if name == 'batch_norm_statistics' and model in WITHOUT_BATCH_NORM:
+            with pytest.raises(ValueError, match='the model has no BatchNorm'):
+                build_method(_options(name), build(model))
+            continue
         method = build_method(_options(name), build(model)).eval()
         for image in images[:2]:
             logits = method.adapt(image.clone(), METAS)
@@ -109,7 +115,7 @@ def test_the_methods_without_meta_networks_run(model, images):
         assert method.last_step.updated == (name == 'tent')
 
 
-@pytest.mark.parametrize('model', ['danet', 'encnet', 'pointrend', 'ocrnet'])
+@pytest.mark.parametrize('model', ['danet', 'encnet', 'pointrend', 'hrnet_ocrnet', 'dpt', 'ddrnet'])
 def test_autocast_takes_heads_and_backbones_that_give_more_than_a_tensor(model, images):
     for name in ('tent', 'ecotta_plus'):
         method = build_method(_options(name), build(model)).eval()
@@ -122,12 +128,32 @@ def test_autocast_takes_heads_and_backbones_that_give_more_than_a_tensor(model, 
 
 @pytest.mark.parametrize('model', PLAIN)
 def test_what_the_engine_does_not_know_is_named_and_has_no_budget(model):
-    for name in ('ecotta', 'ecotta_plus'):
-        method = build_method(_options(name), build(model))
-        (reason,) = method.fallbacks()
-        assert method.engine is None and reason.startswith('whole step, for its ')
+    method = build_method(_options('ecotta'), build(model))
+    (reason,) = method.fallbacks()
+    assert method.engine is None and reason.startswith('whole step, for its ')
     with pytest.raises(ValueError, match='does not know the .* of this model: leave out') as error:
         build_method(_options('ecotta', memory_budget='1.0x'), build(model))
     assert method.beyond_engine in str(error.value)
     # Who does not want the engine hears nothing of it.
     assert build_method(_options('ecotta', memory_engine=False), build(model)).fallbacks() == []
+
+
+def test_the_probe_of_a_model_of_some_sizes_is_run_on_the_frame_as_it_is():
+    method = build_method(_options('ecotta_plus'), build('unet')).eval()
+    sides = []
+    method.encoder.register_forward_pre_hook(lambda _, args: sides.append(args[0].shape[2]))
+    # Half of 272 is no multiple of 16; of 288 it is.
+    for side in (272, 288, 272):
+        metas = [dict(img_shape=(side, side), ori_shape=(side, side))]
+        method.adapt(torch.randn(1, 3, side, side), metas)
+    assert sides == [136, 272, 272, 144, 288, 272, 272] and method.last_step.updated
+
+
+@pytest.mark.parametrize(('model', 'positions'), [
+    ('hrnet', (0, 1, 2, 3)), ('bisenet_v1', (0,)), ('stdc', (3,)), ('unet', (4,)),
+    ('ddrnet', (0,)), ('vit_mla', (0, 1, 2, 3)), ('tokens', (0,)),
+])  # fmt: skip
+def test_the_outputs_that_are_read_have_a_meta_network(model, positions):
+    encoder = build_method(_options('ecotta'), build(model)).encoder
+    assert isinstance(encoder, OutputEncoder) and encoder.split == positions
+    assert len(encoder.meta_networks) == len(positions)

@@ -1,0 +1,60 @@
+"""Puts meta networks on a segmentor: inside its backbone, beside it, or on what it gives out."""
+
+from typing import Optional
+
+from torch import nn
+
+from .encoder import AdaptedEncoder
+from .meta_encoder import MetaEncoder
+from .output_encoder import OutputEncoder
+from .units import is_described
+
+
+def attach_meta_networks(
+    segmentor: nn.Module, encoder: type[AdaptedEncoder] = AdaptedEncoder, **options
+) -> MetaEncoder:
+    """Puts a backbone with meta networks in the place of ``segmentor.backbone``.
+
+    A backbone that no ``EncoderUnits`` describes gets an ``OutputEncoder``, whatever is asked for:
+    its meta networks sit on the outputs that the decode heads read.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder``. All its own parameters are frozen.
+        encoder: ``AdaptedEncoder``, or ``LadderEncoder`` for meta networks beside the backbone.
+        **options: See there.
+
+    Returns:
+        The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained.
+
+    Raises:
+        TypeError: The segmentor has no backbone, or one that meta networks cannot be attached to;
+            or an option is unknown.
+        ValueError: Meta networks are attached already, or an option has a wrong value.
+    """
+    backbone = getattr(segmentor, 'backbone', None)
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(
+            'expected a segmentor with a `backbone`, as an mmseg EncoderDecoder has, but a '
+            f'{type(segmentor).__name__} has none: choose a method without meta networks, such as '
+            'tent'
+        )
+    if isinstance(backbone, MetaEncoder):
+        raise ValueError(
+            'the segmentor has meta networks already: attach them once, to the source model'
+        )
+    segmentor.requires_grad_(False)
+    if is_described(backbone):
+        segmentor.backbone = encoder(backbone, **options)
+    else:
+        segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
+    return segmentor.backbone
+
+
+def _reads(segmentor: nn.Module) -> Optional[set[int]]:
+    """Positions of the backbone's outputs that the decode heads read; None where nobody tells."""
+    heads = getattr(segmentor, 'decode_head', None)
+    heads = heads if isinstance(heads, nn.ModuleList) else [heads]
+    indices = [getattr(head, 'in_index', None) for head in heads]
+    if getattr(segmentor, 'neck', None) is not None or None in indices:
+        return None
+    return {i for index in indices for i in ([index] if isinstance(index, int) else index)}

@@ -1,0 +1,179 @@
+"""Meta networks for a backbone that nobody has described: on what it gives out."""
+
+from collections.abc import Collection, Sequence
+from math import ceil
+from typing import Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from .meta_encoder import MetaEncoder, PartOutput
+from .meta_network import MetaNetwork
+
+# Sides of the square frames that a backbone is tried on, in pixels, its own size among them.
+_TRIAL_SIDES = (64, 128, 256, 512)
+# The share of a backbone's norms that counts as its beginning: about what a stem and the first of
+# four parts hold in a ResNet.
+_EARLY = 0.25
+
+
+class OutputEncoder(MetaEncoder):
+    """A frozen backbone of any kind with a meta network on each feature map that it gives out.
+
+    This is ours and not the paper's. EcoTTA (arXiv 2303.01904) splits the encoder into K parts and
+    feeds each meta network's output on into the next part, which takes a description of the
+    backbone (``EncoderUnits``). Here x_k is the backbone's k-th output, whole as it comes,
+
+        x̃_k = x_k + norm(x_k) + gain * conv_block(x_k)    (``start='identity'``)
+
+    takes its place before neck and decode head, and nothing is fed back: frozen blocks never see
+    adapted features. So the backbone runs without a graph, and what is kept for the backward are
+    the activations of meta networks, neck and head, by plain autograd.
+
+    An output may be a map (N, C, H, W), tokens (N, L, C), which are treated as a map of one column,
+    or a pair that begins with one of these, such as a map and a class token: the rest of it is
+    handed on. A backbone may also give out a single tensor.
+
+    Args:
+        backbone: See base class. It is tried on an empty frame here, in evaluation mode, to see
+            what it gives out.
+        num_parts: The most meta networks that there are. Where the backbone gives out fewer
+            features, each has one; where more, the last ones do.
+        split: None: there are no parts that could be split.
+        reads: Positions of the outputs that are used, as a decode head's ``in_index``, counted
+            from 0, or below 0 from the end; None for all of them.
+        **meta_network: Options of ``MetaNetwork``.
+
+    Attributes:
+        split: The positions of the outputs that have a meta network.
+
+    Raises:
+        TypeError: The backbone does not run on frames of any usual size, or gives out nothing that
+            a meta network could sit on; an option is unknown.
+        ValueError: An option has a wrong value.
+    """
+
+    kind = 'output'
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_parts: int = 4,
+        split: Optional[Sequence[int]] = None,
+        reads: Optional[Collection[int]] = None,
+        **meta_network,
+    ) -> None:
+        name = type(backbone).__name__
+        if split is not None:
+            raise ValueError(
+                f'expected no split for a {name}, which is not divided into parts, got '
+                f'{list(split)}: leave it out'
+            )
+        if not isinstance(num_parts, int) or num_parts < 1:
+            raise ValueError(f'expected a whole num_parts from 1, got {num_parts!r}')
+        super().__init__(backbone)
+        channels = output_channels(backbone)
+        wanted = range(len(channels)) if reads is None else [i % len(channels) for i in reads]
+        usable = [i for i, width in enumerate(channels) if width is not None]
+        self.split = tuple(i for i in usable if i in wanted)[-num_parts:]
+        if not self.split:
+            raise TypeError(
+                f'expected a backbone that gives its decode head feature maps (N, C, H, W) or '
+                f'tokens (N, L, C), but a {name} gives none: choose a method without meta '
+                'networks, such as tent'
+            )
+        for position in self.split:
+            width = channels[position]
+            self.meta_networks.append(MetaNetwork(width, width, **meta_network))
+
+    def early_modules(self) -> list[nn.Module]:
+        """See base class: the first quarter of the backbone's BatchNorms, in the order in which
+        it holds them."""
+        norms = [
+            module
+            for module in self.backbone.modules()
+            if isinstance(getattr(module, 'running_mean', None), Tensor)
+        ]
+        return norms[: ceil(_EARLY * len(norms))]
+
+    def forward(self, image: Tensor):
+        """Encodes frames.
+
+        Args:
+            image: (N, 3, H, W) float, normalised as the segmentor's data preprocessor does.
+
+        Returns:
+            What the backbone gives out, in the same packing, adapted.
+        """
+        with torch.no_grad():
+            outputs = self.backbone(image)
+        if self._bypassed:
+            return outputs
+        if isinstance(outputs, Tensor):
+            return self._adapted(outputs, self.meta_networks[0])
+        adapted = list(outputs)
+        for position, meta_network in zip(self.split, self.meta_networks):
+            adapted[position] = self._adapted(adapted[position], meta_network)
+        return tuple(adapted) if isinstance(outputs, tuple) else adapted
+
+    def _adapted(self, output: Union[Tensor, Sequence], meta_network: MetaNetwork):
+        """One output with what its meta network makes of it in its place."""
+        if not isinstance(output, Tensor):
+            first, *rest = output
+            packed = [self._adapted(first, meta_network), *rest]
+            return tuple(packed) if isinstance(output, tuple) else packed
+        tokens = output.dim() == 3
+        frozen = output.transpose(1, 2).unsqueeze(3) if tokens else output
+        adapted = meta_network(frozen, frozen)
+        if self._records is not None:
+            self._records.append(PartOutput(frozen, adapted))
+        return adapted.squeeze(3).transpose(1, 2) if tokens else adapted
+
+
+def output_channels(backbone: nn.Module) -> list[Optional[int]]:
+    """How many channels each output of a backbone has, found by running it on an empty frame.
+
+    Args:
+        backbone: Set to evaluation mode.
+
+    Returns:
+        C of each output; None of one that is neither (N, C, H, W) nor (N, L, C).
+
+    Raises:
+        TypeError: It runs on none of the usual sizes.
+    """
+    # A statement of its own: some of mmseg's backbones do not give themselves back.
+    backbone.eval()
+    outputs = _tried(backbone)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return [_channels(output) for output in outputs]
+
+
+def _channels(output: object) -> Optional[int]:
+    while isinstance(output, (list, tuple)) and output:
+        output = output[0]
+    if not isinstance(output, Tensor) or output.dim() not in (3, 4):
+        return None
+    return output.shape[1] if output.dim() == 4 else output.shape[2]
+
+
+@torch.no_grad()
+def _tried(backbone: nn.Module):
+    """What a backbone gives out for the smallest of a few frames that it can take."""
+    weight = next(backbone.parameters(), torch.zeros(()))
+    sizes = [(side, side) for side in _TRIAL_SIDES]
+    # Some take frames of their own size alone (BEiT); most take any, and small ones are soon done.
+    own = getattr(backbone, 'img_size', None)
+    if isinstance(own, (list, tuple)) and len(own) == 2:
+        sizes.insert(1, tuple(own))
+    for size in sizes:
+        try:
+            return backbone(weight.new_zeros(1, 3, *size))
+        except Exception as error:  # What it raises for a size that does not fit is its own affair.
+            reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
+    raise TypeError(
+        f'expected a backbone that runs on frames of 3 channels and {_TRIAL_SIDES[0]} to '
+        f'{_TRIAL_SIDES[-1]} pixels, but a {type(backbone).__name__} raised {reason}: describe it '
+        'with an EncoderUnits subclass and @register_units, or choose a method without meta '
+        'networks, such as tent'
+    )
