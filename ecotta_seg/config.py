@@ -215,7 +215,7 @@ def method_file(cfg: Config, name: str, configs: Path) -> Path:
     return folder / f'{name}.py'
 
 
-def with_method(cfg: Config, name: str, configs: Path) -> None:
+def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
     Of the files with that name it is the model's own, see ``method_file``. Settings that the config
@@ -223,6 +223,13 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     with the method stays: the meta networks' norm (LayerNorm on tokens), the weight of the frozen
     norms' drift (the few of a SegFormer's head have to do all the correcting), and how wide
     convolutions are done.
+
+    Args:
+        cfg: Changed in place.
+        name: Of the method.
+        configs: The folder ``configs``.
+        options: Those of the command line, as ``key=value``: what they say of ``adaptation`` is
+            said of this method.
 
     Raises:
         ValueError: There is no such file.
@@ -234,7 +241,13 @@ def with_method(cfg: Config, name: str, configs: Path) -> None:
     cfg.adaptation = read_config(path).adaptation
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name
-    after = with_meta_networks(cfg.adaptation)
+    _keep_what_is_the_models(before, with_meta_networks(cfg.adaptation))
+    own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
+    if own:
+        cfg.merge_from_dict(own)
+
+
+def _keep_what_is_the_models(before: Optional[dict], after: Optional[dict]) -> None:
     if before is None or after is None:
         return
     frozen = [options.get('frozen_norm') or {} for options in (before, after)]

@@ -90,11 +90,8 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.distributed import end_launch
 
     if args.method:
-        with_method(cfg, args.method, Path(__file__).resolve().parents[1] / 'configs')
-        if args.cfg_options:
-            cfg.merge_from_dict(
-                {k: v for k, v in args.cfg_options.items() if k.startswith('adaptation.')}
-            )
+        configs = Path(__file__).resolve().parents[1] / 'configs'
+        with_method(cfg, args.method, configs, args.cfg_options)
     if cfg.get('adaptation') is None:
         raise ValueError(f'{args.config} has no `adaptation`: name a method with --method')
     if args.seed is not None:

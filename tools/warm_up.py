@@ -7,10 +7,16 @@ alone and is what tools/test_tta.py takes as --adapters.
 import argparse
 import sys
 from copy import deepcopy
+from pathlib import Path
 
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool
-    from ecotta_seg.config import add_config_arguments, load_config
+    from ecotta_seg.config import (
+        add_config_arguments,
+        load_config,
+        with_meta_networks,
+        with_method,
+    )
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -20,6 +26,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_config_arguments(parser)
+    parser.add_argument(
+        '--method',
+        help='whose meta networks, a file in configs/_base_/adaptation without its .py; default: '
+        "the config's",
+    )
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
     return parser.parse_args(argv)
 
@@ -32,11 +43,14 @@ def main(argv: list[str]) -> None:
 
     from ecotta_seg.distributed import end_launch
 
-    adaptation = cfg.get('adaptation') or {}
-    if 'meta_networks' not in adaptation:
+    if args.method:
+        configs = Path(__file__).resolve().parents[1] / 'configs'
+        with_method(cfg, args.method, configs, args.cfg_options)
+    adaptation = with_meta_networks(cfg.get('adaptation'))
+    if adaptation is None:
         raise ValueError(
-            f'{args.config} has no meta networks to warm up: expected an `adaptation` with '
-            "`meta_networks`, such as type='ecotta'"
+            f'{args.method or args.config} has no meta networks to warm up: expected an '
+            "`adaptation` with `meta_networks`, such as type='ecotta'"
         )
     check_work_dir(cfg.work_dir)
     segmentor = deepcopy(cfg.model)

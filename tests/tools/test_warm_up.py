@@ -109,3 +109,18 @@ def test_a_method_without_meta_networks_is_refused(project, tmp_path):
     )
     run = run_tool('warm_up', config, project.checkpoint, '--work-dir', tmp_path / 'w')
     assert 'no meta networks to warm up' in error_of(run)
+
+
+def test_another_methods_meta_networks_are_warmed_up(project, tmp_path):
+    arguments = ['warm_up', project.config, project.checkpoint, '--work-dir', tmp_path, '--method']
+    options = ('--cfg-options', 'train_cfg.max_iters=1', 'adaptation.meta_networks.reduction=2')
+    run = run_tool(*arguments, 'ladder', *options)
+    assert run.returncode == 0, run.stderr
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'test', '--rounds',
+        1, '--method', 'ladder', '--adapters', tmp_path / 'adapters.pth',
+        '--cfg-options', 'adaptation.meta_networks.reduction=2',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert 'tent has no meta networks to warm up' in error_of(run_tool(*arguments, 'tent'))
+    assert 'expected one of' in error_of(run_tool(*arguments, 'tant'))
