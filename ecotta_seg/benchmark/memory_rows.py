@@ -99,6 +99,11 @@ def measure_rows(
                 budget_bytes=error.budget_bytes, smallest_bytes=error.smallest_bytes,
                 error=str(error),
             )  # fmt: skip
+        except ValueError as error:
+            # A model that the engine does not know has no budget; the other rows stand.
+            if candidate.budget is None:
+                raise
+            row = dict(error=str(error))
         except torch.cuda.OutOfMemoryError:
             row = dict(error='the device has not enough memory for this one')
         rows.append(dict(row, name=candidate.name))

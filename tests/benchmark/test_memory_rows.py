@@ -17,6 +17,7 @@ from ecotta_seg.benchmark.memory_rows import ROW_KEYS, measure_rows
 from ecotta_seg.benchmark.memory_sweep import sweep
 from ecotta_seg.memory import StorageMeter, standing_memory
 from tests.adaptation.conftest import DEEPLAB
+from tests.adaptation.zoo import model_config
 
 PRESETS = dict(
     tent=dict(type='tent', optimizer=dict(type='Adam', lr=1e-4)),
@@ -157,3 +158,15 @@ def test_unknown_methods_and_budgets_are_refused():
         make_candidates(PRESETS, [], ['tant'])
     with pytest.raises(ValueError, match='expected a memory budget'):
         make_candidates(PRESETS, ['much'])
+
+
+def test_a_model_that_the_engine_does_not_know_has_rows_without_a_budget():
+    source = ModelSource(Config(dict(model=model_config('hrnet_ocrnet'))), make_frame(64, 96))
+    candidates = make_candidates(PRESETS, ['1.0x'], ['ecotta'])
+    rows = by_name(measure_rows(source, make_frame(64, 96), candidates, repeats=1))
+    fastest, refused = rows['ecotta@fastest'], rows['ecotta@1.0x']
+    assert fastest['fallbacks'] == ['whole step, for its backbone (HRNet)']
+    assert fastest['peak_bytes'] > 0 and fastest['plan'] is None
+    # The classifier's weights are scaled, in the last of the heads.
+    assert fastest['confident_fraction'] > 0
+    assert refused['peak_bytes'] is None and 'backbone (HRNet) of this model' in refused['error']
