@@ -7,7 +7,8 @@ from typing import Callable, Optional
 import torch
 
 from ..adaptation import build_method
-from ..adaptation.planning import Planner, TrialStep
+from ..adaptation.planning import Planner
+from ..adaptation.trial_step import TrialStep
 from ..memory.plan import BudgetError
 from .memory_model import Frame, ModelSource
 

@@ -14,7 +14,7 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.planning import TrialStep
+from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.process_peak import process_current_bytes
 from tests.adaptation.conftest import CONFIGS

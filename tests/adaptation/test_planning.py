@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.planning import Planner, TrialStep, without_data
+from ecotta_seg.adaptation.planning import Planner
+from ecotta_seg.adaptation.trial_step import TrialStep, without_data
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import BudgetError, fastest_plan
 
