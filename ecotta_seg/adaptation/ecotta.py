@@ -194,16 +194,11 @@ class MetaNetworkAdaptation(GradientAdaptation):
     def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         record = self._clear_record()
-        whole = not slides(self.segmentor)
-        deliver = None
+        self.planned = self.planner.plan_for(inputs, metas, not slides(self.segmentor))
+        plan = self.planned.plan
+        deliver = UpdatingSink(self.optimizer) if plan.update_in_place else GradientSink()
 
         def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
-            nonlocal deliver
-            self.planned = self.planner.plan_for(crop, window_metas, whole)
-            plan = self.planned.plan
-            if deliver is None:
-                sink = UpdatingSink(self.optimizer) if plan.update_in_place else GradientSink()
-                deliver = sink
             result = self.engine.run(
                 crop, window_metas, share, plan, self.pixel_weights,
                 self.regularisation_weight, deliver,
@@ -215,7 +210,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
         logits = over_windows(self.segmentor, inputs, metas, run)
         record.loss = record.entropy + self.regularisation_weight * record.regularisation
-        if self.planned.plan.update_in_place:
+        if plan.update_in_place:
             # Done while going backward: what a guard objects to is taken back afterwards.
             record.updated = True
             self.after_update()

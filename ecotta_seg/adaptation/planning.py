@@ -18,7 +18,8 @@ class PlannedStep:
         plan: What to keep.
         predicted_bytes: Peak of the step above parameters and adapters, the optimizer's state
             counted in.
-        inference_bytes: Predicted peak of stock inference on the same frame.
+        inference_bytes: Predicted peak of stock inference on the same frame, in the test mode
+            of the model: whole, or in sliding windows.
         budget_bytes: What was asked for; None for no limit.
     """
 
@@ -58,10 +59,10 @@ class Planner:
         """The plan of a frame; made once for each size.
 
         Args:
-            inputs: (N, 3, H, W), a window.
+            inputs: (N, 3, H, W).
             metas: Metainfo of the N samples.
-            whole: Whether the window is the whole frame; only then can gradients be applied as
-                they come.
+            whole: Whether the frame is run whole; only then can gradients be applied as they
+                come. Those of sliding windows are of the parameters that the frame began with.
 
         Raises:
             BudgetError: The budget cannot be met; the message tells the smallest that can.
@@ -78,7 +79,7 @@ class Planner:
         """A plan for any budget, by a trial that may be used again.
 
         Args:
-            trial: Of the planner's method, on a window.
+            trial: Of the planner's method, on the frame.
             budget: See ``parse_budget``.
             whole: See ``plan_for``.
 

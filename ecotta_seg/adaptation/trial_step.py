@@ -18,6 +18,11 @@ from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
+from .windows import learned_regions, over_windows, slides
+
+# All windows are of one size. While the second is run the first one's gradients stand; from then
+# on nothing is added.
+_WINDOWS = 2
 
 
 def without_data(module: nn.Module) -> nn.Module:
@@ -33,7 +38,7 @@ def without_data(module: nn.Module) -> nn.Module:
 
 
 class TrialStep:
-    """Steps without data on one frame size.
+    """Steps without data on one frame size, in the test mode of the model.
 
     Args:
         method: A ``MetaNetworkAdaptation``; it is left as it is.
@@ -75,11 +80,11 @@ class TrialStep:
         return self._peaks[plan]
 
     def costs(self) -> dict[Drop, int]:
-        """What a plan may drop, and the operations that it takes to compute it anew."""
+        """What a plan may drop, and the operations that it takes to compute it anew, a window."""
         found: dict[Drop, int] = {}
         operator = self._engine.operator
         with torch.no_grad():
-            x = self._segmentor.backbone.units.stem(self._inputs)
+            x = self._segmentor.backbone.units.stem(self._window())
             for part in range(len(operator.meta)):
                 with OperationCounter() as units:
                     output = operator.run_units(part, x)
@@ -93,6 +98,13 @@ class TrialStep:
                     found[part, 'keep_middle'] = units.operations // 3
                 x = operator.leave_part(part, output)
         return found
+
+    def _window(self) -> Tensor:
+        """The first of the frame's windows, all of one size; the frame where it is run whole."""
+        if not slides(self._segmentor):
+            return self._inputs
+        top, bottom, left, right = learned_regions(self._segmentor, self._inputs, self._metas)[0]
+        return self._inputs[:, :, top:bottom, left:right]
 
     def _run(self, plan: Plan) -> int:
         meter = self._metered(plan)
@@ -109,12 +121,16 @@ class TrialStep:
                     optimizer.state[parameter]['momentum_buffer'] = torch.empty_like(parameter)
         else:
             deliver = GradientSink()
+
+        def run(crop: Tensor, metas: list[dict], share: float) -> Tensor:
+            return self._engine.run(
+                crop, metas, share, plan, method.pixel_weights,
+                method.regularisation_weight, deliver,
+            ).logits  # fmt: skip
+
         try:
             with self._known, StorageMeter(device='meta') as meter, self._drift_meter.listening():
-                self._engine.run(
-                    self._inputs, self._metas, 1.0, plan, method.pixel_weights,
-                    method.regularisation_weight, deliver,
-                )  # fmt: skip
+                over_windows(self._segmentor, self._inputs, self._metas, run, _WINDOWS)
         finally:
             for parameter in self._parameters:
                 parameter.grad = None
@@ -129,7 +145,10 @@ class TrialStep:
         for module in segmentor.modules():
             if isinstance(module, AdaptiveBatchNorm2d):
                 module.mode = 'source'
+        # mmseg writes into the metainfo of sliding windows.
+        metas = [dict(meta) for meta in self._metas]
+        run = segmentor.slide_inference if slides(segmentor) else segmentor.encode_decode
         with torch.no_grad(), self._known, StorageMeter(device='meta') as meter:
-            segmentor.encode_decode(self._inputs, self._metas)
+            run(self._inputs, metas)
         self._inference = meter.peak_bytes
         return self._inference

@@ -1,10 +1,10 @@
 """One frame through a segmentor with gradients: whole, or window by window."""
 
 from collections.abc import Iterator
-from typing import Callable
+from itertools import islice
+from typing import Callable, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -83,13 +83,19 @@ def over_windows(
     inputs: Tensor,
     metas: list[dict],
     run: Callable[[Tensor, list[dict], float], Tensor],
+    most: Optional[int] = None,
 ) -> Tensor:
     """Puts a frame together from windows that ``run`` predicts, as the model's test mode says.
+
+    Above what ``run`` takes there stand the frame's logits and one number a pixel; mmseg's own
+    ``slide_inference`` has the logits twice.
 
     Args:
         segmentor, inputs, metas: See ``forward_windows``.
         run: Called with a window (N, 3, h, w), its metainfo and its share of the frame; gives
             (N, classes, h, w) logits without a graph.
+        most: Leave off after so many windows, for who wants to know what the frame takes and not
+            what is in it. None for all.
 
     Returns:
         (N, classes, H, W) logits.
@@ -100,15 +106,17 @@ def over_windows(
     windows = list(_windows(height, width, segmentor.test_cfg))
     total = inputs.new_zeros((inputs.shape[0], segmentor.out_channels, height, width))
     count = inputs.new_zeros((inputs.shape[0], 1, height, width))
-    for top, bottom, left, right in windows:
+    for top, bottom, left, right in islice(windows, most):
         crop = inputs[:, :, top:bottom, left:right]
         # A torch.Size tells mmseg's head to resize to the window and not to the padded frame.
         window_metas = [dict(meta, img_shape=crop.shape[2:]) for meta in metas]
         logits = run(crop, window_metas, 1.0 / len(windows))
         with torch.no_grad():
-            total += F.pad(logits, (left, width - right, top, height - bottom))
+            total[:, :, top:bottom, left:right] += logits
             count[:, :, top:bottom, left:right] += 1
-    return total / count
+        # Or it would stand while the next window is run.
+        del logits
+    return total.div_(count)
 
 
 def slides(segmentor: nn.Module) -> bool:

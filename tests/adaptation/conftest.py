@@ -51,12 +51,21 @@ SEGFORMER = dict(
 CONFIGS = {'deeplab': DEEPLAB, 'segformer': SEGFORMER}
 # As many layers as a SegFormer-B0 has, for as many parts.
 _DEEPER = dict(SEGFORMER, backbone=dict(SEGFORMER['backbone'], num_layers=[2, 2, 2, 2]))
+# A meter costs time by the operator: what makes models of fewer layers of these.
+SHALLOW_BACKBONE = {
+    'deeplab': dict(strides=(1, 2), dilations=(1, 1), num_stages=2, out_indices=(0, 1)),
+    'segformer': dict(num_layers=[1, 1, 1, 1]),
+}
+SHALLOW_HEAD = {'deeplab': dict(in_channels=16, in_index=1), 'segformer': {}}
 
 
-def build_segmentor(kind, **test_cfg):
+def build_segmentor(kind, shallow=False, **test_cfg):
     """A seeded segmentor in evaluation mode."""
     torch.manual_seed(0)
     config = deepcopy(_DEEPER if kind == 'segformer_b0' else CONFIGS[kind])
+    if shallow:
+        config['backbone'].update(SHALLOW_BACKBONE[kind])
+        config['decode_head'].update(SHALLOW_HEAD[kind])
     config['test_cfg'] = dict(config['test_cfg'], **test_cfg)
     segmentor = MODELS.build(ConfigDict(config))
     for module in segmentor.modules():

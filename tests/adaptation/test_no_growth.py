@@ -17,27 +17,21 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.process_peak import process_current_bytes
-from tests.adaptation.conftest import CONFIGS
+from tests.adaptation.conftest import CONFIGS, SHALLOW_BACKBONE, SHALLOW_HEAD
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, WARM_UP, SETTLED = 300, 50, 3
 # Storages are followed on the first frames and then on each fifth, which takes four times the time
 # of a frame; whatever a frame leaves, those leave too.
 FIRST, EVERY = 10, 5
-# A meter costs time by the operator: fewer layers than the other tests' models have.
-BACKBONE = {
-    'deeplab': dict(strides=(1, 2), dilations=(1, 1), num_stages=2, out_indices=(0, 1)),
-    'segformer': dict(num_layers=[1, 1, 1, 1]),
-}
-HEAD = {'deeplab': dict(in_channels=16, in_index=1), 'segformer': {}}
 
 
 def build(kind, budget, **options):
     """A seeded method on the smallest model of its kind."""
     torch.manual_seed(0)
     config = deepcopy(CONFIGS[kind])
-    config['backbone'].update(BACKBONE[kind])
-    config['decode_head'].update(HEAD[kind])
+    config['backbone'].update(SHALLOW_BACKBONE[kind])
+    config['decode_head'].update(SHALLOW_HEAD[kind])
     segmentor = MODELS.build(ConfigDict(config))
     torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=1.0)
     options = dict(
