@@ -59,7 +59,13 @@ class MetaNetworkAdaptation(GradientAdaptation):
         ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
             frame of a size, that the budget cannot be met.
         TypeError: There is no backbone, or none that meta networks can be attached to.
+
+    Attributes:
+        probe_scale: Size of the frame that the frozen model is run on ahead of the step, as a
+            share of the step's; None where it is not.
     """
+
+    probe_scale: Optional[float] = None
 
     def __init__(
         self,

@@ -98,6 +98,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                     "frozen_norm=dict(mode='drift'), or shift_gate=None"
                 )
             self.shift_gate = ShiftGate.from_options(shift_gate)
+            self.probe_scale = _PROBE_SCALE
             # Where a model has norms early on, they part weather from clear days the best.
             first = drift_norms(*self.encoder.early_modules())
             self._probe_meter = DriftMeter(first or self.drift_meter.norms)
@@ -150,7 +151,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             return
         # The same for every frame, whatever the strength was at the last.
         self._act_by(0.0)
-        with torch.no_grad(), self.encoder.bypass(), self._probe_meter.listening():
+        with torch.no_grad(), self._probe_meter.listening():
             logits = self._probe(inputs, metas)
         drift = self._probe_meter.mean()
         self.strength.fill_(self.shift_gate.strength(drift, entropy_share(logits)))
@@ -159,14 +160,18 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
     def _probe(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """The model's logits for a frame at half its size, or as it is where that cannot be run:
         a BEiT takes its own size alone, a UNet multiples of 16."""
+        if self.engine is not None:
+            # A budget holds for this, too: it may be of less than a plain inference takes.
+            return self.engine.predict_frozen(*reduced_frame(inputs, metas, self.probe_scale))
         size = tuple(inputs.shape[2:])
-        if size not in self._only_whole:
-            try:
-                return super().predict(*reduced_frame(inputs, metas, _PROBE_SCALE))
-            except (AssertionError, RuntimeError, ValueError):
-                # What is wrong with the frame or the model shows at full size as well.
-                self._only_whole.add(size)
-        return super().predict(inputs, metas)
+        with self.encoder.bypass():
+            if size not in self._only_whole:
+                try:
+                    return super().predict(*reduced_frame(inputs, metas, self.probe_scale))
+                except (AssertionError, RuntimeError, ValueError):
+                    # What is wrong with the frame or the model shows at full size as well.
+                    self._only_whole.add(size)
+            return super().predict(inputs, metas)
 
     def _act_by(self, strength: Union[Tensor, float]) -> None:
         strength = float(strength)

@@ -16,7 +16,7 @@ from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
 from ..meta_networks.encoder_operator import EncoderOperator
 from ..meta_networks.meta_operator import Deliver
-from .windows import padding_of
+from .windows import over_windows, padding_of
 
 # From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
 Weigh = Callable[[Tensor, Tensor], Tensor]
@@ -139,6 +139,31 @@ class MemoryEngine:
         # Made again rather than kept: in between nothing of the frame's full size stands.
         logits = resize_bilinear(small, size, corners)
         return WindowResult(logits, entropy, fraction, torch.stack(differences).sum())
+
+    @torch.no_grad()
+    def predict_frozen(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts a frame without the meta networks, in the test mode of the model.
+
+        Takes less than mmseg's own inference does, which has every stage's output stand: less
+        than any step on the frame.
+
+        Args:
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+
+        Returns:
+            (N, classes, H, W) logits, bit for bit those of the segmentor under
+            ``AdaptedEncoder.bypass``.
+        """
+
+        def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
+            features = self.operator.forward_frozen(crop, self.head.reads)
+            small = self.head.forward(features)
+            del features
+            corners = self.segmentor.decode_head.align_corners
+            return resize_bilinear(small, _output_size(window_metas[0], crop), corners)
+
+        return over_windows(self.segmentor, inputs, metas, run)
 
     def _entropy_gradient(
         self, small: Tensor, meta: dict, size, weigh: Weigh, share: float

@@ -18,6 +18,8 @@ from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
+from .prediction_watch import entropy_share
+from .reduced_frame import reduced_frame
 from .windows import learned_regions, over_windows, slides
 
 # All windows are of one size. While the second is run the first one's gradients stand; from then
@@ -50,7 +52,7 @@ class TrialStep:
         self._method, self._metas = method, metas
         self._segmentor = without_data(method.segmentor)
         self._inputs = torch.empty_like(inputs, device='meta')
-        self._engine = MemoryEngine(self._segmentor)
+        self._engine = MemoryEngine(self._segmentor, method.relative_regularisation)
         self._drift_meter = DriftMeter(drift_norms(self._segmentor))
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
@@ -58,6 +60,7 @@ class TrialStep:
         self._known = KnownResults()
         self._peaks: dict[Plan, int] = {}
         self._inference: Optional[int] = None
+        self._probe: Optional[int] = None
         self._standing = self._optimizer_bytes()
 
     def _optimizer_bytes(self) -> int:
@@ -74,10 +77,20 @@ class TrialStep:
             return meter.current_bytes - before
 
     def peak(self, plan: Plan) -> int:
-        """Bytes of a step by this plan, the optimizer's state counted in."""
+        """Bytes of a step by this plan and of the probe, the optimizer's state counted in."""
         if plan not in self._peaks:
-            self._peaks[plan] = self._run(plan) + self._standing
+            self._peaks[plan] = max(self._run(plan), self._probe_peak()) + self._standing
         return self._peaks[plan]
+
+    def _probe_peak(self) -> int:
+        """Bytes of the frozen model's run ahead of the step; 0 of a method without one."""
+        scale = self._method.probe_scale
+        if scale is not None and self._probe is None:
+            with self._known, StorageMeter(device='meta') as meter:
+                probe = reduced_frame(self._inputs, self._metas, scale)
+                entropy_share(self._engine.predict_frozen(*probe))
+            self._probe = meter.peak_bytes
+        return self._probe or 0
 
     def costs(self) -> dict[Drop, int]:
         """What a plan may drop, and the operations that it takes to compute it anew, a window."""

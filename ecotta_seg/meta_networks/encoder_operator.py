@@ -60,8 +60,7 @@ class EncoderOperator:
             The outputs, None where not wanted, and R_k of each part, scalars.
         """
         units = self.encoder.units
-        stages = list(units.out_stages)
-        wanted = set(stages if reads is None else [stages[position] for position in reads])
+        wanted = self._wanted(reads)
         self._records, differences = [], []
         outputs: dict[int, Tensor] = {}
         x = units.stem(image)
@@ -77,7 +76,30 @@ class EncoderOperator:
             )
             differences.append(difference)
             x = self._leave(self.encoder.parts[index].stop - 1, x, record.end, outputs, wanted)
-        return [outputs.get(stage) for stage in stages], differences
+        return [outputs.get(stage) for stage in units.out_stages], differences
+
+    def forward_frozen(
+        self, image: Tensor, reads: Optional[tuple[int, ...]]
+    ) -> list[Optional[Tensor]]:
+        """Encodes a frame without the meta networks and keeps nothing.
+
+        Args:
+            image, reads: See ``forward``.
+
+        Returns:
+            The outputs, None where not wanted.
+        """
+        wanted, outputs = self._wanted(reads), {}
+        x = self.encoder.units.stem(image)
+        for index, part in enumerate(self.encoder.parts):
+            x = self._run_units(index, x, None, outputs, wanted)
+            x = self._leave(part.stop - 1, x, None, outputs, wanted)
+        return [outputs.get(stage) for stage in self.encoder.units.out_stages]
+
+    def _wanted(self, reads: Optional[tuple[int, ...]]) -> set[int]:
+        """The stages whose outputs are wanted, of the positions that are."""
+        stages = list(self.encoder.units.out_stages)
+        return set(stages if reads is None else [stages[position] for position in reads])
 
     def run_units(self, part: int, x: Tensor) -> Tensor:
         """The frozen units of a part alone: x̃_{k-1} to x_k; nothing is kept."""

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.planning import PlannedStep
+from ecotta_seg.adaptation.planning import PlannedStep, Planner
 from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import BudgetError, fastest_plan, leanest_plan
 
-from .conftest import build_segmentor
+from .conftest import build_segmentor, published_method
 
 META = {
     'deeplab': dict(num_parts=2, start='identity'),
@@ -20,9 +20,14 @@ META = {
 MODES = {'whole': {}, 'slide': dict(mode='slide', crop_size=(48, 48), stride=(48, 40))}
 TYPES = {
     'ecotta': dict(type='ecotta'),
-    'ecotta_plus': dict(type='ecotta_plus', class_balance=0.5),
+    # With all that a step of it may take: the gate's probe, the weights of the classes, R_k over
+    # the size of the features.
+    'ecotta_plus': dict(
+        type='ecotta_plus', shift_gate={}, class_balance=0.5, relative_regularisation=True
+    ),
 }
 # Eight windows: the logits of the frame outweigh a window's step. Three windows: they do not.
+# None of them so large that the gate's probe would make it smaller.
 WIDE, NARROW = (96, 160), (48, 128)
 
 kinds = pytest.mark.parametrize('kind', sorted(META))
@@ -110,3 +115,27 @@ def test_windows_have_a_smallest_budget_too():
     method = _method('segformer', 'slide', 'ecotta_plus', memory_budget=smallest)
     assert _measured(method, frame) == method.planned.predicted_bytes == smallest
     assert not method.planned.plan.update_in_place
+
+
+@kinds
+@modes
+def test_the_probe_is_mmsegs_inference_and_takes_less(kind, mode):
+    frame, method = _frame(*NARROW), _method(kind, mode, 'ecotta_plus')
+    with torch.no_grad(), method.encoder.bypass():
+        expected = method.segmentor.inference(frame[0], [dict(frame[1][0])])
+    with StorageMeter() as meter:
+        assert torch.equal(method.engine.predict_frozen(*frame), expected)
+    assert meter.peak_bytes < _stock_peak(kind, mode, frame)
+
+
+def test_the_probe_fits_a_budget_below_stock_inference():
+    """The frame is too small for a smaller probe, and the model so wide that inference takes more
+    than a step that keeps nothing."""
+    frame = _frame(96, 128)
+    options = dict(TYPES['ecotta_plus'], optimizer=dict(type='SGD', lr=1e-4, momentum=0.9))
+    method = published_method('camvid_ecotta_segformer_b0.py', **options)
+    trial = TrialStep(method, *frame)
+    planned = Planner(method, None).smallest_by(trial, whole=True)
+    assert planned.predicted_bytes < planned.inference_bytes
+    method.planner.plan_for = lambda *_: planned
+    assert planned.predicted_bytes == _measured(method, frame)

@@ -296,7 +296,9 @@ def test_a_run_of_the_frozen_model_is_of_half_the_size():
     options['meta_networks'] = dict(num_parts=2, start='identity', norm='LN')
     method = build_method(options, build_segmentor('segformer')).eval()
     sizes = []
-    method.encoder.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[2:]))
+    # What is run on an image first, by the model's own forward and by the memory engine alike.
+    stem = method.encoder.backbone.layers[0][0]
+    stem.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[2:]))
     metas = [dict(img_shape=(256, 320), ori_shape=(256, 320))]
     method.predict_frame(torch.randn(1, 3, 256, 320), metas)
     assert sizes == [(128, 160), (256, 320)]
