@@ -3,17 +3,18 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
+from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
 
 
@@ -38,27 +39,6 @@ class StepRecord:
     updated: bool = False
     own_reset: Optional[str] = None
     seconds: float = nan
-
-
-def misfit(reason: str) -> ValueError:
-    """The error of a saved state that is not this method's."""
-    return ValueError(
-        f'the saved state does not fit this method: {reason}; go on with the config and checkpoint '
-        'that it was saved with'
-    )
-
-
-def expect_keys(found: Any, expected: Collection[str], what: str) -> None:
-    """Refuses what is no dictionary with these very keys.
-
-    Raises:
-        ValueError: Naming one that is missing or unknown.
-    """
-    if not isinstance(found, dict):
-        raise misfit(f'{what} should be a dictionary and is {type(found).__name__}')
-    wrong = sorted(set(expected) ^ found.keys(), key=str)
-    if wrong:
-        raise misfit(f'{what} has {"an unknown" if wrong[0] in found else "no"} {wrong[0]!r}')
 
 
 def _now(model: nn.Module) -> float:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adaptive_batch_norm import replace_batch_norms
-from .base import misfit
 from .gradient_adaptation import GradientAdaptation
 from .registry import ADAPTATION_METHODS, check_keys
+from .saved_state import misfit
 from .views import averaged_logits, mean_logits, prediction_views, summed_probabilities
 from .windows import learned_regions
 

@@ -3,20 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Optional
 
 import mmengine.optim  # noqa: F401  (registers torch's optimizers)
 import torch
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
-from .base import AdaptationMethod, expect_keys, misfit
+from .base import AdaptationMethod
+from .saved_state import check_optimizer_state
 from .windows import forward_windows
-
-# How an optimizer computes; another version of torch has others.
-_SWITCHES = frozenset(
-    ('foreach', 'fused', 'capturable', 'differentiable', 'maximize', 'decoupled_weight_decay')
-)
 
 
 def _copied(value):
@@ -28,43 +24,6 @@ def _copied(value):
     if isinstance(value, (list, tuple)):
         return type(value)(_copied(item) for item in value)
     return value
-
-
-def _check_optimizer_state(own: dict, saved: Any) -> None:
-    """Refuses the state of an optimizer of another kind, or of other groups.
-
-    A state does not tell its optimizer's name: the options that a kind has stand for it.
-
-    Args:
-        own: The ``state_dict`` of the optimizer as it is; its values do not count.
-        saved: What it should take over.
-
-    Raises:
-        ValueError: It does not fit.
-    """
-    expect_keys(saved, own, "the optimizer's state")
-    groups = saved['param_groups']
-    whole = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
-    if not isinstance(saved['state'], dict) or not whole:
-        raise misfit("the optimizer's state is damaged")
-    sizes = []
-    for state in (own, saved):
-        sizes.append([len(group.get('params', ())) for group in state['param_groups']])
-    if sizes[0] != sizes[1]:
-        raise misfit(
-            f'the optimizer has {len(sizes[0])} groups of {sum(sizes[0])} parameters in all, the '
-            f'state {len(sizes[1])} of {sum(sizes[1])}, or they are shared out differently'
-        )
-    for left, right in zip(own['param_groups'], saved['param_groups']):
-        expect_keys(
-            {name: value for name, value in right.items() if name not in _SWITCHES},
-            left.keys() - _SWITCHES,
-            'a group of another optimizer',
-        )
-        # The one option that tells Adam from AdamW.
-        decoupled = [group.get('decoupled_weight_decay') for group in (left, right)]
-        if None not in decoupled and decoupled[0] != decoupled[1]:
-            raise misfit("the optimizer's weight decay is of another kind, as Adam's and AdamW's")
 
 
 class GradientAdaptation(AdaptationMethod):
@@ -195,7 +154,7 @@ class GradientAdaptation(AdaptationMethod):
     def check_method_state(self, state: dict) -> None:
         """See base class."""
         super().check_method_state(state)
-        _check_optimizer_state(self.optimizer.state_dict(), state['optimizer'])
+        check_optimizer_state(self.optimizer.state_dict(), state['optimizer'])
 
     def take_method_state(self, state: dict) -> None:
         """See base class."""

@@ -7,11 +7,11 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .base import misfit
 from .gradient_adaptation import GradientAdaptation
 from .losses import pixel_entropy
 from .norm_parameters import release_norm_parameters
 from .registry import ADAPTATION_METHODS
+from .saved_state import misfit
 from .windows import forward_windows
 
 _MOMENTUM = 0.9  # of the mean entropy, in the paper and its code

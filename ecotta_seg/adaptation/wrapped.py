@@ -6,9 +6,10 @@ from typing import Any, Optional
 
 from torch import Tensor, nn
 
-from .base import AdaptationMethod, expect_keys, misfit
+from .base import AdaptationMethod
 from .gradient_adaptation import GradientAdaptation
 from .registry import build_method
+from .saved_state import expect_keys, misfit
 
 
 class WrappedAdaptation(AdaptationMethod):

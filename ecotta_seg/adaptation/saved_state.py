@@ -1,0 +1,67 @@
+"""What a saved state must be for a method to take it over: looked at before anything changes."""
+
+from collections.abc import Collection
+from typing import Any
+
+# How an optimizer computes; another version of torch has others.
+_SWITCHES = frozenset(
+    ('foreach', 'fused', 'capturable', 'differentiable', 'maximize', 'decoupled_weight_decay')
+)
+
+
+def misfit(reason: str) -> ValueError:
+    """The error of a saved state that is not this method's."""
+    return ValueError(
+        f'the saved state does not fit this method: {reason}; go on with the config and checkpoint '
+        'that it was saved with'
+    )
+
+
+def expect_keys(found: Any, expected: Collection[str], what: str) -> None:
+    """Refuses what is no dictionary with these very keys.
+
+    Raises:
+        ValueError: Naming one that is missing or unknown.
+    """
+    if not isinstance(found, dict):
+        raise misfit(f'{what} should be a dictionary and is {type(found).__name__}')
+    wrong = sorted(set(expected) ^ found.keys(), key=str)
+    if wrong:
+        raise misfit(f'{what} has {"an unknown" if wrong[0] in found else "no"} {wrong[0]!r}')
+
+
+def check_optimizer_state(own: dict, saved: Any) -> None:
+    """Refuses the state of an optimizer of another kind, or of other groups.
+
+    A state does not tell its optimizer's name: the options that a kind has stand for it.
+
+    Args:
+        own: The ``state_dict`` of the optimizer as it is; its values do not count.
+        saved: What it should take over.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    expect_keys(saved, own, "the optimizer's state")
+    groups = saved['param_groups']
+    whole = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    if not isinstance(saved['state'], dict) or not whole:
+        raise misfit("the optimizer's state is damaged")
+    sizes = []
+    for state in (own, saved):
+        sizes.append([len(group.get('params', ())) for group in state['param_groups']])
+    if sizes[0] != sizes[1]:
+        raise misfit(
+            f'the optimizer has {len(sizes[0])} groups of {sum(sizes[0])} parameters in all, the '
+            f'state {len(sizes[1])} of {sum(sizes[1])}, or they are shared out differently'
+        )
+    for left, right in zip(own['param_groups'], saved['param_groups']):
+        expect_keys(
+            {name: value for name, value in right.items() if name not in _SWITCHES},
+            left.keys() - _SWITCHES,
+            'a group of another optimizer',
+        )
+        # The one option that tells Adam from AdamW.
+        decoupled = [group.get('decoupled_weight_decay') for group in (left, right)]
+        if None not in decoupled and decoupled[0] != decoupled[1]:
+            raise misfit("the optimizer's weight decay is of another kind, as Adam's and AdamW's")
