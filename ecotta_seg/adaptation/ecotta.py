@@ -51,16 +51,14 @@ class MetaNetworkAdaptation(GradientAdaptation):
             and the optimizer's state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of
             stock inference on the same frame. None for the fastest step. Only with the engine.
 
-    Attributes:
-        beyond_engine: What of the model keeps the engine from running it; None where it runs, or
-            is not wanted.
-
     Raises:
         ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
             frame of a size, that the budget cannot be met.
         TypeError: There is no backbone, or none that meta networks can be attached to.
 
     Attributes:
+        beyond_engine: What of the model keeps the engine from running it; None where it runs, or
+            is not wanted.
         probe_scale: Size of the frame that the frozen model is run on ahead of the step, as a
             share of the step's; None where it is not.
     """

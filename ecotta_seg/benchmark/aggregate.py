@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import stdev
 from typing import Any, Optional
 
+from ..evaluation.class_areas import mean_of
 from .cells import settings_digest
 from .summary import NUMBERS
 
@@ -51,7 +52,7 @@ def aggregate(records: Iterable[Mapping]) -> list[dict]:
             },
         }
         for name in NUMBERS:
-            entry[name] = _mean([record[name] for record in group])
+            entry[name] = mean_of([record[name] for record in group])
         worst = [r['worst_against_source'] for r in group if r['worst_against_source'] is not None]
         entry['worst_against_source'] = min(worst, default=None)
         entry['rounds'] = _means([record['rounds'] for record in group])
@@ -59,7 +60,7 @@ def aggregate(records: Iterable[Mapping]) -> list[dict]:
             names = list(dict.fromkeys(n for record in group for n in record[part]))
             values = {n: [r[part].get(n) for r in group] for n in names}
             entry[part] = {
-                n: _means([v or [] for v in found]) if part == 'conditions' else _mean(found)
+                n: _means([v or [] for v in found]) if part == 'conditions' else mean_of(found)
                 for n, found in values.items()
             }
         means = [record['mean'] for record in group if record['mean'] is not None]
@@ -91,18 +92,13 @@ def source_of(entries: Iterable[Mapping]) -> dict:
     rows = list(seeds.values())
     names = dict.fromkeys(name for row in rows for name in row['source_conditions'])
     return {
-        **{name: _mean([row[name] for row in rows]) for name in _OF_SOURCE[:-1]},
+        **{name: mean_of([row[name] for row in rows]) for name in _OF_SOURCE[:-1]},
         'source_conditions': {
-            name: _mean([row['source_conditions'].get(name) for row in rows]) for name in names
+            name: mean_of([row['source_conditions'].get(name) for row in rows]) for name in names
         },
     }
 
 
-def _mean(values: Sequence[Optional[float]]) -> Optional[float]:
-    there = [value for value in values if value is not None]
-    return mean(there) if there else None
-
-
 def _means(rows: Sequence[Sequence[Optional[float]]]) -> list[Optional[float]]:
     longest = max(map(len, rows), default=0)
-    return [_mean([row[i] for row in rows if i < len(row)]) for i in range(longest)]
+    return [mean_of([row[i] for row in rows if i < len(row)]) for i in range(longest)]

@@ -11,6 +11,7 @@ from typing import Optional, Union
 
 from ..atomic_io import atomic_write
 from ..config import STREAMS
+from ..evaluation.class_areas import mean_of
 from ..evaluation.printable import printable
 from .aggregate import aggregate, source_of
 from .summary import NUMBERS
@@ -131,7 +132,7 @@ def _methods_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[
     head += ['peak MiB']
     rows = [_source_row(group, names)]
     for entry in group:
-        means = [_number(_average(entry['conditions'].get(name, []))) for name in names]
+        means = [_number(mean_of(entry['conditions'].get(name, []))) for name in names]
         rows.append(
             [
                 _cell(entry['method']),
@@ -159,7 +160,7 @@ def _source_row(group: Sequence[Mapping], names: Sequence[str]) -> list[str]:
     mean, clear = _number(source['source_mean'], 2), _number(source['clear_source'])
     times = [entry['source_seconds'] for entry in group if entry['source_seconds'] is not None]
     seconds = _number(median(times) if times else None, 3)
-    peak = _mib(_average([entry['inference_peak_bytes'] for entry in group]))
+    peak = _mib(mean_of([entry['inference_peak_bytes'] for entry in group]))
     seeds = str(len({seed for entry in group for seed in entry['seeds']}))
     row = ['*source*', '', seeds, *scores, mean, '', '', '', '', '', clear, '', '', seconds, '']
     return [*row, peak]
@@ -199,11 +200,6 @@ def _cell(text: str) -> str:
 
 def _filled(values: Sequence[Optional[float]], length: int) -> list[Optional[float]]:
     return [*values, *[None] * (length - len(values))]
-
-
-def _average(values: Sequence[Optional[float]]) -> Optional[float]:
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
 
 
 def _number(value: Optional[float], digits: int = 1, signed: bool = False) -> str:

@@ -28,8 +28,6 @@ NUMBERS = (
     'inference_peak_bytes',
     'events',
 )
-# What of a run is the source's, and the same for all methods of a seed.
-_OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditions')
 
 
 def summarise(document: Mapping) -> dict:

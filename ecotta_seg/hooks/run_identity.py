@@ -6,6 +6,7 @@ Two runs with the same identity give the same results; where two differ, the dif
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, type(value).__name__
 
 
+@cache
 def _code_digest() -> str:
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
