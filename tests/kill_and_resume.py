@@ -91,8 +91,8 @@ def update_in_place(runner) -> None:
     planner = runner.model.planner
     plan_for = planner.plan_for
 
-    def lean(inputs, metas, whole):
-        planned = plan_for(inputs, metas, whole)
+    def lean(inputs, metas):
+        planned = plan_for(inputs, metas)
         return replace(planned, plan=leanest_plan(len(planned.plan.parts), in_place=True))
 
     planner.plan_for = lean

@@ -21,7 +21,7 @@ from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, beyond_engi
 from .planning import PlannedStep, Planner
 from .prepare import prepare_meta_networks
 from .registry import ADAPTATION_METHODS
-from .windows import over_windows, slides
+from .windows import over_windows
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta')
@@ -198,7 +198,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
     def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         record = self._clear_record()
-        self.planned = self.planner.plan_for(inputs, metas, not slides(self.segmentor))
+        self.planned = self.planner.plan_for(inputs, metas)
         plan = self.planned.plan
         deliver = UpdatingSink(self.optimizer) if plan.update_in_place else GradientSink()
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..memory.plan import Plan, choose_plan, fastest_plan, parse_budget, smallest_plan
 from .memory_engine import can_update_in_place
 from .trial_step import TrialStep
+from .windows import slides
 
 
 @dataclass(frozen=True)
@@ -55,33 +56,28 @@ class Planner:
         self._method = method
         self._planned: dict[tuple, PlannedStep] = {}
 
-    def plan_for(self, inputs: Tensor, metas: list[dict], whole: bool) -> PlannedStep:
+    def plan_for(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
         """The plan of a frame; made once for each size.
 
         Args:
             inputs: (N, 3, H, W).
             metas: Metainfo of the N samples.
-            whole: Whether the frame is run whole; only then can gradients be applied as they
-                come. Those of sliding windows are of the parameters that the frame began with.
 
         Raises:
             BudgetError: The budget cannot be met; the message tells the smallest that can.
         """
-        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), whole)
+        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']))
         if key not in self._planned:
             trial = TrialStep(self._method, inputs, metas)
-            self._planned[key] = self.plan_by(trial, self.budget, whole)
+            self._planned[key] = self.plan_by(trial, self.budget)
         return self._planned[key]
 
-    def plan_by(
-        self, trial: TrialStep, budget: Union[str, int, float, None], whole: bool
-    ) -> PlannedStep:
+    def plan_by(self, trial: TrialStep, budget: Union[str, int, float, None]) -> PlannedStep:
         """A plan for any budget, by a trial that may be used again.
 
         Args:
             trial: Of the planner's method, on the frame.
             budget: See ``parse_budget``.
-            whole: See ``plan_for``.
 
         Raises:
             BudgetError: See ``plan_for``.
@@ -92,13 +88,17 @@ class Planner:
         if limit is None:
             plan = fastest_plan(parts)
         else:
-            in_place = whole and can_update_in_place(self._method.optimizer)
-            plan = choose_plan(trial.peak, trial.costs(), parts, limit, in_place)
+            plan = choose_plan(trial.peak, trial.costs(), parts, limit, self._in_place())
         return PlannedStep(plan, trial.peak(plan), inference, limit)
 
-    def smallest_by(self, trial: TrialStep, whole: bool) -> PlannedStep:
+    def smallest_by(self, trial: TrialStep) -> PlannedStep:
         """The step with the lowest peak, whatever the budget. Arguments as of ``plan_by``."""
-        in_place = whole and can_update_in_place(self._method.optimizer)
         parts = len(self._method.encoder.parts)
-        plan = smallest_plan(trial.peak, trial.costs(), parts, in_place)
+        plan = smallest_plan(trial.peak, trial.costs(), parts, self._in_place())
         return PlannedStep(plan, trial.peak(plan), trial.inference_peak(), None)
+
+    def _in_place(self) -> bool:
+        """Whether gradients can be applied as they come: those of sliding windows are all of the
+        parameters that the frame began with."""
+        method = self._method
+        return not slides(method.segmentor) and can_update_in_place(method.optimizer)

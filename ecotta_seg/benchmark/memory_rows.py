@@ -130,7 +130,7 @@ def measure_candidate(
     planning = None
     if getattr(method, 'planner', None) is not None:
         # Ahead of the first step, which would plan as well, but slowly under a meter.
-        planning = _seconds(lambda: method.planner.plan_for(*frame, whole=True), device)
+        planning = _seconds(lambda: method.planner.plan_for(*frame), device)
 
     def step() -> None:
         method.last_step = StepRecord()

@@ -46,7 +46,7 @@ def sweep(
             progress(f'K={parts} at {height} x {width}')
             frame = _frame(height, width)
             planner, trial = Planner(method, None), TrialStep(method, *frame)
-            fastest = planner.plan_by(trial, None, whole=True)
+            fastest = planner.plan_by(trial, None)
             rows.append(
                 dict(
                     height=height,
@@ -55,7 +55,7 @@ def sweep(
                     adapters_bytes=adapters,
                     inference_peak_bytes=fastest.inference_bytes,
                     fastest_peak_bytes=fastest.predicted_bytes,
-                    smallest_peak_bytes=planner.smallest_by(trial, whole=True).predicted_bytes,
+                    smallest_peak_bytes=planner.smallest_by(trial).predicted_bytes,
                     budgets={str(b): _peak_within(planner, trial, b) for b in budgets},
                 )
             )
@@ -78,6 +78,6 @@ def _frame(height: int, width: int) -> Frame:
 
 def _peak_within(planner: Planner, trial: TrialStep, budget: str) -> Optional[int]:
     try:
-        return planner.plan_by(trial, budget, whole=True).predicted_bytes
+        return planner.plan_by(trial, budget).predicted_bytes
     except BudgetError:
         return None

@@ -135,7 +135,7 @@ def test_the_probe_fits_a_budget_below_stock_inference():
     options = dict(TYPES['ecotta_plus'], optimizer=dict(type='SGD', lr=1e-4, momentum=0.9))
     method = published_method('camvid_ecotta_segformer_b0.py', **options)
     trial = TrialStep(method, *frame)
-    planned = Planner(method, None).smallest_by(trial, whole=True)
+    planned = Planner(method, None).smallest_by(trial)
     assert planned.predicted_bytes < planned.inference_bytes
     method.planner.plan_for = lambda *_: planned
     assert planned.predicted_bytes == _measured(method, frame)

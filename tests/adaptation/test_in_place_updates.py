@@ -40,13 +40,9 @@ def _learned(method):
 
 def test_a_small_budget_asks_for_them():
     planner = Planner(_method('ecotta'), BUDGET)
-    planned = planner.plan_for(_frames(1)[0], META, True)
+    planned = planner.plan_for(_frames(1)[0], META)
     assert planned.plan.update_in_place and planned.predicted_bytes <= BUDGET
-    assert (
-        not Planner(_method('ecotta'), None)
-        .plan_for(_frames(1)[0], META, True)
-        .plan.update_in_place
-    )
+    assert not Planner(_method('ecotta'), None).plan_for(_frames(1)[0], META).plan.update_in_place
 
 
 both = pytest.mark.parametrize('type', ['ecotta', 'ecotta_plus'])

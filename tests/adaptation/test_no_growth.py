@@ -49,7 +49,7 @@ def build(kind, budget, **options):
 def _smallest_budget(kind, image, metas):
     method = build(kind, None)
     trial = TrialStep(method, image, metas)
-    return method.planner.smallest_by(trial, whole=True).predicted_bytes
+    return method.planner.smallest_by(trial).predicted_bytes
 
 
 def stream(kind, with_budget):

@@ -66,14 +66,14 @@ def test_the_predicted_peak_is_the_measured_one_at_five_budgets(config):
     frame = _frame(128, 256)
     method = published_method(config)
     trial, planner = TrialStep(method, *frame), Planner(method, None)
-    fastest = planner.plan_by(trial, None, whole=True).predicted_bytes
-    smallest = planner.smallest_by(trial, whole=True).predicted_bytes
+    fastest = planner.plan_by(trial, None).predicted_bytes
+    smallest = planner.smallest_by(trial).predicted_bytes
     assert smallest < fastest
     # Budgets between two plans give the lower one: of nine, five that differ.
     found = {}
     for share in range(9):
         budget = int(smallest + share / 8 * (fastest - smallest))
-        planned = planner.plan_by(trial, budget, whole=True)
+        planned = planner.plan_by(trial, budget)
         assert planned.predicted_bytes <= budget == planned.budget_bytes
         found.setdefault(planned.predicted_bytes, planned)
     assert len(found) >= 5

@@ -184,8 +184,8 @@ def test_the_plan_is_reported_and_no_gradients_where_none_stand(project, tmp_pat
     inner = runner.model.inner
     plan_for = inner.planner.plan_for
 
-    def planned(inputs, metas, whole):
-        found = plan_for(inputs, metas, whole)
+    def planned(inputs, metas):
+        found = plan_for(inputs, metas)
         return replace(found, plan=replace(found.plan, update_in_place=in_place))
 
     inner.planner.plan_for = planned
