@@ -22,18 +22,24 @@ from ecotta_seg.benchmark.cells import CELL_FILE, Cell, MethodSpec, ModelSpec, c
 from ecotta_seg.benchmark.report import markdown
 
 
+def _record(found, **who):
+    """What is read of a finished cell with these results."""
+    plain = dict(model='r18', method='tent', stream='continual', seed=0, asked_views=None)
+    return {**plain, 'error': None, 'folder': 'x', **who, **summarise(found)}
+
+
 @pytest.fixture
 def records(document):
-    who = dict(asked_views=None, error=None, folder='x')
     found = [
-        dict(who, model=model, method=method, stream=stream, seed=seed,
-             **summarise(document(mean + seed, peak=peak)))
+        _record(
+            document(mean + seed, peak=peak), model=model, method=method, stream=stream, seed=seed
+        )
         for model in ('r18', 'b0')
         for stream in ('continual', 'ramp')
         for method, mean, peak in (('tent', 24.0, 400), ('cotta', 27.0, 900), ('a|b', 30.0, 150))
         for seed in (0, 2)
     ]  # fmt: skip
-    failed = dict(who, model='b0', method='sar', stream='ramp', seed=0)
+    failed = dict(model='b0', method='sar', stream='ramp', seed=0, asked_views=None, folder='x')
     return [*found, {**failed, 'error': 'no memory | left'}]
 
 
@@ -96,10 +102,7 @@ def test_unlike_cells_are_not_averaged(document, tmp_path):
 
 def test_the_source_is_the_mean_over_seeds_not_over_methods(document, tmp_path):
     def record(method, seed, source):
-        who = dict(model='r18', method=method, stream='continual', seed=seed)
-        return dict(
-            who, asked_views=None, error=None, folder='x', **summarise(document(30, source=source))
-        )
+        return _record(document(30, source=source), method=method, seed=seed)
 
     one, two = 20.0, 26.0
     records = [record('a', 0, one), record('b', 0, one), record('c', 0, one)]
@@ -117,8 +120,7 @@ def test_the_source_is_the_mean_over_seeds_not_over_methods(document, tmp_path):
 def test_events_and_code_are_told(document, tmp_path):
     def record(seed, events, **changes):
         found = {**document(30), 'events': [{'event': name} for name in events], **changes}
-        who = dict(model='r18', method='tent', stream='continual', seed=seed)
-        return dict(who, asked_views=None, error=None, folder='x', **summarise(found))
+        return _record(found, seed=seed)
 
     records = [
         record(0, ['skip', 'skip', 'reset']),
@@ -135,10 +137,7 @@ def test_events_and_code_are_told(document, tmp_path):
 
 def test_all_tables_have_one_order_of_conditions(document):
     def record(stream, names):
-        found = document(30)
-        found['conditions'] = names
-        who = dict(model='r18', method='tent', stream=stream, seed=0)
-        return dict(who, asked_views=None, error=None, folder='x', **summarise(found))
+        return _record({**document(30), 'conditions': names}, stream=stream)
 
     records = [record('mixed', ['night', 'fog']), record('continual', ['fog', 'night'])]
     page = markdown(records, aggregate(records))
