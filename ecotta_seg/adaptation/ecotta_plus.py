@@ -106,7 +106,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             self._norm_weights = [(norm, norm.blend_weight) for norm in norms]
             # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
             # the first frame the stream is taken for the source's own.
-            self.register_buffer('strength', torch.zeros(()), persistent=False)
+            like = next(self.encoder.meta_networks.parameters())
+            self.register_buffer('strength', like.new_zeros(()), persistent=False)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

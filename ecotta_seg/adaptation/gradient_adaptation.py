@@ -63,6 +63,20 @@ class GradientAdaptation(AdaptationMethod):
         self._initial = {name: p.detach().clone() for name, p in parameters.items()}
         self.optimizer = self.build_optimizer(list(parameters.values()))
 
+    def kept_tensors(self) -> list[dict[str, Tensor]]:
+        """Tensors, by name, that are kept beside parameters and buffers and go where those go."""
+        return [self._initial]
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        """Moves (``to``, ``cuda``) the kept tensors and the optimizer's state as well."""
+        super()._apply(fn, recurse)
+        for tensors in self.kept_tensors():
+            tensors.update({name: fn(tensor) for name, tensor in tensors.items()})
+        if self.optimizer.state:
+            # Torch puts a state where the parameters are when it takes one over.
+            self.optimizer.load_state_dict(self.optimizer.state_dict())
+        return self
+
     @torch.no_grad()
     def start_from_here(self) -> None:
         """See base class."""

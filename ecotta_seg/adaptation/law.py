@@ -49,6 +49,10 @@ class LayerWeights:
         self.rates: Optional[list[float]] = None
         self.forget_frame()
 
+    def to(self, device: torch.device) -> None:
+        """Moves what is summed up."""
+        self.information, self.weights = self.information.to(device), self.weights.to(device)
+
     def forget(self) -> None:
         """Begins anew, as before the first frame."""
         self.information.zero_()
@@ -123,6 +127,12 @@ class LAW(WrappedAdaptation):
         self.layers = LayerWeights(self.inner.adaptable_parameters().values(), exponent)
         self.inner.watch_by(self.layers)
         self.layers.rates = [group['lr'] for group in self.inner.optimizer.param_groups]
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        """Moves the layers' information as well; it stays float64."""
+        super()._apply(fn, recurse)
+        self.layers.to(fn(self.layers.information).device)
+        return self
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

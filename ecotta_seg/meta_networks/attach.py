@@ -24,7 +24,8 @@ def attach_meta_networks(
         **options: See there.
 
     Returns:
-        The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained.
+        The encoder, now ``segmentor.backbone``, on the device of the backbone that was there; its
+        ``meta_networks`` are what is trained.
 
     Raises:
         TypeError: The segmentor has no backbone, or one that meta networks cannot be attached to;
@@ -43,10 +44,14 @@ def attach_meta_networks(
             'the segmentor has meta networks already: attach them once, to the source model'
         )
     segmentor.requires_grad_(False)
+    weight = next(backbone.parameters(), None)
     if is_described(backbone):
         segmentor.backbone = encoder(backbone, **options)
     else:
         segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
+    if weight is not None:
+        # They are made on the CPU, so that random ones are the same on every device.
+        segmentor.backbone.to(weight.device)
     return segmentor.backbone
 
 

@@ -121,6 +121,41 @@ def test_a_saved_state_goes_on_bit_for_bit(name, kind, frames):
 
 
 @each_method_and_model
+def test_all_of_a_method_is_where_its_model_is(name, kind):
+    # A device without data stands for any that is not the CPU.
+    segmentor = build_segmentor(kind)
+    for module in (segmentor.backbone, segmentor.decode_head):
+        module.to('meta')
+    options = _options(name)
+    if kind.startswith('segformer') and name.startswith(('ecotta', 'ladder')):
+        options['meta_networks']['norm'] = 'LN'
+    tensors = build_method(options, segmentor).learned_tensors()
+    # The preprocessor's two are needed to read brightness from and stay behind.
+    left = {key for key, tensor in tensors.items() if tensor.device.type != 'meta'}
+    assert left == {f'buffer.segmentor.data_preprocessor.{name}' for name in ('mean', 'std')}
+
+
+@each_method_and_model
+def test_moved_in_the_midst_of_a_stream_it_goes_on(name, kind, frames):
+    # Another dtype stands for another device: what is left behind does not fit any more.
+    images, metas = frames
+    moved, stayed = (_method(name, kind) for _ in range(2))
+    for method in (moved, stayed):
+        method.adapt(images[0], metas)
+    moved.to(torch.float64)
+    tensors = moved.learned_tensors()
+    assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}
+    torch.manual_seed(5)
+    logits = moved.adapt(images[1].double(), metas)
+    torch.manual_seed(5)
+    assert torch.allclose(logits.float(), stayed.adapt(images[1], metas), atol=1e-3)
+    for key, tensor in stayed.learned_tensors().items():
+        assert torch.allclose(moved.learned_tensors()[key].to(tensor.dtype), tensor, atol=1e-3), key
+    moved.reset()
+    moved.adapt(images[0].double(), metas)
+
+
+@each_method_and_model
 def test_reset_and_reference(name, kind, frames):
     images, metas = frames
     method = _method(name, kind)
