@@ -18,13 +18,15 @@ from pathlib import Path
 import torch
 from mmseg.utils import register_all_modules
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.planning import PlannedStep
 from ecotta_seg.atomic_io import atomic_write
+from ecotta_seg.benchmark.memory_model import make_frame
 from ecotta_seg.memory import measure_peak, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import fastest_plan, leanest_plan
-from tests.adaptation.conftest import build_segmentor, published_method
-from tests.adaptation.test_every_method import METHODS, _method
+from tests.adaptation.conftest import build_segmentor, published_method, published_segmentor
+from tests.adaptation.test_autocast import _ecotta
+from tests.adaptation.test_every_method import METHODS, built
+from tests.adaptation.test_memory_engine import gradients_of
 
 PUBLISHED = ('acdc_ecotta.py', 'camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py')
 FRAME, PEAK_FRAME = (129, 193), (512, 1024)
@@ -33,9 +35,8 @@ _BUDGETS = ('1.25x', '1.0x')
 
 def frame(size, device, dtype=torch.float32):
     """A frame of noise and its metainfo."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, *size, generator=generator).to(device, dtype)
-    return image, [dict(img_shape=size, ori_shape=size, pad_shape=size)]
+    image, metas = make_frame(*size, device)
+    return image.to(dtype), metas
 
 
 def _away_from_the_start(method):
@@ -49,17 +50,10 @@ def _away_from_the_start(method):
 def _gradients(config, device, dtype, plan=None, **options):
     method = published_method(config, **options).to(device, dtype)
     _away_from_the_start(method)
-    found = {}
-
-    def gate(logits):
-        found.update({n: p.grad.clone() for n, p in method.adaptable_parameters().items()})
-        return False
-
-    method.gate = gate
     if plan is not None:
         chosen = plan(len(method.encoder.parts))
         method.planner.plan_for = lambda *_: PlannedStep(chosen, 0, 0, None)
-    return method.adapt(*frame(FRAME, device, dtype)).clone(), found
+    return gradients_of(method, *frame(FRAME, device, dtype))
 
 
 def _error(found, expected):
@@ -115,7 +109,7 @@ def check_peak(config, budget, device):
         with torch.no_grad():
             method.adapt(*image)
 
-    stock = build_segmentor_of(config).to(device)
+    stock = published_segmentor(config).to(device)
 
     def infer():
         with torch.no_grad():
@@ -137,16 +131,12 @@ def check_peak(config, budget, device):
     return f'{text} MiB: {peak / inference:.2f}x'
 
 
-def build_segmentor_of(config):
-    """The stock model of a config, as ``published_method`` has it inside."""
-    return published_method(config, memory_engine=False).segmentor
-
-
 def check_method(name, kind, device):
     """Steps on the device are finite, and a saved state goes on there as the one it is of."""
     image, metas = frame((61, 93), device)
-    # Methods read devices off their model: it is moved before and after they are built.
-    method, fresh = (_method(name, kind).to(device) for _ in range(2))
+    # One on a model that is there, as a Runner has it, and one that is moved there as a whole.
+    method = built(name, kind, build_segmentor(kind).to(device))
+    fresh = built(name, kind, build_segmentor(kind)).to(device)
     for _ in range(3):
         method.adapt(image, metas)
     fresh.load_method_state(method.method_state())
@@ -169,14 +159,7 @@ def check_bf16(kind, device):
     """A step under autocast is near the one in float32."""
     steps = []
     for autocast in (None, 'bf16'):
-        method = build_method(
-            dict(
-                type='ecotta', meta_networks=dict(num_parts=2, start='paper'),
-                frozen_norm=dict(mode='drift'), optimizer=dict(type='SGD', lr=0.01),
-                entropy_threshold=0.75, autocast=autocast,
-            ),
-            build_segmentor(kind),
-        ).eval().to(device)  # fmt: skip
+        method = _ecotta(kind, autocast=autocast).to(device)
         steps.append(method.adapt(*frame((61, 93), device)).float())
     error = _error({'': steps[1]}, {'': steps[0]})
     _expect(0 < error < 0.15, f'logits differ by {error:.1e}, expected above 0 and below 0.15')
@@ -247,5 +230,6 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
+    # The figures in docs/memory.md are with cuBLAS's workspace so.
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     sys.exit(main())

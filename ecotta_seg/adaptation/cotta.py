@@ -181,14 +181,9 @@ class CoTTA(GradientAdaptation):
             chosen = (drawn < self.restore_probability).to(parameter.device)
             torch.where(chosen, self._initial[name], parameter, out=parameter.data)
 
-    def kept_tensors(self) -> list[dict[str, Tensor]]:
-        """See base class: the teacher's weights with them."""
-        return [*super().kept_tensors(), self._teacher]
-
-    def learned_tensors(self) -> dict[str, Tensor]:
-        """See base class: the teacher's weights with them."""
-        teacher = {f'teacher.{name}': tensor for name, tensor in self._teacher.items()}
-        return {**super().learned_tensors(), **teacher}
+    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
+        """See base class: the teacher's weights."""
+        return {'teacher': self._teacher}
 
     def method_state(self) -> dict:
         """See base class: the state of the restoring's random numbers with it."""

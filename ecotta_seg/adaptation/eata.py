@@ -199,14 +199,9 @@ class EATA(GradientAdaptation):
             raise ValueError('expected at least one frame to take the Fisher information of')
         return {name: total / count for name, total in totals.items()}
 
-    def kept_tensors(self) -> list[dict[str, Tensor]]:
-        """See base class: the information taken from the stream with them."""
-        return [*super().kept_tensors(), self._fisher]
-
-    def learned_tensors(self) -> dict[str, Tensor]:
-        """See base class: the information taken from the stream with them."""
-        fisher = {f'fisher.{name}': tensor for name, tensor in self._fisher.items()}
-        return {**super().learned_tensors(), **fisher}
+    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
+        """See base class: the information taken from the stream."""
+        return {'fisher': self._fisher}
 
     @torch.no_grad()
     def reset(self) -> None:

@@ -63,14 +63,22 @@ class GradientAdaptation(AdaptationMethod):
         self._initial = {name: p.detach().clone() for name, p in parameters.items()}
         self.optimizer = self.build_optimizer(list(parameters.values()))
 
-    def kept_tensors(self) -> list[dict[str, Tensor]]:
-        """Tensors, by name, that are kept beside parameters and buffers and go where those go."""
-        return [self._initial]
+    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
+        """What is learned beside parameters and buffers: by a prefix, then by name."""
+        return {}
+
+    def learned_tensors(self) -> dict[str, Tensor]:
+        """See base class: what is learned beside parameters and buffers with them."""
+        tensors = super().learned_tensors()
+        for prefix, beside in self.learned_beside().items():
+            tensors.update({f'{prefix}.{name}': tensor for name, tensor in beside.items()})
+        return tensors
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
-        """Moves (``to``, ``cuda``) the kept tensors and the optimizer's state as well."""
+        """Moves (``to``, ``cuda``) what is no parameter or buffer as well: the start, what is
+        learned beside, the optimizer's state."""
         super()._apply(fn, recurse)
-        for tensors in self.kept_tensors():
+        for tensors in (self._initial, *self.learned_beside().values()):
             tensors.update({name: fn(tensor) for name, tensor in tensors.items()})
         if self.optimizer.state:
             # Torch puts a state where the parameters are when it takes one over.

@@ -78,10 +78,13 @@ def build_segmentor(kind, shallow=False, **test_cfg):
     return segmentor
 
 
-def published_method(config, **adaptation):
-    """The method of a config on its own model at full width, weights and statistics made up."""
-    cfg = read_config(Path(__file__).parents[2] / 'configs' / config)
-    model = deepcopy(cfg.model)
+def _published(config):
+    return read_config(Path(__file__).parents[2] / 'configs' / config)
+
+
+def published_segmentor(config):
+    """The stock model of a config at full width, weights and statistics made up."""
+    model = deepcopy(_published(config).model)
     model.update(pretrained=None, auxiliary_head=None)
     model.data_preprocessor.pop('size', None)
     for part in (model.backbone, model.decode_head):
@@ -94,9 +97,14 @@ def published_method(config, **adaptation):
     with torch.no_grad():
         segmentor.encode_decode(torch.randn(2, 3, 65, 97), [dict(img_shape=(65, 97))] * 2)
     torch.nn.init.normal_(segmentor.decode_head.conv_seg.weight, std=0.3)
-    options = deepcopy(cfg.adaptation.to_dict())
+    return segmentor.eval()
+
+
+def published_method(config, **adaptation):
+    """The method of a config on its own model, see ``published_segmentor``."""
+    options = deepcopy(_published(config).adaptation.to_dict())
     options.update(entropy_threshold=0.95, **adaptation)
-    return build_method(options, segmentor.eval()).eval()
+    return build_method(options, published_segmentor(config)).eval()
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -48,12 +48,16 @@ def _options(name):
     return options
 
 
-def _method(name, kind, **test_cfg):
+def built(name, kind, segmentor):
+    """A method around a segmentor of a kind."""
+    options = _options(name)
     if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
-        options = _options(name)
         options['meta_networks']['norm'] = 'LN'
-        return build_method(options, build_segmentor(kind, **test_cfg)).eval()
-    return build_method(_options(name), build_segmentor(kind, **test_cfg)).eval()
+    return build_method(options, segmentor).eval()
+
+
+def _method(name, kind, **test_cfg):
+    return built(name, kind, build_segmentor(kind, **test_cfg))
 
 
 def _meta(height, width):
@@ -126,10 +130,7 @@ def test_all_of_a_method_is_where_its_model_is(name, kind):
     segmentor = build_segmentor(kind)
     for module in (segmentor.backbone, segmentor.decode_head):
         module.to('meta')
-    options = _options(name)
-    if kind.startswith('segformer') and name.startswith(('ecotta', 'ladder')):
-        options['meta_networks']['norm'] = 'LN'
-    tensors = build_method(options, segmentor).learned_tensors()
+    tensors = built(name, kind, segmentor).learned_tensors()
     # The preprocessor's two are needed to read brightness from and stay behind.
     left = {key for key, tensor in tensors.items() if tensor.device.type != 'meta'}
     assert left == {f'buffer.segmentor.data_preprocessor.{name}' for name in ('mean', 'std')}
