@@ -12,7 +12,7 @@ class RDumb(WrappedAdaptation):
 
     The paper's inner method is ETA (``dict(type='eata', fisher_weight=0, ...)``). The reset comes
     before the frame's forward, as in the public code; frames that nothing is learned from (held
-    still, found bad) do not count.
+    still, found bad, taken back by a guard with all since its last good state) do not count.
 
     Args:
         segmentor: The source model.

@@ -105,7 +105,7 @@ def read_cells(
 
     Args:
         cells: The cells.
-        errors: Of those that failed.
+        errors: Of those that failed or are not to be read.
         work_dir: Of the benchmark.
     """
     records = []

@@ -12,6 +12,21 @@ import cv2
 from tests.tools.conftest import ROOT, error_of, run_tool
 
 
+def _started(name, *arguments):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+    )
+
+
+def _wait_for(folder, files):
+    deadline = time.time() + 120
+    while not list(folder.glob(files)):
+        assert time.time() < deadline, f'no {files} in {folder}'
+        time.sleep(0.02)
+
+
 def test_a_benchmark_and_its_second_call(project, tmp_path):
     arguments = [
         'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
@@ -56,6 +71,24 @@ def test_mistakes_are_one_sentence(project, tmp_path):
     assert not (tmp_path / 'cells').exists()
 
 
+def test_a_report_of_some_cells_has_nothing_of_other_settings(project, tmp_path):
+    arguments = [
+        'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
+        '--methods', 'source', 'tent', '--work-dir', tmp_path,
+    ]  # fmt: skip
+    assert run_tool(*arguments, '--rounds', 1).returncode == 0
+    tent = tmp_path / 'cells' / 'small' / 'continual' / 'tent'
+    with _started(*arguments, '--rounds', 40) as process:
+        # From here on Tent is the one that runs, and the report is of the source.
+        _wait_for(tent / 'seed0', 'state/*.pth')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 130
+    assert (tent / 'seed0.before_1' / 'results.json').is_file()
+    source, other = json.loads((tmp_path / 'benchmark.json').read_text())['cells']
+    assert source['error'] is None and len(source['rounds']) == 40
+    assert other['error'] == 'not run yet' and 'rounds' not in other
+
+
 def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, tmp_path):
     def arguments(work_dir):
         return [
@@ -67,16 +100,10 @@ def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
     cell = (
         tmp_path / 'stopped' / 'cells' / 'small' / 'continual' / 'tent_optimizer.lr=0.01' / 'seed0'
     )
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, rest)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-    )
-    deadline = time.time() + 120
-    while not list(cell.glob('state/*.pth')) and time.time() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    with _started(name, *rest) as process:
+        _wait_for(cell, 'state/*.pth')
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 130
     assert not (cell / 'results.json').exists()
     run = run_tool(*arguments(tmp_path / 'stopped'), '--dry-run')
     assert run.stdout.splitlines()[-1].startswith('started ')

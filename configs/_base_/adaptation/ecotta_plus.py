@@ -5,7 +5,7 @@ adaptation = dict(
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
     frozen_norm=dict(mode='drift', weight=1.0),
     entropy_threshold=0.4,
-    # Of the features' own size: what lets the rate be 100 times the paper's on an unfamiliar drive.
+    # Of the features' own size: what lets the rate be 100 times ecotta.py's on an unfamiliar drive.
     regularisation_weight=2.0,
     relative_regularisation=True,
     restore_rate=0.01,
