@@ -28,11 +28,11 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
     What differs from EcoTTA (arXiv 2303.01904):
 
     - The meta networks act as far as the frame is lost on the source (see ``ShiftGate``). On a
-      clear day the model is the source, whatever it learned in the fog; so rates can be such that
-      it learns something in the fog. The frozen model is run on each frame at half its size
-      first, a quarter of an inference, and tells the strength for this very frame: also where
-      the conditions change from frame to frame. The weight of the frozen norms is gated likewise:
-      above 1 only as far as the strength lets it.
+      clear day the model is next to the source, whatever it learned in the fog; so rates can be
+      such that it learns something in the fog. The frozen model is run on each frame at half its
+      size first, a quarter of an inference, and tells the strength for this very frame: also
+      where the conditions change from frame to frame. The weight of the frozen norms is gated
+      likewise: above 1 only as far as the strength lets it.
     - The entropy of confident pixels is averaged class by class: road and buildings do not drown
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
