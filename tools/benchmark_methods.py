@@ -98,21 +98,20 @@ def main(argv: list[str]) -> None:
         options=tuple(args.cfg_options),
         device=args.device,
     )
-
-    def status(cell) -> str:
-        folder = benchmark.cell_folder(cell, args.work_dir)
-        return benchmark.cell_status(folder, cell_settings(cell, configs))
-
     if args.dry_run:
         for cell in cells:
-            print(f'{status(cell):8} {cell}')
+            folder = benchmark.cell_folder(cell, args.work_dir)
+            status = benchmark.cell_status(folder, cell_settings(cell, configs))
+            print(f'{status:8} {cell}')
         return
     work_dir = check_work_dir(args.work_dir)
     command = shlex.join(['python', 'tools/benchmark_methods.py', *argv])
     if args.collect:
         command += '    # and what earlier calls finished'
     # What lies there of other settings is none of this report's, until the cell is run.
-    others = {cell: 'not run yet' for cell in cells if status(cell) == 'other'}
+    others = {
+        cell: 'not run yet' for cell in cells if benchmark.holds_others(cell, work_dir, configs)
+    }
     errors = {}
 
     def report() -> list[dict]:

@@ -1,7 +1,15 @@
 """Methods x models x streams x seeds: each cell a run of its own, and one report of them all."""
 
 from .aggregate import aggregate, source_of
-from .cells import Cell, MethodSpec, ModelSpec, cell_folder, cell_status, make_cells
+from .cells import (
+    Cell,
+    MethodSpec,
+    ModelSpec,
+    cell_folder,
+    cell_status,
+    holds_others,
+    make_cells,
+)
 from .plots import plot_memory, plot_rounds
 from .report import write_report
 from .runner import cell_command, run_cell, run_cells
@@ -16,6 +24,7 @@ __all__ = [
     'cell_folder',
     'cell_status',
     'collect_cells',
+    'holds_others',
     'make_cells',
     'plot_memory',
     'plot_rounds',

@@ -251,3 +251,17 @@ def cell_status(folder: Path, settings: Mapping) -> str:
     except (OSError, ValueError):
         pass
     return 'started' if any((folder / 'state').glob('stream_state_*.pth')) else 'new'
+
+
+def holds_others(cell: Cell, work_dir: Union[str, Path], configs: Union[str, Path]) -> bool:
+    """Whether what lies in a cell's folder is of other settings, or nobody can tell.
+
+    Args:
+        cell: The cell; where its settings cannot be read it fails when it is run, and says why.
+        work_dir: Of the benchmark.
+        configs: The folder ``configs``.
+    """
+    try:
+        return cell_status(cell_folder(cell, work_dir), cell_settings(cell, configs)) == 'other'
+    except (OSError, ValueError):
+        return True

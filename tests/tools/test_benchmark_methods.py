@@ -89,6 +89,19 @@ def test_a_report_of_some_cells_has_nothing_of_other_settings(project, tmp_path)
     assert other['error'] == 'not run yet' and 'rounds' not in other
 
 
+def test_a_model_whose_config_cannot_be_read_stops_no_other(project, tmp_path):
+    broken = tmp_path / 'broken.py'
+    broken.write_text("_base_ = ['none.py']\n")
+    run = run_tool(
+        'benchmark_methods', '--model', 'broken', broken, project.checkpoint,
+        '--model', 'small', project.config, project.checkpoint,
+        '--methods', 'source', '--rounds', 1, '--work-dir', tmp_path / 'work',
+    )  # fmt: skip
+    assert run.returncode == 1, run.stderr
+    failed, done = json.loads((tmp_path / 'work' / 'benchmark.json').read_text())['cells']
+    assert 'broken.py' in failed['error'] and done['error'] is None
+
+
 def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, tmp_path):
     def arguments(work_dir):
         return [
