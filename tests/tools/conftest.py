@@ -1,7 +1,10 @@
 """A whole small project on disk: scenes, a config that inherits from ours, and a checkpoint."""
 
+import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,18 +40,42 @@ default_hooks = dict(checkpoint=dict(interval=2), logger=dict(interval=1))
 """
 
 
+def _command(name, arguments):
+    return [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+
+
+def _environment(**more):
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), **more}
+
+
 def run_tool(name, *arguments, cwd=ROOT, **environment):
     """Runs a tool as a user would."""
-    import os
-
     return subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)],
+        _command(name, arguments),
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), **environment},
+        env=_environment(**environment),
         timeout=300,
     )
+
+
+@contextmanager
+def started_tool(name, *arguments, **options):
+    """A process with a tool at work, killed at the end; ``options`` are those of ``Popen``."""
+    process = subprocess.Popen(_command(name, arguments), cwd=ROOT, env=_environment(), **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def wait_for_a_state(folder, seconds):
+    """Returns once a run in the folder has saved a state."""
+    end = time.monotonic() + seconds
+    while not list(folder.glob('state/*.pth')):
+        assert time.monotonic() < end, f'no state in {folder} after {seconds} s'
+        time.sleep(0.02)
 
 
 def error_of(run):

@@ -1,30 +1,11 @@
 """tools/benchmark_methods.py end to end: two methods, one that fails, and a second call."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import cv2
 
-from tests.tools.conftest import ROOT, error_of, run_tool
-
-
-def _started(name, *arguments):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-    )
-
-
-def _wait_for(folder, files):
-    deadline = time.time() + 120
-    while not list(folder.glob(files)):
-        assert time.time() < deadline, f'no {files} in {folder}'
-        time.sleep(0.02)
+from tests.tools.conftest import error_of, run_tool, started_tool, wait_for_a_state
 
 
 def test_a_benchmark_and_its_second_call(project, tmp_path):
@@ -78,9 +59,9 @@ def test_a_report_of_some_cells_has_nothing_of_other_settings(project, tmp_path)
     ]  # fmt: skip
     assert run_tool(*arguments, '--rounds', 1).returncode == 0
     tent = tmp_path / 'cells' / 'small' / 'continual' / 'tent'
-    with _started(*arguments, '--rounds', 40) as process:
+    with started_tool(*arguments, '--rounds', 40) as process:
         # From here on Tent is the one that runs, and the report is of the source.
-        _wait_for(tent / 'seed0', 'state/*.pth')
+        wait_for_a_state(tent / 'seed0', 120)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 130
     assert (tent / 'seed0.before_1' / 'results.json').is_file()
@@ -113,8 +94,8 @@ def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
     cell = (
         tmp_path / 'stopped' / 'cells' / 'small' / 'continual' / 'tent_optimizer.lr=0.01' / 'seed0'
     )
-    with _started(name, *rest) as process:
-        _wait_for(cell, 'state/*.pth')
+    with started_tool(name, *rest) as process:
+        wait_for_a_state(cell, 120)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 130
     assert not (cell / 'results.json').exists()

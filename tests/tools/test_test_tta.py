@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tools.conftest import ROOT, error_of, run_tool
+from tests.tools.conftest import ROOT, error_of, run_tool, started_tool, wait_for_a_state
 
 DEMO_CHECKPOINT = ROOT / 'data' / 'checkpoints' / 'demo_source.pth'
 
@@ -194,24 +193,18 @@ def test_a_signal_to_all_processes_saves_and_the_workers_do_not_die_of_it(projec
     command = ['test_tta', project.config, project.checkpoint, '--work-dir', work, '--cfg-options']
     options = ['test_dataloader.num_workers=1', 'test_dataloader.dataset.rounds=200']
     options += ['custom_hooks.4.interval=2', 'custom_hooks.4.max_share=None']
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / 'tools/test_tta.py'), *map(str, command[1:]), *options],
-        cwd=ROOT,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+    with started_tool(
+        *command,
+        *options,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    try:
-        end = time.monotonic() + 200
-        while not list(work.glob('state/*.pth')) and time.monotonic() < end:
-            time.sleep(0.2)
+    ) as process:
+        wait_for_a_state(work, 200)
         # What systemd, Slurm and `kill -- -PGID` do.
         os.killpg(process.pid, signal.SIGTERM)
         text, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert process.returncode == 128 + signal.SIGTERM, text
     assert 'Traceback' not in text and 'go on with --resume' in text
     states = sorted(work.glob('state/*.pth'))
