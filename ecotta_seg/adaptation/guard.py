@@ -10,6 +10,7 @@ from .base import AdaptationMethod
 from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
 from .prediction_watch import EntropyWatch, entropy_share, largest_share
 from .reduced_frame import reduced_frame
+from .rest import RestAfterResets
 
 
 class UpdateGuard:
@@ -32,7 +33,8 @@ class UpdateGuard:
     the half of the pixels that the reference is surest of (to differ from it elsewhere is what
     adapting is for), or the share of the reference's entropy that is left; or where more of the
     classes' diversity is lost than may be. It is rolled back to the last parameters that were
-    well within the limits; where these have been gone back to before, all is reset.
+    well within the limits; where these have been gone back to before, all is reset. After resets
+    that follow each other closely nothing is learned for a while, see ``RestAfterResets``.
 
     A method that goes back to its start of itself (RDumb, SAR) is watched anew from there: what was
     good before is not gone back to, and where the step of that very frame is at fault, the method
@@ -67,6 +69,9 @@ class UpdateGuard:
         window: Checks that the median is taken of.
         margin: How far within ``min_agreement`` parameters are good ones to go back to.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.
+        rest: Frames of the first rest, see ``RestAfterResets``; 0 for none. By default
+            4 ``window`` ``check_every``: twice the frames that drift takes to be noticed, gone back
+            from, and noticed again.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -85,6 +90,7 @@ class UpdateGuard:
         max_far_entropy: float = 0.27,
         min_drift: float = 0.15,
         max_diversity_loss: float = 0.25,
+        rest: Optional[int] = None,
     ) -> None:
         shares = (max_class_share, scale, max_entropy, max_far_entropy)
         if check_every < 1 or window < 1 or not all(0 <= share <= 1 for share in shares):
@@ -100,6 +106,11 @@ class UpdateGuard:
             raise ValueError(f'the guard expects min_drift from 0, got {min_drift}')
         self.max_entropy, self.max_far_entropy = max_entropy, max_far_entropy
         self.min_drift = min_drift
+        if rest is None:
+            rest = 4 * window * check_every
+        if rest < 0:
+            raise ValueError(f'the guard expects rest from 0, got {rest}')
+        self.rest = RestAfterResets(rest)
         self.events: list[dict] = []
         self.forget()
 
@@ -110,6 +121,7 @@ class UpdateGuard:
         self._frames = self._faults = 0
         self._checks: deque = deque(maxlen=self.window)
         self.entropies = EntropyWatch(self.max_entropy, self.window)
+        self.rest.forget()
         self._reason: Optional[str] = None
         self._judged = self._anew = False
 
@@ -132,6 +144,8 @@ class UpdateGuard:
         """
         if self._good is None:
             self._good = method.method_state()
+        if self.rest.takes():
+            return method.predict_frame(inputs, metas)
         self._reason, self._judged, self._anew = None, False, False
 
         def gate(logits: Tensor) -> bool:
@@ -264,6 +278,9 @@ class UpdateGuard:
             method.reset()
             self._good, self._gone_back = method.method_state(), False
             self.entropies.back_to_start()
+            rest = self.rest.after_reset()
+            if rest:
+                reason += f'; the last reset was close, so {rest} frames are not learned from'
             self._tell('reset', metas, reason)
         else:
             method.load_method_state(self._good)
@@ -292,6 +309,7 @@ class UpdateGuard:
             'faults': self._faults,
             'checks': [list(check) for check in self._checks],
             'entropies': self.entropies.state_dict(),
+            'rest': self.rest.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -301,6 +319,7 @@ class UpdateGuard:
         self._frames, self._faults = state['frames'], state['faults']
         self._checks.extend(PredictionDrift(*check) for check in state['checks'])
         self.entropies.load_state_dict(state['entropies'])
+        self.rest.load_state_dict(state['rest'])
 
 
 def _all_finite(tensors) -> bool:
