@@ -13,8 +13,9 @@ def test_size_and_metainfo_go_together():
     # Of even sides each pixel is the mean of four.
     expected = image.reshape(1, 3, 160, 2, 256, 2).mean(dim=(3, 5))
     assert torch.allclose(small, expected, atol=1e-6)
-    size = (160, 256)
-    assert small_metas == [dict(img_shape=size, pad_shape=size, img_padding_size=[0] * 4, a=1)]
+    size, padding = (160, 256), [0, 0, 0, 10]
+    of_size = dict(img_shape=size, pad_shape=size)
+    assert small_metas == [dict(of_size, img_padding_size=padding, padding_size=padding, a=1)]
     assert metas[0]['img_shape'] == (300, 512)
 
 
