@@ -18,13 +18,13 @@ from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
-from .padding import without_padding
+from .padding import frame_region, without_padding
 from .prediction_watch import entropy_share
 from .reduced_frame import reduced_frame
 from .windows import first_window, over_windows, slides
 
 # All windows are of one size. While the second is run the first one's gradients stand; from then
-# on nothing is added.
+# on nothing is added. Of a padded frame all are run: those with padding take more.
 _WINDOWS = 2
 
 
@@ -136,9 +136,11 @@ class TrialStep:
                 method.regularisation_weight, deliver,
             ).logits  # fmt: skip
 
+        padded = frame_region(self._inputs, self._metas[0]) is not None
+        most = None if padded else _WINDOWS
         try:
             with self._known, StorageMeter(device='meta') as meter, self._drift_meter.listening():
-                over_windows(self._segmentor, self._inputs, self._metas, run, _WINDOWS)
+                over_windows(self._segmentor, self._inputs, self._metas, run, most)
         finally:
             for parameter in self._parameters:
                 parameter.grad = None

@@ -19,6 +19,17 @@ def test_size_and_metainfo_go_together():
     assert metas[0]['img_shape'] == (300, 512)
 
 
+def test_the_frame_is_not_mixed_with_padding():
+    frame = torch.rand(1, 3, 301, 515)
+    padded = torch.nn.functional.pad(frame, (0, 29, 0, 19), value=1000.0)
+    metas = [dict(img_shape=(301, 515), pad_shape=(320, 544), img_padding_size=[0, 29, 0, 19])]
+    small, small_metas = reduced_frame(padded, metas, 0.5)
+    alone, _ = reduced_frame(frame, [dict(img_shape=(301, 515))], 0.5)
+    assert small.shape[2:] == (160, 272) == small_metas[0]['pad_shape']
+    assert small_metas[0]['img_padding_size'] == [0, 272 - 257, 0, 160 - 150]
+    assert torch.equal(small[:, :, :150, :257], alone)
+
+
 @pytest.mark.parametrize('scale, height', [(1, 512), (0.5, 254)])
 def test_a_small_frame_is_left_as_it_is(scale, height):
     image, metas = torch.rand(1, 3, height, 512), [dict(img_shape=(height, 512))]
