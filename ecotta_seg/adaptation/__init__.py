@@ -1,6 +1,6 @@
 """Adaptation methods: one a file, pure PyTorch, no Runner."""
 
-from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .base import AdaptationMethod, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .cotta import CoTTA
@@ -14,6 +14,7 @@ from .law import LAW
 from .prepare import prepare_meta_networks
 from .rdumb import RDumb
 from .registry import ADAPTATION_METHODS, build_method
+from .replace_norms import replace_batch_norms
 from .sar import SAR
 from .source import SourceModel
 from .tent import Tent

@@ -125,38 +125,3 @@ class AdaptiveBatchNorm2d(nn.Module):
         """Whether an input's own statistics say something: the input is a map, and has more than
         one value of the frame a channel (the image pool of ASPP at batch 1 has one)."""
         return x.dim() == 4 and of_frame(x[:, 0:1], self.region).numel() > 1
-
-
-def replace_batch_norms(
-    module: nn.Module,
-    mode: str = 'source',
-    weight: float = 1.0,
-    through_statistics: bool = False,
-    skip: Optional[nn.Module] = None,
-) -> list[AdaptiveBatchNorm2d]:
-    """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm of maps below ``module``.
-
-    SyncBN counts as BatchNorm (its statistics are those of the process here). A BatchNorm1d stays:
-    it normalises vectors, of which a frame has one. The state dict keeps its names and its tensors.
-
-    Args:
-        module: Changed in place.
-        mode, weight, through_statistics: See ``AdaptiveBatchNorm2d``.
-        skip: A submodule to leave alone (the meta networks).
-
-    Returns:
-        The new layers, in the order of ``named_modules``.
-    """
-    replaced = []
-    for name, child in module.named_children():
-        if child is skip:
-            continue
-        adaptive = isinstance(child, _BatchNorm) and not isinstance(child, nn.BatchNorm1d)
-        if adaptive and child.track_running_stats:
-            new = AdaptiveBatchNorm2d(child, mode, weight, through_statistics)
-            new.train(child.training)
-            setattr(module, name, new)
-            replaced.append(new)
-        else:
-            replaced += replace_batch_norms(child, mode, weight, through_statistics, skip)
-    return replaced

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
@@ -223,6 +223,18 @@ class AdaptationMethod(nn.Module):
             yield
         finally:
             self.adapting = adapting
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+        """Measures what the source shows on clear frames; before the first frame of the stream.
+
+        Args:
+            frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
+                and the metainfo, as in ``adapt``. They are gone through more than once.
+
+        Returns:
+            Whether the method has a use for clear frames.
+        """
+        return False
 
     def start_from_here(self) -> None:
         """Takes what there is now for the state that ``reset`` goes back to."""

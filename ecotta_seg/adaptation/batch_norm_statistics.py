@@ -1,10 +1,15 @@
 """Batch-norm statistics of the frame in place of the source's: adaptation without learning."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional
+
 from torch import Tensor, nn
 
-from .adaptive_batch_norm import replace_batch_norms
 from .base import AdaptationMethod
+from .calibrated_batch_norm import calibrate_norms, calibrated_norms, following, stream_kept
 from .registry import ADAPTATION_METHODS
+from .replace_norms import replace_batch_norms
 
 
 @ADAPTATION_METHODS.register_module(name='batch_norm_statistics')
@@ -12,25 +17,58 @@ class BatchNormStatistics(AdaptationMethod):
     """Normalises by the frame's own statistics, or by a blend of them and the source's.
 
     'frame' is the prediction-time BatchNorm of Nado et al. (arXiv 2006.10963), 'blend' that of
-    Schneider et al. (arXiv 2006.16971) with the blend weight given directly.
+    Schneider et al. (arXiv 2006.16971) with the blend weight given directly. 'drift' and
+    'calibrated' are ours.
 
     Args:
         segmentor: The source model.
-        mode: 'frame', 'blend' or 'drift', see ``AdaptiveBatchNorm2d``.
-        weight: See ``AdaptiveBatchNorm2d``.
+        mode: 'frame', 'blend', 'drift' or 'calibrated', see ``replace_batch_norms``.
+        weight: See ``replace_batch_norms``.
+        tolerance, momentum: Of mode 'calibrated', see ``CalibratedBatchNorm2d``.
 
     Raises:
-        ValueError: The model has no BatchNorm, so the method would do nothing.
+        ValueError: The model has no BatchNorm, so the method would do nothing; an option is
+            unknown or out of range.
     """
 
-    def __init__(self, segmentor: nn.Module, mode: str = 'frame', weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        mode: str = 'frame',
+        weight: Optional[float] = None,
+        tolerance: Optional[float] = None,
+        momentum: Optional[float] = None,
+    ) -> None:
         super().__init__(segmentor.requires_grad_(False))
-        if not replace_batch_norms(segmentor, mode, weight):
+        options = dict(tolerance=tolerance, momentum=momentum)
+        given = {name: value for name, value in options.items() if value is not None}
+        if not replace_batch_norms(segmentor, mode, weight, **given):
             raise ValueError(
                 "the model has no BatchNorm, so 'batch_norm_statistics' would change nothing: "
                 'choose another method for it'
             )
+        self._calibrated = calibrated_norms(segmentor)
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+        """See base class: the usual drift of norms of mode 'calibrated'."""
+        return calibrate_norms(self._calibrated, frames, self.predict)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the statistics are taken in the forward itself."""
-        return self.predict(inputs, metas)
+        return self.predict_frame(inputs, metas)
+
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        with following(self._calibrated):
+            return super().predict_frame(inputs, metas)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """See base class. Afterwards the norms' statistics are those of the stream again."""
+        with super().holding_still(), stream_kept(self._calibrated):
+            yield
+
+    def reset(self) -> None:
+        """See base class."""
+        for norm in self._calibrated:
+            norm.forget()

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .adaptive_batch_norm import replace_batch_norms
 from .gradient_adaptation import GradientAdaptation
 from .padding import without_padding
 from .registry import ADAPTATION_METHODS, check_keys
+from .replace_norms import replace_batch_norms
 from .saved_state import misfit
 from .views import averaged_logits, mean_logits, prediction_views, summed_probabilities
 from .windows import learned_regions, predict_frames

@@ -1,5 +1,7 @@
 """EcoTTA: meta networks on a frozen segmentor, confident entropy, self-distilled regularisation."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import log
 from typing import Optional, Union
 
@@ -10,6 +12,7 @@ from ..autograd_ops.frame_region import of_frame
 from ..frozen_graph import replace_convolutions
 from ..meta_networks import LadderEncoder, load_adapters
 from .base import StepRecord
+from .calibrated_batch_norm import calibrate_norms, calibrated_norms, following, stream_kept
 from .drift_meter import DriftMeter, drift_norms
 from .gradient_adaptation import GradientAdaptation
 from .losses import (
@@ -39,8 +42,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
         regularisation_weight: λ (0.25 to 0.5 in the paper).
         relative_regularisation: R_k over mean |x_k|: one λ then suits models whose features are of
             different size (0.26 to 0.65 in DeepLabV3+ R18, 2 to 8.9 in SegFormer-B0).
-        frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d`` for the frozen model's
-            BatchNorms. The paper leaves open by which statistics they normalise.
+        frozen_norm: ``mode`` of ``replace_batch_norms`` for the frozen model's BatchNorms, and
+            the mode's options. The paper leaves open by which statistics they normalise.
         fast_convolutions: Do the frozen model's wide convolutions as ``frozen_graph/fast_conv.py``
             does, engine or not: on a CPU in 0.5 to 0.97 of the time, with other roundings (1.5e-6
             relative at most), so that an identity start is the source's only to that.
@@ -90,6 +93,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
             replace_convolutions(segmentor)
         self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
         self.drift_meter = DriftMeter(drift_norms(segmentor))
+        self._calibrated = calibrated_norms(segmentor)
         if adapters is not None:
             load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
@@ -177,7 +181,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        with self.drift_meter.listening():
+        with self.drift_meter.listening(), following(self._calibrated):
             # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
             if self.engine is not None and self.watcher is None:
                 return self._adapt_by_engine(inputs, metas)
@@ -187,8 +191,25 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        with self.drift_meter.listening():
+        with self.drift_meter.listening(), following(self._calibrated):
             return super().predict_frame(inputs, metas)
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+        """See base class: the usual drift of the frozen model's norms."""
+        with self.encoder.bypass():
+            return calibrate_norms(self._calibrated, frames, super().predict)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """See base class. Afterwards the norms' statistics are those of the stream again."""
+        with super().holding_still(), stream_kept(self._calibrated):
+            yield
+
+    def reset(self) -> None:
+        """See base class."""
+        super().reset()
+        for norm in self._calibrated:
+            norm.forget()
 
     def _clear_record(self) -> StepRecord:
         """What the windows of a frame add their losses to."""

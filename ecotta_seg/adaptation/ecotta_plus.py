@@ -1,13 +1,15 @@
 """EcoTTA+ (ours): as light as EcoTTA, no source data needed, and no decay on long drives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import fmean, pstdev
 from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
 
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .calibrated_batch_norm import CalibratedBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
 from .ecotta import MetaNetworkAdaptation
 from .exposure import Exposure
@@ -19,6 +21,11 @@ from .registry import ADAPTATION_METHODS
 from .shift_gate import ShiftGate
 
 _PROBE_SCALE = 0.5
+# Places in ``usual``; what is taken for usual if there was no calibration (docs/tuning.md); and
+# the least that counts as a unit.
+_DRIFT, _ENTROPY, _TARGET = range(3)
+_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.036, 0.13
+_LEAST = 1e-3
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
@@ -53,7 +60,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             parameters go back by as large a share as it is more, where that is above
             ``restore_rate``: what drives them out is then forgotten within a few such frames.
             None for no limit.
-        brightness: See ``Exposure``; None leaves frames as dark as they are.
+        brightness: See ``Exposure``; None leaves frames as dark as they are. After a calibration
+            the clear frames tell the target, and the value does not count.
         **options: See ``MetaNetworkAdaptation``.
 
     Raises:
@@ -103,17 +111,54 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             first = drift_norms(*self.encoder.early_modules())
             self._probe_meter = DriftMeter(first or self.drift_meter.norms)
             self._only_whole: set[tuple[int, ...]] = set()
-            self._norm_weights = [(norm, norm.blend_weight) for norm in norms]
+            # Calibrated norms know by themselves which frames need a correction.
+            self._norm_weights = [
+                (norm, norm.blend_weight)
+                for norm in norms
+                if not isinstance(norm, CalibratedBatchNorm2d)
+            ]
             # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
             # the first frame the stream is taken for the source's own.
             like = next(self.encoder.meta_networks.parameters())
             self.register_buffer('strength', like.new_zeros(()), persistent=False)
+        target = 0.0 if self.exposure is None else self.exposure.target
+        usual = torch.tensor([_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY, target], dtype=torch.float64)
+        # What clear frames show, estimates until ``calibrate``: the mean drift of the probe's
+        # norms, the mean entropy of the probe as a share of ln C, the exposure's target.
+        self.register_buffer('usual', usual, persistent=False)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         if self.exposure is None:
             return inputs
-        return self.exposure.brighten_(inputs, *padding_of(inputs, metas[0]))
+        target = float(self.usual[_TARGET])
+        return self.exposure.brighten_(inputs, *padding_of(inputs, metas[0]), target)
+
+    @torch.no_grad()
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+        """See base class: the exposure's target, the norms' usual drift, the gate's units.
+
+        A frame counts as dark below the mean brightness of the clear frames less one standard
+        deviation.
+        """
+        if not frames:
+            return False
+        if self.exposure is not None:
+            seen = [
+                self.exposure.brightness(inputs[0][(slice(None), *padding_of(inputs, metas[0]))])
+                for inputs, metas in frames
+            ]
+            self.usual[_TARGET] = fmean(seen) - pstdev(seen)
+        frames = [(self.prepare(inputs.clone(), metas), metas) for inputs, metas in frames]
+        super().calibrate(frames)
+        if self.shift_gate is not None:
+            self._act_by(0.0)
+            seen = [self._shift(inputs, metas) for inputs, metas in frames]
+            drifts, entropies = zip(*seen)
+            if drifts[0] is not None:
+                self.usual[_DRIFT] = max(fmean(drifts), _LEAST)
+            self.usual[_ENTROPY] = max(fmean(entropies), _LEAST)
+        return True
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
@@ -152,11 +197,19 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             return
         # The same for every frame, whatever the strength was at the last.
         self._act_by(0.0)
-        with torch.no_grad(), self._probe_meter.listening():
-            logits = self._probe(inputs, metas)
-        drift = self._probe_meter.mean()
-        self.strength.fill_(self.shift_gate.strength(drift, entropy_share(logits)))
+        drift, entropy = self._shift(inputs, metas)
+        if drift is not None:
+            drift /= float(self.usual[_DRIFT])
+        entropy /= float(self.usual[_ENTROPY])
+        self.strength.fill_(self.shift_gate.strength(drift, entropy))
         self._act_by(self.strength)
+
+    @torch.no_grad()
+    def _shift(self, inputs: Tensor, metas: list[dict]) -> tuple[Optional[float], float]:
+        """The drift (None without norms) and the entropy of the frozen model on a frame."""
+        with self._probe_meter.listening():
+            logits = self._probe(inputs, metas)
+        return self._probe_meter.mean(), entropy_share(logits)
 
     def _probe(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """The model's logits for a frame at half its size, or as it is where that cannot be run:

@@ -1,6 +1,7 @@
 """Brightens dark frames to what the source has been trained on."""
 
 from math import log
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -37,25 +38,36 @@ class Exposure:
         self.preprocessor = preprocessor
 
     @torch.no_grad()
-    def brighten_(self, inputs: Tensor, rows: slice, columns: slice) -> Tensor:
+    def brightness(self, frame: Tensor) -> float:
+        """The mean of a frame (3, H, W), preprocessed, without padding: in units of pixels."""
+        mean, std = self.preprocessor.mean, self.preprocessor.std
+        # Of the channels' means, so that nothing of the frame's size has to be made.
+        return float((frame.mean((1, 2), keepdim=True) * std + mean).mean())
+
+    @torch.no_grad()
+    def brighten_(
+        self, inputs: Tensor, rows: slice, columns: slice, target: Optional[float] = None
+    ) -> Tensor:
         """Corrects each dark frame in place.
 
         Args:
             inputs: (N, 3, H, W), preprocessed.
             rows, columns: What of them is no padding.
+            target: The mean that darker frames are brought to, in units of pixels; None for
+                ``target``.
 
         Returns:
             ``inputs``.
         """
         mean, std = self.preprocessor.mean, self.preprocessor.std
+        target = self.target if target is None else target
         for frame in inputs:
             inner = frame[:, rows, columns]
-            # Of the channels' means, so that nothing of the frame's size has to be made.
-            brightness = float((inner.mean((1, 2), keepdim=True) * std + mean).mean())
+            brightness = self.brightness(inner)
             # A frame without any light, or without numbers, has nothing to show.
-            if not 1 <= brightness < self.target:
+            if not 1 <= brightness < target:
                 continue
-            gamma = log(self.target / 255) / log(brightness / 255)
+            gamma = log(target / 255) / log(brightness / 255)
             inner.mul_(std).add_(mean).div_(255).clamp_(0, 1).pow_(gamma)
             inner.mul_(255).sub_(mean).div_(std)
         return inputs

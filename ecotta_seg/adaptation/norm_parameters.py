@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .adaptive_batch_norm import AdaptiveBatchNorm2d, replace_batch_norms
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .replace_norms import replace_batch_norms
 
 _NORMS = (AdaptiveBatchNorm2d, _BatchNorm, nn.LayerNorm, nn.GroupNorm)
 

@@ -11,8 +11,8 @@ from ..meta_networks import (
     MetaNetwork,
     attach_meta_networks,
 )
-from .adaptive_batch_norm import replace_batch_norms
 from .registry import check_keys, constructor_options
+from .replace_norms import replace_batch_norms
 
 
 def prepare_meta_networks(
@@ -36,7 +36,7 @@ def prepare_meta_networks(
     known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
-    check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight'])
+    check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight', 'tolerance', 'momentum'])
     replace_batch_norms(segmentor, **(frozen_norm or {}))
     options = dict(options)
     encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder

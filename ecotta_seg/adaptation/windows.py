@@ -85,7 +85,8 @@ def predict_frames(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> T
         (N, classes, H, W) logits.
     """
     region = frame_region(inputs, metas[0])
-    if region is None:
+    windowed = slides(segmentor) and any(hasattr(m, 'window') for m in segmentor.modules())
+    if region is None and not windowed:
         return segmentor.inference(inputs, metas)
     if not slides(segmentor):
         with measuring(segmentor, region):
@@ -161,12 +162,12 @@ def over_windows(
     windows = _frame_windows(segmentor, inputs, metas)
     total = inputs.new_zeros((inputs.shape[0], segmentor.out_channels, height, width))
     count = inputs.new_zeros((inputs.shape[0], 1, height, width))
-    for (top, bottom, left, right), padding in islice(windows, most):
+    for number, ((top, bottom, left, right), padding) in enumerate(islice(windows, most)):
         crop = inputs[:, :, top:bottom, left:right]
         # A torch.Size tells mmseg's head to resize to the window and not to the padded frame.
         of_window = dict(img_shape=crop.shape[2:], **padding_sizes(*padding))
         window_metas = [{**meta, **of_window} for meta in metas]
-        with measuring(segmentor, frame_region(crop, window_metas[0])):
+        with measuring(segmentor, frame_region(crop, window_metas[0]), number):
             logits = run(crop, window_metas, 1.0 / len(windows))
         with torch.no_grad():
             total[:, :, top:bottom, left:right] += logits

@@ -64,7 +64,7 @@ def of_frame(x: Tensor, region: Optional[FrameRegion]) -> Tensor:
 
 
 @contextmanager
-def measuring(module: nn.Module, region: Optional[FrameRegion]) -> Iterator[None]:
+def measuring(module: nn.Module, region: Optional[FrameRegion], window: int = 0) -> Iterator[None]:
     """Inside, all layers below a module that measure their maps measure the frame alone.
 
     The region is written to the layers, and not to a variable of the thread: a model's copies in
@@ -73,11 +73,14 @@ def measuring(module: nn.Module, region: Optional[FrameRegion]) -> Iterator[None
     Args:
         module: Layers that measure have an attribute ``region``, None outside.
         region: None if the input has no padding.
+        window: The number of the sliding window, for layers with an attribute ``window``.
     """
     layers = [layer for layer in module.modules() if hasattr(layer, 'region')]
     before = [layer.region for layer in layers]
     for layer in layers:
         layer.region = region
+        if hasattr(layer, 'window'):
+            layer.window = window
     try:
         yield
     finally:

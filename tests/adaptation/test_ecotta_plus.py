@@ -115,7 +115,7 @@ def test_a_step_is_what_the_docs_write_out(segmentor, frames, engine):
         meta_networks=dict(num_parts=3, start='identity', norm=kind),
         frozen_norm=dict(mode='drift'),
         shift_gate=dict(
-            half_drift=0.05, drift_exponent=1.0, half_entropy=0.5, entropy_exponent=1.0
+            half_drift=1.4, drift_exponent=1.0, half_entropy=3.85, entropy_exponent=1.0
         ),
         optimizer=dict(type='SGD', lr=RATE, momentum=MOMENTUM),
         entropy_threshold=0.75,
@@ -180,7 +180,7 @@ def test_options_out_of_range_are_refused(option):
         _method(**{option: 1.5})
 
 
-GATED = dict(frozen_norm=dict(mode='drift'), shift_gate=dict(half_drift=0.05, drift_exponent=4.0))
+GATED = dict(frozen_norm=dict(mode='drift'), shift_gate=dict(half_drift=1.4, drift_exponent=4.0))
 
 
 def _gated(**changes):
@@ -200,7 +200,9 @@ def test_the_strength_is_that_of_the_very_frame():
         alone = method.predict(frame, METAS)
     p = alone.softmax(1).double().numpy()[:, :, ::4, ::4]
     entropy = -(p * np.log(p)).sum(1).mean() / np.log(5)
-    expected = method.shift_gate.strength(method._probe_meter.mean(), entropy)
+    expected = method.shift_gate.strength(
+        method._probe_meter.mean() / float(method.usual[0]), entropy / float(method.usual[1])
+    )
     assert len(drift_norms) < len(method.drift_meter.norms) and 0.5 < expected < 1
     # Before the first frame: the source alone.
     assert torch.equal(method.predict(frame, METAS), alone)
@@ -255,7 +257,7 @@ def test_what_was_learned_has_no_say_in_the_strength():
     for kind in ('deeplab', 'segformer'):
         for changed in (0.0, 1.0):
             norm = 'BN' if kind == 'deeplab' else 'LN'
-            options = {**OPTIONS, **GATED, 'shift_gate': dict(half_drift=0.2, drift_exponent=1.0)}
+            options = {**OPTIONS, **GATED, 'shift_gate': dict(half_drift=5.6, drift_exponent=1.0)}
             options['meta_networks'] = dict(num_parts=2, start='identity', norm=norm)
             torch.manual_seed(0)
             method = build_method(options, build_segmentor(kind)).eval()

@@ -1,0 +1,202 @@
+"""BatchNorms that count as a shift only what exceeds the ordinary content of clear frames."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..autograd_ops.frame_norm import frame_statistics
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
+
+# The drift of a channel that is taken for usual if there was no calibration: about the mean over
+# all channels that convolutional segmentors show on clear frames (docs/tuning.md).
+ESTIMATED_DRIFT = 0.05
+
+
+class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
+    """Blends in the stream's statistics by the drift that clear frames do not show (ours).
+
+    The statistics of a single frame depend on the frame's content: a frame without sky differs
+    from the source's statistics on a clear day, too. A channel is therefore normalised by
+
+        (1 - w) * source + w * stream,    w = 1 - exp(-weight * max(0, d - tolerance * u))
+
+    ``stream`` is an exponential moving average over the frames of the stream, d is the stream's
+    drift from the source (``AdaptiveBatchNorm2d.drift``), and u is the usual drift of the
+    channel: the mean over some clear frames, which need no labels. Without a calibration u is a
+    constant, ``ESTIMATED_DRIFT``.
+
+    A forward does not change the moving average: ``following`` does, once a frame. So any number
+    of forwards on a frame (several views, recomputed parts) have the same statistics. Of sliding
+    windows the mean is taken.
+
+    Args:
+        source: See base class.
+        weight: At least 0. ``replace_batch_norms`` divides the weight by the number of layers,
+            because corrections add up along the depth.
+        tolerance: How many times the usual drift is no shift, at least 0.
+        momentum: The share of the latest frame in the moving average, above 0 and at most 1.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+
+    def __init__(
+        self,
+        source: _BatchNorm,
+        weight: float = 40.0,
+        tolerance: float = 3.0,
+        momentum: float = 0.5,
+    ) -> None:
+        super().__init__(source, 'drift', weight)
+        if tolerance < 0 or not 0 < momentum <= 1:
+            raise ValueError(
+                'expected a tolerance from 0 and a momentum above 0 and up to 1, got '
+                f'{tolerance} and {momentum}'
+            )
+        self.tolerance, self.momentum = tolerance, momentum
+        # Not persistent: the state dict keeps the names of the source.
+        like = self.running_mean
+        self.register_buffer('usual_drift', torch.full_like(like, ESTIMATED_DRIFT), False)
+        self.register_buffer('stream_mean', torch.zeros_like(like), False)
+        self.register_buffer('stream_var', torch.zeros_like(like), False)
+        self.register_buffer('followed', like.new_zeros(()), False)
+        # The number of the sliding window that is run, see ``measuring``.
+        self.window = 0
+        # What the moving average becomes with this frame, by window and by the first channel of
+        # each piece; None outside of ``following``.
+        self._next: Optional[dict[tuple[int, int], tuple[slice, Tensor, Tensor]]] = None
+        self._drifts: Optional[list[Tensor]] = None
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of the layer."""
+        return f'{super().extra_repr()}, tolerance={self.tolerance}, momentum={self.momentum}'
+
+    @torch.no_grad()
+    def statistics(self, x: Tensor, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """See base class."""
+        source_mean, source_var = self.running_mean[channels], self.running_var[channels]
+        if not self._has_variance(x):
+            return source_mean, source_var
+        mean, var = frame_statistics(x.detach(), self.region)
+        if self._drifts is not None:
+            self._drifts.append(self.drift(mean, var, channels))
+            return source_mean, source_var
+        mean, var = self._averaged(mean, var, channels)
+        drift = self.drift(mean, var, channels)
+        if self.last_drift is not None:
+            self.last_drift[channels.start or 0] = drift.sum()
+        excess = (drift - self.tolerance * self.usual_drift[channels]).clamp_min(0)
+        weight = 1 - torch.exp(-self.blend_weight * excess)
+        return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
+
+    def _averaged(self, mean: Tensor, var: Tensor, channels: slice) -> tuple[Tensor, Tensor]:
+        """The moving average with the frame in it: mean and variance of the mixture."""
+        # The first frame is the average; by tensors, so that a dry run without data works.
+        share = 1 - (1 - self.momentum) * self.followed
+        apart = mean - self.stream_mean[channels]
+        mean = self.stream_mean[channels] + share * apart
+        old = self.stream_var[channels]
+        var = old + share * (var - old) + share * (1 - share) * apart.square()
+        if self._next is not None:
+            self._next[self.window, channels.start or 0] = (channels, mean, var)
+        return mean, var
+
+    @torch.no_grad()
+    def _follow(self, pieces: dict[tuple[int, int], tuple[slice, Tensor, Tensor]]) -> None:
+        for start in {start for _, start in pieces}:
+            found = [piece for (_, first), piece in pieces.items() if first == start]
+            means = torch.stack([mean for _, mean, _ in found])
+            mean = means.mean(0)
+            var = torch.stack([var for _, _, var in found]).mean(0)
+            channels = found[0][0]
+            self.stream_mean[channels] = mean
+            self.stream_var[channels] = var + (means - mean).square().mean(0)
+        if pieces:
+            self.followed.fill_(1.0)
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Forgets the stream; the calibration stays."""
+        for buffer in (self.stream_mean, self.stream_var, self.followed):
+            buffer.zero_()
+
+
+@contextmanager
+def following(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
+    """Inside, the stream's next frame is run; afterwards the frame is in the moving averages."""
+    norms = list(norms)
+    for norm in norms:
+        norm._next = {}
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        for norm in norms:
+            pieces, norm._next = norm._next, None
+            if done:
+                norm._follow(pieces)
+
+
+@contextmanager
+def calibrating(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
+    """Inside, clear frames are run by the source's statistics, one forward each; afterwards the
+    norms know the usual drift of each channel.
+
+    A norm that no map reached keeps the usual drift that was there.
+    """
+    norms = list(norms)
+    for norm in norms:
+        norm._drifts = []
+    try:
+        yield
+    finally:
+        for norm in norms:
+            drifts, norm._drifts = norm._drifts, None
+            if drifts:
+                norm.usual_drift.copy_(torch.stack(drifts).mean(0))
+
+
+def calibrated_norms(module: nn.Module) -> list[CalibratedBatchNorm2d]:
+    """All norms of mode 'calibrated' in a module."""
+    return [norm for norm in module.modules() if isinstance(norm, CalibratedBatchNorm2d)]
+
+
+def calibrate_norms(
+    norms: Sequence[CalibratedBatchNorm2d],
+    frames: Sequence[tuple[Tensor, list[dict]]],
+    predict: Callable[[Tensor, list[dict]], Tensor],
+) -> bool:
+    """Measures the usual drift of norms on clear frames.
+
+    Args:
+        norms: Norms of the model that ``predict`` runs.
+        frames: For each clear frame the inputs (1, 3, H, W), preprocessed, and the metainfo.
+        predict: Runs the model on a frame.
+
+    Returns:
+        Whether there was anything to calibrate.
+    """
+    if norms and frames:
+        with calibrating(norms):
+            for inputs, metas in frames:
+                predict(inputs, metas)
+    return bool(norms) and bool(frames)
+
+
+@contextmanager
+def stream_kept(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
+    """Inside, the norms follow frames of another stream; afterwards they are where they were."""
+    norms = list(norms)
+    before = [(n.stream_mean.clone(), n.stream_var.clone(), n.followed.clone()) for n in norms]
+    try:
+        yield
+    finally:
+        for norm, (mean, var, followed) in zip(norms, before):
+            norm.stream_mean.copy_(mean)
+            norm.stream_var.copy_(var)
+            norm.followed.copy_(followed)

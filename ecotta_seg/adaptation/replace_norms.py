@@ -1,0 +1,69 @@
+"""Puts norms with chosen statistics in the place of a source model's BatchNorms."""
+
+from typing import Optional
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .calibrated_batch_norm import CalibratedBatchNorm2d
+from .registry import check_keys
+
+_CALIBRATED = 'calibrated'
+
+
+def replace_batch_norms(
+    module: nn.Module,
+    mode: str = 'source',
+    weight: Optional[float] = None,
+    through_statistics: bool = False,
+    skip: Optional[nn.Module] = None,
+    **options,
+) -> list[AdaptiveBatchNorm2d]:
+    """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm of maps below ``module``.
+
+    SyncBN counts as BatchNorm (its statistics are those of the process here). A BatchNorm1d stays:
+    it normalises vectors, of which a frame has one. The state dict keeps its names and its tensors.
+
+    Args:
+        module: Changed in place.
+        mode: A mode of ``AdaptiveBatchNorm2d``, or 'calibrated' for ``CalibratedBatchNorm2d``.
+        weight: See ``AdaptiveBatchNorm2d``; 1 by default. In mode 'calibrated' the weight of all
+            layers together, 40 by default: each of L layers has ``weight / L``.
+        through_statistics: See ``AdaptiveBatchNorm2d``.
+        skip: A submodule to leave alone (the meta networks).
+        **options: ``tolerance`` and ``momentum`` of ``CalibratedBatchNorm2d``, in that mode.
+
+    Returns:
+        The new layers, in the order of ``named_modules``.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
+    calibrated = mode == _CALIBRATED
+    check_keys(f'a norm of mode {mode!r}', options, ['tolerance', 'momentum'] * calibrated)
+    places = list(_places(module, skip))
+    if weight is None:
+        weight = 40.0 if calibrated else 1.0
+    replaced = []
+    for parent, name, norm in places:
+        if calibrated:
+            new = CalibratedBatchNorm2d(norm, weight / len(places), **options)
+        else:
+            new = AdaptiveBatchNorm2d(norm, mode, weight, through_statistics)
+        new.train(norm.training)
+        setattr(parent, name, new)
+        replaced.append(new)
+    return replaced
+
+
+def _places(module: nn.Module, skip: Optional[nn.Module]):
+    """(parent, name, norm) of each BatchNorm of maps below a module."""
+    for name, child in module.named_children():
+        if child is skip:
+            continue
+        of_maps = isinstance(child, _BatchNorm) and not isinstance(child, nn.BatchNorm1d)
+        if of_maps and child.track_running_stats:
+            yield module, name, child
+        else:
+            yield from _places(child, skip)
