@@ -4,7 +4,7 @@ import argparse
 import difflib
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -27,7 +27,8 @@ RESULT_KEYS = (
 _READ = {
     '': (
         *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
-        *('adaptation', 'clear_dataloader', 'custom_imports', 'method', 'views'),
+        *('adaptation', 'calibration_dataloader', 'clear_dataloader', 'custom_imports', 'method'),
+        'views',
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -295,6 +296,20 @@ def with_adapters(adaptation: dict, path: str) -> None:
     options['adapters'] = str(path)
 
 
+def with_calibration(cfg: Config, folder: str) -> None:
+    """Has a run's method calibrated on the pictures of a folder, see ``EcoTTAHook``.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f'--calibrate: expected a folder with pictures, got {folder}')
+    cfg.custom_hooks = [
+        dict(hook, calibrate=folder) if hook.get('type') == 'EcoTTAHook' else hook
+        for hook in cfg.custom_hooks
+    ]
+
+
 def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None:
     """Puts a memory budget into a method's options, or those of one that it is around.
 
@@ -365,3 +380,21 @@ def with_resume(cfg: Config) -> None:
     cfg.custom_hooks = [
         dict(hook, resume=True) if hook.get('type') == 'StreamStateHook' else hook for hook in hooks
     ]
+
+
+def inner_dataset(cfg: Config) -> Mapping:
+    """The config of the data set that a test reads, below all that is around it; maybe empty."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), Mapping):
+        dataset = dataset['dataset']
+    return dataset
+
+
+def unlabelled_steps(pipeline: Sequence[Mapping]) -> list[dict]:
+    """The steps of a pipeline without those that load labels or make weather."""
+    kept = []
+    for step in pipeline:
+        name = getattr(step['type'], '__name__', step['type'])
+        if name.rpartition('.')[2] not in ('LoadAnnotations', 'AdverseWeather'):
+            kept.append(dict(step))
+    return kept

@@ -16,6 +16,7 @@ try:
         add_config_arguments,
         load_config,
         with_adapters,
+        with_calibration,
         with_memory_budget,
         with_method,
         with_reporting,
@@ -38,6 +39,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
     )
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
+    parser.add_argument(
+        '--calibrate', metavar='DIR',
+        help='folder with a dozen pictures of clear weather, without labels, that show what is '
+        "usual to the model; default: frames of the config's calibration_dataloader or "
+        'clear_dataloader',
+    )  # fmt: skip
     parser.add_argument(
         '--memory-budget',
         help="the most that a step may take above parameters and adapters: '600MB', or '1.0x' "
@@ -110,6 +117,8 @@ def main(argv: list[str]) -> None:
             raise ValueError('--rounds needs a ContinualStream as the test data set')
         cfg.test_dataloader.dataset.rounds = args.rounds
     with_reporting(cfg)
+    if args.calibrate is not None:
+        with_calibration(cfg, args.calibrate)
     if args.strict:
         others = [hook for hook in cfg.custom_hooks if hook['type'] != 'FrameCheckHook']
         cfg.custom_hooks = [*others, dict(type='FrameCheckHook', mode='strict')]

@@ -224,17 +224,18 @@ class AdaptationMethod(nn.Module):
         finally:
             self.adapting = adapting
 
-    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+    @property
+    def uses_clear_frames(self) -> bool:
+        """Whether ``calibrate`` measures anything."""
+        return False
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """Measures what the source shows on clear frames; before the first frame of the stream.
 
         Args:
             frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
-                and the metainfo, as in ``adapt``. They are gone through more than once.
-
-        Returns:
-            Whether the method has a use for clear frames.
+                and the metainfo, as in ``adapt``.
         """
-        return False
 
     def start_from_here(self) -> None:
         """Takes what there is now for the state that ``reset`` goes back to."""

@@ -49,9 +49,14 @@ class BatchNormStatistics(AdaptationMethod):
             )
         self._calibrated = calibrated_norms(segmentor)
 
-    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+    @property
+    def uses_clear_frames(self) -> bool:
+        """See base class."""
+        return bool(self._calibrated)
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the usual drift of norms of mode 'calibrated'."""
-        return calibrate_norms(self._calibrated, frames, self.predict)
+        calibrate_norms(self._calibrated, frames, self.predict)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the statistics are taken in the forward itself."""

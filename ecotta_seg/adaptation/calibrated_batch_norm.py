@@ -170,22 +170,18 @@ def calibrate_norms(
     norms: Sequence[CalibratedBatchNorm2d],
     frames: Sequence[tuple[Tensor, list[dict]]],
     predict: Callable[[Tensor, list[dict]], Tensor],
-) -> bool:
+) -> None:
     """Measures the usual drift of norms on clear frames.
 
     Args:
         norms: Norms of the model that ``predict`` runs.
         frames: For each clear frame the inputs (1, 3, H, W), preprocessed, and the metainfo.
         predict: Runs the model on a frame.
-
-    Returns:
-        Whether there was anything to calibrate.
     """
-    if norms and frames:
+    if norms:
         with calibrating(norms):
             for inputs, metas in frames:
                 predict(inputs, metas)
-    return bool(norms) and bool(frames)
 
 
 @contextmanager

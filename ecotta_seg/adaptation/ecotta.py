@@ -194,10 +194,15 @@ class MetaNetworkAdaptation(GradientAdaptation):
         with self.drift_meter.listening(), following(self._calibrated):
             return super().predict_frame(inputs, metas)
 
-    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+    @property
+    def uses_clear_frames(self) -> bool:
+        """See base class."""
+        return bool(self._calibrated)
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the usual drift of the frozen model's norms."""
         with self.encoder.bypass():
-            return calibrate_norms(self._calibrated, frames, super().predict)
+            calibrate_norms(self._calibrated, frames, super().predict)
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:

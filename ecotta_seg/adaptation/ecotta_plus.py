@@ -134,15 +134,21 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         target = float(self.usual[_TARGET])
         return self.exposure.brighten_(inputs, *padding_of(inputs, metas[0]), target)
 
+    @property
+    def uses_clear_frames(self) -> bool:
+        """See base class."""
+        gated = self.shift_gate is not None or self.exposure is not None
+        return gated or super().uses_clear_frames
+
     @torch.no_grad()
-    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> bool:
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the exposure's target, the norms' usual drift, the gate's units.
 
         A frame counts as dark below the mean brightness of the clear frames less one standard
         deviation.
         """
         if not frames:
-            return False
+            return
         if self.exposure is not None:
             seen = [
                 self.exposure.brightness(inputs[0][(slice(None), *padding_of(inputs, metas[0]))])
@@ -158,7 +164,6 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             if drifts[0] is not None:
                 self.usual[_DRIFT] = max(fmean(drifts), _LEAST)
             self.usual[_ENTROPY] = max(fmean(entropies), _LEAST)
-        return True
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

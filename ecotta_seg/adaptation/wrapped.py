@@ -1,6 +1,6 @@
 """A method around another one: the inner method adapts, the outer one steers it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional
 
@@ -71,6 +71,15 @@ class WrappedAdaptation(AdaptationMethod):
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         return self.inner.prepare(inputs, metas)
+
+    @property
+    def uses_clear_frames(self) -> bool:
+        """See base class."""
+        return self.inner.uses_clear_frames
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
+        """See base class."""
+        self.inner.calibrate(frames)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

@@ -8,6 +8,8 @@ from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
+from ..config import inner_dataset
+
 
 class DatasetMeta(NamedTuple):
     """Names and colours of a model's classes, in the order of its logits.
@@ -52,14 +54,6 @@ def _fitting(found: Any, classes: int) -> Optional[DatasetMeta]:
         return None
     colours = [[int(value) for value in colour] for colour in palette]
     return DatasetMeta([str(name) for name in names], colours)
-
-
-def inner_dataset(cfg: Config) -> Mapping:
-    """The config of the data set that a test reads, below all that is around it; maybe empty."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
-    return dataset
 
 
 def _of_config(cfg: Config) -> Optional[Mapping]:

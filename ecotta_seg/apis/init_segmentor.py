@@ -15,13 +15,17 @@ from mmseg.utils import register_all_modules
 
 from ..adaptation import UpdateGuard, build_method
 from ..checkpoint import load_source
-from ..config import read_config, with_adapters, with_memory_budget
+from ..config import (
+    inner_dataset,
+    read_config,
+    unlabelled_steps,
+    with_adapters,
+    with_memory_budget,
+)
+from ..datasets.clear_frames import frames_of_folder
 from ..stack import force_safe_loading
 from .adaptive_segmentor import AdaptiveSegmentor
-from .dataset_meta import dataset_meta, inner_dataset
-
-# What reads files, or stands for a camera in made weather; a frame comes with its own.
-_LEFT_OUT = ('LoadAnnotations', 'AdverseWeather')
+from .dataset_meta import dataset_meta
 
 
 def init_adaptive_segmentor(
@@ -39,6 +43,8 @@ def init_adaptive_segmentor(
     concurrent: bool = False,
     keep_source: bool = False,
     trust_checkpoint: bool = False,
+    calibrate: Optional[str] = None,
+    calibration_frames: int = 12,
 ) -> AdaptiveSegmentor:
     """Builds a segmentor that adapts to each frame that its ``step`` is given.
 
@@ -58,6 +64,9 @@ def init_adaptive_segmentor(
             wait for a step to end.
         keep_source: Keep the source model beside the adapted one, for ``predict_source``.
         trust_checkpoint: Allow a checkpoint that runs code when loaded.
+        calibrate: Folder with pictures of clear weather, without labels. The method measures on
+            them what is usual to the model. None leaves estimates.
+        calibration_frames: How many of the pictures are used, at most.
 
     Returns:
         The segmentor.
@@ -97,7 +106,11 @@ def init_adaptive_segmentor(
         model = revert_sync_batchnorm(model).to(device).eval()
         source = deepcopy(model).requires_grad_(False) if keep_source else None
         built = build_method(options, model).to(device).eval()
-        pipeline = Compose(frame_pipeline(cfg))
+        steps = frame_pipeline(cfg)
+        if calibrate is not None:
+            from_files = [dict(type='LoadImageFromFile'), *steps[1:]]
+            built.calibrate(frames_of_folder(calibrate, from_files, calibration_frames, model))
+        pipeline = Compose(steps)
         meta = dataset_meta(cfg, meta, getattr(model, 'num_classes', 0) or model.out_channels)
     if guard:
         built.guard = UpdateGuard(**(guard if isinstance(guard, dict) else {}))
@@ -120,9 +133,10 @@ def frame_pipeline(cfg: Config) -> Sequence[dict]:
         or cfg.get('test_pipeline')
         or [dict(type='PackSegInputs')]
     )
-    kept = [
-        dict(step)
-        for step in steps
-        if step['type'] not in _LEFT_OUT and not step['type'].startswith('LoadImage')
-    ]
+    kept = [step for step in unlabelled_steps(steps) if not _loads_image(step)]
     return [dict(type='LoadImageFromNDArray'), *kept]
+
+
+def _loads_image(step: dict) -> bool:
+    name = getattr(step['type'], '__name__', step['type'])
+    return name.rpartition('.')[2].startswith('LoadImage')
