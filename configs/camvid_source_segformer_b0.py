@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     # Synchronised BatchNorm is for several GPUs.
     decode_head=dict(norm_cfg=dict(type='BN', requires_grad=True)),
-    data_preprocessor=dict(size=(256, 256), test_cfg=dict(size_divisor=32)),
+    data_preprocessor=dict(size=(256, 256)),
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),

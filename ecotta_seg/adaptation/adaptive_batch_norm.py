@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..autograd_ops.frame_norm import frame_batch_norm, frame_statistics
+from ..autograd_ops.frame_region import FrameRegion, of_frame
+
 MODES = ('source', 'frame', 'blend', 'drift')
 
 
@@ -60,6 +63,8 @@ class AdaptiveBatchNorm2d(nn.Module):
         self.num_features, self.eps = source.num_features, source.eps
         self.mode, self.blend_weight = mode, weight
         self.through_statistics = through_statistics
+        # The part of the input that is measured, see ``measuring``; None for all of the input.
+        self.region: Optional[FrameRegion] = None
         # Sums of the drift of the last input's channels, by the first channel of each piece that
         # they were normalised in; None where nobody asks for them.
         self.last_drift: Optional[dict[int, Tensor]] = None
@@ -94,9 +99,9 @@ class AdaptiveBatchNorm2d(nn.Module):
             channels: Which of the layer's channels x has.
         """
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
-        if self.mode == 'source' or not _has_variance(x):
+        if self.mode == 'source' or not self._has_variance(x):
             return source_mean, source_var
-        mean, var = frame_statistics(x.detach())
+        mean, var = frame_statistics(x.detach(), self.region)
         if self.mode == 'frame':
             return mean, var
         weight = self.blend_weight
@@ -109,31 +114,17 @@ class AdaptiveBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W), (N, C) or (N, C, L) to the same shape."""
-        if self.through_statistics and _has_variance(x):
+        if self.through_statistics and self._has_variance(x):
+            if self.region is not None:
+                return frame_batch_norm(x, self.weight, self.bias, self.eps, self.region)
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         mean, var = self.statistics(x)
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
 
-
-def _has_variance(x: Tensor) -> bool:
-    """Whether an input's own statistics say something: it is a map, and has more than one value a
-    channel (the image pool of ASPP at batch 1 has one)."""
-    return x.dim() == 4 and x.shape[0] * x.shape[2] * x.shape[3] > 1
-
-
-def frame_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors.
-
-    Of a narrower dtype (autocast) in float32: sums over a map need more than its eight bits.
-    """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if x.shape[0] == 1 and x.is_contiguous():
-        # Two passes: on a CPU a fifth of the time of BatchNorm's own kernel.
-        values = x.view(x.shape[1], -1)
-        mean = values.mean(dim=1)
-        return mean, (values - mean[:, None]).square_().mean(dim=1)
-    var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-    return mean, var
+    def _has_variance(self, x: Tensor) -> bool:
+        """Whether an input's own statistics say something: the input is a map, and has more than
+        one value of the frame a channel (the image pool of ASPP at batch 1 has one)."""
+        return x.dim() == 4 and of_frame(x[:, 0:1], self.region).numel() > 1
 
 
 def replace_batch_norms(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
 from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
+from .windows import predict_frames
 
 
 @dataclass
@@ -99,7 +100,7 @@ class AdaptationMethod(nn.Module):
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """Predicts frames and learns nothing. Arguments and result as in ``adapt``."""
-        return self.segmentor.inference(inputs, metas)
+        return predict_frames(self.segmentor, inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """``predict``, for the stream's next frame: what follows the stream without learning

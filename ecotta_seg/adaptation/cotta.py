@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from .adaptive_batch_norm import replace_batch_norms
 from .gradient_adaptation import GradientAdaptation
+from .padding import without_padding
 from .registry import ADAPTATION_METHODS, check_keys
 from .saved_state import misfit
 from .views import averaged_logits, mean_logits, prediction_views, summed_probabilities
-from .windows import learned_regions
+from .windows import learned_regions, predict_frames
 
 
 @ADAPTATION_METHODS.register_module(name='cotta')
@@ -110,7 +111,7 @@ class CoTTA(GradientAdaptation):
             return None
         views = prediction_views(self.views)
         with self.using(self._teacher):
-            return summed_probabilities(self.segmentor.inference, inputs, metas, views)
+            return summed_probabilities(self._inference, inputs, metas, views)
 
     def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
         """See base class: ``others`` have all views; the logits are what labels come of."""
@@ -119,20 +120,22 @@ class CoTTA(GradientAdaptation):
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the teacher's prediction, step 1 of the class's description."""
-        inference = self.segmentor.inference
         with self.using(self._initial):
-            anchor = inference(inputs, metas)
+            anchor = self._inference(inputs, metas)
         confident = anchor.softmax(dim=1).amax(dim=1, keepdim=True) > self.anchor_threshold
-        self._confident_fraction = float(confident.float().mean())
+        self._confident_fraction = float(without_padding(confident, metas).float().mean())
         del anchor
         views = prediction_views(self.label_views)[1:]
         with self.using(self._teacher):
-            logits = inference(inputs, metas)
+            logits = self._inference(inputs, metas)
             if not views:
                 return logits
-            others = summed_probabilities(inference, inputs, metas, views)
+            others = summed_probabilities(self._inference, inputs, metas, views)
         averaged = averaged_logits(logits, others, self.label_views)
         return torch.where(confident, logits.log_softmax(dim=1), averaged)
+
+    def _inference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        return predict_frames(self.segmentor, inputs, metas)
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the teacher is the source."""

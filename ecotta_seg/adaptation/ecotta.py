@@ -6,6 +6,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor, nn
 
+from ..autograd_ops.frame_region import of_frame
 from ..frozen_graph import replace_convolutions
 from ..meta_networks import LadderEncoder, load_adapters
 from .base import StepRecord
@@ -252,7 +253,9 @@ class MetaNetworkAdaptation(GradientAdaptation):
         regularisation = 0.0
         for meta_network, part in zip(self.encoder.meta_networks, self._parts):
             term = self_distilled_regularisation(
-                part.adapted, part.frozen, self.relative_regularisation
+                of_frame(part.adapted, meta_network.region),
+                of_frame(part.frozen, meta_network.region),
+                self.relative_regularisation,
             )
             regularisation += float(term.detach())
             parameters = list(meta_network.parameters())

@@ -12,11 +12,11 @@ from .drift_meter import DriftMeter, drift_norms
 from .ecotta import MetaNetworkAdaptation
 from .exposure import Exposure
 from .losses import class_balanced_weights
+from .padding import padding_of, without_padding
 from .prediction_watch import entropy_share
 from .reduced_frame import reduced_frame
 from .registry import ADAPTATION_METHODS
 from .shift_gate import ShiftGate
-from .windows import padding_of
 
 _PROBE_SCALE = 0.5
 
@@ -160,19 +160,21 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     def _probe(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """The model's logits for a frame at half its size, or as it is where that cannot be run:
-        a BEiT takes its own size alone, a UNet multiples of 16."""
+        a BEiT takes its own size alone, a UNet multiples of 16. Without the padding."""
         if self.engine is not None:
             # A budget holds for this, too: it may be of less than a plain inference takes.
-            return self.engine.predict_frozen(*reduced_frame(inputs, metas, self.probe_scale))
+            reduced = reduced_frame(inputs, metas, self.probe_scale)
+            return without_padding(self.engine.predict_frozen(*reduced), reduced[1])
         size = tuple(inputs.shape[2:])
         with self.encoder.bypass():
             if size not in self._only_whole:
                 try:
-                    return super().predict(*reduced_frame(inputs, metas, self.probe_scale))
+                    reduced = reduced_frame(inputs, metas, self.probe_scale)
+                    return without_padding(super().predict(*reduced), reduced[1])
                 except (AssertionError, RuntimeError, ValueError):
                     # What is wrong with the frame or the model shows at full size as well.
                     self._only_whole.add(size)
-            return super().predict(inputs, metas)
+            return without_padding(super().predict(inputs, metas), metas)
 
     def _act_by(self, strength: Union[Tensor, float]) -> None:
         strength = float(strength)

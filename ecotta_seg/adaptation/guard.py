@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .base import AdaptationMethod
 from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
+from .padding import without_padding
 from .prediction_watch import EntropyWatch, entropy_share, largest_share
 from .reduced_frame import reduced_frame
 from .rest import RestAfterResets
@@ -151,7 +152,7 @@ class UpdateGuard:
         def gate(logits: Tensor) -> bool:
             self._judged = True
             self._see_own_reset(method)
-            self._reason = self._fault_of_step(method, logits)
+            self._reason = self._fault_of_step(method, without_padding(logits, metas))
             return self._reason is None
 
         method.gate = gate
@@ -177,7 +178,7 @@ class UpdateGuard:
                 self.entropies.learned()
             if self._frames % self.check_every == 0:
                 self._check_drift(method, inputs, metas)
-        if broken and not logits.isfinite().all():
+        if broken and not without_padding(logits, metas).isfinite().all():
             logits = method.predict(inputs, metas)
         return logits
 
@@ -211,9 +212,12 @@ class UpdateGuard:
         if self._faults % self.check_every:
             return
         reference = method.predict_reference(inputs, metas)
-        if reference is None or self._fault_of_prediction(reference) is not None:
+        if reference is None:
             return
-        current = method.predict(inputs, metas)
+        reference = without_padding(reference, metas)
+        if self._fault_of_prediction(reference) is not None:
+            return
+        current = without_padding(method.predict(inputs, metas), metas)
         reason = self._fault_of_prediction(current)
         highest = self._highest_entropy(method.norm_drift())
         limit = self.entropies.limit(highest)
@@ -261,7 +265,10 @@ class UpdateGuard:
         reference = method.predict_reference(inputs, metas)
         if reference is None:
             return
-        drift = prediction_drift(method.predict(inputs, metas), reference)
+        drift = prediction_drift(
+            without_padding(method.predict(inputs, metas), metas),
+            without_padding(reference, metas),
+        )
         if drift is None:
             return
         self._checks.append(drift)

@@ -16,7 +16,8 @@ from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
 from ..meta_networks.encoder_operator import EncoderOperator
 from ..meta_networks.meta_operator import Deliver
-from .windows import over_windows, padding_of
+from .padding import padding_of
+from .windows import over_windows
 
 # From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
 Weigh = Callable[[Tensor, Tensor], Tensor]

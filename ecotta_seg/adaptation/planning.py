@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..memory.plan import Plan, choose_plan, fastest_plan, parse_budget, smallest_plan
 from .memory_engine import can_update_in_place
+from .padding import frame_region
 from .trial_step import TrialStep
 from .windows import slides
 
@@ -66,7 +67,7 @@ class Planner:
         Raises:
             BudgetError: The budget cannot be met; the message tells the smallest that can.
         """
-        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']))
+        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0]))
         if key not in self._planned:
             trial = TrialStep(self._method, inputs, metas)
             self._planned[key] = self.plan_by(trial, self.budget)

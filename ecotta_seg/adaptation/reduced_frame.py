@@ -3,11 +3,16 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from .padding import frame_region, padding_sizes
+
 _SMALLEST_SIDE = 128
 
 
 def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tensor, list[dict]]:
     """Reduces a frame whose sides stay 128 pixels or more; a smaller one is left as it is.
+
+    Padding stays, as large a share of the input as before, for models that need it. The frame is
+    reduced by itself, so that no pixel of the frame is mixed with padding.
 
     Args:
         inputs: (N, 3, H, W), preprocessed.
@@ -17,9 +22,22 @@ def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tens
     Returns:
         (N, 3, scale * H, scale * W), and metainfo that goes with it.
     """
-    if scale == 1 or min(inputs.shape[2:]) * scale < _SMALLEST_SIDE:
+    region = frame_region(inputs, metas[0])
+    frame = inputs if region is None else region.crop(inputs)
+    if scale == 1 or min(frame.shape[2:]) * scale < _SMALLEST_SIDE:
         return inputs, metas
-    size = [int(side * scale) for side in inputs.shape[2:]]
-    inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
-    shape = dict(img_shape=inputs.shape[2:], pad_shape=inputs.shape[2:])
-    return inputs, [{**meta, **shape, 'img_padding_size': [0] * 4} for meta in metas]
+    height, width = (int(side * scale) for side in inputs.shape[2:])
+    reduced = _resized(inputs, height, width)
+    sides = [0] * 4
+    if region is not None:
+        top, left = int(region.rows[0] * scale), int(region.columns[0] * scale)
+        of_frame = _resized(frame, *(int(side * scale) for side in frame.shape[2:]))
+        bottom, right = top + of_frame.shape[2], left + of_frame.shape[3]
+        reduced[:, :, top:bottom, left:right] = of_frame
+        sides = [left, width - right, top, height - bottom]
+    shape = dict(img_shape=reduced.shape[2:], pad_shape=reduced.shape[2:])
+    return reduced, [{**meta, **shape, **padding_sizes(*sides)} for meta in metas]
+
+
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(x, size=(height, width), mode='bilinear', align_corners=False)

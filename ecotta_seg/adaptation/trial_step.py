@@ -18,12 +18,13 @@ from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
+from .padding import frame_region, without_padding
 from .prediction_watch import entropy_share
 from .reduced_frame import reduced_frame
-from .windows import learned_regions, over_windows, slides
+from .windows import first_window, over_windows, slides
 
 # All windows are of one size. While the second is run the first one's gradients stand; from then
-# on nothing is added.
+# on nothing is added. Of a padded frame all are run: those with padding take more.
 _WINDOWS = 2
 
 
@@ -88,7 +89,7 @@ class TrialStep:
         if scale is not None and self._probe is None:
             with self._known, StorageMeter(device='meta') as meter:
                 probe = reduced_frame(self._inputs, self._metas, scale)
-                entropy_share(self._engine.predict_frozen(*probe))
+                entropy_share(without_padding(self._engine.predict_frozen(*probe), probe[1]))
             self._probe = meter.peak_bytes
         return self._probe or 0
 
@@ -97,7 +98,8 @@ class TrialStep:
         found: dict[Drop, int] = {}
         operator = self._engine.operator
         with torch.no_grad():
-            x = self._segmentor.backbone.units.stem(self._window())
+            window = first_window(self._segmentor, self._inputs, self._metas)
+            x = self._segmentor.backbone.units.stem(window)
             for part in range(len(operator.meta)):
                 with OperationCounter() as units:
                     output = operator.run_units(part, x)
@@ -111,13 +113,6 @@ class TrialStep:
                     found[part, 'keep_middle'] = units.operations // 3
                 x = operator.leave_part(part, output)
         return found
-
-    def _window(self) -> Tensor:
-        """The first of the frame's windows, all of one size; the frame where it is run whole."""
-        if not slides(self._segmentor):
-            return self._inputs
-        top, bottom, left, right = learned_regions(self._segmentor, self._inputs, self._metas)[0]
-        return self._inputs[:, :, top:bottom, left:right]
 
     def _run(self, plan: Plan) -> int:
         meter = self._metered(plan)
@@ -141,9 +136,11 @@ class TrialStep:
                 method.regularisation_weight, deliver,
             ).logits  # fmt: skip
 
+        padded = frame_region(self._inputs, self._metas[0]) is not None
+        most = None if padded else _WINDOWS
         try:
             with self._known, StorageMeter(device='meta') as meter, self._drift_meter.listening():
-                over_windows(self._segmentor, self._inputs, self._metas, run, _WINDOWS)
+                over_windows(self._segmentor, self._inputs, self._metas, run, most)
         finally:
             for parameter in self._parameters:
                 parameter.grad = None

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .padding import padding_of, padding_sizes
+
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 MAX_VIEWS = 2 * len(SCALES)
 
@@ -63,9 +65,8 @@ def view_probabilities(
     Returns:
         (N, C, H, W), 0 to 1; 0 where the frame is padded.
     """
-    meta = metas[0]
-    left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
-    frame = inputs[:, :, top : inputs.shape[2] - bottom, left : inputs.shape[3] - right]
+    rows, columns = padding_of(inputs, metas[0])
+    frame = inputs[:, :, rows, columns]
     seen = frame
     if view.scale != 1:
         size = [max(1, round(side * view.scale)) for side in frame.shape[2:]]
@@ -73,13 +74,14 @@ def view_probabilities(
     if view.flip:
         seen = seen.flip(3)
     shape = dict(img_shape=seen.shape[2:], pad_shape=seen.shape[2:])
-    padding = dict(img_padding_size=[0] * 4, padding_size=[0] * 4)
-    logits = predict(seen, [{**item, **shape, **padding} for item in metas])
+    logits = predict(seen, [{**item, **shape, **padding_sizes(0, 0, 0, 0)} for item in metas])
     if view.flip:
         logits = logits.flip(3)
     if view.scale != 1:
         logits = F.interpolate(logits, frame.shape[2:], mode='bilinear', align_corners=False)
-    return F.pad(logits.softmax(dim=1), (left, right, top, bottom))
+    height, width = inputs.shape[2:]
+    sides = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+    return F.pad(logits.softmax(dim=1), sides)
 
 
 @torch.no_grad()

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
+
+from ..autograd_ops.frame_region import measuring
+from .padding import frame_region, padding_of, padding_sizes, without_padding
 
 
 def _windows(height: int, width: int, test_cfg: dict) -> Iterator[tuple[int, int, int, int]]:
@@ -20,31 +23,78 @@ def _windows(height: int, width: int, test_cfg: dict) -> Iterator[tuple[int, int
             yield max(bottom - h_crop, 0), bottom, max(right - w_crop, 0), right
 
 
-def padding_of(logits: Tensor, meta: dict) -> tuple[slice, slice]:
-    """The rows and columns of (N, C, H, W) logits that the data preprocessor has not padded."""
-    if isinstance(meta.get('img_shape'), torch.Size):
-        # A sliding window; mmseg leaves the padding in, it has no place of its own there.
-        return slice(0, logits.shape[2]), slice(0, logits.shape[3])
-    left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
-    height, width = logits.shape[2:]
-    return slice(top, height - bottom), slice(left, width - right)
+class _Window(NamedTuple):
+    """A sliding window.
+
+    Attributes:
+        box: (top, bottom, left, right) in the padded frame.
+        padding: (left, right, top, bottom), the padding in the window.
+    """
+
+    box: tuple[int, int, int, int]
+    padding: tuple[int, int, int, int]
 
 
-def _without_padding(logits: Tensor, meta: dict) -> Tensor:
-    """Cuts off what the data preprocessor padded: there is nothing to learn from it."""
-    rows, columns = padding_of(logits, meta)
-    return logits[:, :, rows, columns]
+def _frame_windows(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> list[_Window]:
+    """The sliding windows that show some of the frame, in mmseg's order."""
+    rows, columns = padding_of(inputs, metas[0])
+    found = []
+    for box in _windows(*inputs.shape[2:], segmentor.test_cfg):
+        top, bottom, left, right = box
+        in_rows = top < rows.stop and bottom > rows.start
+        if in_rows and left < columns.stop and right > columns.start:
+            sides = (
+                columns.start - left, right - columns.stop, rows.start - top, bottom - rows.stop
+            )  # fmt: skip
+            found.append(_Window(box, tuple(max(side, 0) for side in sides)))
+    return found
+
+
+def first_window(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Tensor:
+    """The first of the windows that ``over_windows`` runs; the inputs if they are run whole."""
+    if not slides(segmentor):
+        return inputs
+    top, bottom, left, right = _frame_windows(segmentor, inputs, metas)[0].box
+    return inputs[:, :, top:bottom, left:right]
 
 
 def learned_regions(
     segmentor: nn.Module, inputs: Tensor, metas: list[dict]
 ) -> list[tuple[int, int, int, int]]:
     """(top, bottom, left, right) of what ``forward_windows`` shows to ``learn``, in its order."""
-    height, width = inputs.shape[2:]
     if not slides(segmentor):
         rows, columns = padding_of(inputs, metas[0])
         return [(rows.start, rows.stop, columns.start, columns.stop)]
-    return list(_windows(height, width, segmentor.test_cfg))
+    regions = []
+    for (top, bottom, left, right), padding in _frame_windows(segmentor, inputs, metas):
+        regions.append(
+            (top + padding[2], bottom - padding[3], left + padding[0], right - padding[1])
+        )
+    return regions
+
+
+def predict_frames(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Tensor:
+    """``segmentor.inference``, with layers that measure the frame and not its padding.
+
+    Args:
+        segmentor: An mmseg ``EncoderDecoder``.
+        inputs: (N, 3, H, W).
+        metas: Metainfo of the N samples.
+
+    Returns:
+        (N, classes, H, W) logits.
+    """
+    region = frame_region(inputs, metas[0])
+    if region is None:
+        return segmentor.inference(inputs, metas)
+    if not slides(segmentor):
+        with measuring(segmentor, region):
+            return segmentor.inference(inputs, metas)
+
+    def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
+        return segmentor.encode_decode(crop, window_metas)
+
+    return over_windows(segmentor, inputs, metas, run)
 
 
 def forward_windows(
@@ -67,12 +117,12 @@ def forward_windows(
             frame (the shares sum to 1).
 
     Returns:
-        (N, classes, H, W) logits, detached; bit for bit those of ``segmentor.inference``.
+        (N, classes, H, W) logits, detached; bit for bit those of ``predict_frames``.
     """
 
     def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
         logits = segmentor.encode_decode(crop, window_metas)
-        learn(_without_padding(logits, window_metas[0]), share)
+        learn(without_padding(logits, window_metas), share)
         return logits.detach()
 
     return over_windows(segmentor, inputs, metas, run)
@@ -87,12 +137,16 @@ def over_windows(
 ) -> Tensor:
     """Puts a frame together from windows that ``run`` predicts, as the model's test mode says.
 
+    While ``run`` runs, layers that measure their maps measure the frame's part of the window (see
+    ``measuring``). A window of padding alone is not run; its logits are 0.
+
     Above what ``run`` takes there stand the frame's logits and one number a pixel; mmseg's own
     ``slide_inference`` has the logits twice.
 
     Args:
         segmentor, inputs, metas: See ``forward_windows``.
-        run: Called with a window (N, 3, h, w), its metainfo and its share of the frame; gives
+        run: Called with a window (N, 3, h, w), its metainfo, which tells the padding in the
+            window, and its share of the frame; gives
             (N, classes, h, w) logits without a graph.
         most: Leave off after so many windows, for who wants to know what the frame takes and not
             what is in it. None for all.
@@ -101,22 +155,25 @@ def over_windows(
         (N, classes, H, W) logits.
     """
     if not slides(segmentor):
-        return run(inputs, metas, 1.0)
+        with measuring(segmentor, frame_region(inputs, metas[0])):
+            return run(inputs, metas, 1.0)
     height, width = inputs.shape[2:]
-    windows = list(_windows(height, width, segmentor.test_cfg))
+    windows = _frame_windows(segmentor, inputs, metas)
     total = inputs.new_zeros((inputs.shape[0], segmentor.out_channels, height, width))
     count = inputs.new_zeros((inputs.shape[0], 1, height, width))
-    for top, bottom, left, right in islice(windows, most):
+    for (top, bottom, left, right), padding in islice(windows, most):
         crop = inputs[:, :, top:bottom, left:right]
         # A torch.Size tells mmseg's head to resize to the window and not to the padded frame.
-        window_metas = [dict(meta, img_shape=crop.shape[2:]) for meta in metas]
-        logits = run(crop, window_metas, 1.0 / len(windows))
+        of_window = dict(img_shape=crop.shape[2:], **padding_sizes(*padding))
+        window_metas = [{**meta, **of_window} for meta in metas]
+        with measuring(segmentor, frame_region(crop, window_metas[0])):
+            logits = run(crop, window_metas, 1.0 / len(windows))
         with torch.no_grad():
             total[:, :, top:bottom, left:right] += logits
             count[:, :, top:bottom, left:right] += 1
         # Or it would stand while the next window is run.
         del logits
-    return total.div_(count)
+    return total.div_(count.clamp_(min=1))
 
 
 def slides(segmentor: nn.Module) -> bool:

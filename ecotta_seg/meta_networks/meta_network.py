@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd_ops.autocast import under_autocast
+from ..autograd_ops.frame_region import FrameRegion
 from ..autograd_ops.winograd import conv3x3, pays
 from .norms import build_norm
 
@@ -42,11 +43,15 @@ class MetaNetwork(nn.Module):
     Attributes:
         strength: With an identity start, the share of what the network changes that is let
             through: x̃_k = x_k + strength * (norm(x_k) + gain * conv_block(x̃_{k-1})), 0 to 1.
+        region: The part of the output that the regulariser is taken over, see ``measuring``; None
+            for all of the output.
 
     Raises:
         ValueError: An unknown norm or start, a kernel size that is not odd and positive, or a
             reduction below 1.
     """
+
+    region: Optional[FrameRegion] = None
 
     def __init__(
         self,

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd_ops.bit_mask import add_sign_, mask_, pack_positive
+from ..autograd_ops.frame_norm import FrameStatistics, frame_norm_backward, frame_norm_forward
+from ..autograd_ops.frame_region import of_frame
 from ..autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
 from ..autograd_ops.winograd import pays, winograd_conv2d
 from ..frozen_graph import Tape
@@ -26,13 +28,6 @@ PIECE = 2**20
 Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
 
 
-class _Statistics(NamedTuple):
-    """Of a norm's input, (C,) each."""
-
-    mean: Tensor
-    inverse: Tensor  # of the deviation
-
-
 class _Piece(NamedTuple):
     """What is kept of a piece of the channels."""
 
@@ -40,26 +35,32 @@ class _Piece(NamedTuple):
     passed: Tensor  # bits: where the block's ReLU let through
     above: Tensor  # bits: where x̃_k > x_k
     below: Tensor  # bits: where x̃_k < x_k
-    norm: _Statistics
-    block_norm: _Statistics
+    norm: FrameStatistics
+    block_norm: FrameStatistics
 
 
 class _Saved(NamedTuple):
     pieces: list[_Piece]
     output: Optional[Tensor]
     block: Optional[Tensor]
-    scale: float  # what R_k is a multiple of mean |x̃_k - x_k| by
+    scale: float  # what the mean of |x̃_k - x_k| over all of x is multiplied by
 
 
-def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, _Statistics]:
+def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, FrameStatistics]:
     """Norm by the frame's statistics, and these."""
+    if norm.region is not None:
+        weight, bias = norm.weight[channels], norm.bias[channels]
+        return frame_norm_forward(x, weight, bias, norm.eps, norm.region)
     y, *statistics = torch.native_batch_norm(
         x, norm.weight[channels], norm.bias[channels], None, None, True, 0.0, norm.eps
     )
-    return y, _Statistics(*statistics)
+    return y, FrameStatistics(*statistics)
 
 
-def _norm_backward(norm, channels: slice, grad, x, statistics: _Statistics, wanted: list[bool]):
+def _norm_backward(norm, channels: slice, grad, x, statistics, wanted: list[bool]):
+    if norm.region is not None:
+        weight = norm.weight[channels]
+        return frame_norm_backward(grad, x, weight, statistics, norm.region, wanted)
     return torch.ops.aten.native_batch_norm_backward(
         grad, x, norm.weight[channels], None, None, *statistics, True, norm.eps, wanted
     )
@@ -108,9 +109,9 @@ class MetaNetworkOperator:
         """
         scale = self._scale(x)
         # Views of tokens have their channels side by side, and a norm other roundings there.
-        if not self.by_channels or not x.is_contiguous() or x[:, 0].numel() == 1:
+        if not self.by_channels or not x.is_contiguous() or self._one_value(x):
             adapted = self.module(x, p)
-            difference = (adapted - x).abs_().mean() * scale
+            difference = self._measured(adapted - x).abs_().mean() * scale
             if tape is not None:
                 tape.append(_Saved([], x if keep_output else None, None, scale))
             return adapted, difference
@@ -132,7 +133,7 @@ class MetaNetworkOperator:
                 block.mul_((gain[c] * strength).view(-1, 1, 1))
             result.add_(block)
             # The block's memory takes what the meta network changed.
-            torch.sub(result, frozen, out=block)
+            self._measured(torch.sub(result, frozen, out=block))
             adapted[:, c] = result
             if tape is not None:
                 above, below = pack_positive(block), pack_positive(block.neg_())
@@ -144,12 +145,23 @@ class MetaNetworkOperator:
             tape.append(_Saved(pieces, *kept, scale))
         return adapted, (total * scale / x.numel()).to(x.dtype)
 
+    def _one_value(self, x: Tensor) -> bool:
+        """Whether there is but one value of the frame a channel, which has no variance."""
+        return of_frame(x[:, 0:1], self.module.region).numel() == 1
+
+    def _measured(self, difference: Tensor) -> Tensor:
+        """(N, C, H, W) with 0 where there is padding, in place: R_k is taken over the frame."""
+        region = self.module.region
+        return difference if region is None else region.clear_outside_(difference)
+
     def _scale(self, x: Tensor) -> float:
+        """What the mean over all of x is multiplied by."""
+        frame = of_frame(x, self.module.region)
         if not self.relative or x.is_meta:
-            return 1.0
+            return x.numel() / frame.numel()
         # By rows, because nothing of x's size is stored then, whatever the precision of the sum.
-        total = float(torch.linalg.vector_norm(x, 1, dim=3).sum(dtype=torch.float64))
-        return 1 / max(total / x.numel(), 1e-6)
+        total = float(torch.linalg.vector_norm(frame, 1, dim=3).sum(dtype=torch.float64))
+        return x.numel() / max(total, 1e-6 * frame.numel())
 
     def backward(
         self,
@@ -170,7 +182,8 @@ class MetaNetworkOperator:
             tape: As the forward left it.
             frozen_output: Computes x anew, where it was not kept.
             factor: Weight of the regulariser over the number of x's elements: r is this times the
-                sign of x̃_k - x_k (over mean |x_k| where R_k is relative).
+                sign of x̃_k - x_k (over mean |x_k| where R_k is relative; over the frame's share
+                of x, and 0 elsewhere, where x has padding).
             deliver: Takes the parameters' gradients.
             further: Whether gradients go on; the first part has no one to give them to.
             workspace: Elements of a group of channels that is convolved at once.
@@ -277,7 +290,7 @@ class MetaNetworkOperator:
             frozen = x.detach().requires_grad_(further)
             part_input = p.detach().requires_grad_(further)
             adapted = self.module(frozen, part_input)
-        u = (adapted.detach() - x).sign_().mul_(factor).add_(grad)
+        u = self._measured(adapted.detach() - x).sign_().mul_(factor).add_(grad)
         gradients = torch.autograd.grad(adapted, parameters, u, retain_graph=further)
         del u
         # Before any gradient is delivered: that may change a parameter that is still in use.

@@ -1,8 +1,13 @@
 """The norms a meta network may use, all on (N, C, H, W) and all with ``weight`` and ``bias``."""
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..autograd_ops.frame_norm import frame_batch_norm
+from ..autograd_ops.frame_region import FrameRegion, of_frame
 
 _GROUPS = 32
 
@@ -14,17 +19,25 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
     EcoTTA; running statistics of the source would defeat the adaptation. They are kept up to date
     in training mode only (the warm-up) and used where a batch holds one value a channel, which has
     no variance.
+
+    Attributes:
+        region: The part of the input that is measured outside training, see ``measuring``; None
+            for all of the input.
     """
+
+    region: Optional[FrameRegion] = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         x = _laid_out(x)
-        if x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        if of_frame(x[:, 0:1], self.region).numel() == 1:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
         if self.training:
             y = super().forward(x)
+        elif self.region is not None:
+            return frame_batch_norm(x, self.weight, self.bias, self.eps, self.region)
         else:
             y = F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         if y.requires_grad:
@@ -65,15 +78,36 @@ class ChannelAffine(nn.Module):
         return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
-def _group_norm(num_channels: int) -> nn.GroupNorm:
-    groups = next(g for g in range(min(_GROUPS, num_channels), 0, -1) if num_channels % g == 0)
-    return nn.GroupNorm(groups, num_channels)
+class FrameGroupNorm(nn.GroupNorm):
+    """GroupNorm of an (N, C, H, W) map by the frame's part of the map.
+
+    Attributes:
+        region: See ``FrameBatchNorm2d``.
+    """
+
+    region: Optional[FrameRegion] = None
+
+    def __init__(self, num_channels: int) -> None:
+        groups = next(g for g in range(min(_GROUPS, num_channels), 0, -1) if num_channels % g == 0)
+        super().__init__(groups, num_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        if self.region is None:
+            return super().forward(x)
+        # Sums over a map need more than the eight bits of a narrower dtype (autocast).
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        grouped = x.unflatten(1, (self.num_groups, -1))
+        frame = self.region.crop(x).unflatten(1, (self.num_groups, -1))
+        var, mean = torch.var_mean(frame, dim=(2, 3, 4), correction=0, keepdim=True)
+        y = ((grouped - mean) * torch.rsqrt(var + self.eps)).flatten(1, 2)
+        return y * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
 NORMS = {
     'BN': FrameBatchNorm2d,
     'LN': ChannelLayerNorm,
-    'GN': _group_norm,
+    'GN': FrameGroupNorm,
     'affine': ChannelAffine,
 }
 

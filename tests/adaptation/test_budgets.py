@@ -92,6 +92,20 @@ def test_a_step_takes_what_its_plan_says(kind, mode, type):
 
 @kinds
 @modes
+def test_a_step_on_a_padded_frame_takes_what_its_plan_says(kind, mode):
+    inputs, metas = _frame(*WIDE)
+    padding = dict(pad_shape=WIDE, img_padding_size=[0, 23, 0, 17])
+    frame = inputs, [dict(metas[0], img_shape=(WIDE[0] - 17, WIDE[1] - 23), **padding)]
+    trial = TrialStep(_method(kind, mode, 'ecotta_plus'), *frame)
+    for plan in (fastest_plan(2), leanest_plan(2, in_place=False)):
+        method = _method(kind, mode, 'ecotta_plus')
+        planned = PlannedStep(plan, trial.peak(plan), 0, None)
+        method.planner.plan_for = lambda *_, planned=planned: planned
+        assert planned.predicted_bytes == _measured(method, frame)
+
+
+@kinds
+@modes
 def test_a_multiple_is_of_what_mmseg_takes_in_its_mode(kind, mode):
     frame = _frame(*WIDE)
     stock = _stock_peak(kind, mode, frame)

@@ -33,7 +33,7 @@ STATIC = ('source', 'batch_norm_statistics', 'batch_norm_blend')
 CONFIDENT_ONLY = ('eata', 'rdumb', 'sar')
 
 
-def _options(name):
+def method_options(name):
     """A config's options, with steps that show in few frames and all pixels confident enough."""
     options = deepcopy(_SETTINGS[name])
     inner = options.get('method', options)
@@ -50,7 +50,7 @@ def _options(name):
 
 def built(name, kind, segmentor):
     """A method around a segmentor of a kind."""
-    options = _options(name)
+    options = method_options(name)
     if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
         options['meta_networks']['norm'] = 'LN'
     return build_method(options, segmentor).eval()

@@ -145,10 +145,18 @@ def test_a_plan_changes_nothing_but_memory():
 def test_windows_and_padding():
     image = _image(1, 3, 64, 96)
     sliding = dict(mode='slide', crop_size=(48, 48), stride=(32, 32))
-    padded = _metas(image, pad_shape=(64, 96), img_padding_size=[0, 5, 0, 3])
-    for test_cfg, metas in ((sliding, _metas(image)), (None, padded)):
-        plain = _method('deeplab', 'identity', False, test_cfg=test_cfg)
-        ours = _method('deeplab', 'identity', True, test_cfg=test_cfg)
+    padded = _metas(image, pad_shape=(64, 96), img_padding_size=[0, 21, 0, 13])
+    for test_cfg, metas, kind, meta, relative in (
+        (sliding, _metas(image), 'deeplab', 'identity', False),
+        (None, padded, 'deeplab', 'identity', False),
+        (None, padded, 'deeplab', 'paper', True),
+        (None, padded, 'segformer', 'tokens', True),
+        (None, padded, 'segformer', 'pointwise', False),
+        (sliding, padded, 'deeplab', 'identity', True),
+    ):
+        options = dict(test_cfg=test_cfg, relative_regularisation=relative)
+        plain = _method(kind, meta, False, **options)
+        ours = _method(kind, meta, True, **options)
         logits, expected = gradients_of(plain, image, metas)
         ours_logits, found = gradients_of(ours, image, metas)
         assert torch.equal(ours_logits, logits)

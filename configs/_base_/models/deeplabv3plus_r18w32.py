@@ -8,7 +8,6 @@ data_preprocessor = dict(
     pad_val=0,
     seg_pad_val=255,
     size=(320, 320),
-    test_cfg=dict(size_divisor=32),
 )
 model = dict(
     type='EncoderDecoder',

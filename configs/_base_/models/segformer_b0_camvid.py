@@ -2,5 +2,5 @@
 _base_ = 'mmseg::_base_/models/segformer_mit-b0.py'
 model = dict(
     decode_head=dict(norm_cfg=dict(type='BN', requires_grad=True)),
-    data_preprocessor=dict(size=(320, 320), test_cfg=dict(size_divisor=32)),
+    data_preprocessor=dict(size=(320, 320)),
 )

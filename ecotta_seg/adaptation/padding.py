@@ -1,0 +1,35 @@
+"""What of a frame a data preprocessor has padded: padding is predicted, and counts for nothing."""
+
+from typing import Optional
+
+from torch import Tensor
+
+from ..autograd_ops.frame_region import FrameRegion
+
+
+def padding_of(logits: Tensor, meta: dict) -> tuple[slice, slice]:
+    """The rows and columns of (N, C, H, W) logits that the data preprocessor has not padded."""
+    left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
+    height, width = logits.shape[2:]
+    return slice(top, height - bottom), slice(left, width - right)
+
+
+def without_padding(logits: Tensor, metas: list[dict]) -> Tensor:
+    """(N, C, H, W) logits of the frame alone, a view: padding is neither measured nor learned."""
+    rows, columns = padding_of(logits, metas[0])
+    return logits[:, :, rows, columns]
+
+
+def padding_sizes(left: int, right: int, top: int, bottom: int) -> dict:
+    """The entries of a metainfo that tell so much padding, in pixels."""
+    # mmseg's heads and data preprocessors go by either name.
+    return {name: [left, right, top, bottom] for name in ('img_padding_size', 'padding_size')}
+
+
+def frame_region(inputs: Tensor, meta: dict) -> Optional[FrameRegion]:
+    """Where the frame is in (N, 3, H, W) inputs; None if there is no padding."""
+    rows, columns = padding_of(inputs, meta)
+    height, width = inputs.shape[2:]
+    if (rows, columns) == (slice(0, height), slice(0, width)):
+        return None
+    return FrameRegion(height, width, (rows.start, rows.stop), (columns.start, columns.stop))
