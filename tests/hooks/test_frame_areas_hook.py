@@ -109,6 +109,8 @@ def test_a_stopped_run_ends_with_the_lines_of_a_whole_one(project, tmp_path):  #
     assert run.returncode == 0, run.stderr
     texts = [(tmp_path / n / 'frame_areas.jsonl').read_bytes() for n in ('stopped', 'whole')]
     assert texts[0] == texts[1] and texts[0].count(b'\n') == 30 * 6
+    # The source is scored in the first round alone.
+    assert texts[0].count(b'"source":null') == 29 * 6
     found = load_frame_areas(tmp_path / 'whole', load_results(tmp_path / 'whole'))
     assert found.method['fog'].shape == (30, 3, 3, 19)
     assert found.source['fog'].shape == (1, 3, 3, 19)
