@@ -68,6 +68,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest state in the work dir'
     )
+    parser.add_argument(
+        '--frame-areas',
+        action='store_true',
+        help='keep the class areas of each scored frame, of the method and the source, in '
+        'WORK_DIR/frame_areas.jsonl',
+    )
     parser.add_argument('--show-dir', help='folder for pictures of the masks')
     parser.add_argument(
         '--strict',
@@ -120,6 +126,8 @@ def main(argv: list[str]) -> None:
     if args.show_dir:
         check_work_dir(args.show_dir)
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='PanelHook', show_dir=args.show_dir)]
+    if args.frame_areas:
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FrameAreasHook')]
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):

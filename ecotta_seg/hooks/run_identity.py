@@ -19,8 +19,10 @@ from torch import nn
 from ..config import RESULT_KEYS
 from ..version import __version__
 
-# Whether a bad frame stops the run changes no result: one that stopped goes on in tolerant mode.
+# What reports changes no result, nor whether a bad frame stops the run: one that stopped goes on in
+# tolerant mode.
 _HOOKS_LEFT_OUT = (
+    'FrameAreasHook',
     'FrameCheckHook',
     'PanelHook',
     'ResultsHook',

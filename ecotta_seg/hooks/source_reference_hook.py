@@ -2,10 +2,12 @@
 
 from copy import deepcopy
 from statistics import median
+from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from torch import Tensor
 
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
@@ -30,6 +32,7 @@ class SourceReferenceHook(Hook):
         self.reference_configs = dict(references or {})
         self.source = None
         self.others = {}
+        self._scored = False
 
     def before_test(self, runner) -> None:
         """Copies the model before it is adapted."""
@@ -62,13 +65,21 @@ class SourceReferenceHook(Hook):
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Predicts and scores the frames of round 1."""
-        if any(sample.get('round', 1) != 1 for sample in outputs):
+        self._scored = all(sample.get('round', 1) == 1 for sample in outputs)
+        if not self._scored:
             return
         for name, model in {'source': self.source, **self.others}.items():
             samples = model.test_step(deepcopy(data_batch))
             self._metrics[name].process(None, [sample.to_dict() for sample in samples])
             if name == 'source':
                 self._seconds.append(model.last_step.seconds / len(samples))
+
+    def source_areas(self, index: int = -1) -> Optional[Tensor]:
+        """(3, C) int64 areas of the source's prediction of one frame of the latest batch.
+
+        None after round 1, and where the frame has no label.
+        """
+        return self._metrics['source'].frame_areas(index) if self._scored else None
 
     def state_dict(self) -> dict:
         """What a stopped run needs to go on: sums of scores and times, the references' state."""
