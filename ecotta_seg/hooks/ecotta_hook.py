@@ -5,13 +5,22 @@ from typing import Optional
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
 from ..checkpoint import check_fit
 from ..config import with_adapters
 from .guard_hook import add_event
+from .source_reference_hook import SourceReferenceHook
+from .weight_watch import (
+    bare_model,
+    copied_weights,
+    different,
+    put_back,
+    refuse_changes,
+    settle_averages,
+    weight_digests,
+)
 
 
 @HOOKS.register_module()
@@ -28,6 +37,10 @@ class EcoTTAHook(Hook):
     learned does not depend on it (CoTTA's labels go by ``adaptation.views``). Where a method goes
     back to its start of itself (SAR, RDumb), that is an event as a guard's are, ``'own_reset'``.
 
+    Other hooks may not change the weights: the average of an ``EMAHook`` is put in before the
+    source is copied; another hook that changes weights before the first frame stops the test, and
+    changes after the last frame are undone.
+
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
         adapters: File of warmed-up meta networks, put into the config of the method, or of the one
@@ -39,19 +52,24 @@ class EcoTTAHook(Hook):
     def __init__(self, adaptation: Optional[dict] = None, adapters: Optional[str] = None) -> None:
         self.adaptation = adaptation
         self.adapters = adapters
+        self._built, self._left = {}, {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Refuses a checkpoint of another model: mmengine itself would load what fits of it."""
         if not getattr(runner, '_train_loop', None):
             path = getattr(runner, '_load_from', None) or 'given'
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            check_fit(model, checkpoint.get('state_dict', checkpoint), path)
+            check_fit(bare_model(runner), checkpoint.get('state_dict', checkpoint), path)
 
     def before_test(self, runner) -> None:
         """Builds the method around the model and swaps it in; a second test keeps it."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner)
         if hasattr(model, 'holding_still'):
             return
+        settle_averages(runner)
+        for hook in runner.hooks:
+            if isinstance(hook, SourceReferenceHook) and hook.source is not None:
+                kept = weight_digests(hook.source.segmentor)
+                refuse_changes(runner, different(kept, weight_digests(model)))
         config = self.adaptation if self.adaptation is not None else runner.cfg.get('adaptation')
         if config is None:
             raise ValueError(
@@ -70,6 +88,30 @@ class EcoTTAHook(Hook):
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or config['type']))
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
+        # A stream that is resumed goes on with learned tensors of its own.
+        learned = runner.model.learned_tensors().values()
+        resumed = any(getattr(hook, 'resume', False) for hook in (*runner.hooks, runner.test_loop))
+        but = frozenset(map(id, learned)) if resumed else frozenset()
+        self._built = weight_digests(runner.model, but)
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Refuses weights that another hook has changed since the method was built."""
+        if self._built:
+            refuse_changes(runner, different(self._built, weight_digests(bare_model(runner))))
+            self._built = {}
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        """Remembers the weights that the stream has left."""
+        self._left = copied_weights(bare_model(runner))
+
+    def after_test(self, runner) -> None:
+        """Undoes what other hooks did to the weights since the last frame."""
+        changed, self._left = put_back(bare_model(runner), self._left), {}
+        if changed:
+            runner.logger.warning(
+                f'a hook changed {len(changed)} weights after the last frame, {changed[0]} first: '
+                'they are put back, so that the clear day is measured on what the stream has left'
+            )
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Tells a reset that the method made of itself."""

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..config import RESULT_KEYS
 from ..version import __version__
+from .weight_watch import tensor_bytes
 
 # Whether a bad frame stops the run changes no result: one that stopped goes on in tolerant mode.
 _HOOKS_LEFT_OUT = (
@@ -126,9 +127,7 @@ def _weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\0'.encode())
-        content = tensor.detach().cpu().contiguous().reshape(-1)
-        if content.numel():
-            digest.update(memoryview(content.view(torch.uint8).numpy()))
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

@@ -4,11 +4,11 @@ from copy import deepcopy
 from statistics import median
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
+from .weight_watch import bare_model, settle_averages
 
 
 @HOOKS.register_module()
@@ -35,7 +35,8 @@ class SourceReferenceHook(Hook):
         """Copies the model before it is adapted."""
         from ..adaptation import build_method
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        settle_averages(runner)
+        model = bare_model(runner)
         self.source = SourceModel(deepcopy(model)).eval()
         # Compared under the same views as the method, where the config sets them for all.
         asked = runner.cfg.get('views')
