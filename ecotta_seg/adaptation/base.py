@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
+from .one_logit import with_two_logits
 from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
 
@@ -75,7 +76,7 @@ class AdaptationMethod(nn.Module):
 
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
-        self.segmentor = segmentor
+        self.segmentor = with_two_logits(segmentor)
         self.adapting = True
         self.views = 1
         self.autocast: Optional[str] = None
