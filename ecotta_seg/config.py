@@ -19,15 +19,15 @@ STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 
 # What the result of a test depends on; all else is where and how it is written, or of the training.
 RESULT_KEYS = (
-    *('model', 'data_preprocessor', 'adaptation', 'views', 'test_dataloader', 'test_evaluator'),
-    *('test_cfg', 'clear_dataloader', 'randomness', 'custom_hooks'),
+    *('model', 'data_preprocessor', 'adaptation', 'views', 'class_names', 'test_dataloader'),
+    *('test_evaluator', 'test_cfg', 'clear_dataloader', 'randomness', 'custom_hooks'),
 )
 
 # What mmengine and this package read of a config. Other names are a config's own variables.
 _READ = {
     '': (
         *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
-        *('adaptation', 'clear_dataloader', 'custom_imports', 'method', 'views'),
+        *('adaptation', 'class_names', 'clear_dataloader', 'custom_imports', 'method', 'views'),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),

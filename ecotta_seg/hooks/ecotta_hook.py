@@ -9,8 +9,10 @@ from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
 from ..checkpoint import check_fit
+from ..class_names import names_in_checkpoint
 from ..config import with_adapters
 from .guard_hook import add_event
+from .settled_model import settle_model
 from .source_reference_hook import SourceReferenceHook
 from .weight_watch import (
     bare_model,
@@ -18,7 +20,6 @@ from .weight_watch import (
     different,
     put_back,
     refuse_changes,
-    settle_averages,
     weight_digests,
 )
 
@@ -59,13 +60,14 @@ class EcoTTAHook(Hook):
         if not getattr(runner, '_train_loop', None):
             path = getattr(runner, '_load_from', None) or 'given'
             check_fit(bare_model(runner), checkpoint.get('state_dict', checkpoint), path)
+            bare_model(runner).class_names = names_in_checkpoint(checkpoint.get('meta'))
 
     def before_test(self, runner) -> None:
         """Builds the method around the model and swaps it in; a second test keeps it."""
         model = bare_model(runner)
         if hasattr(model, 'holding_still'):
             return
-        settle_averages(runner)
+        settle_model(runner)
         for hook in runner.hooks:
             if isinstance(hook, SourceReferenceHook) and hook.source is not None:
                 kept = weight_digests(hook.source.segmentor)

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
 from .progress import progress
+from .settled_model import check_same_classes
 from .stop_signals import leave_signals_to_parent
 
 
@@ -40,6 +41,7 @@ class ForgettingHook(Hook):
             return
         self.dataloader = Runner.build_dataloader(deepcopy(dict(config)), seed=runner.seed)
         leave_signals_to_parent(self.dataloader)
+        check_same_classes(runner, self.dataloader.dataset, 'the clear_dataloader')
         if 'before' in self._scores:
             return  # A resumed run: they were taken before the first frame.
         source = next((h.source for h in runner.hooks if hasattr(h, 'source')), None)

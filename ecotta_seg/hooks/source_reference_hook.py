@@ -8,7 +8,8 @@ from mmengine.registry import HOOKS
 
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
-from .weight_watch import bare_model, settle_averages
+from .settled_model import settle_model
+from .weight_watch import bare_model
 
 
 @HOOKS.register_module()
@@ -35,7 +36,7 @@ class SourceReferenceHook(Hook):
         """Copies the model before it is adapted."""
         from ..adaptation import build_method
 
-        settle_averages(runner)
+        settle_model(runner)
         model = bare_model(runner)
         self.source = SourceModel(deepcopy(model)).eval()
         # Compared under the same views as the method, where the config sets them for all.

@@ -30,7 +30,7 @@ def _pair(kind, threshold=0.5, **test_cfg):
         torch.manual_seed(0)
         pair.append(MODELS.build(ConfigDict(config)))
     one, two = pair
-    for name, module in one.named_modules():
+    for module in one.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.6, 1.4)
