@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
+from .type_names import is_a, type_name
 
 # What the tools call the orders of a ``ContinualStream``.
 STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
@@ -179,8 +180,7 @@ def with_reporting(cfg: Config) -> None:
     hooks = list(cfg.get('custom_hooks') or [])
 
     def lacks(kind: str) -> bool:
-        types = [hook.get('type') for hook in hooks if isinstance(hook, Mapping)]
-        return kind not in [getattr(found, '__name__', found) for found in types]
+        return not any(is_a(hook, kind) for hook in hooks)
 
     if lacks('EcoTTAHook'):
         hooks.append(dict(type='EcoTTAHook'))
@@ -189,8 +189,8 @@ def with_reporting(cfg: Config) -> None:
     cfg.custom_hooks = hooks
     metrics = cfg.get('test_evaluator')
     metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-    types = [metric.get('type') for metric in metrics if isinstance(metric, Mapping)]
-    if types and 'PerConditionIoU' not in [getattr(found, '__name__', found) for found in types]:
+    metrics = [metric for metric in metrics if metric is not None]
+    if metrics and not any(is_a(metric, 'PerConditionIoU') for metric in metrics):
         # A prefix, because mmengine refuses two metrics that both give an 'mIoU'.
         cfg.test_evaluator = [*metrics, dict(type='PerConditionIoU', prefix='per_condition')]
 
@@ -209,10 +209,21 @@ def method_file(cfg: Config, name: str, configs: Path) -> Path:
     if name not in known:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if backbone.get('type') == 'MixVisionTransformer':
+    if is_a(backbone, 'MixVisionTransformer'):
         own = configs / '_base_' / 'adaptation_segformer' / f'{name}.py'
         return own if own.is_file() else folder / f'{name}.py'
     return folder / f'{name}.py'
+
+
+def method_name(options: Mapping) -> str:
+    """The name that a method's options choose it by; that of a class is the one registered."""
+    kind = options.get('type')
+    if isinstance(kind, type):
+        from .adaptation import ADAPTATION_METHODS
+
+        names = [name for name, cls in ADAPTATION_METHODS.module_dict.items() if cls is kind]
+        return names[0] if names else kind.__name__
+    return type_name(kind)
 
 
 def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
@@ -235,7 +246,7 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
         ValueError: There is no such file.
     """
     path = method_file(cfg, name, configs)
-    if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
+    if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         return
     before = with_meta_networks(cfg.get('adaptation'))
     cfg.adaptation = read_config(path).adaptation
@@ -290,7 +301,7 @@ def with_adapters(adaptation: dict, path: str) -> None:
     if options is None:
         raise ValueError(
             'a file of adapters goes with a method that has meta networks, such as ecotta, not '
-            f'{adaptation.get("type")}'
+            f'{type_name(adaptation)}'
         )
     options['adapters'] = str(path)
 
@@ -312,7 +323,7 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
     if options is None or options['meta_networks'].get('ladder'):
         raise ValueError(
             'a memory budget (memory_budget) goes with a method that has meta networks and the '
-            f'memory engine, such as ecotta, not {adaptation.get("type")}'
+            f'memory engine, such as ecotta, not {type_name(adaptation)}'
         )
     options['memory_budget'] = budget
 
@@ -322,7 +333,7 @@ def with_seed(cfg: Config, seed: int) -> None:
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     for options in _from_outside_in(cfg.get('adaptation')):
         # CoTTA's restoring has a generator of its own, which is saved with the stream.
-        if options.get('type') == 'cotta':
+        if method_name(options) == 'cotta':
             options['seed'] = seed
 
 
@@ -343,25 +354,29 @@ def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) ->
     dataset = cfg.test_dataloader.dataset
     if name is not None and name not in STREAMS:
         raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
-    if dataset.get('type') != 'ContinualStream':
+    if not is_a(dataset, 'ContinualStream'):
         raise ValueError(
             'choosing a stream or its seed needs a ContinualStream as the test data set, not '
-            f'{dataset.get("type")}'
+            f'{type_name(dataset)}'
         )
     if name is not None:
         dataset.order = STREAMS[name]
     if seed is not None:
         dataset.seed = seed
         for transform in dataset.dataset.get('pipeline') or ():
-            if transform.get('type') == 'AdverseWeather':
+            if is_a(transform, 'AdverseWeather'):
                 transform.seed = seed
 
 
 def with_resume(cfg: Config) -> None:
     """Makes the run of a config go on from the newest state in its work dir."""
     hooks = list(cfg.get('custom_hooks') or [])
-    if not any(hook.get('type') == 'StreamStateHook' for hook in hooks):
+    if not any(is_a(hook, 'StreamStateHook') for hook in hooks):
         hooks.append(dict(type='StreamStateHook'))
-    cfg.custom_hooks = [
-        dict(hook, resume=True) if hook.get('type') == 'StreamStateHook' else hook for hook in hooks
-    ]
+    for index, hook in enumerate(hooks):
+        if is_a(hook, 'StreamStateHook'):
+            if isinstance(hook, Mapping):
+                hooks[index] = dict(hook, resume=True)
+            else:
+                hook.resume = True
+    cfg.custom_hooks = hooks

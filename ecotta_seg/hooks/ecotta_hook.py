@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from ..adaptation import build_method
 from ..checkpoint import check_fit
 from ..class_names import names_in_checkpoint
-from ..config import with_adapters
+from ..config import method_name, with_adapters
 from .guard_hook import add_event
 from .settled_model import settle_model
 from .source_reference_hook import SourceReferenceHook
@@ -88,7 +88,7 @@ class EcoTTAHook(Hook):
         except TypeError as error:  # Text where a number is expected, and the like.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None
-        runner.message_hub.update_info('ecotta_seg/method', str(name or config['type']))
+        runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
         # A stream that is resumed goes on with learned tensors of its own.
         learned = runner.model.learned_tensors().values()
