@@ -1,5 +1,6 @@
 """Puts an adaptation method in the place of the model that a test loop runs."""
 
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Optional
 
@@ -11,7 +12,9 @@ from ..adaptation import build_method
 from ..checkpoint import check_fit
 from ..class_names import names_in_checkpoint
 from ..config import method_name, with_adapters
+from ..random_state import seeded
 from .guard_hook import add_event
+from .metric_inputs import prepare_metrics
 from .settled_model import settle_model
 from .source_reference_hook import SourceReferenceHook
 from .weight_watch import (
@@ -83,13 +86,14 @@ class EcoTTAHook(Hook):
             with_adapters(config, self.adapters)
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), _seeded(runner.cfg):
                 runner.model = build_method(config, model, runner.cfg.get('views'))
         except TypeError as error:  # Text where a number is expected, and the like.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
+        prepare_metrics(runner)
         # A stream that is resumed goes on with learned tensors of its own.
         learned = runner.model.learned_tensors().values()
         resumed = any(getattr(hook, 'resume', False) for hook in (*runner.hooks, runner.test_loop))
@@ -121,3 +125,11 @@ class EcoTTAHook(Hook):
         if reason is not None:
             index = outputs[0].metainfo.get('stream_index') if outputs else None
             add_event(runner, {'event': 'own_reset', 'stream_index': index, 'reason': reason})
+
+
+def _seeded(cfg) -> AbstractContextManager:
+    """Fixes what new layers are drawn from, where the config has no seed: mmengine then takes
+    another one each time, and a stopped stream could not be resumed."""
+    if (cfg.get('randomness') or {}).get('seed') is not None:
+        return nullcontext()
+    return seeded(0)
