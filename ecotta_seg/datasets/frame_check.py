@@ -74,10 +74,12 @@ def image_fault(image: Tensor) -> Optional[str]:
     """What is wrong with one frame by itself, or None.
 
     Args:
-        image: (C, H, W), as packed for the model: values 0 to 255.
+        image: (C, H, W), as packed for the model. What is dark and what is bright is known of
+            values from 0 to 255 alone: of others only what does not depend on their range is
+            looked at.
     """
-    if image.dim() != 3 or image.shape[0] != 3:
-        return f'the frame has the shape {tuple(image.shape)} where (3, H, W) is expected'
+    if image.dim() != 3 or not image.shape[0]:
+        return f'the frame has the shape {tuple(image.shape)} where (C, H, W) is expected'
     if min(image.shape[1:]) < 2:
         return f'the frame is only {image.shape[2]}x{image.shape[1]} pixels'
     if image.is_floating_point() and not image.isfinite().all():
@@ -86,6 +88,10 @@ def image_fault(image: Tensor) -> Optional[str]:
         return 'the frame is all black'
     # Every second row and column tells as much at a quarter of the time.
     sample = image[:, ::2, ::2].contiguous()
+    if not _in_bytes(sample):
+        if bool((sample == sample[:, :1, :1]).all()):
+            return 'the frame has one colour'
+        return _noise_fault(image)
     darkest, brightest = sample.amin(0), sample.amax(0)
     dark = float((brightest < _DARK).float().mean())
     bright = float((darkest > _BRIGHT).float().mean())
@@ -102,6 +108,14 @@ def image_fault(image: Tensor) -> Optional[str]:
     if ends >= _SATURATED:
         return f'the frame is saturated ({ends:.0%} of its values are at an end of the range)'
     return _noise_fault(image)
+
+
+def _in_bytes(image: Tensor) -> bool:
+    """Whether values are from 0 to 255 and not, as it seems, from 0 to 1."""
+    if image.dtype == torch.uint8:
+        return True
+    low, high = (float(end) for end in image.aminmax())
+    return low >= 0 and 1 < high <= 255
 
 
 class FrameWatch:

@@ -172,8 +172,17 @@ def _mask(sample: Any, key: str) -> Optional[np.ndarray]:
 
 
 def _rgb(image: torch.Tensor) -> np.ndarray:
-    """A packed (3, H, W) BGR image, as mmcv loads it, as (H, W, 3) uint8 RGB."""
-    image = image.detach().to('cpu', torch.float32).clamp(0, 255).byte()
+    """What can be shown of a packed (C, H, W) image, as (H, W, 3) uint8 RGB.
+
+    Three channels are BGR, as mmcv loads them; of more the first three are taken, of fewer the
+    first, in grey. Values beyond 0 to 255 (and floating ones from 0 to 1) are scaled to it.
+    """
+    image = image.detach().to('cpu', torch.float32).nan_to_num(0.0, 0.0, 0.0)
+    image = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or high > 255 or (0 < high <= 1):
+        image = (image - low) * (255 / max(high - low, 1e-12))
+    image = image.clamp(0, 255).byte()
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
 
 

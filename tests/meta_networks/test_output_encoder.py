@@ -13,6 +13,7 @@ from ecotta_seg.meta_networks import (
     load_adapters,
     save_adapters,
 )
+from ecotta_seg.meta_networks.output_encoder import _tried
 
 
 class Backbone(nn.Module):
@@ -176,3 +177,15 @@ def test_adapters_come_back_and_fit_their_own_outputs_alone(tmp_path):
     inserted = AdaptedEncoder(ResNet(depth=18, base_channels=4, stem_channels=4), num_parts=3)
     with pytest.raises(ValueError, match='they are output meta networks'):
         load_adapters(inserted, tmp_path / 'a.pth')
+
+
+def test_backbones_of_another_number_of_channels_are_tried_with_it():
+    from mmseg.models.backbones import UNet
+
+    unet = UNet(
+        in_channels=4, base_channels=4, num_stages=5, strides=(1,) * 5, enc_num_convs=(1,) * 5,
+        dec_num_convs=(1,) * 4, downsamples=(True,) * 4, enc_dilations=(1,) * 5,
+        dec_dilations=(1,) * 4, norm_cfg=dict(type='BN'),
+    )  # fmt: skip
+    outputs = _tried(unet.eval())
+    assert len(outputs) == 5
