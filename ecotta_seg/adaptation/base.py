@@ -13,6 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..autograd_ops.autocast import under_autocast
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
 from .one_logit import with_two_logits
 from .saved_state import expect_keys, misfit
@@ -108,7 +109,11 @@ class AdaptationMethod(nn.Module):
         return self.predict(inputs, metas)
 
     def test_step(self, data: dict) -> list:
-        """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s."""
+        """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s.
+
+        Raises:
+            ValueError: It is run under ``torch.autocast``, see ``use_autocast``.
+        """
         if self.training:
             self.eval()
         self.last_step = StepRecord()
@@ -123,6 +128,12 @@ class AdaptationMethod(nn.Module):
     def _step(self, data: dict) -> list:
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
+        if under_autocast(inputs):
+            raise ValueError(
+                'expected the precision of the parameters around a step, but it is run under '
+                'torch.autocast (test_cfg.fp16=True does so): leave that out, and set '
+                "autocast='bf16' among the method's options"
+            )
         metas = [sample.metainfo for sample in samples]
         inputs = self.prepare(inputs, metas)
         others = self.other_views(inputs, metas)

@@ -22,8 +22,14 @@ def settle_model(runner: Any) -> None:
         runner: The Runner, in ``before_test``.
 
     Raises:
-        ValueError: The classes differ and cannot be matched.
+        ValueError: The classes differ and cannot be matched, or the test runs under autocast.
     """
+    if getattr(runner.test_loop, 'fp16', False):
+        raise ValueError(
+            'expected the precision of the parameters around a step, but test_cfg.fp16=True runs '
+            "the test under autocast: leave it out, and set autocast='bf16' in `adaptation` to run "
+            'the network in half the width'
+        )
     settle_averages(runner)
     model = bare_model(runner)
     names = _names(runner.test_dataloader.dataset)

@@ -151,3 +151,8 @@ def test_a_warm_up_on_ids_of_another_order_is_refused(project, tmp_path):  # noq
     path = _checkpoint(project, tmp_path / 'c.pth', order, [NAMES[index] for index in order])
     run = run_tool('warm_up', project.config, path, '--work-dir', tmp_path)
     assert 'expected training data with the classes of the model in the order' in error_of(run)
+
+
+def test_a_test_under_autocast_is_refused_before_the_first_frame(project, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match="test_cfg.fp16=True.*set autocast='bf16'"):
+        _runner(project, tmp_path, HOOKS, **{'test_cfg.fp16': True}).test()
