@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Optional, Union
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
+from .config_environment import config_from_file
+from .config_options import Options
 from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
 from .type_names import is_a, type_name
@@ -44,16 +46,6 @@ _REPORTING = (
 )
 
 
-class _Options(DictAction):
-    """mmengine's ``DictAction`` with a sentence for what is no ``key=value``."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for text in values:
-            if not text.partition('=')[0].strip() or '=' not in text:
-                parser.error(f'argument {option_string}: expected key=value, got {text!r}')
-        super().__call__(parser, namespace, values, option_string)
-
-
 def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
     """Adds the arguments that all tools share, named as in mmseg's own tools."""
     parser.add_argument('config', help='config file')
@@ -72,8 +64,9 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=_Options,
-        help='settings to override, as key=value; lists as key="[a,b]"',
+        action=Options,
+        help='settings to override, as key=value; lists as key="[a,b]", a text with commas as '
+        'key="\'a,b\'"',
     )
     parser.add_argument('--traceback', action='store_true', help='show where an error came from')
 
@@ -135,7 +128,7 @@ def read_config(path) -> Config:
     if not Path(path).is_file():
         raise ValueError(f'expected a config file, but {path} does not exist')
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = config_from_file(str(path))
     except (Exception, SystemExit) as error:  # A config is code: anything can come out of it.
         reason = (str(error).strip().splitlines() or [''])[-1]
         raise ValueError(
