@@ -126,6 +126,11 @@ class AdaptationMethod(nn.Module):
         return samples
 
     def _step(self, data: dict) -> list:
+        if any(isinstance(sample, (list, tuple)) for sample in data['data_samples']):
+            raise ValueError(
+                'expected one sample a frame, got several views of it (test-time augmentation): '
+                'leave TestTimeAug out of the pipeline, and set `views` (--views N)'
+            )
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
         if under_autocast(inputs):

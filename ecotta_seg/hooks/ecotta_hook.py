@@ -15,7 +15,7 @@ from ..config import method_name, with_adapters
 from ..random_state import seeded
 from .guard_hook import add_event
 from .metric_inputs import prepare_metrics
-from .settled_model import settle_model
+from .settled_model import refuse_augmentation, settle_model
 from .source_reference_hook import SourceReferenceHook
 from .weight_watch import (
     bare_model,
@@ -103,6 +103,7 @@ class EcoTTAHook(Hook):
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Refuses weights that another hook has changed since the method was built."""
         if self._built:
+            refuse_augmentation(runner)
             refuse_changes(runner, different(self._built, weight_digests(bare_model(runner))))
             self._built = {}
 

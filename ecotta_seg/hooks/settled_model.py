@@ -4,12 +4,15 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from mmengine.model import BaseTTAModel
+
 from ..class_names import (
     NO_CLASS,
     match_classes,
     number_of_classes,
     with_matched_classes,
 )
+from ..type_names import is_a
 from .weight_watch import bare_model, settle_averages
 
 
@@ -22,8 +25,10 @@ def settle_model(runner: Any) -> None:
         runner: The Runner, in ``before_test``.
 
     Raises:
-        ValueError: The classes differ and cannot be matched, or the test runs under autocast.
+        ValueError: The classes differ and cannot be matched, or the test runs under autocast or
+            with test-time augmentation.
     """
+    refuse_augmentation(runner)
     if getattr(runner.test_loop, 'fp16', False):
         raise ValueError(
             'expected the precision of the parameters around a step, but test_cfg.fp16=True runs '
@@ -40,6 +45,27 @@ def settle_model(runner: Any) -> None:
         with_matched_classes(model, table)
         _tell(runner, names, table)
     model.classes_of = names
+
+
+def refuse_augmentation(runner: Any) -> None:
+    """Refuses mmseg's test-time augmentation, whose views are predictions that nobody learns from.
+
+    Raises:
+        ValueError: The model is one for it, or the pipeline makes its views.
+    """
+    dataset = runner.test_dataloader.dataset
+    inner = [*getattr(dataset, 'datasets', {}).values()] if hasattr(dataset, 'datasets') else []
+    steps = [
+        step
+        for part in (inner or [dataset])
+        for step in getattr(getattr(part, 'pipeline', None), 'transforms', ())
+    ]
+    if isinstance(bare_model(runner), BaseTTAModel) or any(is_a(s, 'TestTimeAug') for s in steps):
+        raise ValueError(
+            "expected frames as they are, but this is mmseg's test-time augmentation (--tta, "
+            'TestTimeAug): leave it out, and average over views with --views N (or `views = N` in '
+            'the config)'
+        )
 
 
 def check_same_classes(runner: Any, dataset: Any, what: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from mmseg.datasets import CityscapesDataset
+from mmseg.registry import MODELS
 
 from ecotta_seg.checkpoint import load_source
 from tests.hooks.test_core_hooks import _runner
@@ -156,3 +157,36 @@ def test_a_warm_up_on_ids_of_another_order_is_refused(project, tmp_path):  # noq
 def test_a_test_under_autocast_is_refused_before_the_first_frame(project, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match="test_cfg.fp16=True.*set autocast='bf16'"):
         _runner(project, tmp_path, HOOKS, **{'test_cfg.fp16': True}).test()
+
+
+TTA = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize('hooks', [HOOKS, [dict(type='EcoTTAHook')]])
+def test_test_time_augmentation_is_refused(project, tmp_path, hooks):  # noqa: F811
+    runner = _runner(project, tmp_path / 'a', hooks)
+    runner.model = MODELS.build(dict(type='mmseg.SegTTAModel', module=runner.model))
+    with pytest.raises(ValueError, match="this is mmseg's test-time augmentation.*--views N"):
+        runner.test()
+    pipeline = {'test_dataloader.dataset.dataset.pipeline': TTA}
+    runner = _runner(project, tmp_path / 'b', hooks, **pipeline)
+    with pytest.raises(ValueError, match="this is mmseg's test-time augmentation.*--views N"):
+        runner.test()
+
+
+def test_a_model_that_is_wrapped_for_augmentation_later_is_refused(
+    project, tmp_path  # noqa: F811
+):  # fmt: skip
+    hook = dict(type='PrepareTTAHook', tta_cfg=dict(type='mmseg.SegTTAModel'))
+    with pytest.raises(ValueError, match="this is mmseg's test-time augmentation.*--views N"):
+        _runner(project, tmp_path, [dict(type='EcoTTAHook'), hook]).test()
