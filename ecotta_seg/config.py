@@ -11,6 +11,7 @@ from typing import Optional, Union
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from .config_checks import check_version
 from .config_environment import config_from_file
 from .config_options import Options
 from .distributed import prepare_cpu_launch
@@ -107,6 +108,8 @@ def load_config(args: argparse.Namespace) -> Config:
         raise ValueError(
             f'{args.config}: expected `adaptation` to be a dict with `type`, got {cfg.adaptation!r}'
         )
+    if cfg.get('default_scope') is None:
+        cfg.default_scope = 'mmseg'
     cfg.launcher = args.launcher
     prepare_cpu_launch(cfg)
     if args.work_dir is not None:
@@ -122,8 +125,8 @@ def read_config(path) -> Config:
     """Reads a config file, base files and all.
 
     Raises:
-        ValueError: It is missing, cannot be parsed, a base of it is missing, or a name in it is
-            misspelt.
+        ValueError: It is missing, cannot be parsed, is of mmseg 0.x, a base of it is missing, or a
+            name in it is misspelt.
     """
     if not Path(path).is_file():
         raise ValueError(f'expected a config file, but {path} does not exist')
@@ -134,6 +137,7 @@ def read_config(path) -> Config:
         raise ValueError(
             f'the config {path} cannot be read: {type(error).__name__}: {reason}'
         ) from None
+    check_version(cfg, path)
     check_names(cfg, f'the config {path}')
     return cfg
 
@@ -180,7 +184,10 @@ def with_reporting(cfg: Config) -> None:
     if lacks('ResultsHook'):
         hooks += [dict(type=name) for name in _REPORTING if lacks(name)]
     cfg.custom_hooks = hooks
-    metrics = cfg.get('test_evaluator')
+    if cfg.get('test_cfg') is None:
+        cfg.test_cfg = dict()
+    metrics = cfg.get('test_evaluator') or dict(type='PerConditionIoU')
+    cfg.test_evaluator = metrics
     metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
     metrics = [metric for metric in metrics if metric is not None]
     if metrics and not any(is_a(metric, 'PerConditionIoU') for metric in metrics):

@@ -23,6 +23,7 @@ try:
         with_seed,
         with_stream,
     )
+    from ecotta_seg.config_checks import require
     from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -83,6 +84,7 @@ def main(argv: list[str]) -> None:
     """Builds the run's config and tests."""
     args = parse_args(argv)
     cfg = load_config(args)
+    require(cfg, 'model', 'test_dataloader.dataset')
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
