@@ -14,6 +14,7 @@ from ..class_names import names_in_checkpoint
 from ..config import method_name, with_adapters
 from ..random_state import seeded
 from .guard_hook import add_event
+from .label_check import look_at_labels
 from .metric_inputs import prepare_metrics
 from .settled_model import refuse_augmentation, settle_model
 from .source_reference_hook import SourceReferenceHook
@@ -93,6 +94,7 @@ class EcoTTAHook(Hook):
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
+        look_at_labels(runner)
         prepare_metrics(runner)
         # A stream that is resumed goes on with learned tensors of its own.
         learned = runner.model.learned_tensors().values()
