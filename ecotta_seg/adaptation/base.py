@@ -51,6 +51,22 @@ def _now(model: nn.Module) -> float:
     return time.perf_counter()
 
 
+def _check_sizes(data: dict) -> None:
+    """Refuses a batch of frames of different sizes, which cannot be one tensor."""
+    shapes = [tuple(image.shape) for image in data['inputs']]
+    for index, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            (first, one), (second, two) = [
+                (data['data_samples'][i].metainfo.get('img_path', f'frame {i}'), shapes[i])
+                for i in (0, index)
+            ]
+            raise ValueError(
+                f'expected frames of one size in a batch, but {first} is {one[2]}x{one[1]} and '
+                f'{second} is {two[2]}x{two[1]} pixels (width x height): set batch_size=1, or '
+                'resize them in the pipeline'
+            )
+
+
 class AdaptationMethod(nn.Module):
     """Takes a segmentor's place in a test loop.
 
@@ -131,6 +147,7 @@ class AdaptationMethod(nn.Module):
                 'expected one sample a frame, got several views of it (test-time augmentation): '
                 'leave TestTimeAug out of the pipeline, and set `views` (--views N)'
             )
+        _check_sizes(data)
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
         if under_autocast(inputs):

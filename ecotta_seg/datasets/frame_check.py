@@ -124,9 +124,13 @@ class FrameWatch:
     A frame with the very pixels of the one before is frozen, unless it was read from the same
     file. One of another size is a fault until as many in a row have that size that it is the new
     one.
+
+    Args:
+        sizes_differ: No size is a fault.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes_differ: bool = False) -> None:
+        self.sizes_differ = sizes_differ
         self._last: tuple = (None, None)
         self._size: Optional[list[int]] = None
         self._other: tuple = (None, 0)
@@ -146,7 +150,9 @@ class FrameWatch:
         fault = image_fault(image)
         if fault is None and last[0] == digest and (name is None or last[1] != name):
             fault = 'the frame is frozen (the same pixels as the one before)'
-        return fault or self._size_fault([int(side) for side in image.shape[1:]])
+        if fault or self.sizes_differ:
+            return fault
+        return self._size_fault([int(side) for side in image.shape[1:]])
 
     def _size_fault(self, size: list[int]) -> Optional[str]:
         if self._size is None:
@@ -161,7 +167,7 @@ class FrameWatch:
         self._other = (size, count)
         return (
             f'the frame is {size[1]}x{size[0]} pixels where the stream has '
-            f'{self._size[1]}x{self._size[0]}'
+            f'{self._size[1]}x{self._size[0]}; where sizes may differ, set sizes_differ=True'
         )
 
     def state_dict(self) -> dict:

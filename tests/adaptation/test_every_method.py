@@ -304,3 +304,11 @@ def test_copies_for_a_second_thread_predict_the_same(name, kind, frames):
     assert torch.equal(shadow.predict(images[1], metas), expected)
     method.adapt(images[1], metas)
     assert torch.equal(shadow.predict(images[1], metas), expected)
+
+
+def test_a_batch_of_two_sizes_names_the_two_files():
+    method = _method('source', 'deeplab')
+    samples = [SegDataSample(metainfo=dict(img_path=f'{name}.png')) for name in 'abc']
+    images = [torch.zeros(3, 64, 96), torch.zeros(3, 64, 96), torch.zeros(3, 48, 96)]
+    with pytest.raises(ValueError, match=r'but a\.png is 96x64 and c\.png is 96x48 pixels'):
+        method.test_step(dict(inputs=images, data_samples=samples))

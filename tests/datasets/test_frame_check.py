@@ -123,3 +123,11 @@ def test_a_watch_goes_on_from_its_state(picture):
     first.check(picture, 'a')
     second.load_state_dict(first.state_dict())
     assert 'frozen' in second.check(picture, 'b')
+
+
+def test_sizes_may_differ_where_they_are_said_to(picture):
+    watch, strict = FrameWatch(sizes_differ=True), FrameWatch()
+    frames = [picture, picture[:, :40], picture[:, :, :50], picture]
+    assert [watch.check(frame, str(i)) for i, frame in enumerate(frames)] == [None] * 4
+    faults = [strict.check(frame, str(i)) for i, frame in enumerate(frames)]
+    assert faults[0] is None and 'set sizes_differ=True' in faults[1]
