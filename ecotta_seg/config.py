@@ -11,6 +11,7 @@ from typing import Optional, Union
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from .command_line import PROCESS_FLAGS
 from .config_checks import check_version
 from .config_environment import config_from_file
 from .config_options import Options
@@ -70,6 +71,8 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
         'key="\'a,b\'"',
     )
     parser.add_argument('--traceback', action='store_true', help='show where an error came from')
+    for flag, text in PROCESS_FLAGS.items():
+        parser.add_argument(flag, action='store_true', help=text)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -230,10 +233,7 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
     Of the files with that name it is the model's own, see ``method_file``. Settings that the config
-    makes for the same method stay. Where both have meta networks, what goes with the model and not
-    with the method stays: the meta networks' norm (LayerNorm on tokens), the weight of the frozen
-    norms' drift (the few of a SegFormer's head have to do all the correcting), and how wide
-    convolutions are done.
+    makes for the same method stay; nothing of another method's does.
 
     Args:
         cfg: Changed in place.
@@ -248,28 +248,12 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     path = method_file(cfg, name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         return
-    before = with_meta_networks(cfg.get('adaptation'))
     cfg.adaptation = read_config(path).adaptation
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name
-    _keep_what_is_the_models(before, with_meta_networks(cfg.adaptation))
     own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
     if own:
         cfg.merge_from_dict(own)
-
-
-def _keep_what_is_the_models(before: Optional[dict], after: Optional[dict]) -> None:
-    if before is None or after is None:
-        return
-    frozen = [options.get('frozen_norm') or {} for options in (before, after)]
-    drift = all(options.get('mode') == 'drift' for options in frozen)
-    for key, old, new in (
-        ('norm', before['meta_networks'], after['meta_networks']),
-        ('fast_convolutions', before, after),
-        *([('weight', *frozen)] if drift else []),
-    ):
-        if key in old:
-            new[key] = old[key]
 
 
 def _from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:

@@ -51,6 +51,13 @@ def _now(model: nn.Module) -> float:
     return time.perf_counter()
 
 
+def missing_methods(kind: type) -> list[str]:
+    """What a class leaves abstract. Python itself refuses such a class only under ``ABCMeta``,
+    which a module has not."""
+    names = (name for name in dir(kind) if not name.startswith('__'))
+    return [n for n in names if getattr(getattr(kind, n, None), '__isabstractmethod__', False)]
+
+
 def _check_sizes(data: dict) -> None:
     """Refuses a batch of frames of different sizes, which cannot be one tensor."""
     shapes = [tuple(image.shape) for image in data['inputs']]
@@ -76,6 +83,10 @@ class AdaptationMethod(nn.Module):
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with its source weights. It is changed in place.
 
+    Raises:
+        TypeError: A subclass does not define what is abstract here.
+        ValueError: The parameters are in half precision.
+
     Attributes:
         adapting: False makes ``test_step`` predict with what was learned, and learn nothing.
         views: How many views of a frame the prediction is averaged over, see ``prediction_views``;
@@ -92,6 +103,19 @@ class AdaptationMethod(nn.Module):
     """
 
     def __init__(self, segmentor: nn.Module) -> None:
+        missing = missing_methods(type(self))
+        if missing:
+            raise TypeError(
+                f'expected an adaptation method that defines {" and ".join(missing)}, but '
+                f'{type(self).__name__} does not: see AdaptationMethod in {__name__}'
+            )
+        narrow = {p.dtype for p in segmentor.parameters()} & {torch.float16, torch.bfloat16}
+        if narrow:
+            raise ValueError(
+                f'expected parameters in float32 or float64, got {narrow.pop()}, in which small '
+                "updates are lost: convert the model with .float(), and set autocast='bf16' to run "
+                'its network in half the width'
+            )
         super().__init__()
         self.segmentor = with_two_logits(segmentor)
         self.adapting = True

@@ -17,6 +17,7 @@ from ..evaluation.class_areas import class_areas, mean_iou
 from ..evaluation.printable import printable
 from ..visualization.condition_panel import condition_panel
 from ..visualization.file_names import safe_file_name
+from .source_reference_hook import source_hook
 
 _SUFFIXES = ('_leftImg8bit', '_rgb_anon')
 
@@ -25,10 +26,9 @@ _SUFFIXES = ('_leftImg8bit', '_rgb_anon')
 class PanelHook(Hook):
     """Writes ``<show_dir>/<condition>/<round>_<sequence>_<frame>.png``.
 
-    Each picture has the frame as the model saw it, the source model's mask (where a hook offers
-    ``predict(data_batch)``, as ``SourceReferenceHook`` does; it is asked for these frames only),
-    the adapted mask and the label. Names from the data set are made safe: nothing is written
-    outside ``show_dir``.
+    Each picture has the frame as the model saw it, the source model's mask (where there is a
+    ``SourceReferenceHook``; it is asked for these frames only), the adapted mask and the label.
+    Names from the data set are made safe: nothing is written outside ``show_dir``.
 
     Args:
         show_dir: The folder to write to; None for ``panels`` in the runner's ``work_dir``.
@@ -127,10 +127,8 @@ class PanelHook(Hook):
 
     @staticmethod
     def _predict_source(runner: Any, data_batch: Any) -> Optional[Sequence]:
-        for hook in runner.hooks:
-            if callable(getattr(hook, 'predict', None)):
-                return hook.predict(data_batch)
-        return None
+        hook = source_hook(runner)
+        return None if hook is None else hook.predict(data_batch)
 
     def _draw(
         self,

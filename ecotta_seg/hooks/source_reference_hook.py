@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from statistics import median
+from typing import Optional
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -99,3 +100,9 @@ class SourceReferenceHook(Hook):
         runner.message_hub.update_info('ecotta_seg/references', results)
         if self._seconds:
             runner.message_hub.update_info('ecotta_seg/source_seconds', median(self._seconds))
+
+
+def source_hook(runner) -> Optional[SourceReferenceHook]:
+    """The hook of a Runner that has the source; None without one."""
+    hooks = (hook for hook in runner.hooks if isinstance(hook, SourceReferenceHook))
+    return next((hook for hook in hooks if hook.source is not None), None)
