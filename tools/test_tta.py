@@ -23,6 +23,8 @@ try:
         with_seed,
         with_stream,
     )
+    from ecotta_seg.config_checks import require
+    from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -88,6 +90,7 @@ def main(argv: list[str]) -> None:
     """Builds the run's config and tests."""
     args = parse_args(argv)
     cfg = load_config(args)
+    require(cfg, 'model', 'test_dataloader.dataset')
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
@@ -117,7 +120,7 @@ def main(argv: list[str]) -> None:
         cfg.test_dataloader.dataset.rounds = args.rounds
     with_reporting(cfg)
     if args.strict:
-        others = [hook for hook in cfg.custom_hooks if hook['type'] != 'FrameCheckHook']
+        others = [hook for hook in cfg.custom_hooks if not is_a(hook, 'FrameCheckHook')]
         cfg.custom_hooks = [*others, dict(type='FrameCheckHook', mode='strict')]
         frames = cfg.test_dataloader.dataset.get('dataset')
         if frames is not None:

@@ -17,6 +17,7 @@ from ..adaptation import UpdateGuard, build_method
 from ..checkpoint import load_source
 from ..config import read_config, with_adapters, with_memory_budget
 from ..stack import force_safe_loading
+from ..type_names import type_name
 from .adaptive_segmentor import AdaptiveSegmentor
 from .dataset_meta import dataset_meta, inner_dataset
 
@@ -123,6 +124,6 @@ def frame_pipeline(cfg: Config) -> Sequence[dict]:
     kept = [
         dict(step)
         for step in steps
-        if step['type'] not in _LEFT_OUT and not step['type'].startswith('LoadImage')
+        if type_name(step) not in _LEFT_OUT and not type_name(step).startswith('LoadImage')
     ]
     return [dict(type='LoadImageFromNDArray'), *kept]

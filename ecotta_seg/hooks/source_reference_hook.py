@@ -5,12 +5,13 @@ from statistics import median
 from typing import Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
+from .settled_model import settle_model
+from .weight_watch import bare_model
 
 
 @HOOKS.register_module()
@@ -38,7 +39,8 @@ class SourceReferenceHook(Hook):
         """Copies the model before it is adapted."""
         from ..adaptation import build_method
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        settle_model(runner)
+        model = bare_model(runner)
         self.source = SourceModel(deepcopy(model)).eval()
         # Compared under the same views as the method, where the config sets them for all.
         asked = runner.cfg.get('views')
@@ -108,3 +110,9 @@ class SourceReferenceHook(Hook):
         runner.message_hub.update_info('ecotta_seg/references', results)
         if self._seconds:
             runner.message_hub.update_info('ecotta_seg/source_seconds', median(self._seconds))
+
+
+def source_hook(runner) -> Optional[SourceReferenceHook]:
+    """The hook of a Runner that has the source; None without one."""
+    hooks = (hook for hook in runner.hooks if isinstance(hook, SourceReferenceHook))
+    return next((hook for hook in hooks if hook.source is not None), None)
