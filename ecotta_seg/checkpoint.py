@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .archive_check import load_whole
+from .class_names import names_in_checkpoint
 
 # Heads that prediction does not use may be missing from a model or from a checkpoint.
 _OPTIONAL_PREFIXES = ('auxiliary_head.',)
@@ -120,6 +121,8 @@ def check_fit(model: nn.Module, state_dict: Mapping, path: Union[str, Path]) -> 
 def load_source(model: nn.Module, path: Union[str, Path], trust: bool = False) -> dict:
     """Loads source weights into a segmentor, all or nothing.
 
+    The names that the checkpoint gives its classes are the model's ``class_names``, or None.
+
     Returns:
         The checkpoint's ``meta``, where it has one.
 
@@ -130,4 +133,6 @@ def load_source(model: nn.Module, path: Union[str, Path], trust: bool = False) -
     state = {k.removeprefix('module.'): v for k, v in checkpoint['state_dict'].items()}
     check_fit(model, state, path)
     model.load_state_dict(state, strict=False)
-    return dict(checkpoint.get('meta') or {})
+    meta = dict(checkpoint.get('meta') or {})
+    model.class_names = names_in_checkpoint(meta)
+    return meta

@@ -1,6 +1,7 @@
 """What the tools share: one clear sentence for a user's mistake, and nothing lost by it."""
 
 import argparse
+import os
 import re
 import sys
 import tempfile
@@ -13,7 +14,19 @@ from .allocator import keep_freed_memory
 from .evaluation.printable import printable
 
 EXIT_OTHER_ERROR, EXIT_USER_ERROR = 1, 2
-_USER_ERRORS = (ValueError, TypeError, ImportError, OSError, KeyError, SyntaxError)
+# What Python and the system raise about a user's files and environment.
+_SYSTEM_ERRORS = (ImportError, OSError)
+# Raised on purpose these are a user's; raised by Python itself they are a fault of ours.
+_RAISED_ERRORS = (ValueError, TypeError, KeyError)
+_OURS = tuple(str(path) for path in (Path(__file__).parent, Path(__file__).parents[1] / 'tools'))
+# Their registries and configs refuse names and options on purpose.
+_OPENMMLAB = re.compile(r'[\\/](mmengine|mmcv|mmseg)[\\/]')
+# What Python says of a config whose options are not those of the class that it names.
+_WRONG_OPTION = re.compile(r'__init__\(\) (got an unexpected keyword|missing \d+ required)')
+PROCESS_FLAGS = {
+    '--system-allocator': 'leave the memory that is freed to the C library',
+    '--show-warnings': 'show the warnings of libraries',
+}
 
 
 def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[str]] = None) -> int:
@@ -21,9 +34,9 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
 
     Any other error becomes one, too, with its type, and exit code 1.
 
-    The process keeps freed memory from then on, see ``keep_freed_memory``.
-
-    ``--traceback`` among the arguments shows where an error came from instead.
+    The process keeps freed memory from then on, see ``keep_freed_memory``, and the warnings of
+    libraries are not shown; both are told. ``--system-allocator`` and ``--show-warnings`` among the
+    arguments leave them as they are, ``--traceback`` shows where an error came from.
 
     Args:
         main: Takes the arguments.
@@ -33,21 +46,24 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
         The exit code.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    show = '--traceback' in argv
-    if show:
-        argv.remove('--traceback')
-    else:
-        warnings.filterwarnings('ignore', category=UserWarning)
-        warnings.filterwarnings('ignore', category=FutureWarning)
-        warnings.filterwarnings('ignore', category=DeprecationWarning)
-    keep_freed_memory()
+    flags = {flag for flag in ('--traceback', *PROCESS_FLAGS) if flag in argv}
+    argv = [argument for argument in argv if argument not in flags]
+    show, told = '--traceback' in flags, []
+    if not flags & {'--traceback', '--show-warnings'}:
+        for category in (UserWarning, FutureWarning, DeprecationWarning):
+            warnings.filterwarnings('ignore', category=category)
+        told.append('warnings of libraries are not shown (--show-warnings)')
+    if '--system-allocator' not in flags and keep_freed_memory():
+        told.append('memory that is freed stays with the process (--system-allocator)')
+    if told and not {'-h', '--help'} & set(argv):
+        print(f'note: {"; ".join(told)}', file=sys.stderr)
     try:
         main(argv)
     except KeyboardInterrupt:
         print('stopped by the user', file=sys.stderr)
         return 130
     except Exception as error:
-        foreseen, text = isinstance(error, _USER_ERRORS), sentence(error)
+        foreseen, text = is_users(error), sentence(error)
         if not foreseen:
             text = (
                 f'{type(error).__name__}: {text} (not foreseen: --traceback shows where it comes '
@@ -59,6 +75,40 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
             print(f'error: {text}', file=sys.stderr)
         return EXIT_USER_ERROR if foreseen else EXIT_OTHER_ERROR
     return 0
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is about what a user gave, or else a fault of the program.
+
+    That is what this package raises on purpose, the errors of its own, what the system says of
+    files and imports, and names or options that OpenMMLab's registries refuse.
+    """
+    if isinstance(error, _SYSTEM_ERRORS) or type(error).__module__.startswith('ecotta_seg.'):
+        return True
+    if not isinstance(error, _RAISED_ERRORS):
+        return False
+    if 'Original Traceback' in str(error):
+        # Of a worker process: the last place in its text.
+        places = re.findall(r'File "([^"]+)", line \d+, in .*\n\s+(\w+)', str(error))
+        return bool(places) and places[-1][1] == 'raise' and _is_ours(places[-1][0])
+    frames = traceback.extract_tb(error.__traceback__)
+    built = any(re.search(r'mmengine[\\/]registry[\\/]', frame.filename) for frame in frames)
+    if built and _WRONG_OPTION.search(str(error)):
+        return True
+    if not frames or not (frames[-1].line or '').startswith('raise'):
+        return False
+    path = frames[-1].filename
+    if _is_ours(path):
+        return True
+    if not _OPENMMLAB.search(path):
+        return False
+    # They raise what they caught once more, with the name of the class that was to be built.
+    cause = error.__cause__ or error.__context__
+    return cause is None or is_users(cause)
+
+
+def _is_ours(path: str) -> bool:
+    return os.path.abspath(path).startswith(_OURS)
 
 
 def sentence(error: BaseException) -> str:

@@ -8,27 +8,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
+from .command_line import PROCESS_FLAGS
+from .config_checks import check_version
+from .config_environment import config_from_file
+from .config_options import Options
 from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
+from .type_names import is_a, type_name
 
 # What the tools call the orders of a ``ContinualStream``.
 STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 
 # What the result of a test depends on; all else is where and how it is written, or of the training.
 RESULT_KEYS = (
-    *('model', 'data_preprocessor', 'adaptation', 'views', 'test_dataloader', 'test_evaluator'),
-    *('test_cfg', 'clear_dataloader', 'randomness', 'custom_hooks'),
+    *('model', 'data_preprocessor', 'adaptation', 'views', 'class_names', 'test_dataloader'),
+    *('test_evaluator', 'test_cfg', 'clear_dataloader', 'randomness', 'custom_hooks'),
 )
 
 # What mmengine and this package read of a config. Other names are a config's own variables.
 _READ = {
     '': (
         *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
-        *('adaptation', 'calibration_dataloader', 'clear_dataloader', 'custom_imports', 'method'),
-        'views',
+        *('adaptation', 'calibration_dataloader', 'class_names', 'clear_dataloader', 'method'),
+        *('custom_imports', 'views'),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -42,16 +47,6 @@ _NO_MISTAKES = ('models', 'custom_keys')
 _REPORTING = (
     *('SourceReferenceHook', 'ForgettingHook', 'MemoryHook', 'StreamPlotHook', 'ResultsHook'),
 )
-
-
-class _Options(DictAction):
-    """mmengine's ``DictAction`` with a sentence for what is no ``key=value``."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for text in values:
-            if not text.partition('=')[0].strip() or '=' not in text:
-                parser.error(f'argument {option_string}: expected key=value, got {text!r}')
-        super().__call__(parser, namespace, values, option_string)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
@@ -72,10 +67,13 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=_Options,
-        help='settings to override, as key=value; lists as key="[a,b]"',
+        action=Options,
+        help='settings to override, as key=value; lists as key="[a,b]", a text with commas as '
+        'key="\'a,b\'"',
     )
     parser.add_argument('--traceback', action='store_true', help='show where an error came from')
+    for flag, text in PROCESS_FLAGS.items():
+        parser.add_argument(flag, action='store_true', help=text)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -114,6 +112,8 @@ def load_config(args: argparse.Namespace) -> Config:
         raise ValueError(
             f'{args.config}: expected `adaptation` to be a dict with `type`, got {cfg.adaptation!r}'
         )
+    if cfg.get('default_scope') is None:
+        cfg.default_scope = 'mmseg'
     cfg.launcher = args.launcher
     prepare_cpu_launch(cfg)
     if args.work_dir is not None:
@@ -129,18 +129,19 @@ def read_config(path) -> Config:
     """Reads a config file, base files and all.
 
     Raises:
-        ValueError: It is missing, cannot be parsed, a base of it is missing, or a name in it is
-            misspelt.
+        ValueError: It is missing, cannot be parsed, is of mmseg 0.x, a base of it is missing, or a
+            name in it is misspelt.
     """
     if not Path(path).is_file():
         raise ValueError(f'expected a config file, but {path} does not exist')
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = config_from_file(str(path))
     except (Exception, SystemExit) as error:  # A config is code: anything can come out of it.
         reason = (str(error).strip().splitlines() or [''])[-1]
         raise ValueError(
             f'the config {path} cannot be read: {type(error).__name__}: {reason}'
         ) from None
+    check_version(cfg, path)
     check_names(cfg, f'the config {path}')
     return cfg
 
@@ -180,18 +181,20 @@ def with_reporting(cfg: Config) -> None:
     hooks = list(cfg.get('custom_hooks') or [])
 
     def lacks(kind: str) -> bool:
-        types = [hook.get('type') for hook in hooks if isinstance(hook, Mapping)]
-        return kind not in [getattr(found, '__name__', found) for found in types]
+        return not any(is_a(hook, kind) for hook in hooks)
 
     if lacks('EcoTTAHook'):
         hooks.append(dict(type='EcoTTAHook'))
     if lacks('ResultsHook'):
         hooks += [dict(type=name) for name in _REPORTING if lacks(name)]
     cfg.custom_hooks = hooks
-    metrics = cfg.get('test_evaluator')
+    if cfg.get('test_cfg') is None:
+        cfg.test_cfg = dict()
+    metrics = cfg.get('test_evaluator') or dict(type='PerConditionIoU')
+    cfg.test_evaluator = metrics
     metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-    types = [metric.get('type') for metric in metrics if isinstance(metric, Mapping)]
-    if types and 'PerConditionIoU' not in [getattr(found, '__name__', found) for found in types]:
+    metrics = [metric for metric in metrics if metric is not None]
+    if metrics and not any(is_a(metric, 'PerConditionIoU') for metric in metrics):
         # A prefix, because mmengine refuses two metrics that both give an 'mIoU'.
         cfg.test_evaluator = [*metrics, dict(type='PerConditionIoU', prefix='per_condition')]
 
@@ -210,20 +213,28 @@ def method_file(cfg: Config, name: str, configs: Path) -> Path:
     if name not in known:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if backbone.get('type') == 'MixVisionTransformer':
+    if is_a(backbone, 'MixVisionTransformer'):
         own = configs / '_base_' / 'adaptation_segformer' / f'{name}.py'
         return own if own.is_file() else folder / f'{name}.py'
     return folder / f'{name}.py'
+
+
+def method_name(options: Mapping) -> str:
+    """The name that a method's options choose it by; that of a class is the one registered."""
+    kind = options.get('type')
+    if isinstance(kind, type):
+        from .adaptation import ADAPTATION_METHODS
+
+        names = [name for name, cls in ADAPTATION_METHODS.module_dict.items() if cls is kind]
+        return names[0] if names else kind.__name__
+    return type_name(kind)
 
 
 def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
     Of the files with that name it is the model's own, see ``method_file``. Settings that the config
-    makes for the same method stay. Where both have meta networks, what goes with the model and not
-    with the method stays: the meta networks' norm (LayerNorm on tokens), the weight of the frozen
-    norms' drift (the few of a SegFormer's head have to do all the correcting), and how wide
-    convolutions are done.
+    makes for the same method stay; nothing of another method's does.
 
     Args:
         cfg: Changed in place.
@@ -236,30 +247,14 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
         ValueError: There is no such file.
     """
     path = method_file(cfg, name, configs)
-    if (cfg.get('method') or (cfg.get('adaptation') or {}).get('type')) == name:
+    if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         return
-    before = with_meta_networks(cfg.get('adaptation'))
     cfg.adaptation = read_config(path).adaptation
     # Two presets can be of one type; the results tell them apart.
     cfg.method = name
-    _keep_what_is_the_models(before, with_meta_networks(cfg.adaptation))
     own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
     if own:
         cfg.merge_from_dict(own)
-
-
-def _keep_what_is_the_models(before: Optional[dict], after: Optional[dict]) -> None:
-    if before is None or after is None:
-        return
-    frozen = [options.get('frozen_norm') or {} for options in (before, after)]
-    drift = all(options.get('mode') == 'drift' for options in frozen)
-    for key, old, new in (
-        ('norm', before['meta_networks'], after['meta_networks']),
-        ('fast_convolutions', before, after),
-        *([('weight', *frozen)] if drift else []),
-    ):
-        if key in old:
-            new[key] = old[key]
 
 
 def _from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
@@ -291,7 +286,7 @@ def with_adapters(adaptation: dict, path: str) -> None:
     if options is None:
         raise ValueError(
             'a file of adapters goes with a method that has meta networks, such as ecotta, not '
-            f'{adaptation.get("type")}'
+            f'{type_name(adaptation)}'
         )
     options['adapters'] = str(path)
 
@@ -305,7 +300,7 @@ def with_calibration(cfg: Config, folder: str) -> None:
     if not Path(folder).is_dir():
         raise ValueError(f'--calibrate: expected a folder with pictures, got {folder}')
     cfg.custom_hooks = [
-        dict(hook, calibrate=folder) if hook.get('type') == 'EcoTTAHook' else hook
+        dict(hook, calibrate=folder) if is_a(hook, 'EcoTTAHook') else hook
         for hook in cfg.custom_hooks
     ]
 
@@ -327,7 +322,7 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
     if options is None or options['meta_networks'].get('ladder'):
         raise ValueError(
             'a memory budget (memory_budget) goes with a method that has meta networks and the '
-            f'memory engine, such as ecotta, not {adaptation.get("type")}'
+            f'memory engine, such as ecotta, not {type_name(adaptation)}'
         )
     options['memory_budget'] = budget
 
@@ -337,7 +332,7 @@ def with_seed(cfg: Config, seed: int) -> None:
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     for options in _from_outside_in(cfg.get('adaptation')):
         # CoTTA's restoring has a generator of its own, which is saved with the stream.
-        if options.get('type') == 'cotta':
+        if method_name(options) == 'cotta':
             options['seed'] = seed
 
 
@@ -358,28 +353,32 @@ def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) ->
     dataset = cfg.test_dataloader.dataset
     if name is not None and name not in STREAMS:
         raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
-    if dataset.get('type') != 'ContinualStream':
+    if not is_a(dataset, 'ContinualStream'):
         raise ValueError(
             'choosing a stream or its seed needs a ContinualStream as the test data set, not '
-            f'{dataset.get("type")}'
+            f'{type_name(dataset)}'
         )
     if name is not None:
         dataset.order = STREAMS[name]
     if seed is not None:
         dataset.seed = seed
         for transform in dataset.dataset.get('pipeline') or ():
-            if transform.get('type') == 'AdverseWeather':
+            if is_a(transform, 'AdverseWeather'):
                 transform.seed = seed
 
 
 def with_resume(cfg: Config) -> None:
     """Makes the run of a config go on from the newest state in its work dir."""
     hooks = list(cfg.get('custom_hooks') or [])
-    if not any(hook.get('type') == 'StreamStateHook' for hook in hooks):
+    if not any(is_a(hook, 'StreamStateHook') for hook in hooks):
         hooks.append(dict(type='StreamStateHook'))
-    cfg.custom_hooks = [
-        dict(hook, resume=True) if hook.get('type') == 'StreamStateHook' else hook for hook in hooks
-    ]
+    for index, hook in enumerate(hooks):
+        if is_a(hook, 'StreamStateHook'):
+            if isinstance(hook, Mapping):
+                hooks[index] = dict(hook, resume=True)
+            else:
+                hook.resume = True
+    cfg.custom_hooks = hooks
 
 
 def inner_dataset(cfg: Config) -> Mapping:
@@ -394,7 +393,6 @@ def unlabelled_steps(pipeline: Sequence[Mapping]) -> list[dict]:
     """The steps of a pipeline without those that load labels or make weather."""
     kept = []
     for step in pipeline:
-        name = getattr(step['type'], '__name__', step['type'])
-        if name.rpartition('.')[2] not in ('LoadAnnotations', 'AdverseWeather'):
+        if type_name(step) not in ('LoadAnnotations', 'AdverseWeather'):
             kept.append(dict(step))
     return kept

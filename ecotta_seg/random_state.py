@@ -1,6 +1,8 @@
 """The state of every random generator of a process, as tensors and numbers."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,3 +28,14 @@ def set_random_state(state: dict) -> None:
     torch.set_rng_state(state['torch'])
     if state['cuda'] and torch.cuda.device_count() == len(state['cuda']):
         torch.cuda.set_rng_state_all(state['cuda'])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch draws from a seed; afterwards all generators go on as if nothing was drawn."""
+    before = random_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)

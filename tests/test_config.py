@@ -173,13 +173,16 @@ def test_the_weight_of_drift_goes_with_the_model():
     assert cfg.adaptation.frozen_norm.weight == 1.0
 
 
-def test_how_convolutions_are_done_goes_with_the_model():
-    for config, fast in (('acdc_ecotta.py', True), ('camvid_ecotta.py', None)):
-        cfg = read_config(CONFIGS / config)
-        with_method(cfg, 'ecotta_plus', CONFIGS)
-        assert cfg.adaptation.get('fast_convolutions') is fast
-        with_method(cfg, 'tent', CONFIGS)
-        assert 'fast_convolutions' not in cfg.adaptation
+@pytest.mark.parametrize('name', ['ecotta_plus', 'ladder', 'ecotta_paper', 'law'])
+def test_nothing_of_the_method_before_stays(name):
+    cfg = read_config(CONFIGS / 'acdc_ecotta.py')
+    own = dict(norm='GN', split=[1, 2, 3, 4], num_parts=4)
+    cfg.adaptation.update(fast_convolutions=True, frozen_norm=dict(mode='drift', weight=7.0))
+    cfg.adaptation.meta_networks.update(own)
+    with_method(cfg, name, CONFIGS)
+    assert (
+        cfg.adaptation == read_config(CONFIGS / '_base_' / 'adaptation' / f'{name}.py').adaptation
+    )
 
 
 def test_a_segformer_takes_the_settings_for_segformers():
@@ -206,7 +209,7 @@ def test_the_norm_of_meta_networks_goes_with_the_model():
     assert cfg.adaptation.type == 'ecotta_plus' and cfg.adaptation.meta_networks.norm == 'LN'
     cfg.adaptation = dict(type='law', method=dict(type='ecotta', meta_networks=dict(norm='GN')))
     with_method(cfg, 'ladder', CONFIGS)
-    assert cfg.adaptation.meta_networks.norm == 'GN' and cfg.adaptation.meta_networks.ladder
+    assert cfg.adaptation.meta_networks.norm == 'LN' and cfg.adaptation.meta_networks.ladder
     with_method(cfg, 'tent', CONFIGS)
     assert cfg.adaptation.type == 'tent' and 'meta_networks' not in cfg.adaptation
     cfg = read_config(CONFIGS / 'camvid_ecotta.py')

@@ -18,6 +18,7 @@ try:
     from ecotta_seg.config import (
         add_config_arguments,
         load_config,
+        method_name,
         read_config,
         with_meta_networks,
         with_method,
@@ -79,7 +80,7 @@ def presets(cfg) -> dict:
     """Options of the methods: the config's own EcoTTA, else the preset; the others' presets."""
     folder = CONFIGS / '_base_' / 'adaptation'
     own = with_meta_networks(cfg.get('adaptation'))
-    if own is None or own.get('type') not in _ENGINE_METHODS:
+    if own is None or method_name(own) not in _ENGINE_METHODS:
         with_method(cfg, 'ecotta', CONFIGS)
         own = cfg.adaptation
     found = {name: read_config(folder / f'{name}.py').adaptation for name in ('tent', 'cotta')}

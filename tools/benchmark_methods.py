@@ -7,8 +7,8 @@ python tools/benchmark_methods.py --model r18 configs/camvid_ecotta.py CHECKPOIN
 Each cell is a run of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. What is done
 already is skipped, what was cut off goes on; a cell that fails does not stop the others and is
 listed. What was run there with other settings (or another checkpoint) is renamed to
-seedN.before_1. WORK_DIR/benchmark.md, .csv, .json, cells.csv, rounds.png and memory.png hold the
-results. A method may carry options of its own: tent:optimizer.lr=1e-3, and warmed-up meta
+seedN.before_1. WORK_DIR/benchmark.md, .csv, .json, cells.csv, paired.csv, rounds.png and memory.png
+hold the results. A method may carry options of its own: tent:optimizer.lr=1e-3, and warmed-up meta
 networks: ecotta_plus:adapters=FILE. A seed is that of the weather, of a mixed stream's order and of
 all random generators.
 
@@ -65,6 +65,10 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if there is one')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='key=value, for every cell')
     parser.add_argument(
+        '--draws', type=whole_number(1), default=1000,
+        help='draws of the bootstrap of differences to the source; default: 1000',
+    )  # fmt: skip
+    parser.add_argument(
         '--collect', action='store_true',
         help='have the report hold what earlier calls finished in this work dir, too',
     )  # fmt: skip
@@ -118,7 +122,7 @@ def main(argv: list[str]) -> None:
         records = benchmark.read_cells(cells, {**others, **errors}, work_dir)
         if args.collect:
             records += benchmark.collect_cells(work_dir, records)
-        benchmark.write_report(records, work_dir, command)
+        benchmark.write_report(records, work_dir, command, args.draws)
         return records
 
     def after_each(cell, outcome) -> None:
@@ -128,7 +132,7 @@ def main(argv: list[str]) -> None:
         report()
 
     benchmark.run_cells(cells, work_dir, configs, ROOT / 'tools' / 'test_tta.py', after_each)
-    entries = benchmark.aggregate(report())
+    entries = benchmark.aggregate(report(), args.draws)
     if entries:
         benchmark.plot_rounds(entries, work_dir / 'rounds.png')
         benchmark.plot_memory(entries, work_dir / 'memory.png')

@@ -24,6 +24,8 @@ try:
         with_seed,
         with_stream,
     )
+    from ecotta_seg.config_checks import require
+    from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -75,6 +77,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--resume', action='store_true', help='go on from the newest state in the work dir'
     )
+    parser.add_argument(
+        '--frame-areas',
+        action='store_true',
+        help='keep the class areas of each scored frame, of the method and the source, in '
+        'WORK_DIR/frame_areas.jsonl',
+    )
     parser.add_argument('--show-dir', help='folder for pictures of the masks')
     parser.add_argument(
         '--strict',
@@ -89,6 +97,7 @@ def main(argv: list[str]) -> None:
     """Builds the run's config and tests."""
     args = parse_args(argv)
     cfg = load_config(args)
+    require(cfg, 'model', 'test_dataloader.dataset')
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
@@ -120,7 +129,7 @@ def main(argv: list[str]) -> None:
     if args.calibrate is not None:
         with_calibration(cfg, args.calibrate)
     if args.strict:
-        others = [hook for hook in cfg.custom_hooks if hook['type'] != 'FrameCheckHook']
+        others = [hook for hook in cfg.custom_hooks if not is_a(hook, 'FrameCheckHook')]
         cfg.custom_hooks = [*others, dict(type='FrameCheckHook', mode='strict')]
         frames = cfg.test_dataloader.dataset.get('dataset')
         if frames is not None:
@@ -129,6 +138,8 @@ def main(argv: list[str]) -> None:
     if args.show_dir:
         check_work_dir(args.show_dir)
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='PanelHook', show_dir=args.show_dir)]
+    if args.frame_areas:
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FrameAreasHook')]
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):

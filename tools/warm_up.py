@@ -17,6 +17,7 @@ try:
         with_meta_networks,
         with_method,
     )
+    from ecotta_seg.config_checks import require
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> None:
             f'{args.method or args.config} has no meta networks to warm up: expected an '
             "`adaptation` with `meta_networks`, such as type='ecotta'"
         )
+    require(cfg, 'model', 'train_dataloader.dataset', 'train_cfg', 'optim_wrapper')
     check_work_dir(cfg.work_dir)
     segmentor = deepcopy(cfg.model)
     # mmengine hands a top-level preprocessor to the outermost model; here that is the wrapper.

@@ -13,7 +13,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..autograd_ops.autocast import under_autocast
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
+from .one_logit import with_two_logits
 from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
 from .windows import predict_frames
@@ -50,6 +52,29 @@ def _now(model: nn.Module) -> float:
     return time.perf_counter()
 
 
+def missing_methods(kind: type) -> list[str]:
+    """What a class leaves abstract. Python itself refuses such a class only under ``ABCMeta``,
+    which a module has not."""
+    names = (name for name in dir(kind) if not name.startswith('__'))
+    return [n for n in names if getattr(getattr(kind, n, None), '__isabstractmethod__', False)]
+
+
+def _check_sizes(data: dict) -> None:
+    """Refuses a batch of frames of different sizes, which cannot be one tensor."""
+    shapes = [tuple(image.shape) for image in data['inputs']]
+    for index, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            (first, one), (second, two) = [
+                (data['data_samples'][i].metainfo.get('img_path', f'frame {i}'), shapes[i])
+                for i in (0, index)
+            ]
+            raise ValueError(
+                f'expected frames of one size in a batch, but {first} is {one[2]}x{one[1]} and '
+                f'{second} is {two[2]}x{two[1]} pixels (width x height): set batch_size=1, or '
+                'resize them in the pipeline'
+            )
+
+
 class AdaptationMethod(nn.Module):
     """Takes a segmentor's place in a test loop.
 
@@ -58,6 +83,10 @@ class AdaptationMethod(nn.Module):
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with its source weights. It is changed in place.
+
+    Raises:
+        TypeError: A subclass does not define what is abstract here.
+        ValueError: The parameters are in half precision.
 
     Attributes:
         adapting: False makes ``test_step`` predict with what was learned, and learn nothing.
@@ -75,8 +104,21 @@ class AdaptationMethod(nn.Module):
     """
 
     def __init__(self, segmentor: nn.Module) -> None:
+        missing = missing_methods(type(self))
+        if missing:
+            raise TypeError(
+                f'expected an adaptation method that defines {" and ".join(missing)}, but '
+                f'{type(self).__name__} does not: see AdaptationMethod in {__name__}'
+            )
+        narrow = {p.dtype for p in segmentor.parameters()} & {torch.float16, torch.bfloat16}
+        if narrow:
+            raise ValueError(
+                f'expected parameters in float32 or float64, got {narrow.pop()}, in which small '
+                "updates are lost: convert the model with .float(), and set autocast='bf16' to run "
+                'its network in half the width'
+            )
         super().__init__()
-        self.segmentor = segmentor
+        self.segmentor = with_two_logits(segmentor)
         self.adapting = True
         self.views = 1
         self.autocast: Optional[str] = None
@@ -108,7 +150,11 @@ class AdaptationMethod(nn.Module):
         return self.predict(inputs, metas)
 
     def test_step(self, data: dict) -> list:
-        """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s."""
+        """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s.
+
+        Raises:
+            ValueError: It is run under ``torch.autocast``, see ``use_autocast``.
+        """
         if self.training:
             self.eval()
         self.last_step = StepRecord()
@@ -121,8 +167,20 @@ class AdaptationMethod(nn.Module):
         return samples
 
     def _step(self, data: dict) -> list:
+        if any(isinstance(sample, (list, tuple)) for sample in data['data_samples']):
+            raise ValueError(
+                'expected one sample a frame, got several views of it (test-time augmentation): '
+                'leave TestTimeAug out of the pipeline, and set `views` (--views N)'
+            )
+        _check_sizes(data)
         batch = self.segmentor.data_preprocessor(data, False)
         inputs, samples = batch['inputs'], batch['data_samples']
+        if under_autocast(inputs):
+            raise ValueError(
+                'expected the precision of the parameters around a step, but it is run under '
+                'torch.autocast (test_cfg.fp16=True does so): leave that out, and set '
+                "autocast='bf16' among the method's options"
+            )
         metas = [sample.metainfo for sample in samples]
         inputs = self.prepare(inputs, metas)
         others = self.other_views(inputs, metas)

@@ -7,6 +7,8 @@ from typing import Optional
 from mmengine.registry import Registry
 from torch import nn
 
+from ..type_names import type_name
+
 ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
 
 
@@ -40,7 +42,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     """Builds the adaptation method that a config describes, around a segmentor.
 
     Args:
-        config: ``type`` (a registered name) and the method's options; ``views`` and
+        config: ``type`` (a registered name or class) and the method's options; ``views`` and
             ``autocast`` go with any method, see ``AdaptationMethod``. (CoTTA has ``views`` of its
             own, which it learns from.)
         segmentor: The source model; the method takes it over and changes it.
@@ -52,7 +54,10 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     """
     options = dict(config)
     name = options.pop('type', None)
-    cls = ADAPTATION_METHODS.get(name) if isinstance(name, str) else None
+    if isinstance(name, str):
+        cls = ADAPTATION_METHODS.module_dict.get(type_name(name))
+    else:
+        cls = name if isinstance(name, type) and hasattr(name, 'method_state') else None
     if cls is None:
         known = sorted(ADAPTATION_METHODS.module_dict)
         raise ValueError(f'unknown adaptation method {name!r}: expected one of {known}')

@@ -14,7 +14,7 @@ from torch import nn
 from ..adaptation import AdaptationMethod
 from ..datasets.frame_check import FrameWatch
 from ..memory import StandingMemory, standing_memory
-from ..meta_networks import load_adapters, save_adapters
+from ..meta_networks import input_channels, load_adapters, save_adapters
 from .dataset_meta import DatasetMeta
 
 
@@ -71,6 +71,7 @@ class AdaptiveSegmentor:
         self.source, self.meta = source, meta
         self.adapt_every, self.time_budget = adapt_every, time_budget
         self._pipeline = pipeline
+        self._channels = input_channels(method.segmentor)
         self._watch = FrameWatch() if check_frames else None
         self._lock = threading.RLock()
         self._shadow = _shadow_of(method) if concurrent else None
@@ -85,7 +86,8 @@ class AdaptiveSegmentor:
         The prediction is that of the forward before the update.
 
         Args:
-            frame: (H, W, 3) uint8 BGR, as OpenCV gives it.
+            frame: (H, W, 3) uint8 BGR, as OpenCV gives it; of a model of another number of
+                channels (H, W, C), or (H, W) for one.
 
         Returns:
             A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``; in its metainfo
@@ -216,12 +218,19 @@ class AdaptiveSegmentor:
     def _packed(self, frame: Any) -> dict:
         if not isinstance(frame, np.ndarray):
             raise TypeError(
-                f'expected a frame as a NumPy array (H, W, 3) BGR, got {type(frame).__name__}'
+                f'expected a frame as a NumPy array (H, W, {self._channels}), BGR where it has 3 '
+                f'channels, got {type(frame).__name__}'
             )
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+        found = frame.shape[2] if frame.ndim == 3 else 1
+        if (
+            frame.ndim not in (2, 3)
+            or found != self._channels
+            or frame.dtype != np.uint8
+            or not frame.size
+        ):
             raise ValueError(
-                'expected a frame of shape (H, W, 3) and dtype uint8, BGR, got '
-                f'{frame.shape} {frame.dtype}'
+                f'expected a frame of shape (H, W, {self._channels}) and dtype uint8'
+                f'{", BGR" if self._channels == 3 else ""}, got {frame.shape} {frame.dtype}'
             )
         # Without mmengine's default scope, which is not safe in several threads: all is built.
         sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))

@@ -24,6 +24,7 @@ from ..config import (
 )
 from ..datasets.clear_frames import frames_of_folder
 from ..stack import force_safe_loading
+from ..type_names import type_name
 from .adaptive_segmentor import AdaptiveSegmentor
 from .dataset_meta import dataset_meta
 
@@ -133,10 +134,5 @@ def frame_pipeline(cfg: Config) -> Sequence[dict]:
         or cfg.get('test_pipeline')
         or [dict(type='PackSegInputs')]
     )
-    kept = [step for step in unlabelled_steps(steps) if not _loads_image(step)]
+    kept = [step for step in unlabelled_steps(steps) if not type_name(step).startswith('LoadImage')]
     return [dict(type='LoadImageFromNDArray'), *kept]
-
-
-def _loads_image(step: dict) -> bool:
-    name = getattr(step['type'], '__name__', step['type'])
-    return name.rpartition('.')[2].startswith('LoadImage')

@@ -7,13 +7,14 @@ from typing import Any, Optional
 
 from ..evaluation.class_areas import mean_of
 from .cells import settings_digest
+from .paired import DRAWS, paired_differences
 from .summary import NUMBERS
 
 # What of a run is the source's, and the same for all methods of a seed.
 _OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditions')
 
 
-def aggregate(records: Iterable[Mapping]) -> list[dict]:
+def aggregate(records: Iterable[Mapping], draws: int = DRAWS) -> list[dict]:
     """One entry for each model, stream, method and number of views, the mean over its seeds.
 
     Cells of other rounds, options, checkpoint or adapters are entries of their own, whose names
@@ -22,10 +23,12 @@ def aggregate(records: Iterable[Mapping]) -> list[dict]:
 
     Args:
         records: From ``read_cells``; those with an ``error`` are left out.
+        draws: Of the bootstrap.
 
     Returns:
         Entries as the records', with ``seeds`` (a list), ``spread`` (the standard deviation of
-        ``mean`` over seeds, None for one) and ``source_by_seed`` (see ``source_of``).
+        ``mean`` over seeds, None for one), ``source_by_seed`` (see ``source_of``) and ``paired``
+        (see ``paired_differences``).
     """
     groups: dict[tuple, list[Mapping]] = {}
     for record in records:
@@ -65,6 +68,7 @@ def aggregate(records: Iterable[Mapping]) -> list[dict]:
             }
         means = [record['mean'] for record in group if record['mean'] is not None]
         entry['spread'] = stdev(means) if len(means) > 1 else None
+        entry['paired'] = paired_differences([record['folder'] for record in group], draws)
         entries.append(entry)
     return entries
 

@@ -14,35 +14,50 @@ from ..config import STREAMS
 from ..evaluation.class_areas import mean_of
 from ..evaluation.printable import printable
 from .aggregate import aggregate, source_of
+from .paired import DRAWS, with_paired
 from .summary import NUMBERS
 
 _MIB = 2**20
+# Keys of a paired difference, and the columns that they are in.
+_PAIRED = {
+    'difference': 'difference',
+    'low': 'difference_low',
+    'high': 'difference_high',
+    'frames': 'frames_per_condition',
+}
 
 
 def write_report(
-    records: Sequence[Mapping], folder: Union[str, Path], command: str = ''
+    records: Sequence[Mapping],
+    folder: Union[str, Path],
+    command: str = '',
+    draws: int = DRAWS,
 ) -> list[Path]:
-    """Writes ``benchmark.json``, ``benchmark.csv``, ``cells.csv`` and ``benchmark.md``.
+    """Writes ``benchmark.json``, three CSV files and ``benchmark.md``.
 
     ``benchmark.csv`` has a row for each condition of each round of each cell, ``cells.csv`` one
-    for each cell. Each file is written whole or not at all.
+    for each cell, ``paired.csv`` one for each condition (and their mean) of each method, its seeds
+    together. Each file is written whole or not at all.
 
     Args:
         records: From ``read_cells``.
         folder: Where to.
         command: How it was made, for the head of the page.
+        draws: Of the bootstrap.
 
     Returns:
         The paths.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    entries = aggregate(records)
-    document = {'command': command, 'cells': list(records), 'entries': entries}
+    records = [with_paired(record, draws) for record in records]
+    entries = aggregate(records, draws)
+    document = {'command': command, 'cells': records, 'entries': entries}
     texts = {
         'benchmark.json': json.dumps(document, indent=2) + '\n',
         'benchmark.csv': _rounds_csv(records),
         'cells.csv': _cells_csv(records),
+        'paired.csv': _paired_csv(entries),
         'benchmark.md': markdown(records, entries, command),
     }
     for name, text in texts.items():
@@ -70,9 +85,30 @@ def _cells_csv(records: Iterable[Mapping]) -> str:
     output = io.StringIO()
     names = ('model', 'stream', 'method', 'seed', 'views', *NUMBERS, 'code', 'error')
     writer = csv.writer(output, lineterminator='\n')
-    writer.writerow(names)
-    writer.writerows([record.get(name) for name in names] for record in records)
+    writer.writerow([*names, *_PAIRED.values()])
+    for record in records:
+        mean = (record.get('paired') or {}).get('mean', {})
+        writer.writerow([*map(record.get, names), *map(mean.get, _PAIRED)])
     return output.getvalue()
+
+
+def _paired_csv(entries: Iterable[Mapping]) -> str:
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator='\n')
+    who = ('model', 'stream', 'method', 'views')
+    writer.writerow([*who, 'seeds', 'condition', *_PAIRED.values()])
+    for entry in entries:
+        seeds = ' '.join(map(str, entry['seeds']))
+        for condition, found in _paired_entries(entry).items():
+            row = [*(entry[name] for name in who), seeds, condition]
+            writer.writerow([*row, *map(found.get, _PAIRED)])
+    return output.getvalue()
+
+
+def _paired_entries(entry: Mapping) -> dict[str, Mapping]:
+    """Differences by condition, then those of the mean; empty where there are none."""
+    paired = entry.get('paired')
+    return {**paired['conditions'], 'mean': paired['mean']} if paired else {}
 
 
 def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: str = '') -> str:
@@ -87,7 +123,9 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
         '*events* what a guard, a check of frames or the method itself did, over all seeds. *s a '
         'frame* is the median step, of the machine as busy as it was; *harness* what the loop '
         'around a step adds to its time. Peaks are above the parameters. The source is the mean '
-        'over the seeds of all methods.',
+        'over the seeds of all methods. A difference to the source is in percentage points, with a '
+        '95 % interval by a bootstrap over frames (the same frames of both in all rounds and '
+        'seeds); *frames* is how many a condition has.',
         '',
         _code_line(records),
         '',
@@ -104,7 +142,11 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
         # A mixed stream meets them in any order; all tables have that of the first.
         conditions.update(dict.fromkeys(n for entry in group for n in entry['conditions']))
         parts += [f'## {_cell(model)}, {stream} stream', '']
-        parts += [*_methods_table(group, conditions), '', '### mIoU in each round', '']
+        parts += [*_methods_table(group, conditions), '']
+        if any(entry.get('paired') for entry in group):
+            parts += ['### Difference to the source on the same frames', '']
+            parts += [*_paired_table(group, conditions), '']
+        parts += ['### mIoU in each round', '']
         parts += [*_rounds_table(group), '', '### mIoU in each condition and round', '']
         parts += [*_conditions_table(group, conditions), '']
     failed = [record for record in records if record['error'] is not None]
@@ -164,6 +206,23 @@ def _source_row(group: Sequence[Mapping], names: Sequence[str]) -> list[str]:
     seeds = str(len({seed for entry in group for seed in entry['seeds']}))
     row = ['*source*', '', seeds, *scores, mean, '', '', '', '', '', clear, '', '', seconds, '']
     return [*row, peak]
+
+
+def _paired_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[str]:
+    found = {entry['method']: _paired_entries(entry) for entry in group}
+    names = [n for n in (*conditions, 'mean') if any(n in paired for paired in found.values())]
+    frames = {n: paired[n]['frames'] for paired in found.values() for n in names if n in paired}
+    rows = [['*frames*', *(f'{frames[name]:.4g}' for name in names)]]
+    for method, paired in found.items():
+        rows.append([_cell(method), *(_interval(paired.get(name)) for name in names)])
+    return _table(['method', *names], rows)
+
+
+def _interval(paired: Optional[Mapping]) -> str:
+    if paired is None:
+        return ''
+    difference, low, high = (_number(paired[k], 2, True) for k in ('difference', 'low', 'high'))
+    return f'{difference} ({low} to {high})'
 
 
 def _rounds_table(group: Sequence[Mapping]) -> list[str]:

@@ -56,7 +56,7 @@ def cell_command(cell: Cell, tool: Union[str, Path], folder: Path, resume: bool)
     ):
         if value is not None:
             command += [f'--{name}', str(value)]
-    command += ['--work-dir', str(folder)]
+    command += ['--work-dir', str(folder), '--frame-areas']
     options = [*cell.options, *(f'adaptation.{option}' for option in cell.method.options)]
     if options:
         command += ['--cfg-options', *options]

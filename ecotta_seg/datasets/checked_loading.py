@@ -6,7 +6,7 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import Compose
 from mmseg.datasets.transforms import LoadAnnotations
 
-from .frame_error import FrameError, LabelError, check_image_bytes, png_bit_depth
+from .frame_error import FrameError, LabelError, check_image_bytes, png_bit_depth, wide_pixel_bits
 
 _MOST_IDS_NAMED = 8
 
@@ -83,7 +83,7 @@ class CheckedLoadAnnotations(BaseTransform):
             return results
         image = results.get('img_path')
         content = _read_whole(path, self.load.backend_args, f' (the label of {image})')
-        bits = png_bit_depth(content)
+        bits = png_bit_depth(content) or wide_pixel_bits(content)
         if bits is not None and bits > 8:
             # mmseg cuts ids off to 8 bits, which makes a valid one of any.
             raise LabelError.at(

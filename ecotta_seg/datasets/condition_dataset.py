@@ -18,6 +18,8 @@ from ..evaluation.printable import printable
 from .checked_loading import checked_pipeline
 from .frame_error import FrameError
 
+_IMAGES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
+
 
 class ConditionDataset(CityscapesDataset):
     """``CityscapesDataset`` with a condition and a sequence in each sample, and checked files.
@@ -112,6 +114,7 @@ class ConditionDataset(CityscapesDataset):
                 f'{type(self).__name__}: the image folder {image_folder} holds no '
                 f'*{self.img_suffix} file, {self._layout_hint()}'
             )
+        self._tell_others(image_folder, names)
         frames = []
         for name in names:
             frame = {
@@ -128,6 +131,23 @@ class ConditionDataset(CityscapesDataset):
             frames.append(frame)
         self._check_labels(frames)
         return frames
+
+    def _tell_others(self, image_folder: str, names: list) -> None:
+        """Images of another suffix are not in the data set: said, as they may have been meant."""
+        files = fileio.list_dir_or_file(
+            image_folder, list_dir=False, recursive=True, backend_args=self.backend_args
+        )
+        known = set(names)
+        others = sorted(
+            name for name in files if name.lower().endswith(_IMAGES) and name not in known
+        )
+        if others:
+            print_log(
+                f'{len(others)} images in {image_folder} do not end with {self.img_suffix} and are '
+                f'left out, {printable(others[0])} first: set img_suffix, or rename them',
+                'current',
+                logging.WARNING,
+            )
 
     def _check_labels(self, frames: list) -> None:
         missing = [

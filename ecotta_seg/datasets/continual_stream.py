@@ -54,6 +54,7 @@ class ContinualStream:
             middle of the condition and falling back to 1; for inner datasets that have a
             ``severity``.
         seed: Of the shuffled order.
+        sizes_differ: Frames of different sizes are what they should be, and no fault of a camera.
         lazy_init: Leave the listing of files to :meth:`full_init`.
 
     Attributes:
@@ -76,6 +77,7 @@ class ContinualStream:
         frames_per_condition: Optional[int] = None,
         order: str = 'sequential',
         seed: int = 0,
+        sizes_differ: bool = False,
         lazy_init: bool = False,
     ) -> None:
         if not isinstance(dataset, dict) or 'type' not in dataset:
@@ -100,6 +102,7 @@ class ContinualStream:
         self.frames_per_condition = frames_per_condition
         self.order = order
         self.seed = seed
+        self.sizes_differ = sizes_differ
         self.mark_bad_frames = False
         self.datasets = {name: self._build(dataset, name) for name in conditions}
         if order == 'ramp':

@@ -74,10 +74,12 @@ def image_fault(image: Tensor) -> Optional[str]:
     """What is wrong with one frame by itself, or None.
 
     Args:
-        image: (C, H, W), as packed for the model: values 0 to 255.
+        image: (C, H, W), as packed for the model. What is dark and what is bright is known of
+            values from 0 to 255 alone: of others only what does not depend on their range is
+            looked at.
     """
-    if image.dim() != 3 or image.shape[0] != 3:
-        return f'the frame has the shape {tuple(image.shape)} where (3, H, W) is expected'
+    if image.dim() != 3 or not image.shape[0]:
+        return f'the frame has the shape {tuple(image.shape)} where (C, H, W) is expected'
     if min(image.shape[1:]) < 2:
         return f'the frame is only {image.shape[2]}x{image.shape[1]} pixels'
     if image.is_floating_point() and not image.isfinite().all():
@@ -86,6 +88,10 @@ def image_fault(image: Tensor) -> Optional[str]:
         return 'the frame is all black'
     # Every second row and column tells as much at a quarter of the time.
     sample = image[:, ::2, ::2].contiguous()
+    if not _in_bytes(sample):
+        if bool((sample == sample[:, :1, :1]).all()):
+            return 'the frame has one colour'
+        return _noise_fault(image)
     darkest, brightest = sample.amin(0), sample.amax(0)
     dark = float((brightest < _DARK).float().mean())
     bright = float((darkest > _BRIGHT).float().mean())
@@ -104,15 +110,27 @@ def image_fault(image: Tensor) -> Optional[str]:
     return _noise_fault(image)
 
 
+def _in_bytes(image: Tensor) -> bool:
+    """Whether values are from 0 to 255 and not, as it seems, from 0 to 1."""
+    if image.dtype == torch.uint8:
+        return True
+    low, high = (float(end) for end in image.aminmax())
+    return low >= 0 and 1 < high <= 255
+
+
 class FrameWatch:
     """Checks the frames of one stream, each by itself and against those before.
 
     A frame with the very pixels of the one before is frozen, unless it was read from the same
     file. One of another size is a fault until as many in a row have that size that it is the new
     one.
+
+    Args:
+        sizes_differ: No size is a fault.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes_differ: bool = False) -> None:
+        self.sizes_differ = sizes_differ
         self._last: tuple = (None, None)
         self._size: Optional[list[int]] = None
         self._other: tuple = (None, 0)
@@ -132,7 +150,9 @@ class FrameWatch:
         fault = image_fault(image)
         if fault is None and last[0] == digest and (name is None or last[1] != name):
             fault = 'the frame is frozen (the same pixels as the one before)'
-        return fault or self._size_fault([int(side) for side in image.shape[1:]])
+        if fault or self.sizes_differ:
+            return fault
+        return self._size_fault([int(side) for side in image.shape[1:]])
 
     def _size_fault(self, size: list[int]) -> Optional[str]:
         if self._size is None:
@@ -147,7 +167,7 @@ class FrameWatch:
         self._other = (size, count)
         return (
             f'the frame is {size[1]}x{size[0]} pixels where the stream has '
-            f'{self._size[1]}x{self._size[0]}'
+            f'{self._size[1]}x{self._size[0]}; where sizes may differ, set sizes_differ=True'
         )
 
     def state_dict(self) -> dict:

@@ -1,8 +1,11 @@
 """One error for one bad frame: which file, what is wrong, what to do."""
 
+import io
 import struct
 import zlib
 from typing import Optional
+
+from PIL import Image
 
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8'
@@ -67,6 +70,16 @@ def png_bit_depth(content: bytes) -> Optional[int]:
     """Bits a sample of a PNG, from its header; None for other formats."""
     # Signature, then the header chunk: length, name, width, height (four bytes each), bit depth.
     return content[24] if content.startswith(_PNG) and len(content) > 24 else None
+
+
+def wide_pixel_bits(content: bytes) -> Optional[int]:
+    """Bits a sample of a picture in any format that Pillow knows, where it is more than 8."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            mode = image.mode
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return 16 if mode.startswith('I;16') else 32 if mode[:1] in ('I', 'F') else None
 
 
 def _png_fault(content: bytes) -> Optional[str]:

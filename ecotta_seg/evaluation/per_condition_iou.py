@@ -143,6 +143,10 @@ class PerConditionIoU(BaseMetric):
             raise ValueError(f'{name}: {error}' if name else str(error)) from None
         return areas if areas[LABELLED].any() else None
 
+    def frame_areas(self, index: int = -1) -> Optional[Tensor]:
+        """(3, C) int64 areas of one frame of the latest batch, None where it has no label."""
+        return self._latest[index][1] if self._latest else None
+
     def frame_mIoU(self, index: int = -1) -> Optional[float]:
         """mIoU in percent of one frame of the latest batch, None where it has no label."""
         if not self._latest or self._latest[index][1] is None:

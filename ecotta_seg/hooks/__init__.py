@@ -2,6 +2,7 @@
 
 from .ecotta_hook import EcoTTAHook
 from .forgetting_hook import ForgettingHook
+from .frame_areas_hook import FrameAreasHook
 from .frame_check_hook import FrameCheckHook
 from .guard_hook import GuardHook
 from .memory_hook import MemoryHook
@@ -19,6 +20,7 @@ from .warm_up_hook import WarmUpHook
 __all__ = [
     'EcoTTAHook',
     'ForgettingHook',
+    'FrameAreasHook',
     'FrameCheckHook',
     'GuardHook',
     'MemoryHook',

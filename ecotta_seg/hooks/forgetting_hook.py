@@ -7,9 +7,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
 from .progress import progress
+from .settled_model import check_same_classes
+from .source_reference_hook import source_hook
 from .stop_signals import leave_signals_to_parent
 
 
@@ -40,10 +41,12 @@ class ForgettingHook(Hook):
             return
         self.dataloader = Runner.build_dataloader(deepcopy(dict(config)), seed=runner.seed)
         leave_signals_to_parent(self.dataloader)
+        check_same_classes(runner, self.dataloader.dataset, 'the clear_dataloader')
         if 'before' in self._scores:
             return  # A resumed run: they were taken before the first frame.
-        source = next((h.source for h in runner.hooks if hasattr(h, 'source')), None)
-        if isinstance(source, SourceModel):
+        reference = source_hook(runner)
+        if reference is not None:
+            source = reference.source
             self._scores['source'] = self._score(runner, source, 'clear day, source')
         self._scores['before'] = self._score(runner, runner.model.eval(), 'clear day, before')
 

@@ -27,6 +27,7 @@ class FrameCheckHook(Hook):
             from it, and it is counted and listed among the events. A label that cannot be read
             costs the score of its frame only. ``'strict'``: the run stops with the file and the
             reason; a ``StreamStateHook`` saves what is done.
+        sizes_differ: No size is a fault; also where the data set says so (``ContinualStream``).
 
     Raises:
         ValueError: Another mode.
@@ -35,15 +36,16 @@ class FrameCheckHook(Hook):
     # Before StreamStateHook (35), for which a frame begins in the same place.
     priority = 15
 
-    def __init__(self, mode: str = 'tolerant') -> None:
+    def __init__(self, mode: str = 'tolerant', sizes_differ: bool = False) -> None:
         if mode not in MODES:
             raise ValueError(f'FrameCheckHook: expected a mode from {MODES}, got {mode!r}')
-        self.mode = mode
+        self.mode, self.sizes_differ = mode, sizes_differ
 
     def before_test(self, runner: Any) -> None:
         """Tells the stream to mark what it cannot load."""
-        self._watch = FrameWatch()
         dataset = runner.test_dataloader.dataset
+        differ = self.sizes_differ or getattr(dataset, 'sizes_differ', False)
+        self._watch = FrameWatch(differ)
         if hasattr(dataset, 'mark_bad_frames'):
             dataset.mark_bad_frames = True
 

@@ -18,6 +18,7 @@ from ..memory import (
     standing_memory,
 )
 from .loop_times import LoopTimes
+from .source_reference_hook import source_hook
 
 
 @HOOKS.register_module()
@@ -74,7 +75,7 @@ class MemoryHook(Hook):
         model = runner.model
         if not hasattr(model, 'observer'):
             return
-        source = next((h for h in runner.hooks if hasattr(h, 'predict')), None)
+        source = source_hook(runner)
         alone = source is None or all(sample.get('round', 1) != 1 for sample in outputs)
         self._loop.end_of_frame(
             model.last_step.seconds if alone and model.observer is None else None, len(outputs)

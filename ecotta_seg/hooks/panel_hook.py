@@ -17,6 +17,7 @@ from ..evaluation.class_areas import class_areas, mean_iou
 from ..evaluation.printable import printable
 from ..visualization.condition_panel import condition_panel
 from ..visualization.file_names import safe_file_name
+from .source_reference_hook import source_hook
 
 _SUFFIXES = ('_leftImg8bit', '_rgb_anon')
 
@@ -25,10 +26,9 @@ _SUFFIXES = ('_leftImg8bit', '_rgb_anon')
 class PanelHook(Hook):
     """Writes ``<show_dir>/<condition>/<round>_<sequence>_<frame>.png``.
 
-    Each picture has the frame as the model saw it, the source model's mask (where a hook offers
-    ``predict(data_batch)``, as ``SourceReferenceHook`` does; it is asked for these frames only),
-    the adapted mask and the label. Names from the data set are made safe: nothing is written
-    outside ``show_dir``.
+    Each picture has the frame as the model saw it, the source model's mask (where there is a
+    ``SourceReferenceHook``; it is asked for these frames only), the adapted mask and the label.
+    Names from the data set are made safe: nothing is written outside ``show_dir``.
 
     Args:
         show_dir: The folder to write to; None for ``panels`` in the runner's ``work_dir``.
@@ -127,10 +127,8 @@ class PanelHook(Hook):
 
     @staticmethod
     def _predict_source(runner: Any, data_batch: Any) -> Optional[Sequence]:
-        for hook in runner.hooks:
-            if callable(getattr(hook, 'predict', None)):
-                return hook.predict(data_batch)
-        return None
+        hook = source_hook(runner)
+        return None if hook is None else hook.predict(data_batch)
 
     def _draw(
         self,
@@ -172,8 +170,17 @@ def _mask(sample: Any, key: str) -> Optional[np.ndarray]:
 
 
 def _rgb(image: torch.Tensor) -> np.ndarray:
-    """A packed (3, H, W) BGR image, as mmcv loads it, as (H, W, 3) uint8 RGB."""
-    image = image.detach().to('cpu', torch.float32).clamp(0, 255).byte()
+    """What can be shown of a packed (C, H, W) image, as (H, W, 3) uint8 RGB.
+
+    Three channels are BGR, as mmcv loads them; of more the first three are taken, of fewer the
+    first, in grey. Values beyond 0 to 255 (and floating ones from 0 to 1) are scaled to it.
+    """
+    image = image.detach().to('cpu', torch.float32).nan_to_num(0.0, 0.0, 0.0)
+    image = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or high > 255 or (0 < high <= 1):
+        image = (image - low) * (255 / max(high - low, 1e-12))
+    image = image.clamp(0, 255).byte()
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
 
 

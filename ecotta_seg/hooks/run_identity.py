@@ -17,10 +17,14 @@ from mmengine.dist import get_rank, get_world_size
 from torch import nn
 
 from ..config import RESULT_KEYS
+from ..type_names import type_name
 from ..version import __version__
+from .weight_watch import tensor_bytes
 
-# Whether a bad frame stops the run changes no result: one that stopped goes on in tolerant mode.
+# What reports changes no result, nor whether a bad frame stops the run: one that stopped goes on in
+# tolerant mode.
 _HOOKS_LEFT_OUT = (
+    'FrameAreasHook',
     'FrameCheckHook',
     'PanelHook',
     'ResultsHook',
@@ -61,7 +65,7 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
             value = {k: v for k, v in (value or {}).items() if k not in _LOOP_KEYS_LEFT_OUT}
         if key == 'custom_hooks':
             hooks = [dict(h) for h in value or () if isinstance(h, Mapping)]
-            value = [h for h in hooks if h.get('type') not in _HOOKS_LEFT_OUT]
+            value = [h for h in hooks if type_name(h) not in _HOOKS_LEFT_OUT]
         for name, text in _leaves(value, key):
             if name.rpartition('.')[2] not in _LOADER_KEYS_LEFT_OUT:
                 identity[f'config {name}'] = text
@@ -107,6 +111,9 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _leaves(item, f'{name}[{index}]')
     elif isinstance(value, (str, int, float, bool, type(None))):
         yield name, repr(value)
+    elif isinstance(value, type):
+        # The same as its name in a config of texts.
+        yield name, repr(type_name(value))
     else:
         # An object's repr may hold its address, which is another in each process.
         yield name, type(value).__name__
@@ -126,9 +133,7 @@ def _weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\0'.encode())
-        content = tensor.detach().cpu().contiguous().reshape(-1)
-        if content.numel():
-            digest.update(memoryview(content.view(torch.uint8).numpy()))
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

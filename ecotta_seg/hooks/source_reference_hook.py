@@ -2,13 +2,16 @@
 
 from copy import deepcopy
 from statistics import median
+from typing import Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from torch import Tensor
 
 from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
+from .settled_model import settle_model
+from .weight_watch import bare_model
 
 
 @HOOKS.register_module()
@@ -30,12 +33,14 @@ class SourceReferenceHook(Hook):
         self.reference_configs = dict(references or {})
         self.source = None
         self.others = {}
+        self._scored = False
 
     def before_test(self, runner) -> None:
         """Copies the model before it is adapted."""
         from ..adaptation import build_method
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        settle_model(runner)
+        model = bare_model(runner)
         self.source = SourceModel(deepcopy(model)).eval()
         # Compared under the same views as the method, where the config sets them for all.
         asked = runner.cfg.get('views')
@@ -62,13 +67,21 @@ class SourceReferenceHook(Hook):
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Predicts and scores the frames of round 1."""
-        if any(sample.get('round', 1) != 1 for sample in outputs):
+        self._scored = all(sample.get('round', 1) == 1 for sample in outputs)
+        if not self._scored:
             return
         for name, model in {'source': self.source, **self.others}.items():
             samples = model.test_step(deepcopy(data_batch))
             self._metrics[name].process(None, [sample.to_dict() for sample in samples])
             if name == 'source':
                 self._seconds.append(model.last_step.seconds / len(samples))
+
+    def source_areas(self, index: int = -1) -> Optional[Tensor]:
+        """(3, C) int64 areas of the source's prediction of one frame of the latest batch.
+
+        None after round 1, and where the frame has no label.
+        """
+        return self._metrics['source'].frame_areas(index) if self._scored else None
 
     def state_dict(self) -> dict:
         """What a stopped run needs to go on: sums of scores and times, the references' state."""
@@ -97,3 +110,9 @@ class SourceReferenceHook(Hook):
         runner.message_hub.update_info('ecotta_seg/references', results)
         if self._seconds:
             runner.message_hub.update_info('ecotta_seg/source_seconds', median(self._seconds))
+
+
+def source_hook(runner) -> Optional[SourceReferenceHook]:
+    """The hook of a Runner that has the source; None without one."""
+    hooks = (hook for hook in runner.hooks if isinstance(hook, SourceReferenceHook))
+    return next((hook for hook in hooks if hook.source is not None), None)

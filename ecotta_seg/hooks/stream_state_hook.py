@@ -211,7 +211,7 @@ class StreamStateHook(Hook):
             'files': self._sizes,
             'stopped_by': self._stopped_by,
             'metrics': [_metric_state(metric) for metric in runner.test_evaluator.metrics],
-            'hooks': {type(h).__name__: h.state_dict() for h in _hooks_with_state(runner)},
+            'hooks': {key: h.state_dict() for key, h in _hooks_with_state(runner).items()},
             'hub': {key: hub.get_info(f'ecotta_seg/{key}', None) for key in _SMALL},
             'growing': {
                 key: self._lines[key].encode(hub.get_info(f'ecotta_seg/{key}', None) or [])
@@ -248,9 +248,9 @@ class StreamStateHook(Hook):
             runner.model.guard.load_state_dict(state['guard'])
         for metric, saved in zip(runner.test_evaluator.metrics, state['metrics']):
             _load_metric(metric, saved)
-        for hook in _hooks_with_state(runner):
-            if type(hook).__name__ in state['hooks']:
-                hook.load_state_dict(state['hooks'][type(hook).__name__])
+        for key, hook in _hooks_with_state(runner).items():
+            if key in state['hooks']:
+                hook.load_state_dict(state['hooks'][key])
         growing = {key: decode_json_lines(text) for key, text in state['growing'].items()}
         for key, value in {**state['hub'], **growing}.items():
             if value:
@@ -284,8 +284,16 @@ class StreamStateHook(Hook):
         self.signals.stop()
 
 
-def _hooks_with_state(runner: Any) -> list[Hook]:
-    return [hook for hook in runner.hooks if callable(getattr(hook, 'state_dict', None))]
+def _hooks_with_state(runner: Any) -> dict[str, Hook]:
+    """By class, with its module, and by number among those of a class."""
+    found: dict[str, Hook] = {}
+    for hook in runner.hooks:
+        if callable(getattr(hook, 'state_dict', None)):
+            kind, number = f'{type(hook).__module__}.{type(hook).__qualname__}', 1
+            while f'{kind} {number}' in found:
+                number += 1
+            found[f'{kind} {number}'] = hook
+    return found
 
 
 def _metric_state(metric: BaseMetric) -> Any:

@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ..meta_networks import save_adapters
+from .settled_model import check_trained_classes
 
 
 @HOOKS.register_module()
@@ -26,6 +27,10 @@ class WarmUpHook(Hook):
     @staticmethod
     def _model(runner):
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+    def before_train(self, runner) -> None:
+        """Refuses training data with other classes than the model's."""
+        check_trained_classes(runner, self._model(runner).segmentor)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Takes the frozen weights out."""

@@ -3,6 +3,7 @@
 from . import mit_units, resnet_units  # noqa: F401  (they register their backbones)
 from .attach import attach_meta_networks
 from .encoder import AdaptedEncoder
+from .input_channels import input_channels
 from .ladder import LadderEncoder
 from .meta_encoder import MetaEncoder, PartOutput
 from .meta_network import MetaNetwork
@@ -24,6 +25,7 @@ __all__ = [
     'check_split',
     'default_split',
     'find_units',
+    'input_channels',
     'is_described',
     'load_adapters',
     'register_units',

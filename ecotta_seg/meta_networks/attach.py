@@ -25,7 +25,7 @@ def attach_meta_networks(
 
     Returns:
         The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained, on the
-        device of the backbone that was there.
+        device and in the dtype of the backbone that was there.
 
     Raises:
         TypeError: The segmentor has no backbone, or one that meta networks cannot be attached to;
@@ -51,7 +51,7 @@ def attach_meta_networks(
         segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
     if weight is not None:
         # They are made on the CPU, so that random ones are the same on every device.
-        segmentor.backbone.meta_networks.to(weight.device)
+        segmentor.backbone.meta_networks.to(weight.device, weight.dtype)
     return segmentor.backbone
 
 

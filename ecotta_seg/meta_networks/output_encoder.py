@@ -7,6 +7,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor, nn
 
+from .input_channels import input_channels
 from .meta_encoder import MetaEncoder, PartOutput
 from .meta_network import MetaNetwork
 
@@ -166,13 +167,14 @@ def _tried(backbone: nn.Module):
     own = getattr(backbone, 'img_size', None)
     if isinstance(own, (list, tuple)) and len(own) == 2:
         sizes.insert(1, tuple(own))
+    channels = input_channels(backbone)
     for size in sizes:
         try:
-            return backbone(weight.new_zeros(1, 3, *size))
+            return backbone(weight.new_zeros(1, channels, *size))
         except Exception as error:  # What it raises for a size that does not fit is its own affair.
             reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
     raise TypeError(
-        f'expected a backbone that runs on frames of 3 channels and {_TRIAL_SIDES[0]} to '
+        f'expected a backbone that runs on frames of {channels} channels and {_TRIAL_SIDES[0]} to '
         f'{_TRIAL_SIDES[-1]} pixels, but a {type(backbone).__name__} raised {reason}: describe it '
         'with an EncoderUnits subclass and @register_units, or choose a method without meta '
         'networks, such as tent'

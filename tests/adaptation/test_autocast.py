@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
+from mmseg.structures import SegDataSample
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
@@ -237,3 +238,17 @@ def test_convolutions_that_the_machine_computes_wrongly_are_told(monkeypatch):
     build_method(dict(type='source', autocast='bf16'), segmentor)
     assert len(told) == 1 and 'backbone.layers.0.1.0.attn.sr' in told[0]
     assert 'ONEDNN_MAX_CPU_ISA' in told[0]
+
+
+@pytest.mark.parametrize('method', ['source', 'tent', 'ecotta'])
+def test_autocast_around_a_step_is_refused(method):
+    options = dict(type=method)
+    if method != 'source':
+        options['optimizer'] = dict(type='SGD', lr=0.01)
+    if method == 'ecotta':
+        options['meta_networks'] = dict(num_parts=2)
+    built = build_method(options, build_segmentor('deeplab')).eval()
+    sample = SegDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
+    batch = dict(inputs=[torch.zeros(3, 64, 64)], data_samples=[sample])
+    with bf16(), pytest.raises(ValueError, match="under torch.autocast.*set autocast='bf16'"):
+        built.test_step(batch)

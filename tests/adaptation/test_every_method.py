@@ -11,7 +11,13 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import ADAPTATION_METHODS, UpdateGuard, build_method
+from ecotta_seg.adaptation import (
+    ADAPTATION_METHODS,
+    AdaptationMethod,
+    UpdateGuard,
+    build_method,
+)
+from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
 from ecotta_seg.apis.adaptive_segmentor import _shadow_of
 from ecotta_seg.config import read_config
 from ecotta_seg.memory import standing_memory
@@ -304,3 +310,40 @@ def test_copies_for_a_second_thread_predict_the_same(name, kind, frames):
     assert torch.equal(shadow.predict(images[1], metas), expected)
     method.adapt(images[1], metas)
     assert torch.equal(shadow.predict(images[1], metas), expected)
+
+
+def test_a_batch_of_two_sizes_names_the_two_files():
+    method = _method('source', 'deeplab')
+    samples = [SegDataSample(metainfo=dict(img_path=f'{name}.png')) for name in 'abc']
+    images = [torch.zeros(3, 64, 96), torch.zeros(3, 64, 96), torch.zeros(3, 48, 96)]
+    with pytest.raises(ValueError, match=r'but a\.png is 96x64 and c\.png is 96x48 pixels'):
+        method.test_step(dict(inputs=images, data_samples=samples))
+
+
+def test_a_method_that_forgets_what_it_has_to_define_is_told_so():
+    class Forgetful(GradientAdaptation):
+        pass
+
+    class Halfway(AdaptationMethod):
+        """With nothing of its own."""
+
+    with pytest.raises(TypeError, match='that defines learn, but Forgetful does not'):
+        Forgetful(build_segmentor('deeplab'), dict(type='SGD', lr=0.1))
+    with pytest.raises(TypeError, match='that defines adapt, but Halfway does not'):
+        Halfway(build_segmentor('deeplab'))
+
+
+@pytest.mark.parametrize('kind', sorted(CONFIGS))
+@pytest.mark.parametrize('name', sorted(METHODS))
+def test_a_model_in_double_precision(name, kind):
+    method = built(name, kind, build_segmentor(kind).double())
+    image = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    assert method.adapt(image, [_meta(64, 96)]).dtype == torch.float64
+    learned = method.adaptable_parameters().values()
+    assert all(parameter.dtype == torch.float64 for parameter in learned)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_refused(dtype):
+    with pytest.raises(ValueError, match="float32 or float64, got torch.*set autocast='bf16'"):
+        build_method(dict(type='source'), build_segmentor('deeplab').to(dtype))

@@ -325,3 +325,19 @@ def test_options_of_meta_networks_reach_the_method_that_has_them(config, tmp_pat
 def test_the_pipeline_is_the_configs_without_files_and_weather(config):
     steps = [step['type'] for step in frame_pipeline(Config.fromfile(str(config())))]
     assert steps == ['LoadImageFromNDArray', 'PackSegInputs']
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_frames_of_another_number_of_channels(config, channels):
+    cfg = Config.fromfile(config())
+    cfg.model.backbone.in_channels = channels
+    cfg.model.data_preprocessor.update(mean=None, std=None, bgr_to_rgb=False)
+    segmentor = built(cfg, keep_source=True)
+    for frame in frames(2):
+        frame = np.dstack([frame, frame[..., :1]])[..., :channels]
+        assert segmentor.step(frame).metainfo['updated']
+        if channels == 1:
+            segmentor.predict_source(frame[..., 0])
+    assert segmentor.events == []
+    with pytest.raises(ValueError, match=rf'\(H, W, {channels}\) and dtype uint8, got'):
+        segmentor.step(np.zeros((64, 96, 3), np.uint8))

@@ -152,7 +152,7 @@ def test_all_tables_have_one_order_of_conditions(document):
 def test_the_files(records, tmp_path):
     paths = write_report(records, tmp_path, 'python tools/benchmark_methods.py ...')
     assert [p.name for p in paths] == [
-        'benchmark.json', 'benchmark.csv', 'cells.csv', 'benchmark.md'
+        'benchmark.json', 'benchmark.csv', 'cells.csv', 'paired.csv', 'benchmark.md'
     ]  # fmt: skip
     page = (tmp_path / 'benchmark.md').read_text()
     assert page.count('\n## ') == 5 and '## b0, ramp stream' in page
@@ -175,6 +175,10 @@ def test_the_files(records, tmp_path):
     assert len(cells) == 25 and cells[-1]['error'] and not cells[-1]['mean']
     document = json.loads((tmp_path / 'benchmark.json').read_text())
     assert len(document['cells']) == 25 and len(document['entries']) == 12
+    # These runs kept no areas of their frames.
+    assert all(entry['paired'] is None for entry in document['entries'])
+    assert 'Difference to the source' not in page and not cells[0]['difference']
+    assert not list(csv.DictReader((tmp_path / 'paired.csv').open()))
 
 
 @pytest.mark.parametrize('plot', [plot_rounds, plot_memory])

@@ -178,7 +178,7 @@ def test_the_command_holds_all_of_a_cell(place):
     )[0]  # fmt: skip
     command = ' '.join(cell_command(cell, 'tool.py', place.path, True)[1:])
     for part in ('--method tent', '--stream mixed', '--seed 7', '--stream-seed 7', '--rounds 2',
-                 '--views 3', '--device cpu', '--resume', f'--adapters {adapters}',
+                 '--views 3', '--device cpu', '--resume', '--frame-areas', f'--adapters {adapters}',
                  '--cfg-options model.x=1 adaptation.optimizer.lr=1e-3'):  # fmt: skip
         assert part in command
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from ecotta_seg.datasets import FrameError, WeatherCityscapesDataset
@@ -113,3 +114,35 @@ def test_label_of_16_bits(dataset, value):
     cv2.imwrite(str(label), np.full((24, 32), value, np.uint16))
     message = sentence_of(dataset)
     assert message.startswith(str(label)) and '16 bits a pixel' in message
+
+
+@pytest.mark.parametrize('kind', ['tif', 'png', 'pgm'])
+def test_labels_of_16_bits_in_any_container(dataset, kind):
+    dataset, _, label = dataset
+    ids = np.full((24, 32), 2560, np.uint16)
+    # By its content, whatever its name ends with.
+    label.write_bytes(cv2.imencode(f'.{kind}', ids)[1].tobytes())
+    assert '16 bits a pixel' in sentence_of(dataset) or '32 bits' in sentence_of(dataset)
+
+
+def test_a_palette_label_is_read_by_its_indices(dataset):
+    dataset, _, label = dataset
+    ids = np.random.default_rng(0).integers(0, 19, (24, 32), dtype=np.uint8)
+    image = Image.fromarray(ids, 'P')
+    image.putpalette(np.random.default_rng(1).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    image.save(label)
+    (frame,) = [i for i in range(6) if dataset.get_data_info(i)['seg_map_path'] == str(label)]
+    assert np.array_equal(dataset[frame]['data_samples'].gt_sem_seg.data[0].numpy(), ids)
+
+
+def test_images_of_another_suffix_are_told(cityscapes, caplog, monkeypatch):
+    image = cityscapes / f'leftImg8bit/val/{NAME}_leftImg8bit.png'
+    image.with_name('other_leftImg8bit.JPG').write_bytes(image.read_bytes())
+    told = []
+    monkeypatch.setattr(
+        'ecotta_seg.datasets.condition_dataset.print_log', lambda text, *_: told.append(text)
+    )
+    dataset = WeatherCityscapesDataset(data_root=str(cityscapes), pipeline=[])
+    assert len(dataset) == 6
+    (text,) = told
+    assert text.startswith('1 images in') and 'other_leftImg8bit.JPG first' in text

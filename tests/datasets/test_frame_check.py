@@ -39,8 +39,11 @@ def test_pictures_are_no_faults(picture):
         (torch.full((3, 48, 64), 90, dtype=torch.uint8), 'one colour'),
         (noise(3, 48, 64), 'noise'),
         ((noise(3, 48, 64) > 127).to(torch.uint8) * 255, 'saturated'),
-        (noise(1, 48, 64), r'\(1, 48, 64\)'),
-        (noise(4, 48, 64), r'\(4, 48, 64\)'),
+        (noise(1, 48, 64), 'noise'),
+        (noise(4, 48, 64), 'noise'),
+        (noise(3, 48, 64) / 255, 'noise'),
+        (torch.full((3, 48, 64), 0.5), 'one colour'),
+        (torch.zeros(1, 48, 64), 'all black'),
         (noise(48, 64), r'\(48, 64\)'),
         (torch.zeros(3, 0, 0, dtype=torch.uint8), '0x0 pixels'),
         (torch.full((3, 48, 64), float('nan')), 'not finite'),
@@ -50,6 +53,20 @@ def test_faults_are_told(image, words):
     import re
 
     assert re.search(words, image_fault(image))
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 6])
+def test_pictures_of_any_number_of_channels_are_no_faults(picture, channels):
+    frame = picture[[index % 3 for index in range(channels)]]
+    assert image_fault(frame) is None
+    assert FrameWatch().check(frame) is None
+    assert image_fault(torch.zeros_like(frame)) == 'the frame is all black'
+
+
+def test_pictures_of_other_ranges_are_no_faults(picture):
+    values = picture.float()
+    for frame in (values / 255, (values - 120) / 60, values * 257):
+        assert image_fault(frame) is None
 
 
 def test_white_with_a_dark_corner_is_saturated(picture):
@@ -106,3 +123,11 @@ def test_a_watch_goes_on_from_its_state(picture):
     first.check(picture, 'a')
     second.load_state_dict(first.state_dict())
     assert 'frozen' in second.check(picture, 'b')
+
+
+def test_sizes_may_differ_where_they_are_said_to(picture):
+    watch, strict = FrameWatch(sizes_differ=True), FrameWatch()
+    frames = [picture, picture[:, :40], picture[:, :, :50], picture]
+    assert [watch.check(frame, str(i)) for i, frame in enumerate(frames)] == [None] * 4
+    faults = [strict.check(frame, str(i)) for i, frame in enumerate(frames)]
+    assert faults[0] is None and 'set sizes_differ=True' in faults[1]

@@ -219,3 +219,21 @@ def test_what_the_engine_does_not_know_is_reported_without_a_plan(project, tmp_p
     memory = runner.message_hub.get_info('ecotta_seg/memory')
     assert memory['fallbacks'] == ['whole step, for its decode head (OwnPredict)']
     assert 'plan' not in memory and memory['adaptation_peak_bytes'] > 0
+
+
+def test_new_layers_are_the_same_in_each_run_without_a_seed(project, tmp_path):  # noqa: F811
+    """Else a stopped run of such a config could not be resumed."""
+    found, drawn = {}, []
+    for seed in (None, 5):
+        for number in (1, 2):
+            runner = _runner(project, tmp_path / f'{seed}{number}', [dict(type='EcoTTAHook')])
+            runner.cfg.randomness = dict(seed=seed)
+            torch.manual_seed(number)
+            runner.call_hook('before_test')
+            drawn.append(float(torch.rand(())))
+            (first, *_) = [p for p in runner.model.parameters() if p.requires_grad and p.dim() > 1]
+            found[seed, number] = first.detach()
+    assert torch.equal(found[None, 1], found[None, 2])
+    assert not torch.equal(found[5, 1], found[5, 2]), 'the seed of the run decides'
+    torch.manual_seed(1)
+    assert drawn[0] == float(torch.rand(())), 'without a seed nothing is drawn from the run'

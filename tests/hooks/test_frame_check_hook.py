@@ -148,3 +148,14 @@ def test_a_label_that_stopped_the_run_can_be_mended(place, tmp_path):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="'tolerant', 'strict'"):
         FrameCheckHook(mode='lax')
+
+
+@pytest.mark.parametrize('said_by', ['hook', 'data set', 'nobody'])
+def test_sizes_that_may_differ_are_said_so(stream_runner, said_by):
+    hook = dict(type='FrameCheckHook', sizes_differ=said_by == 'hook')
+    runner = stream_runner([hook])
+    if said_by == 'data set':
+        runner.test_dataloader.dataset.sizes_differ = True
+    runner.call_hook('before_test')
+    (check,) = [h for h in runner.hooks if isinstance(h, FrameCheckHook)]
+    assert check._watch.sizes_differ is (said_by != 'nobody')

@@ -1,18 +1,30 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ecotta_seg.hooks.panel_hook import PanelHook
+from ecotta_seg.hooks import SourceReferenceHook
+from ecotta_seg.hooks.panel_hook import PanelHook, _rgb
 
 
-class Source(Hook):
+class Source(SourceReferenceHook):
     """Offers a source prediction and counts how often it is asked."""
 
     def __init__(self, model):
-        self.model = model
+        super().__init__()
+        self.model = self.source = model
         self.asked = []
+
+    def before_test(self, runner):
+        pass
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        pass
+
+    def after_test_epoch(self, runner, metrics=None):
+        pass
 
     def predict(self, data_batch):
         samples = data_batch['data_samples']
@@ -98,3 +110,39 @@ def test_wrong_settings_are_refused():
         PanelHook('x', frames_per_condition=0)
     with pytest.raises(ValueError, match="'last', 'first', 'all'"):
         PanelHook('x', rounds='latest')
+
+
+def test_what_can_be_shown_of_any_frame():
+    frame = torch.arange(4 * 2 * 3).reshape(4, 2, 3) * 10
+    rgb = frame[[2, 1, 0]].permute(1, 2, 0).numpy()
+    assert np.array_equal(_rgb(frame[:3].byte()), rgb)
+    assert np.array_equal(_rgb(frame.byte()), rgb), 'of more than three the first three'
+    grey = _rgb(frame[:1].byte())
+    assert grey.shape == (2, 3, 3) and np.array_equal(grey[..., 0], frame[0].numpy())
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    for other in (frame[:3] / 255, (frame[:3] - 50.0) / 60, frame[:3] * 100):
+        shown = _rgb(other)
+        assert shown.dtype == np.uint8 and shown.max() == 255 and shown.min() <= 1
+
+
+class Other(Hook):
+    """A user's own, with a name that ours has too."""
+
+    priority = 'HIGHEST'
+    source = None
+
+    def predict(self, data_batch):
+        raise AssertionError('this is no source')
+
+
+def test_a_hook_of_a_users_own_is_not_the_source(stream_runner, toy_model, tmp_path):
+    from ecotta_seg.hooks.source_reference_hook import source_hook
+
+    source = Source(toy_model())
+    panels = HOOKS.build(dict(type='PanelHook', show_dir=str(tmp_path / 'show'), width=64))
+    runner = stream_runner([Other(), source, panels])
+    runner.test()
+    assert source.asked and source_hook(runner) is source
+    alone = stream_runner([Other(), HOOKS.build(dict(type='PanelHook', width=64))])
+    alone.test()
+    assert source_hook(alone) is None

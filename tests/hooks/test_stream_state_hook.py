@@ -263,8 +263,8 @@ def test_another_runs_state_is_refused_with_the_difference(place, tmp_path, monk
             resumed()
     finally:
         aside[0].rename(label), aside[1].rename(image)
-    with pytest.raises(ValueError, match=r'config test_cfg.fp16: was not set, is True'):
-        resumed(**{'test_cfg.fp16': True})
+    with pytest.raises(ValueError, match=r'config test_cfg.fp16: was not set, is False'):
+        resumed(**{'test_cfg.fp16': False})
 
 
 def test_a_full_disk_stops_the_run_and_the_state_before_goes_on(place, tmp_path, monkeypatch):
@@ -422,3 +422,21 @@ def test_differences_are_named_shortly():
     assert differences(first, first) == []
     assert differences(first, second)[-1] == 'and 5 more'
     assert differences(first, second, allowed=['k']) == []
+
+
+def test_two_hooks_of_one_class_keep_a_state_each():
+    from types import SimpleNamespace
+
+    from mmengine.hooks import Hook
+
+    from ecotta_seg.hooks.stream_state_hook import _hooks_with_state
+
+    class Counter(Hook):
+        def state_dict(self):
+            return {'count': id(self)}
+
+    other = type('Counter', (Counter,), {'__module__': 'elsewhere'})
+    hooks = [Counter(), Hook(), Counter(), other()]
+    found = _hooks_with_state(SimpleNamespace(hooks=hooks))
+    assert list(found.values()) == [hooks[0], hooks[2], hooks[3]]
+    assert sorted(key.rpartition(' ')[2] for key in found) == ['1', '1', '2']

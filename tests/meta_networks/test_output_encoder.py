@@ -13,6 +13,7 @@ from ecotta_seg.meta_networks import (
     load_adapters,
     save_adapters,
 )
+from ecotta_seg.meta_networks.output_encoder import _tried
 
 
 class Backbone(nn.Module):
@@ -176,3 +177,9 @@ def test_adapters_come_back_and_fit_their_own_outputs_alone(tmp_path):
     inserted = AdaptedEncoder(ResNet(depth=18, base_channels=4, stem_channels=4), num_parts=3)
     with pytest.raises(ValueError, match='they are output meta networks'):
         load_adapters(inserted, tmp_path / 'a.pth')
+
+
+def test_backbones_of_another_number_of_channels_are_tried_with_it():
+    backbone = Backbone()
+    backbone.layers[0][0] = nn.Conv2d(4, 4, 3, 2, 1)
+    assert len(_tried(backbone)) == 3

@@ -73,7 +73,7 @@ def started_tool(name, *arguments, **options):
 def wait_for_a_state(folder, seconds):
     """Returns once a run in the folder has saved a state."""
     end = time.monotonic() + seconds
-    while not list(folder.glob('state/*.pth')):
+    while not list(folder.glob('state/stream_state_*.pth')):
         assert time.monotonic() < end, f'no state in {folder} after {seconds} s'
         time.sleep(0.02)
 

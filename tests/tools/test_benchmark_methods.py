@@ -4,6 +4,7 @@ import json
 import signal
 
 import cv2
+import pytest
 
 from tests.tools.conftest import error_of, run_tool, started_tool, wait_for_a_state
 
@@ -26,7 +27,14 @@ def test_a_benchmark_and_its_second_call(project, tmp_path):
     assert len(tent['rounds']) == 2 and len(tent['conditions']) == 2
     assert all(tent[name] is not None for name in ('forgetting', 'seconds', 'peak_bytes'))
     assert tent['peak_bytes'] > source['peak_bytes']
+    # The source is no better than itself on any draw of its frames.
+    nothing = dict(difference=0.0, low=0.0, high=0.0, frames=3.0)
+    assert source['paired']['mean'] == nothing and list(source['paired']['conditions']) != []
+    paired = tent['paired']['mean']
+    assert paired['difference'] == pytest.approx(tent['mean'] - tent['source_mean'])
+    assert paired['low'] <= paired['difference'] <= paired['high'] and paired['low'] != 0
     page = (tmp_path / 'benchmark.md').read_text()
+    assert '### Difference to the source on the same frames' in page
     assert '## small, mixed stream' in page and 'Not in the tables' in page
     for name in ('rounds.png', 'memory.png'):
         assert cv2.imread(str(tmp_path / name)) is not None

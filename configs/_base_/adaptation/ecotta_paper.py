@@ -1,5 +1,9 @@
-# EcoTTA with the settings that the paper and its ports publish (classification; none are
-# published for segmentation): for comparison.
+# EcoTTA (Song et al., CVPR 2023, arXiv 2303.01904) with the settings published for classification
+# (none are published for segmentation), for comparison.
+# Published: start, K = 4, H0 = 0.4 ln C, lambda 0.5, SGD 5e-3 with momentum 0.9.
+# Not as in the public ports: they keep the frozen norms in training mode (statistics of the batch)
+# and take two steps a batch; here the frozen norms keep the source's statistics, which the paper
+# leaves open, and there is one step a frame. docs/methods.md names all deviations.
 # Of the type 'ecotta' too; the results name it by this.
 method = 'ecotta_paper'
 adaptation = dict(

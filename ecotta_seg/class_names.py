@@ -1,0 +1,116 @@
+"""The classes of a model beside those of a data set: compared by name, never by number alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+NO_CLASS = 255
+"""The id in a mask of a class that the data set does not have."""
+_SHOWN = 5
+
+
+def names_in_checkpoint(meta: Any) -> Optional[list[str]]:
+    """The class names that a checkpoint's ``meta`` tells, in the order of the model's outputs.
+
+    Args:
+        meta: With ``dataset_meta``, or ``CLASSES`` of mmseg before 1.0.
+    """
+    if not isinstance(meta, Mapping):
+        return None
+    found = meta.get('dataset_meta')
+    names = found.get('classes') if isinstance(found, Mapping) else meta.get('CLASSES')
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) and names else None
+
+
+def number_of_classes(segmentor: nn.Module) -> Optional[int]:
+    """How many classes an mmseg segmentor predicts; None where it does not tell."""
+    outputs = getattr(segmentor, 'out_channels', None)
+    return 2 if outputs == 1 else outputs
+
+
+def match_classes(
+    outputs: int, model_names: Optional[Sequence[str]], data_names: Sequence[str]
+) -> Optional[list[int]]:
+    """The data set's id for each output of a model.
+
+    Names are compared without regard to case, hyphens and underscores. They are matched where
+    all of the model's are the data set's or all of the data set's are the model's.
+
+    Args:
+        outputs: The number of classes that the model predicts.
+        model_names: Their names, in order; None where they are not known.
+        data_names: The data set's classes, in the order of its ids.
+
+    Returns:
+        ``NO_CLASS`` for an output that the data set has no class for; None where both have the
+        same classes in the same order, or the same number and nothing else is known.
+
+    Raises:
+        ValueError: The numbers differ and the names are not known, or the names do not tell for
+            certain.
+    """
+    if model_names is None:
+        if outputs == len(data_names):
+            return None
+        raise ValueError(
+            f'the model has {outputs} classes and the data set {len(data_names)}, and the '
+            'checkpoint does not name its classes: use the data set that the model was trained '
+            'for, or give the names of its outputs as `class_names` in the config'
+        )
+    if len(model_names) != outputs:
+        raise ValueError(
+            f'the model has {outputs} classes, but {len(model_names)} names are given for them: '
+            'give the name of each output as `class_names` in the config'
+        )
+    model, data = [_plain(name) for name in model_names], [_plain(name) for name in data_names]
+    if model == data:
+        return None
+    unknown = [name for name, key in zip(model_names, model) if key not in data]
+    missing = [name for name, key in zip(data_names, data) if key not in model]
+    unique = len(set(model)) == len(model) and len(set(data)) == len(data)
+    if not unique or (unknown and missing):
+        raise ValueError(
+            'the classes of the model and of the data set cannot be matched by name for certain: '
+            f'the model alone has {_listed(unknown)}, the data set alone {_listed(missing)}'
+            f'{"" if unique else "; some name occurs twice"}. Use the data set that the model was '
+            "trained for, or give the data set's names for its outputs as `class_names` in the "
+            'config'
+        )
+    return [data.index(key) if key in data else NO_CLASS for key in model]
+
+
+def _plain(name: str) -> str:
+    return ' '.join(str(name).lower().replace('_', ' ').replace('-', ' ').split())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    return (', '.join(names[:_SHOWN]) or 'none') + more
+
+
+class _MatchedClasses:
+    """Goes before the class of a segmentor: its masks have the ids of a data set."""
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
+        """mmseg's own, with the ids in ``pred_sem_seg`` exchanged; logits keep their order."""
+        samples = super().postprocess_result(seg_logits, data_samples)
+        for sample in samples:
+            mask = sample.pred_sem_seg.data
+            table = torch.tensor(self.class_table, device=mask.device)
+            sample.pred_sem_seg.data = table[mask.long()].to(mask.dtype)
+        return samples
+
+
+def with_matched_classes(segmentor: nn.Module, table: Sequence[int]) -> None:
+    """Has a segmentor predict masks of a data set's ids.
+
+    Args:
+        segmentor: Changed in place.
+        table: See ``match_classes``.
+    """
+    segmentor.class_table = list(table)
+    kind = type(segmentor)
+    if not issubclass(kind, _MatchedClasses):
+        segmentor.__class__ = type(f'Matched{kind.__name__}', (_MatchedClasses, kind), {})

@@ -1,0 +1,53 @@
+"""Is a config one of mmseg 1.x, and has it what a tool reads of it."""
+
+from collections.abc import Mapping
+
+from mmengine.config import Config
+
+# What mmseg 0.x had in place of what.
+_GIVEN_UP = {
+    'data': 'test_dataloader',
+    'runner': 'train_cfg',
+    'optimizer_config': 'optim_wrapper',
+    'lr_config': 'param_scheduler',
+    'checkpoint_config': 'default_hooks',
+    'log_config': 'default_hooks',
+    'evaluation': 'val_evaluator',
+    'dist_params': 'env_cfg',
+}
+
+
+def check_version(cfg: Config, path) -> None:
+    """Refuses a config of mmseg 0.x.
+
+    Raises:
+        ValueError: It has names that mmseg 1.x has given up, and none of their successors.
+    """
+    given_up = [name for name, new in _GIVEN_UP.items() if name in cfg and new not in cfg]
+    if len(given_up) > 1 or 'samples_per_gpu' in (cfg.get('data') or {}):
+        raise ValueError(
+            f'{path} is a config of mmseg 0.x ({", ".join(given_up)}): expected one of mmseg 1.x '
+            '(test_dataloader, train_cfg, ...); take the one of the same name from its '
+            "configs folder, or follow mmseg's migration guide"
+        )
+
+
+def require(cfg: Config, *names: str) -> None:
+    """Checks that a config has all that a tool reads of it.
+
+    Args:
+        cfg: The config.
+        *names: Such as ``'test_dataloader.dataset'``.
+
+    Raises:
+        ValueError: Naming what is missing.
+    """
+    for name in names:
+        found = cfg
+        for part in name.split('.'):
+            found = found.get(part) if isinstance(found, Mapping) or found is cfg else None
+        if not found:
+            raise ValueError(
+                f'the config {cfg.filename or ""} has no `{name}`: expected a whole config of '
+                'mmseg 1.x, or one with it among its _base_ files'
+            )

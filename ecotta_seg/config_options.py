@@ -1,0 +1,54 @@
+"""``--cfg-options key=value``: mmengine's, with values of any characters."""
+
+import os
+import re
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from mmengine.config import DictAction
+
+_SPACE = '\0'
+
+
+class Options(DictAction):
+    """mmengine's ``DictAction`` that keeps spaces, and has a sentence for what is no ``key=value``.
+
+    A value in quotes is a text, whatever is in it; so is a path with a comma that exists.
+    """
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values, option_string=None):
+        """Adds the options to those that are there."""
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not key.strip() or not equals:
+                parser.error(f'argument {option_string}: expected key=value, got {text!r}')
+            try:
+                options[key.strip()] = parse_value(value)
+            except AssertionError:
+                parser.error(
+                    f'argument {option_string}: the brackets in {text!r} do not match; put a text '
+                    'with brackets and commas in quotes: key="\'a(b,c\'"'
+                )
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> Any:
+    """A number, truth value, None, list, tuple or text, as mmengine reads it but for spaces."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
+        return text[1:-1]
+    is_list = text[:1] + text[-1:] in ('[]', '()')
+    if not is_list and (',' not in text or os.path.exists(text)):
+        return DictAction._parse_int_float_bool(text)
+    # Around what parts a list they mean nothing.
+    text = re.sub(r'\s*([,\[\]()])\s*', r'\1', text)
+    return _with_spaces(DictAction._parse_iterable(text.replace(' ', _SPACE)))
+
+
+def _with_spaces(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(_SPACE, ' ')
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_spaces(item) for item in value)
+    return value

@@ -1,0 +1,100 @@
+"""Writes the class areas of each scored frame, of the method and of the source."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Optional
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..evaluation.frame_areas import STEM, SUFFIX, encode_frame
+from ..evaluation.per_condition_iou import PerConditionIoU
+
+
+@HOOKS.register_module()
+class FrameAreasHook(Hook):
+    """Writes ``frame_areas.jsonl`` into the work dir, a line after each frame.
+
+    Nothing grows in memory. A run that goes on from a state of ``StreamStateHook`` cuts off the
+    lines of frames after that state. Each process has a file of its own:
+    ``frame_areas_rank1.jsonl`` and so on beside the main one's. The areas are those of the
+    evaluator's ``PerConditionIoU`` and of ``SourceReferenceHook``; see
+    :mod:`~ecotta_seg.evaluation.frame_areas` for the format.
+
+    Args:
+        out_dir: The folder to write to; None for the runner's ``work_dir``.
+    """
+
+    # After SourceReferenceHook (VERY_HIGH), which scores the source; before StreamStateHook (35),
+    # which goes on from a state.
+    priority = 20
+
+    def __init__(self, out_dir: Optional[str] = None) -> None:
+        self.out_dir = out_dir
+        self._file: Optional[BinaryIO] = None
+        self._start = 0
+
+    def before_test(self, runner: Any) -> None:
+        """Starts with no line; a state that is gone on from may keep some."""
+        self._close()
+        self._start = 0
+        ending = f'_rank{get_rank()}' if get_rank() else ''
+        self._path = Path(self.out_dir or runner.work_dir) / f'{STEM}{ending}{SUFFIX}'
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Opens the file and cuts off what is not of this run."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._path, 'ab')
+        there = self._file.tell()
+        if there < self._start:
+            runner.logger.warning(
+                f'{self._path} has lost lines of frames before the stop: there will be no paired '
+                'differences to the source of this run'
+            )
+        self._file.truncate(min(there, self._start))
+        self._file.seek(0, os.SEEK_END)
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Adds the frames of a batch."""
+        metric = PerConditionIoU.among(runner.test_evaluator.metrics)
+        if metric is None:
+            return
+        source = next((h for h in runner.hooks if hasattr(h, 'source_areas')), None)
+        for index, sample in enumerate(outputs):
+            areas = metric.frame_areas(index)
+            if areas is None:
+                continue
+            info = sample.metainfo
+            line = encode_frame(
+                int(info.get('round', 1)),
+                str(info.get('condition', 'all')),
+                str(info.get('img_path', info.get('stream_index', batch_idx))),
+                areas,
+                source.source_areas(index) if source is not None else None,
+            )
+            self._file.write(line.encode())
+        self._file.flush()
+
+    def after_test(self, runner: Any) -> None:
+        """Closes the file."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def state_dict(self) -> dict:
+        """How many bytes the lines so far take; they are on the disk then."""
+        if self._file is None:
+            return {'bytes': self._start}
+        os.fsync(self._file.fileno())
+        return {'bytes': self._file.tell()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Keeps so many bytes of lines."""
+        self._start = int(state['bytes'])

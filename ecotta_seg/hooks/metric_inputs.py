@@ -1,0 +1,139 @@
+"""What metrics of others are given: labelled frames where they need them, names of their own."""
+
+import os.path as osp
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Optional
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.evaluator import BaseMetric
+
+from ..evaluation.per_condition_iou import PerConditionIoU
+from ..visualization.file_names import safe_file_name
+
+_LABEL = 'gt_sem_seg'
+# What a metric raises that looks for a label that is not there.
+_NO_LABEL = (KeyError, AttributeError, TypeError)
+
+
+def prepare_metrics(runner: Any) -> None:
+    """Makes the metrics of a test fit for a stream of conditions and rounds.
+
+    A frame without a label reaches only metrics that can take it; a metric that has seen no
+    labelled frame gives no score. Where a metric writes predictions (``output_dir``) and several
+    frames have the same file name, the names begin with round and condition.
+
+    Args:
+        runner: The Runner, in ``before_test``.
+    """
+    dataset = runner.test_dataloader.dataset
+    for metric in runner.test_evaluator.metrics:
+        if isinstance(metric, PerConditionIoU) or hasattr(metric, 'own_inputs'):
+            continue
+        inputs = _Inputs(metric, runner.logger, _distinct_names(metric, dataset))
+        metric.process, metric.evaluate = inputs.process, inputs.evaluate
+        metric.own_inputs = True
+
+
+def _distinct_names(metric: BaseMetric, dataset: Any) -> Optional[Callable[[Mapping], str]]:
+    """How to name a frame's file; None where the plain names do."""
+    if getattr(metric, 'output_dir', None) is None or not hasattr(dataset, 'get_data_info'):
+        return None
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    infos = [info for info in infos if info.get('img_path')]
+    for parts in ((), ('round', 'condition'), ('round', 'condition', 'sequence')):
+        if _all_differ(_name(info, parts) for info in infos):
+            return (lambda info, parts=parts: _name(info, parts)) if parts else None
+    return lambda info: _name(info, ('round', 'condition', 'folder'))
+
+
+def _all_differ(names: Iterable[str]) -> bool:
+    names = list(names)
+    # Files of one name but for its ending are written as one.
+    return len({osp.splitext(name)[0] for name in names}) == len(names)
+
+
+def _name(info: Mapping, parts: Sequence[str]) -> str:
+    path = str(info['img_path'])
+    values = []
+    for part in parts:
+        if part == 'folder':
+            value = safe_file_name('_'.join(osp.dirname(path).replace('\\', '/').split('/')))
+        elif part == 'sequence':
+            value = info.get('sequence') or osp.basename(osp.dirname(path))
+        else:
+            value = info.get(part)
+        if value:
+            values.append(f'round{value}' if part == 'round' else safe_file_name(str(value)))
+    return '_'.join([*values, osp.basename(path)])
+
+
+class _Inputs:
+    """Stands between an evaluator and one of its metrics.
+
+    Args:
+        metric: The metric; its methods are called as its class has them.
+        logger: Is told of frames that the metric does not get.
+        rename: From a sample to the name of its file, or None.
+    """
+
+    def __init__(self, metric: BaseMetric, logger: Any, rename: Optional[Callable]) -> None:
+        self.metric, self.logger, self.rename = metric, logger, rename
+        self._process, self._evaluate = metric.process, metric.evaluate
+        self.needs_labels = False
+        self.left_out = 0
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Hands the samples on that the metric can take."""
+        if self.rename is not None:
+            data_samples = [self._renamed(sample) for sample in data_samples]
+        labelled = [sample for sample in data_samples if _LABEL in sample]
+        if len(labelled) == len(data_samples):
+            self._process(data_batch, data_samples)
+            return
+        for sample in data_samples:
+            if _LABEL in sample:
+                self._process(data_batch, [sample])
+            else:
+                self._try(data_batch, sample)
+
+    def _renamed(self, sample: dict) -> dict:
+        path = sample.get('img_path')
+        if not path:
+            return sample
+        return {**sample, 'img_path': osp.join(osp.dirname(path), self.rename(sample))}
+
+    def _try(self, data_batch: Any, sample: dict) -> None:
+        if not self.needs_labels:
+            if self._takes(data_batch, sample):
+                return
+            self.needs_labels = True
+        if getattr(self.metric, 'output_dir', None) is not None:
+            # For the file of the prediction alone.
+            there = len(self.metric.results)
+            mask = sample['pred_sem_seg']['data']
+            ignored = torch.full_like(mask, getattr(self.metric, 'ignore_index', 255))
+            self._takes(data_batch, {**sample, _LABEL: {'data': ignored}})
+            del self.metric.results[there:]
+        self.left_out += 1
+
+    def _takes(self, data_batch: Any, sample: dict) -> bool:
+        there = len(self.metric.results)
+        try:
+            self._process(data_batch, [sample])
+            return True
+        except _NO_LABEL:
+            del self.metric.results[there:]
+            return False
+
+    def evaluate(self, size: int) -> dict:
+        """The metric's own scores; none where it has seen nothing."""
+        name = type(self.metric).__name__
+        counts = all_gather_object((len(self.metric.results), self.left_out))
+        left_out, self.left_out = sum(count for _, count in counts), 0
+        if left_out:
+            self.logger.warning(f'{left_out} frames without a label are not in {name}')
+        if left_out and not any(results for results, _ in counts):
+            self.logger.warning(f'{name} gives no score: no frame has a label')
+            return {}
+        return self._evaluate(size)

@@ -1,0 +1,126 @@
+"""What a model must be before a test copies, adapts and scores it."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mmengine.model import BaseTTAModel
+
+from ..class_names import (
+    NO_CLASS,
+    match_classes,
+    number_of_classes,
+    with_matched_classes,
+)
+from ..type_names import is_a
+from .weight_watch import bare_model, settle_averages
+
+
+def settle_model(runner: Any) -> None:
+    """Puts averaged weights in, and matches the model's classes with the data set's.
+
+    Called by each hook that takes the model over, and done by the first alone.
+
+    Args:
+        runner: The Runner, in ``before_test``.
+
+    Raises:
+        ValueError: The classes differ and cannot be matched, or the test runs under autocast or
+            with test-time augmentation.
+    """
+    refuse_augmentation(runner)
+    if getattr(runner.test_loop, 'fp16', False):
+        raise ValueError(
+            'expected the precision of the parameters around a step, but test_cfg.fp16=True runs '
+            "the test under autocast: leave it out, and set autocast='bf16' in `adaptation` to run "
+            'the network in half the width'
+        )
+    settle_averages(runner)
+    model = bare_model(runner)
+    names = _names(runner.test_dataloader.dataset)
+    if names is None or getattr(model, 'classes_of', None) == names:
+        return
+    table = _table(runner, model, names)
+    if table is not None:
+        with_matched_classes(model, table)
+        _tell(runner, names, table)
+    model.classes_of = names
+
+
+def refuse_augmentation(runner: Any) -> None:
+    """Refuses mmseg's test-time augmentation, whose views are predictions that nobody learns from.
+
+    Raises:
+        ValueError: The model is one for it, or the pipeline makes its views.
+    """
+    dataset = runner.test_dataloader.dataset
+    inner = [*getattr(dataset, 'datasets', {}).values()] if hasattr(dataset, 'datasets') else []
+    steps = [
+        step
+        for part in (inner or [dataset])
+        for step in getattr(getattr(part, 'pipeline', None), 'transforms', ())
+    ]
+    if isinstance(bare_model(runner), BaseTTAModel) or any(is_a(s, 'TestTimeAug') for s in steps):
+        raise ValueError(
+            "expected frames as they are, but this is mmseg's test-time augmentation (--tta, "
+            'TestTimeAug): leave it out, and average over views with --views N (or `views = N` in '
+            'the config)'
+        )
+
+
+def check_same_classes(runner: Any, dataset: Any, what: str) -> None:
+    """Refuses a further data set with other classes than the tested one.
+
+    Raises:
+        ValueError: They differ.
+    """
+    tested, other = _names(runner.test_dataloader.dataset), _names(dataset)
+    if None not in (tested, other) and tested != other:
+        raise ValueError(
+            f'expected the classes of the tested data set in {what}, in the same order, but its '
+            f'{len(other)} classes are others: give both the same classes'
+        )
+
+
+def check_trained_classes(runner: Any, model: Any) -> None:
+    """Refuses training data whose ids are not the model's outputs.
+
+    Raises:
+        ValueError: Numbers or names differ.
+    """
+    names = _names(runner.train_dataloader.dataset)
+    if names is not None and _table(runner, model, names) is not None:
+        raise ValueError(
+            'expected training data with the classes of the model in the order of its outputs '
+            f'({", ".join(_names_of(runner, model))}), but the data set has {", ".join(names)}: '
+            'train with the data set of the model'
+        )
+
+
+def _table(runner: Any, model: Any, names: Sequence[str]) -> Optional[list[int]]:
+    outputs = number_of_classes(model)
+    if outputs is None:
+        return None
+    return match_classes(outputs, _names_of(runner, model), names)
+
+
+def _names_of(runner: Any, model: Any) -> Optional[Sequence[str]]:
+    return runner.cfg.get('class_names') or getattr(model, 'class_names', None)
+
+
+def _names(dataset: Any) -> Optional[list[str]]:
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return [str(name) for name in classes] if classes else None
+
+
+def _tell(runner: Any, names: Sequence[str], table: Sequence[int]) -> None:
+    text = 'the classes of the model are matched with those of the data set by name'
+    missing = [name for index, name in enumerate(names) if index not in table]
+    if missing:
+        text += f'; the model does not know {", ".join(missing)}: their IoU is 0'
+    if NO_CLASS in table:
+        text += (
+            f'; {table.count(NO_CLASS)} of its classes are none of the data set: their pixels '
+            'count as wrong where they are labelled'
+        )
+    runner.logger.log(logging.WARNING, text)

@@ -1,0 +1,35 @@
+"""What the ``type`` of a config means: a text, a text with a scope, or a class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def type_name(kind: Any) -> str:
+    """The bare name of a type.
+
+    Args:
+        kind: ``'TestLoop'``, ``'mmengine.TestLoop'``, a class, or a config or an object of one of
+            these. Without a type the name is empty.
+    """
+    if isinstance(kind, Mapping):
+        kind = kind.get('type')
+    if kind is None:
+        return ''
+    if isinstance(kind, str):
+        return kind.rpartition('.')[2]
+    return getattr(kind, '__name__', type(kind).__name__)
+
+
+def is_a(kind: Any, name: str) -> bool:
+    """Whether a type is the one of that name, or a class derived from it.
+
+    Args:
+        kind: See ``type_name``.
+        name: A bare name.
+    """
+    if isinstance(kind, Mapping):
+        kind = kind.get('type')
+    if kind is None or isinstance(kind, str):
+        return type_name(kind) == name
+    kind = kind if isinstance(kind, type) else type(kind)
+    return any(base.__name__ == name for base in kind.__mro__)

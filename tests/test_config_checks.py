@@ -1,0 +1,58 @@
+"""Configs of mmseg 0.x, and configs that lack what a tool reads."""
+
+import pytest
+from mmengine.config import Config
+
+from ecotta_seg.config import read_config, with_reporting
+from ecotta_seg.config_checks import require
+from tests.test_config import _load
+from tests.tools.conftest import ROOT, error_of, run_tool
+
+OLD = [
+    'data = dict(samples_per_gpu=2, test=dict())\n',
+    "runner = dict(type='IterBasedRunner')\nevaluation = dict()\n",
+    'optimizer_config = dict()\nlr_config = dict()\ncheckpoint_config = dict()\n',
+]
+
+
+@pytest.mark.parametrize('text', OLD)
+def test_a_config_of_mmseg_0_is_told(tmp_path, text):
+    (tmp_path / 'old.py').write_text(f"model = dict(type='EncoderDecoder')\n{text}")
+    with pytest.raises(ValueError, match=r'old\.py is a config of mmseg 0\.x .*mmseg 1\.x'):
+        read_config(tmp_path / 'old.py')
+
+
+def test_variables_with_old_names_are_no_old_config(tmp_path):
+    text = "data = 'data/acdc'\nrunner = 3\ntest_dataloader = dict()\ntrain_cfg = dict()\n"
+    (tmp_path / 'new.py').write_text(text)
+    assert read_config(tmp_path / 'new.py').data == 'data/acdc'
+    (tmp_path / 'part.py').write_text("data = 'data/acdc'\nmodel = dict()\n")
+    read_config(tmp_path / 'part.py')
+
+
+def test_what_is_missing_is_named():
+    cfg = Config(dict(model=dict(type='X'), test_dataloader=dict(batch_size=1)))
+    require(cfg, 'model', 'test_dataloader')
+    for name in ('train_cfg', 'test_dataloader.dataset', 'model.backbone.depth'):
+        with pytest.raises(ValueError, match=f'has no `{name}`: expected a whole config'):
+            require(cfg, 'model', name)
+
+
+def test_tools_name_what_is_missing(tmp_path):
+    (tmp_path / 'c.py').write_text(
+        f"_base_ = '{ROOT}/configs/_base_/models/deeplabv3plus_demo.py'\n"
+        "adaptation = dict(type='source')\n"
+    )
+    checkpoint = ROOT / 'data/checkpoints/demo_source.pth'
+    run = run_tool('test_tta', tmp_path / 'c.py', checkpoint, '--rounds', 1)
+    assert 'c.py has no `test_dataloader.dataset`' in error_of(run)
+    run = run_tool('warm_up', tmp_path / 'c.py', checkpoint, '--method', 'ecotta')
+    assert 'c.py has no `train_dataloader.dataset`' in error_of(run)
+
+
+def test_a_config_without_scope_loop_or_evaluator_is_completed(tmp_path):
+    (tmp_path / 'c.py').write_text("test_dataloader = dict(dataset=dict(type='X'))\n")
+    cfg = _load(tmp_path / 'c.py', 'test_dataloader.batch_size=1')
+    with_reporting(cfg)
+    assert cfg.default_scope == 'mmseg' and cfg.test_cfg == {}
+    assert cfg.test_evaluator.type == 'PerConditionIoU'
