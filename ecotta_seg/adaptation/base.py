@@ -13,6 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..autograd_ops.gelu import mend_gelus
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
 from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
@@ -75,6 +76,7 @@ class AdaptationMethod(nn.Module):
 
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
+        mend_gelus(segmentor)
         self.segmentor = segmentor
         self.adapting = True
         self.views = 1
