@@ -1,5 +1,6 @@
 # make demo: install into .venv and adapt the embedded model through fog, night, rain and snow.
 # make test: install, lint and run the tests.
+# make test-openmmlab: run the tests on the original OpenMMLab packages, in a venv of their own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,18 @@ OPENCV := opencv-python-headless==5.0.0.93
 # One process per core of two; a file's tests stay together, because they share its fixtures.
 WORKERS ?= --numprocesses 2 --dist loadfile
 
-.PHONY: demo test lint install clean
+# torch 2.1 needs Python 3.11 or older. PyPI has only the source of mmcv, which takes half an hour to
+# compile: MMCV_WHEEL=/path/to/mmcv-2.1.0-....whl installs a compiled one.
+OPENMMLAB_VENV := .venv-openmmlab
+OPENMMLAB_BIN := $(OPENMMLAB_VENV)/bin
+OPENMMLAB_TORCH := torch==2.1.2 'numpy<2'
+OPENMMLAB_OPENCV := 'opencv-python<4.12' 'opencv-python-headless<4.12'
+MMCV_WHEEL ?=
+
+# torch 2.13's bfloat16 convolutions are wrong with AMX (README, Limits): without it.
+TEST_ENVIRONMENT := ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint install test-openmmlab install-openmmlab clean
 
 install: $(VENV)/.installed
 
@@ -32,9 +44,24 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# torch 2.13's bfloat16 convolutions are wrong with AMX (README, Limits): without it.
 test: lint
-	ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
+
+install-openmmlab: $(OPENMMLAB_VENV)/.installed
+
+# pip may not choose other versions of what is there already: each command names them again.
+$(OPENMMLAB_VENV)/.installed: setup.py Makefile
+	$(PYTHON) -m venv $(OPENMMLAB_VENV)
+	$(OPENMMLAB_BIN)/python -m pip install --quiet --upgrade pip wheel 'setuptools<70'
+	$(OPENMMLAB_BIN)/python -m pip install --quiet $(OPENMMLAB_TORCH)
+	MMCV_WITH_OPS=1 $(OPENMMLAB_BIN)/python -m pip install --quiet --no-build-isolation \
+		$(or $(MMCV_WHEEL),mmcv==2.1.0) mmengine==0.10.4 $(OPENMMLAB_TORCH) $(OPENMMLAB_OPENCV)
+	$(OPENMMLAB_BIN)/python -m pip install --quiet --editable '.[openmmlab,test]' \
+		mmsegmentation==1.2.2 mmengine==0.10.4 $(OPENMMLAB_TORCH) $(OPENMMLAB_OPENCV)
+	touch $@
+
+test-openmmlab: install-openmmlab
+	$(TEST_ENVIRONMENT) $(OPENMMLAB_BIN)/python -m pytest $(WORKERS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(OPENMMLAB_VENV) build dist *.egg-info

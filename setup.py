@@ -28,11 +28,20 @@ setup(
     ],
     extras_require={
         'onedl': [
+            'torch>=2.1',
             'onedl-mmengine>=0.10.12,<0.11',
             'onedl-mmcv>=2.3.6,<2.4',
             'onedl-mmsegmentation>=1.4.2,<1.5',
         ],
-        'openmmlab': ['mmengine>=0.10.1', 'mmcv>=2.0.0rc4,<2.2.0', 'mmsegmentation>=1.2.2'],
+        'openmmlab': [
+            'torch>=2.1',
+            'mmengine>=0.10.1',
+            'mmcv>=2.0.0rc4,<2.2.0',
+            'mmsegmentation>=1.2.2',
+            # mmsegmentation imports them and does not ask for them.
+            'ftfy',
+            'regex',
+        ],
         'test': [
             'hypothesis>=6',
             'pytest>=8',

@@ -1,4 +1,4 @@
-"""The state of every random generator of a process, as tensors and numbers."""
+"""The state of every random generator of a process, and a generator that can be copied."""
 
 import random
 from collections.abc import Iterator
@@ -6,6 +6,18 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+class CopiedGenerator(torch.Generator):
+    """A random generator whose deep copy goes on from the same state.
+
+    torch 2.1 cannot copy its own.
+    """
+
+    def __deepcopy__(self, memo: dict) -> 'CopiedGenerator':
+        copy = type(self)(self.device)
+        copy.set_state(self.get_state())
+        return copy
 
 
 def random_state() -> dict:

@@ -8,9 +8,9 @@ import importlib
 import os
 import re
 
-_MINIMUM = {'torch': (2, 0), 'mmengine': (0, 10), 'mmcv': (2, 0), 'mmseg': (1, 2)}
+_MINIMUM = {'torch': (2, 1), 'mmengine': (0, 10), 'mmcv': (2, 0), 'mmseg': (1, 2)}
 _INSTALL = (
-    "install a supported stack with: pip install torch 'ecotta-seg[onedl]' "
+    "install a supported stack with: pip install 'torch>=2.1' 'ecotta-seg[onedl]' "
     "(or 'ecotta-seg[openmmlab]' for the original OpenMMLab packages)"
 )
 
@@ -25,7 +25,7 @@ def _version_tuple(version: str) -> tuple:
 
 
 def check_stack() -> None:
-    """Checks that torch, mmengine, mmcv and mmseg import and are new enough.
+    """Checks that torch, mmengine, mmcv and mmseg import, are new enough and fit NumPy.
 
     Raises:
         StackError: With one sentence that names the library, what was found and the command
@@ -51,6 +51,20 @@ def check_stack() -> None:
             raise StackError(
                 f'ecotta_seg needs {name} >= {wanted}, but {found} is installed: {_INSTALL}'
             )
+        if name == 'torch':
+            _check_numpy(module)
+
+
+def _check_numpy(torch) -> None:
+    """Torch 2.1 and 2.2 were built with NumPy 1; with NumPy 2 they import, and read no array."""
+    try:
+        torch.zeros(1).numpy()
+    except RuntimeError as error:
+        raise StackError(
+            f'ecotta_seg needs a torch that works with the installed NumPy, but torch '
+            f"{torch.__version__} does not ({error}): install NumPy 1 with: pip install 'numpy<2', "
+            'or a newer torch'
+        ) from None
 
 
 def bridge_model_zoo() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import ModuleList
 
 from .adaptation import prepare_meta_networks
+from .autograd_ops.gelu import mend_gelus
 from .checkpoint import load_source
 
 
@@ -37,6 +38,7 @@ class MetaNetworkWarmUp(BaseModel):
         super().__init__(data_preprocessor=model.data_preprocessor)
         self.encoder_options = dict(meta_networks)
         prepare_meta_networks(model, self.encoder_options, frozen_norm)
+        mend_gelus(model)
         self.segmentor = model
 
     @property

@@ -42,6 +42,17 @@ def test_an_old_library_is_named_with_both_versions(monkeypatch):
         stack.check_stack()
 
 
+def test_a_torch_that_numpy_is_too_new_for_is_named(monkeypatch):
+    import torch
+
+    def numpy(tensor):
+        raise RuntimeError('Numpy is not available')
+
+    monkeypatch.setattr(torch.Tensor, 'numpy', numpy)
+    with pytest.raises(stack.StackError, match=r"Numpy is not available.*pip install 'numpy<2'"):
+        stack.check_stack()
+
+
 @pytest.mark.parametrize(('text', 'numbers'), [
     ('2.13.0+cpu', (2, 13, 0)), ('2.0.0rc4', (2, 0, 0)), ('1.2.2', (1, 2, 2)),
 ])  # fmt: skip

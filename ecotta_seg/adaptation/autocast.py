@@ -13,7 +13,7 @@ import torch
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 PRECISIONS = {'bf16': torch.bfloat16}
 # In units of the largest right value; rounding stays below 0.01.
@@ -106,7 +106,7 @@ def _extract_feat(segmentor: nn.Module, inputs: Tensor):
 
 def _head_forward(head: nn.Module, features, *args, **kwargs):
     # Backbones may give out pairs (a map and a class token), heads several predictions at once.
-    first = next(leaf for leaf in tree_leaves(features) if isinstance(leaf, Tensor))
+    first = next(leaf for leaf in tree_flatten(features)[0] if isinstance(leaf, Tensor))
     with _autocast(first, head.autocast_dtype):
         logits = type(head).forward(head, features, *args, **kwargs)
     return _widened(logits, head.autocast_dtype)

@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..autograd_ops.autocast import under_autocast
+from ..autograd_ops.gelu import mend_gelus
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
 from .one_logit import with_two_logits
 from .saved_state import expect_keys, misfit
@@ -118,6 +119,7 @@ class AdaptationMethod(nn.Module):
                 'its network in half the width'
             )
         super().__init__()
+        mend_gelus(segmentor)
         self.segmentor = with_two_logits(segmentor)
         self.adapting = True
         self.views = 1

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..random_state import CopiedGenerator
 from .gradient_adaptation import GradientAdaptation
 from .padding import without_padding
 from .registry import ADAPTATION_METHODS, check_keys
@@ -94,7 +95,7 @@ class CoTTA(GradientAdaptation):
     def _begin(self) -> None:
         self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
         # On the CPU whatever the device: what is restored is the same everywhere.
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator = CopiedGenerator().manual_seed(self.seed)
 
     def use_views(self, number: int) -> None:
         """See base class: the scored prediction alone; labels go by ``label_views``."""

@@ -11,7 +11,7 @@ from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
 from .base import AdaptationMethod
-from .saved_state import check_optimizer_state
+from .saved_state import check_optimizer_state, tell_weight_decay
 from .windows import forward_windows
 
 
@@ -115,13 +115,15 @@ class GradientAdaptation(AdaptationMethod):
         if self.watcher is not None:
             parameters = [dict(params=[parameter]) for parameter in parameters]
         try:
-            return OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
+            optimizer = OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f'the optimizer {name!r} could not be built from {self.optimizer_config}: '
                 f'{str(error).splitlines()[-1]}; expected a torch optimizer and its options, e.g. '
                 "dict(type='SGD', lr=5e-4, momentum=0.9)"
             ) from None
+        tell_weight_decay(optimizer)
+        return optimizer
 
     @abstractmethod
     def learn(self, logits: Tensor, share: float) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+from torch.optim import Adam, AdamW, Optimizer
+
 # How an optimizer computes; another version of torch has others.
 _SWITCHES = frozenset(
     ('foreach', 'fused', 'capturable', 'differentiable', 'maximize', 'decoupled_weight_decay')
@@ -28,6 +30,19 @@ def expect_keys(found: Any, expected: Collection[str], what: str) -> None:
     wrong = sorted(set(expected) ^ found.keys(), key=str)
     if wrong:
         raise misfit(f'{what} has {"an unknown" if wrong[0] in found else "no"} {wrong[0]!r}')
+
+
+def tell_weight_decay(optimizer: Optimizer) -> None:
+    """Has the groups of an Adam or AdamW tell which of the two it is.
+
+    They do so by themselves in later releases of torch than 2.1. No step reads the option there.
+
+    Args:
+        optimizer: Any; its groups get the option if they have none.
+    """
+    if isinstance(optimizer, (Adam, AdamW)):
+        for group in optimizer.param_groups:
+            group.setdefault('decoupled_weight_decay', isinstance(optimizer, AdamW))
 
 
 def check_optimizer_state(own: dict, saved: Any) -> None:

@@ -10,10 +10,10 @@ from typing import Optional
 import torch
 from mmseg.models.backbones import MixVisionTransformer
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
-from ..memory.operation_counter import OperationCounter
 from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .drift_meter import DriftMeter, drift_norms
@@ -101,16 +101,16 @@ class TrialStep:
             window = first_window(self._segmentor, self._inputs, self._metas)
             x = self._segmentor.backbone.units.stem(window)
             for part in range(len(operator.meta)):
-                with OperationCounter() as units:
+                with FlopCounterMode(display=False) as units:
                     output = operator.run_units(part, x)
-                with OperationCounter() as block:
+                with FlopCounterMode(display=False) as block:
                     operator.meta[part].module.convolve(x)
-                found[part, 'keep_output'] = found[part, 'keep_units'] = units.operations
+                found[part, 'keep_output'] = found[part, 'keep_units'] = units.get_total_flops()
                 if operator.meta[part].by_channels and output.is_contiguous():
-                    found[part, 'keep_block'] = block.operations
+                    found[part, 'keep_block'] = block.get_total_flops()
                 if self._transformer:
                     # About the share that attention and its projections have in a layer.
-                    found[part, 'keep_middle'] = units.operations // 3
+                    found[part, 'keep_middle'] = units.get_total_flops() // 3
                 x = operator.leave_part(part, output)
         return found
 

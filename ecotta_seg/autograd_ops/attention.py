@@ -3,8 +3,12 @@
 Letters: B heads of all frames, Q queries, K keys, E channels a head.
 """
 
+import math
+from functools import cache
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .spans import spans
 
@@ -15,6 +19,45 @@ BAND_ELEMENTS = 2**21
 def _bands(query: Tensor, key: Tensor) -> list[slice]:
     others = query.shape[0] * key.shape[1]
     return spans(query.shape[1], BAND_ELEMENTS // max(1, others), query.device)
+
+
+def scale_queries_(query: Tensor) -> Tensor:
+    """Divides queries by the square root of their width, in place.
+
+    The bits are those of ``F.multi_head_attention_forward`` with weights.
+
+    Args:
+        query: (B, Q, E), overwritten.
+
+    Returns:
+        ``query``.
+    """
+    width = query.shape[-1]
+    if _torch_divides():
+        return query.div_(math.sqrt(width))
+    return query.mul_(math.sqrt(1.0 / width))
+
+
+@cache
+def _torch_divides() -> bool:
+    """Whether torch's own attention divides its queries, as torch 2.1 does. Later releases multiply
+    them by the reciprocal, which is rounded otherwise."""
+    tokens = torch.empty(1, 1, 1, device='meta')
+    with _Operators() as operators:
+        nn.MultiheadAttention(1, 1, device='meta')(tokens, tokens, tokens)
+    return torch.ops.aten.div in operators.called
+
+
+class _Operators(TorchDispatchMode):
+    """Notes which operators are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.called.add(func.overloadpacket)
+        return func(*args, **(kwargs or {}))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:

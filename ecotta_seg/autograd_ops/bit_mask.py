@@ -19,8 +19,9 @@ def _flag_table(device: torch.device) -> Tensor:
     """(256, 8) int32: row b has -1 (all bits set) where bit i of b is set, else 0."""
     if device not in _tables:
         codes = torch.arange(256, dtype=torch.int32, device=device).view(-1, 1)
-        bits = codes.bitwise_right_shift(torch.arange(8, dtype=torch.int32, device=device))
-        _tables[device] = bits.bitwise_and_(1).neg_()
+        # To the sign's place, which is what a shift to the right fills up with.
+        places = torch.arange(31, 23, -1, dtype=torch.int32, device=device)
+        _tables[device] = codes.bitwise_left_shift(places).bitwise_right_shift_(31)
     return _tables[device]
 
 

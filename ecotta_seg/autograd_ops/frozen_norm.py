@@ -19,10 +19,12 @@ def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float)
     Returns:
         The scale (C,): all that the backward needs, since the gradient is multiplied by it.
     """
-    nothing = x.new_empty(0)
-    torch.native_batch_norm(
-        x, weight, bias, mean, var, False, 0.0, eps, out=(x, nothing, x.new_empty(0))
-    )
+    # Where there is no data nothing is left to do, and torch 2.1 has no such operator.
+    if not x.is_meta:
+        nothing = x.new_empty(0)
+        torch.native_batch_norm(
+            x, weight, bias, mean, var, False, 0.0, eps, out=(x, nothing, x.new_empty(0))
+        )
     scale = torch.rsqrt(var + eps)
     return scale if weight is None else scale.mul_(weight)
 

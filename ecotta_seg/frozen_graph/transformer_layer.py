@@ -16,7 +16,7 @@ from mmseg.models.backbones.mit import (
 from mmseg.models.utils import PatchEmbed
 from torch import Tensor, nn
 
-from ..autograd_ops.attention import attend, attend_gradients_
+from ..autograd_ops.attention import attend, attend_gradients_, scale_queries_
 from ..autograd_ops.frozen_conv import conv_input_gradient
 from ..autograd_ops.frozen_norm import layer_norm_input_gradient
 from ..autograd_ops.gelu import gelu_gradient_
@@ -97,7 +97,7 @@ class _Attention:
         both = F.linear(source.transpose(0, 1), weight[width:], parts[1])
         both = both.unflatten(-1, (2, width)).unsqueeze(0).transpose(0, -2).squeeze(-2)
         key, value = both.contiguous()
-        return self._split(query).mul_(self.scale), self._split(key), self._split(value)
+        return scale_queries_(self._split(query)), self._split(key), self._split(value)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, L, C) to the same."""

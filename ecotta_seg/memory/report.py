@@ -6,7 +6,7 @@ from typing import Callable, Optional, Union
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from .kept_copies import reachable_tensors
 from .storage_meter import StorageMeter
@@ -162,7 +162,8 @@ def optimizer_tensors(optimizer: Optional[torch.optim.Optimizer]) -> list[Tensor
     """All tensors in an optimizer's state."""
     if optimizer is None:
         return []
-    return [leaf for leaf in tree_leaves(dict(optimizer.state)) if isinstance(leaf, Tensor)]
+    leaves, _ = tree_flatten(dict(optimizer.state))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def standing_memory(

@@ -18,15 +18,17 @@ Known limitations:
     * A tensor subclass that wraps others is counted by its own storage.
 """
 
-import weakref
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, Optional
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _LIFT_FRESH = torch.ops.aten.lift_fresh.default
+# The meter does not look for freed storages before it follows so many.
+_FEW = 256
 
 
 class LiveTensor(NamedTuple):
@@ -47,7 +49,9 @@ class LiveTensor(NamedTuple):
 
 @dataclass
 class _Entry:
-    reference: weakref.ref
+    # Python's own ``weakref.ref`` is of the wrapper: torch 2.1 makes one for each look at a
+    # storage, and frees it without a word to the reference.
+    reference: StorageWeakRef
     bytes: int
     origin: tuple[tuple[int, ...], torch.dtype, str]
 
@@ -79,8 +83,11 @@ class StorageMeter(TorchDispatchMode):
         super().__init__()
         self._breakdown = breakdown
         self._device = device
+        # By address. It is not used again as long as there is a weak reference to it. Some may
+        # have been freed since the last look: ``_current`` is never too low.
         self._live: dict[int, _Entry] = {}
         self._current = 0
+        self._look_at = _FEW
         self._peak = 0
         self._at_peak: list[LiveTensor] = []
 
@@ -92,8 +99,9 @@ class StorageMeter(TorchDispatchMode):
     @property
     def current_bytes(self) -> int:
         """Bytes that stand now, of those made under the meter."""
-        for entry in list(self._live.values()):
-            storage = entry.reference()
+        self._forget_freed()
+        for address, entry in self._live.items():
+            storage = torch.UntypedStorage._new_with_weak_ptr(address)
             if storage is not None:
                 self._set_size(entry, storage.nbytes())
         self._note_peak()
@@ -150,31 +158,23 @@ class StorageMeter(TorchDispatchMode):
             return
         if key in known_before or (self._device and storage.device.type != self._device):
             return
-        # The callback must not keep the meter alive, and must not touch an entry of a later
-        # storage that was given the same address.
-        meter = weakref.ref(self)
-
-        def forget(reference: weakref.ref) -> None:
-            owner = meter()
-            if owner is not None:
-                owner._forget(key, reference)
-
-        reference = weakref.ref(storage, forget)
         origin = (tuple(leaf.shape), leaf.dtype, str(func))
-        self._live[key] = _Entry(reference, storage.nbytes(), origin)
+        self._live[key] = _Entry(StorageWeakRef(storage), storage.nbytes(), origin)
         self._current += storage.nbytes()
 
-    def _forget(self, key: int, reference: weakref.ref) -> None:
-        entry = self._live.get(key)
-        if entry is not None and entry.reference is reference:
-            del self._live[key]
-            self._current -= entry.bytes
+    def _forget_freed(self) -> None:
+        expired = torch.UntypedStorage._expired
+        for address in [address for address in self._live if expired(address)]:
+            self._current -= self._live.pop(address).bytes
+        self._look_at = max(_FEW, 2 * len(self._live))
 
     def _set_size(self, entry: _Entry, size: int) -> None:
         self._current += size - entry.bytes
         entry.bytes = size
 
     def _note_peak(self) -> None:
+        if self._current > self._peak or len(self._live) > self._look_at:
+            self._forget_freed()
         if self._current > self._peak:
             self._peak = self._current
             if self._breakdown:

@@ -155,7 +155,7 @@ def test_moved_in_the_midst_of_a_stream_it_goes_on(name, kind, frames):
     torch.manual_seed(5)
     logits = moved.adapt(images[1].double(), metas)
     torch.manual_seed(5)
-    assert torch.allclose(logits.float(), stayed.adapt(images[1], metas), atol=1e-3)
+    assert torch.allclose(logits.float(), stayed.adapt(images[1], metas), atol=5e-3)
     for key, tensor in stayed.learned_tensors().items():
         assert torch.allclose(moved.learned_tensors()[key].to(tensor.dtype), tensor, atol=1e-3), key
     moved.reset()

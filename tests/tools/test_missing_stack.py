@@ -27,5 +27,6 @@ def test_a_missing_mmseg_is_one_sentence(tmp_path):
 
 
 def test_an_old_torch_is_one_sentence(tmp_path):
-    error = error_of(_run('test_tta', tmp_path, 'torch', "__version__ = '1.8.0'\n"))
-    assert 'needs torch >= 2.0, but 1.8.0 is installed' in error
+    error = error_of(_run('test_tta', tmp_path, 'torch', "__version__ = '2.0.1'\n"))
+    assert 'needs torch >= 2.1, but 2.0.1 is installed' in error
+    assert "pip install 'torch>=2.1'" in error
