@@ -191,8 +191,9 @@ def test_a_segformer_takes_the_settings_for_segformers():
         cfg = read_config(CONFIGS / config)
         with_method(cfg, 'ecotta_plus', CONFIGS)
         rates[config] = cfg.adaptation.optimizer.lr
-        assert cfg.adaptation.shift_gate.half_drift == 0.06
-        assert ('brightness' in cfg.adaptation) == ('segformer' in config)
+        assert cfg.adaptation.shift_gate.half == 1.5
+        norm = 'LN' if 'segformer' in config else 'BN'
+        assert cfg.adaptation.meta_networks.norm == norm
         # Those that have none of their own are everyone's.
         with_method(cfg, 'tent', CONFIGS)
         assert cfg.adaptation.type == 'tent'

@@ -48,5 +48,6 @@ def test_a_method_builds_on_the_demo_model(path):
     adaptation = read_config(path).adaptation
     method = build_method(adaptation, model)
     assert bool(method.adaptable_parameters()) == (
-        path.stem not in ('source', 'batch_norm_statistics', 'batch_norm_blend')
+        path.stem
+        not in ('source', 'batch_norm_statistics', 'batch_norm_blend', 'batch_norm_calibrated')
     )

@@ -34,7 +34,7 @@ _SETTINGS = {
         FOLDER.with_name('adaptation_segformer') / 'ecotta_plus.py'
     ).adaptation.to_dict(),
 }
-STATIC = ('source', 'batch_norm_statistics', 'batch_norm_blend')
+STATIC = ('source', 'batch_norm_statistics', 'batch_norm_blend', 'batch_norm_calibrated')
 # Where no pixel is confident these have nothing to learn from.
 CONFIDENT_ONLY = ('eata', 'rdumb', 'sar')
 

@@ -1,17 +1,20 @@
-# EcoTTA+ (ours): identity start, drift-blended statistics, a gate by shift, class-balanced
-# entropy, a pull back.
+# EcoTTA+ (ours): identity start, statistics and a gate that are calibrated on clear frames,
+# class-balanced entropy, a pull back. docs/methods.md explains each; docs/tuning.md has the figures.
 adaptation = dict(
     type='ecotta_plus',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
-    frozen_norm=dict(mode='drift', weight=1.0),
+    # Only drift beyond three times that of clear frames counts; the weight is of all norms together.
+    frozen_norm=dict(mode='calibrated', weight=40.0, tolerance=3.0, momentum=0.5),
     entropy_threshold=0.4,
-    # Of the features' own size: what lets the rate be 100 times ecotta.py's on an unfamiliar drive.
+    # Of the features' own size.
     regularisation_weight=2.0,
     relative_regularisation=True,
     restore_rate=0.01,
+    trust_radius=0.3,
     class_balance=0.5,
-    # The meta networks act as far as the source's norms have drifted and it is unsure: half of the
-    # way at each `half`.
-    shift_gate=dict(half_drift=0.06, drift_exponent=8.0, half_entropy=0.2, entropy_exponent=6.0),
+    # In multiples of what clear frames show: half of the strength at 1.5 times.
+    shift_gate=dict(half=1.5, exponent=6.0),
+    # Without clear frames to calibrate on: frames below 0.8 times the preprocessor's mean are dark.
+    brightness=0.8,
     optimizer=dict(type='SGD', lr=1e-2, momentum=0.9),
 )

@@ -94,3 +94,21 @@ clear_dataloader = dict(
         ),
     ),
 )
+# A dozen clear frames of the training drives show what is usual to the source; without labels.
+calibration_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ContinualStream',
+        conditions=('clear',),
+        rounds=1,
+        dataset=dict(
+            type='WeatherCityscapesDataset',
+            data_root=data_root,
+            img_suffix=img_suffix,
+            data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+            pipeline=test_pipeline,
+        ),
+    ),
+)

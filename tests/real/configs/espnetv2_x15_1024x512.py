@@ -11,3 +11,4 @@ pipeline = [
 ]
 test_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
 clear_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
+calibration_dataloader = dict(dataset=dict(pipeline=pipeline))

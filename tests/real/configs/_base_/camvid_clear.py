@@ -27,3 +27,16 @@ clear_dataloader = dict(
         ),
     ),
 )
+# Frames of the training drives show what is usual to the source.
+calibration_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='WeatherCityscapesDataset',
+        data_root=camvid_root,
+        img_suffix='_leftImg8bit.jpg',
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+        pipeline=clear_pipeline,
+    ),
+)

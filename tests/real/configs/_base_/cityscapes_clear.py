@@ -24,3 +24,15 @@ clear_dataloader = dict(
         ),
     ),
 )
+# The train frames beside them show what is usual to the source.
+calibration_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='WeatherCityscapesDataset',
+        data_root=clear_root + '/cityscapes_20',
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+        pipeline=clear_pipeline,
+    ),
+)
