@@ -1,9 +1,9 @@
 # EcoTTA+ (ours): identity start, statistics and a gate that are calibrated on clear frames,
-# class-balanced entropy, a pull back. docs/methods.md explains each; docs/tuning.md has the figures.
+# class-balanced entropy, a pull back. docs/methods.md explains each part.
 adaptation = dict(
     type='ecotta_plus',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
-    # Only drift beyond three times that of clear frames counts; the weight is of all norms together.
+    # Only drift beyond three times that of clear frames counts; the norms share the weight.
     frozen_norm=dict(mode='calibrated', weight=40.0, tolerance=3.0, momentum=0.5),
     entropy_threshold=0.4,
     # Of the features' own size.
