@@ -34,28 +34,29 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     What differs from EcoTTA (arXiv 2303.01904):
 
-    - The meta networks act as far as the frame is lost on the source (see ``ShiftGate``). On a
-      clear day the model is next to the source, whatever it learned in the fog; so rates can be
-      such that it learns something in the fog. The frozen model is run on each frame at half its
-      size first, a quarter of an inference, and tells the strength for this very frame: also
-      where the conditions change from frame to frame. The weight of the frozen norms is gated
-      likewise: above 1 only as far as the strength lets it.
+    - Before the stream, ``calibrate`` measures on clear frames what is usual to the network. All
+      limits count in these units.
+    - The meta networks act as far as the frame is beyond what the source knows (see ``ShiftGate``).
+      On a clear day the model is next to the source, whatever the stream has taught. The frozen
+      model is run on each frame at half size first, a quarter of an inference, and gives the
+      strength for this frame, so that conditions may change from frame to frame. Norms of mode
+      'drift' are gated likewise: a weight above 1 acts only as far as the strength lets it.
     - The entropy of confident pixels is averaged class by class: road and buildings do not drown
       what is small, which is what a plain mean lets die first.
     - After every update the parameters go back a little towards their start. A sum of steps that
       would grow without end becomes a mean over the last ``1 / restore_rate`` frames.
     - It stays within a radius of the frozen model (see ``trust_radius``). By entropy each class
       feeds on its own confident pixels; far enough out the frequent ones take over the rest.
-    - Dark frames are brightened first, where a ``brightness`` is set (see ``Exposure``).
+    - Dark frames are brightened first, if a ``brightness`` is set (see ``Exposure``).
 
     Args:
         segmentor: The source model.
         restore_rate: Share of the way back to the start that is gone after each update, 0 to 1.
         class_balance: Exponent of the class weights: 0 for the plain mean over pixels, 1 for
             equal weight to each class that the frame holds.
-        shift_gate: Options of ``ShiftGate``; None lets the meta networks act always. It needs an
-            identity start and norms of mode 'drift'. In a model without any BatchNorm the entropy
-            decides alone.
+        shift_gate: Options of ``ShiftGate``; None lets the meta networks act always. A gate needs
+            an identity start and norms of mode 'drift' or 'calibrated'. In a model without any
+            BatchNorm the entropy decides alone.
         trust_radius: The most that Σ_k R_k should be, above 0. After a frame that shows more, the
             parameters go back by as large a share as it is more, where that is above
             ``restore_rate``: what drives them out is then forgotten within a few such frames.
@@ -92,6 +93,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         self.exposure: Optional[Exposure] = None
         if brightness is not None:
             self.exposure = Exposure(segmentor.data_preprocessor, brightness)
+        like = next(self.encoder.meta_networks.parameters())
         self.shift_gate: Optional[ShiftGate] = None
         if shift_gate is not None:
             if any(module.start != 'identity' for module in self.encoder.meta_networks):
@@ -102,8 +104,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             norms = [m for m in segmentor.modules() if isinstance(m, AdaptiveBatchNorm2d)]
             if len(norms) != len(self.drift_meter.norms):
                 raise ValueError(
-                    "a shift gate reads what norms of mode 'drift' measure: set "
-                    "frozen_norm=dict(mode='drift'), or shift_gate=None"
+                    "a shift gate reads what norms of mode 'calibrated' or 'drift' measure: set "
+                    "frozen_norm=dict(mode='calibrated'), or shift_gate=None"
                 )
             self.shift_gate = ShiftGate.from_options(shift_gate)
             self.probe_scale = _PROBE_SCALE
@@ -119,10 +121,9 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             ]
             # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
             # the first frame the stream is taken for the source's own.
-            like = next(self.encoder.meta_networks.parameters())
             self.register_buffer('strength', like.new_zeros(()), persistent=False)
         target = 0.0 if self.exposure is None else self.exposure.target
-        usual = torch.tensor([_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY, target], dtype=torch.float64)
+        usual = like.new_tensor([_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY, target])
         # What clear frames show, estimates until ``calibrate``: the mean drift of the probe's
         # norms, the mean entropy of the probe as a share of ln C, the exposure's target.
         self.register_buffer('usual', usual, persistent=False)

@@ -13,7 +13,7 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
 from ecotta_seg.adaptation.autocast import wrong_convolutions
 from tests.adaptation.conftest import CONFIGS, build_segmentor, in_frame_mode
-from tests.adaptation.test_every_method import METHODS, _method, _options
+from tests.adaptation.test_every_method import METHODS, _method, method_options
 
 KINDS = sorted(CONFIGS)
 
@@ -107,7 +107,7 @@ def test_tent_is_autograd_under_autocast(kind, frames):
 @pytest.mark.parametrize('name', sorted(METHODS))
 def test_only_the_network_is_narrow(name, kind, frames):
     images, metas = frames
-    options = dict(_options(name), autocast='bf16')
+    options = dict(method_options(name), autocast='bf16')
     if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
         options['meta_networks']['norm'] = 'LN'
     method, wide = build_method(options, build_segmentor(kind)).eval(), _method(name, kind)
@@ -187,16 +187,16 @@ def test_a_copy_has_a_network_of_its_own(frames):
 
 
 def test_from_the_command_line_and_through_a_method_around_it(frames):
-    cfg = Config(dict(adaptation=dict(_options('rdumb'), method=_options('ecotta'))))
+    cfg = Config(dict(adaptation=dict(method_options('rdumb'), method=method_options('ecotta'))))
     cfg.merge_from_dict({'adaptation.autocast': 'bf16'})
     method = build_method(cfg.adaptation.to_dict(), build_segmentor('deeplab')).eval()
     assert method.autocast == method.inner.autocast == 'bf16'
     assert method.inner.engine is None and method.planned is None
-    inside = dict(_options('rdumb'), method=dict(_options('ecotta'), autocast='bf16'))
+    inside = dict(method_options('rdumb'), method=dict(method_options('ecotta'), autocast='bf16'))
     assert build_method(inside, build_segmentor('deeplab')).autocast == 'bf16'
-    untouched = build_method(_options('ecotta'), build_segmentor('deeplab'))
+    untouched = build_method(method_options('ecotta'), build_segmentor('deeplab'))
     assert untouched.autocast is None and untouched.engine is not None
-    off = build_method(dict(_options('ecotta'), autocast=None), build_segmentor('deeplab'))
+    off = build_method(dict(method_options('ecotta'), autocast=None), build_segmentor('deeplab'))
     assert off.engine is not None
 
 
@@ -204,15 +204,15 @@ def test_from_the_command_line_and_through_a_method_around_it(frames):
 @pytest.mark.parametrize('value', ['fp16', 'float', True, 16])
 def test_what_is_unknown_is_refused(name, value):
     with pytest.raises(ValueError, match=r"one of \['bf16'\] or None, got"):
-        build_method(dict(_options(name), autocast=value), build_segmentor('deeplab'))
+        build_method(dict(method_options(name), autocast=value), build_segmentor('deeplab'))
 
 
 def test_a_budget_is_refused():
-    inner = dict(_options('ecotta'), memory_budget='1.0x')
+    inner = dict(method_options('ecotta'), memory_budget='1.0x')
     with pytest.raises(ValueError, match=r"autocast='bf16' needs plain autograd: leave out one"):
         build_method(dict(inner, autocast='bf16'), build_segmentor('deeplab'))
     with pytest.raises(ValueError, match='leave out one of them'):
-        build_method(dict(_options('rdumb'), method=inner, autocast='bf16'),
+        build_method(dict(method_options('rdumb'), method=inner, autocast='bf16'),
                      build_segmentor('deeplab'))  # fmt: skip
 
 

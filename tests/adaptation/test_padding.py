@@ -110,7 +110,7 @@ def test_a_padded_frame_counts_as_the_frame_alone(name, backbone, mode):
         start, method = _compare(options, backbone, SIZE, PADDING, {})
     else:
         start, method = _compare(options, backbone, SLIDING_SIZE, SLIDING_PADDING, SLIDING)
-    static = ('source', 'batch_norm_statistics', 'batch_norm_blend', 'batch_norm_calibrated')
+    static = ('source', 'batch_norm_statistics', 'batch_norm_blend')
     assert _learned(start, method) == (name not in static)
 
 

@@ -16,7 +16,7 @@ from ecotta_seg.adaptation.views import (
     view_probabilities,
 )
 from tests.adaptation.conftest import build_segmentor
-from tests.adaptation.test_every_method import METHODS, _options
+from tests.adaptation.test_every_method import METHODS, method_options
 
 COTTA = dict(
     type='cotta', views=4, anchor_threshold=0.5, optimizer=dict(type='Adam', lr=1e-3), seed=3
@@ -86,7 +86,7 @@ def _learned_the_same(first, second):
 
 @pytest.mark.parametrize('name', sorted({*METHODS, 'tent'}))
 def test_what_is_learned_does_not_depend_on_the_views(name):
-    config = deepcopy(TENT) if name == 'tent' else _options(name)
+    config = deepcopy(TENT) if name == 'tent' else method_options(name)
     one, three, none = (
         build_method(deepcopy(config), build_segmentor('deeplab'), views=views).eval()
         for views in (1, 3, None)
