@@ -114,7 +114,7 @@ def test_a_step_is_what_the_docs_write_out(segmentor, frames, engine):
         type='ecotta_plus',
         meta_networks=dict(num_parts=3, start='identity', norm=kind),
         frozen_norm=dict(mode='drift'),
-        shift_gate=dict(half=5.4, exponent=1.0),
+        shift_gate=dict(half=250.0, exponent=1.0),
         optimizer=dict(type='SGD', lr=RATE, momentum=MOMENTUM),
         entropy_threshold=0.75,
         class_balance=BALANCE,
@@ -255,7 +255,7 @@ def test_what_was_learned_has_no_say_in_the_strength():
     for kind in ('deeplab', 'segformer'):
         for changed in (0.0, 1.0):
             norm = 'BN' if kind == 'deeplab' else 'LN'
-            options = {**OPTIONS, **GATED, 'shift_gate': dict(half=20.0, exponent=1.0)}
+            options = {**OPTIONS, **GATED, 'shift_gate': dict(half=200.0, exponent=1.0)}
             options['meta_networks'] = dict(num_parts=2, start='identity', norm=norm)
             torch.manual_seed(0)
             method = build_method(options, build_segmentor(kind)).eval()
@@ -363,7 +363,7 @@ def test_a_gate_that_does_not_fit_is_refused():
     for changes, words in (
         (dict(shift_gate=dict(half=0.0)), 'above 0'),
         (dict(shift_gate=dict(hafl=0.1)), 'hafl'),
-        (dict(frozen_norm=dict(mode='frame')), "mode 'drift'"),
+        (dict(frozen_norm=dict(mode='frame')), "mode 'calibrated' or 'drift'"),
         (dict(meta_networks=dict(num_parts=2, start='paper')), "start='identity'"),
     ):
         with pytest.raises(ValueError, match=words):
