@@ -78,6 +78,10 @@ def write_config(path: Path, method: str, data: Path, workers: int = 0) -> Path:
         options = 'dict(entropy_threshold=1.01)'
         if 'redundancy_threshold' in content:
             options = 'dict(entropy_threshold=1.01, redundancy_threshold=1.01)'
+        if "mode='calibrated'" in content:
+            # Nor has it statistics that go with its weights: by the frames' own it says more.
+            norms = 'frozen_norm=dict(weight=1e4, tolerance=0.0)'
+            options = f'dict(entropy_threshold=1.01, {norms})'
         inner = 'method=dict(' in content
         text += f'adaptation = {f"dict(method={options})" if inner else options}\n'
     path.write_text(text)

@@ -85,9 +85,14 @@ class AdaptiveBatchNorm2d(nn.Module):
             var: (C,), the frame's, biased.
             channels: Which of the layer's channels these are.
         """
-        source_var = self.running_var[channels] + self.eps
-        ratio = (var + self.eps) / source_var
-        shift = (mean - self.running_mean[channels]).square() / source_var
+        source = self.running_mean[channels], self.running_var[channels]
+        return self._divergence(mean, var, *source)
+
+    def _divergence(self, mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor):
+        """The Kullback-Leibler divergence of another normal distribution from one: (C,)."""
+        other_var = other_var + self.eps
+        ratio = (var + self.eps) / other_var
+        shift = (mean - other_mean).square() / other_var
         return 0.5 * (shift + ratio - 1 - ratio.log())
 
     @torch.no_grad()
