@@ -14,8 +14,8 @@ from .adaptive_batch_norm import AdaptiveBatchNorm2d
 # The drift of a channel that is taken for usual if there was no calibration: about the mean over
 # all channels that convolutional segmentors show on clear frames (docs/tuning.md).
 ESTIMATED_DRIFT = 0.05
-# A channel jumps if the frame's divergence from the moving average is so many times the usual drift
-# of the layer.
+# A frame jumps if its divergence from the moving average is so many times the usual drift, in the
+# mean over channels.
 _JUMP = 5.0
 
 
@@ -27,8 +27,8 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
 
         (1 - w) * source + w * stream,    w = 1 - exp(-weight * max(0, d - tolerance * u))
 
-    ``stream`` is an exponential moving average over the frames of the stream. A channel starts the
-    average again if a frame jumps away from it (after a tunnel, or a broken sensor). d is the
+    ``stream`` is an exponential moving average over the frames of the stream. The average starts
+    again if a frame jumps away from it (after a tunnel, or a broken sensor). d is the
     stream's drift from the source (``AdaptiveBatchNorm2d.drift``), and u is the usual drift of the
     channel: the mean over some clear frames, which need no labels. Without a calibration u is a
     constant, ``ESTIMATED_DRIFT``.
@@ -99,10 +99,11 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
 
     def _averaged(self, mean: Tensor, var: Tensor, channels: slice) -> tuple[Tensor, Tensor]:
         """The moving average with the frame in it: mean and variance of the mixture."""
-        # The first frame is the average, and so is one after a jump; by tensors, so that a dry run
+        # The first frame is the average, and so is one that jumps; by tensors, so that a dry run
         # without data works.
         stream = self.stream_mean[channels], self.stream_var[channels]
-        jumped = self._divergence(mean, var, *stream) > _JUMP * self.usual_drift.mean()
+        distance = self._divergence(mean, var, *stream).mean()
+        jumped = distance > _JUMP * self.usual_drift[channels].mean()
         kept = (1 - self.momentum) * self.followed
         share = 1 - torch.where(jumped, torch.zeros_like(kept), kept)
         apart = mean - self.stream_mean[channels]
