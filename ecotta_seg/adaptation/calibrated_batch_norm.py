@@ -101,15 +101,14 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         """The moving average with the frame in it: mean and variance of the mixture."""
         # The first frame is the average, and so is one that jumps; by tensors, so that a dry run
         # without data works.
-        stream = self.stream_mean[channels], self.stream_var[channels]
-        distance = self._divergence(mean, var, *stream).mean()
+        old_mean, old_var = self.stream_mean[channels], self.stream_var[channels]
+        distance = self._divergence(mean, var, old_mean, old_var).mean()
         jumped = distance > _JUMP * self.usual_drift[channels].mean()
         kept = (1 - self.momentum) * self.followed
         share = 1 - torch.where(jumped, torch.zeros_like(kept), kept)
-        apart = mean - self.stream_mean[channels]
-        mean = self.stream_mean[channels] + share * apart
-        old = self.stream_var[channels]
-        var = old + share * (var - old) + share * (1 - share) * apart.square()
+        apart = mean - old_mean
+        mean = old_mean + share * apart
+        var = old_var + share * (var - old_var) + share * (1 - share) * apart.square()
         if self._next is not None:
             self._next[self.window, channels.start or 0] = (channels, mean, var)
         return mean, var

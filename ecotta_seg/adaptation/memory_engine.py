@@ -16,7 +16,7 @@ from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
 from ..meta_networks.encoder_operator import EncoderOperator
 from ..meta_networks.meta_operator import Deliver
-from .padding import padding_of
+from .padding import frame_region, without_padding
 from .windows import over_windows
 
 # From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
@@ -175,19 +175,16 @@ class MemoryEngine:
         logits = resize_bilinear(small, size, corners)
         if logits.untyped_storage().data_ptr() == small.untyped_storage().data_ptr():
             logits = logits.clone()
-        rows, columns = padding_of(logits, meta)
-        inner = logits[:, :, rows, columns]
+        inner = without_padding(logits, [meta])
         entropy = entropy_map(inner)
         weights = weigh(entropy, inner)
         fraction = (weights > 0).sum() / weights.numel()
         loss = (weights * entropy).sum()
         entropy_gradient_(inner, entropy, weights.mul_(share))
-        if inner.shape != logits.shape:
+        region = frame_region(logits, meta)
+        if region is not None:
             # What was padded teaches nothing.
-            logits[:, :, : rows.start] = 0
-            logits[:, :, rows.stop :] = 0
-            logits[:, :, :, : columns.start] = 0
-            logits[:, :, :, columns.stop :] = 0
+            region.clear_outside_(logits)
         return resize_input_gradient(logits, small.shape, corners), loss, fraction
 
 
