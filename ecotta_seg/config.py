@@ -25,7 +25,8 @@ STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 # What the result of a test depends on; all else is where and how it is written, or of the training.
 RESULT_KEYS = (
     *('model', 'data_preprocessor', 'adaptation', 'views', 'class_names', 'test_dataloader'),
-    *('test_evaluator', 'test_cfg', 'clear_dataloader', 'randomness', 'custom_hooks'),
+    *('test_evaluator', 'test_cfg', 'calibration_dataloader', 'clear_dataloader', 'randomness'),
+    'custom_hooks',
 )
 
 # What mmengine and this package read of a config. Other names are a config's own variables.
