@@ -375,10 +375,5 @@ class AdaptationMethod(nn.Module):
         """Names of what a memory engine was to run and plain autograd does."""
         return []
 
-    def norm_drift(self) -> Optional[float]:
-        """How far the last forward's statistics were from the source's, see ``DriftMeter``; None
-        where a method does not measure it."""
-        return None
-
     def reset(self) -> None:
         """Goes back to the state before the first frame."""

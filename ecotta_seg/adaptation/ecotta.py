@@ -13,7 +13,6 @@ from ..frozen_graph import replace_convolutions
 from ..meta_networks import LadderEncoder, load_adapters
 from .base import StepRecord
 from .calibrated_batch_norm import calibrate_norms, calibrated_norms, following, stream_kept
-from .drift_meter import DriftMeter, drift_norms
 from .gradient_adaptation import GradientAdaptation
 from .losses import (
     ConfidentEntropy,
@@ -92,7 +91,6 @@ class MetaNetworkAdaptation(GradientAdaptation):
         if fast_convolutions:
             replace_convolutions(segmentor)
         self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
-        self.drift_meter = DriftMeter(drift_norms(segmentor))
         self._calibrated = calibrated_norms(segmentor)
         if adapters is not None:
             load_adapters(self.encoder, adapters)
@@ -171,17 +169,13 @@ class MetaNetworkAdaptation(GradientAdaptation):
     def _has_budget(self) -> bool:
         return self.planner is not None and self.planner.budget is not None
 
-    def norm_drift(self) -> Optional[float]:
-        """See base class."""
-        return self.drift_meter.mean()
-
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""
         return self.adaptable_parameters()
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        with self.drift_meter.listening(), following(self._calibrated):
+        with following(self._calibrated):
             # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
             if self.engine is not None and self.watcher is None:
                 return self._adapt_by_engine(inputs, metas)
@@ -191,7 +185,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        with self.drift_meter.listening(), following(self._calibrated):
+        with following(self._calibrated):
             return super().predict_frame(inputs, metas)
 
     @property

@@ -102,7 +102,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                     'or shift_gate=None'
                 )
             norms = [m for m in segmentor.modules() if isinstance(m, AdaptiveBatchNorm2d)]
-            if len(norms) != len(self.drift_meter.norms):
+            drifting = drift_norms(segmentor)
+            if len(norms) != len(drifting):
                 raise ValueError(
                     "a shift gate reads what norms of mode 'calibrated' or 'drift' measure: set "
                     "frozen_norm=dict(mode='calibrated'), or shift_gate=None"
@@ -111,7 +112,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             self.probe_scale = _PROBE_SCALE
             # Where a model has norms early on, they part weather from clear days the best.
             first = drift_norms(*self.encoder.early_modules())
-            self._probe_meter = DriftMeter(first or self.drift_meter.norms)
+            self._probe_meter = DriftMeter(first or drifting)
             self._only_whole: set[tuple[int, ...]] = set()
             # Calibrated norms know by themselves which frames need a correction.
             self._norm_weights = [

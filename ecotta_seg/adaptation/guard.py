@@ -6,6 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from ..datasets.frame_check import noise_fault
 from .base import AdaptationMethod
 from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
 from .padding import without_padding
@@ -17,11 +18,11 @@ from .rest import RestAfterResets
 class UpdateGuard:
     """Skips updates, rolls back to the last good parameters, or resets to those at the start.
 
-    Before an update, from the frame's own prediction: the loss, the gradients and the logits must
-    be finite, no class may cover nearly all of the frame, and the model must have an idea of what
-    it sees (``max_entropy``); else the update is skipped, or rolled back where a method has made it
-    already. After it: the parameters must be finite; else they are rolled back, the optimizer with
-    them.
+    Before an update, from the frame and its prediction: the loss, the gradients and the logits must
+    be finite, no class may cover nearly all of the frame, the model must have an idea of the frame
+    (``max_entropy``), and the frame must not be noise. Else the update is skipped, or rolled back
+    if the method has made the update already. After the update the parameters must be finite. Else
+    they are rolled back, and the optimizer with them.
 
     Such a prediction is taken for the frame's fault: however many there are, what was learned
     before them stays. After each ``check_every`` in a row the reference (see below) is asked: where
@@ -52,21 +53,10 @@ class UpdateGuard:
         max_diversity_loss: In nats, above 0, see ``DriftLimits``.
         max_class_share: No class may cover more of a frame.
         max_entropy: Of ln C: the highest mean entropy of a frame's prediction that is learned from,
-            as the median of the last ``window`` frames. Above it a model has no idea of what it
-            sees. One that is less sure of an ordinary frame has its limit at 1.25 times the median
-            of the last 50 that were learned from. A method without parameters to learn is not
-            judged by it. 1 turns it off. Entropy alone does not tell a broken sensor from weather:
-            on CamVid's val sequence in weather of severity 5, by batch statistics, it is 0.20 to
-            0.39 (SegFormer-B0; the most in rain) and 0.16 to 0.23 (DeepLabV3+ R18), and on noise,
-            alone or over a frame, 0.33 to 0.41 and 0.17 to 0.32.
-        max_far_entropy: The same where a method measures its norms' drift
-            (``AdaptationMethod.norm_drift``). It counts for each frame alone, of those with
-            ``min_drift`` at least: a model that is not sure of heavy snow finds statistics there
-            that it half knows, in noise it does not. On CamVid's val sequence in weather of
-            severity 5 the most of both is an entropy of 0.24 and a drift of 0.16 (DeepLabV3+ R18)
-            and, after learning at a high rate, of 0.28 and 0.31 (SegFormer-B0, at night, where
-            the limit is by what is usual); noise has 0.29 and 0.155 at the least.
-        min_drift: See ``max_far_entropy``.
+            as the median of the last ``window`` frames. Above it a model has no idea of the frames.
+            Real nights are at up to a half. If a model is less sure of ordinary frames, the limit
+            is 1.25 times the median of the last 50 frames that were learned from. A method without
+            parameters to learn is not judged by it. 1 turns it off.
         window: Checks that the median is taken of.
         margin: How far within ``min_agreement`` parameters are good ones to go back to.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.
@@ -87,26 +77,21 @@ class UpdateGuard:
         window: int = 3,
         margin: float = 0.1,
         scale: float = 0.5,
-        max_entropy: float = 0.4,
-        max_far_entropy: float = 0.27,
-        min_drift: float = 0.15,
+        max_entropy: float = 0.6,
         max_diversity_loss: float = 0.25,
         rest: Optional[int] = None,
     ) -> None:
-        shares = (max_class_share, scale, max_entropy, max_far_entropy)
+        shares = (max_class_share, scale, max_entropy)
         if check_every < 1 or window < 1 or not all(0 <= share <= 1 for share in shares):
             raise ValueError(
-                'the guard expects check_every and window from 1 and max_class_share, scale, '
-                'max_entropy and max_far_entropy from 0 to 1, got '
+                'the guard expects check_every and window from 1 and max_class_share, scale and '
+                'max_entropy from 0 to 1, got '
                 f'check_every={check_every}, window={window} and {shares}'
             )
         self.limits = DriftLimits(min_agreement, min_entropy_share, max_diversity_loss, margin)
         self.check_every, self.window, self.margin = check_every, window, margin
         self.max_class_share, self.scale = max_class_share, scale
-        if min_drift < 0:
-            raise ValueError(f'the guard expects min_drift from 0, got {min_drift}')
-        self.max_entropy, self.max_far_entropy = max_entropy, max_far_entropy
-        self.min_drift = min_drift
+        self.max_entropy = max_entropy
         if rest is None:
             rest = 4 * window * check_every
         if rest < 0:
@@ -152,7 +137,7 @@ class UpdateGuard:
         def gate(logits: Tensor) -> bool:
             self._judged = True
             self._see_own_reset(method)
-            self._reason = self._fault_of_step(method, without_padding(logits, metas))
+            self._reason = self._fault_of_step(method, inputs, metas, logits)
             return self._reason is None
 
         method.gate = gate
@@ -219,25 +204,27 @@ class UpdateGuard:
             return
         current = without_padding(method.predict(inputs, metas), metas)
         reason = self._fault_of_prediction(current)
-        highest = self._highest_entropy(method.norm_drift())
-        limit = self.entropies.limit(highest)
+        limit = self.entropies.limit()
         # Well below, so that it is not chance which of the two is above.
         if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
-            reason = self.entropies.judge(entropy_share(current), highest)
+            reason = self.entropies.judge(entropy_share(current))
         if reason is not None:
             self._go_back(method, metas, f'{reason}, and not in the prediction of the source')
 
-    def _fault_of_step(self, method: AdaptationMethod, logits: Tensor) -> Optional[str]:
-        """Why the frame's step must not count; None where it may."""
+    def _fault_of_step(
+        self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
+    ) -> Optional[str]:
+        """Why the frame's step must not count; None if it may."""
+        logits = without_padding(logits, metas)
         fault = self._fault_of_prediction(logits)
         if fault is not None:
             return fault
-        entropy, drift = entropy_share(logits), method.norm_drift()
-        recent = self.entropies.see(entropy)
+        recent = self.entropies.see(entropy_share(logits))
         parameters = list(method.adaptable_parameters().values())
-        if parameters and (drift is None or drift >= self.min_drift):
-            judged = recent if drift is None else entropy
-            fault = self.entropies.judge(judged, self._highest_entropy(drift))
+        if parameters:
+            fault = self.entropies.judge(recent)
+            if fault is None:
+                fault = _noise_in(without_padding(inputs, metas))
             if fault is not None:
                 return fault
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -247,9 +234,6 @@ class UpdateGuard:
         if not _all_finite(gradients):
             return 'the gradients are not finite'
         return None
-
-    def _highest_entropy(self, drift: Optional[float]) -> float:
-        return self.max_entropy if drift is None else self.max_far_entropy
 
     def _fault_of_prediction(self, logits: Tensor) -> Optional[str]:
         """What nothing must be learned from; None where it is a prediction."""
@@ -327,6 +311,13 @@ class UpdateGuard:
         self._checks.extend(PredictionDrift(*check) for check in state['checks'])
         self.entropies.load_state_dict(state['entropies'])
         self.rest.load_state_dict(state['rest'])
+
+
+def _noise_in(frames: Tensor) -> Optional[str]:
+    """The sentence on the first of (N, C, H, W) frames that is noise; None if none is."""
+    if min(frames.shape[2:]) < 2:
+        return None
+    return next((fault for fault in map(noise_fault, frames) if fault), None)
 
 
 def _all_finite(tensors) -> bool:

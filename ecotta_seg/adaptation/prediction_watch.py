@@ -96,8 +96,7 @@ class EntropyWatch:
     that were learned from.
 
     Args:
-        highest: The limit of a model that is usually sure; 1 turns the watch off. What is asked
-            for one frame may bring a limit of its own.
+        highest: The limit of a model that is usually sure; 1 turns the watch off.
         window: Frames whose median is held against the limit.
     """
 
@@ -115,16 +114,16 @@ class EntropyWatch:
         self._last.append(entropy)
         return median(self._last)
 
-    def judge(self, entropy: float, highest: Optional[float] = None) -> Optional[str]:
+    def judge(self, entropy: float) -> Optional[str]:
         """Why nothing may be learned where the entropy is so; None where it may."""
-        if self.highest == 1 or entropy <= self.limit(highest):
+        if self.highest == 1 or entropy <= self.limit():
             return None
         return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
 
-    def limit(self, highest: Optional[float] = None) -> float:
+    def limit(self) -> float:
         """The highest entropy that is learned from."""
         usual = median(self._usual) if self._usual else 1.0
-        return max(self.highest if highest is None else highest, _RISE * usual)
+        return max(self.highest, _RISE * usual)
 
     def learned(self) -> None:
         """The last frame seen was learned from."""

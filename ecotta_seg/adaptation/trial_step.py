@@ -16,7 +16,6 @@ from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
 from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
-from .drift_meter import DriftMeter, drift_norms
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
 from .padding import frame_region, without_padding
 from .prediction_watch import entropy_share
@@ -54,7 +53,6 @@ class TrialStep:
         self._segmentor = without_data(method.segmentor)
         self._inputs = torch.empty_like(inputs, device='meta')
         self._engine = MemoryEngine(self._segmentor, method.relative_regularisation)
-        self._drift_meter = DriftMeter(drift_norms(self._segmentor))
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
         self._transformer = isinstance(method.encoder.backbone, MixVisionTransformer)
@@ -139,7 +137,7 @@ class TrialStep:
         padded = frame_region(self._inputs, self._metas[0]) is not None
         most = None if padded else _WINDOWS
         try:
-            with self._known, StorageMeter(device='meta') as meter, self._drift_meter.listening():
+            with self._known, StorageMeter(device='meta') as meter:
                 over_windows(self._segmentor, self._inputs, self._metas, run, most)
         finally:
             for parameter in self._parameters:

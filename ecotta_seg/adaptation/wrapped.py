@@ -102,10 +102,6 @@ class WrappedAdaptation(AdaptationMethod):
         """See base class."""
         return self.inner.fallbacks()
 
-    def norm_drift(self) -> Optional[float]:
-        """See base class."""
-        return self.inner.norm_drift()
-
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """See base class."""
         self.inner.views = self.views

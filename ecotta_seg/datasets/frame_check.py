@@ -53,8 +53,15 @@ def _correlation(grey: Tensor, squares: Tensor) -> float:
     return product / scale if scale > 1e-6 else 1.0
 
 
-def _noise_fault(image: Tensor) -> Optional[str]:
-    """Whether a frame is noise, of single pixels, of whole rows or columns, or of larger grains."""
+def noise_fault(image: Tensor) -> Optional[str]:
+    """Whether a frame is noise: of single pixels, of whole rows or columns, or of larger grains.
+
+    Args:
+        image: (C, H, W), any range, at least 2 pixels high and wide.
+
+    Returns:
+        A sentence, or None for a picture.
+    """
     cells, size = _grey(image), 1
     correlation = min(_correlations(cells))
     if correlation < _LEAST_CORRELATION:
@@ -91,7 +98,7 @@ def image_fault(image: Tensor) -> Optional[str]:
     if not _in_bytes(sample):
         if bool((sample == sample[:, :1, :1]).all()):
             return 'the frame has one colour'
-        return _noise_fault(image)
+        return noise_fault(image)
     darkest, brightest = sample.amin(0), sample.amax(0)
     dark = float((brightest < _DARK).float().mean())
     bright = float((darkest > _BRIGHT).float().mean())
@@ -107,7 +114,7 @@ def image_fault(image: Tensor) -> Optional[str]:
     ends = float(((sample <= 0) | (sample >= 255)).float().mean())
     if ends >= _SATURATED:
         return f'the frame is saturated ({ends:.0%} of its values are at an end of the range)'
-    return _noise_fault(image)
+    return noise_fault(image)
 
 
 def _in_bytes(image: Tensor) -> bool:

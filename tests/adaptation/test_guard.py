@@ -164,8 +164,6 @@ def test_a_guard_goes_on_from_its_state(frame):
 
 
 def test_wrong_limits_are_refused():
-    with pytest.raises(ValueError, match='min_drift'):
-        UpdateGuard(min_drift=-0.1)
     with pytest.raises(ValueError, match='from 0 to 1'):
         UpdateGuard(min_agreement=55)
     with pytest.raises(ValueError, match='check_every'):
@@ -305,7 +303,8 @@ def test_checks_and_entropies_begin_anew_with_the_method(frame):
 
 
 def test_a_reset_of_rdumbs_is_not_undone(frames):
-    images, metas = frames
+    noise, metas = frames
+    images = [torch.nn.functional.avg_pool2d(image, 9, 1, 4) for image in noise]
     tent = dict(type='tent', optimizer=dict(type='Adam', lr=1e-3))
     method = build_method(dict(type='rdumb', method=tent, every=5), build_segmentor('deeplab'))
     guard = UpdateGuard(check_every=4, window=1, min_agreement=0.1, margin=0.0, max_class_share=1)

@@ -58,37 +58,6 @@ def test_frames_that_the_model_makes_nothing_of_are_not_learned_from(frame, kind
     assert method.last_step.updated
 
 
-@pytest.mark.parametrize(
-    'drift, updated', [(None, [True, False]), (0.3, [False, False]), (0.1, [True, True])]
-)
-def test_unclear_frames_that_the_norms_half_know_are_learned_from(frame, drift, updated):
-    method = ToyMethod(lr=1e-4)
-    guard = UpdateGuard(max_entropy=0.9, max_far_entropy=0.8, min_drift=0.2)
-    method.norm_drift = lambda: drift
-    for _ in range(6):
-        watch(guard, method, frame)
-        assert method.last_step.updated
-    found = []
-    for _ in range(2):
-        watch(guard, method, blurred(frame, 0.02))
-        found.append(method.last_step.updated)
-    # Without a drift the median of three is judged, with one each frame alone.
-    assert found == updated
-
-
-def test_far_frames_have_a_limit_of_their_own(frame):
-    unclear = blurred(frame, 0.65)
-    for limit, updated in ((0.85, True), (0.75, False)):
-        method = ToyMethod(lr=1e-4)
-        guard = UpdateGuard(max_entropy=0.9, max_far_entropy=limit, min_drift=0.2)
-        method.norm_drift = lambda: 0.3
-        for _ in range(6):
-            watch(guard, method, blurred(frame, 2.0))
-        assert 0.75 < entropy_share(method, unclear) < 0.85
-        watch(guard, method, unclear)
-        assert method.last_step.updated == updated
-
-
 def test_a_stream_that_is_unclear_by_nature_is_learned_from(frame):
     method, guard = ToyMethod(lr=1e-4), UpdateGuard(max_entropy=0.9)
     unclear = blurred(frame, 0.02)
@@ -143,9 +112,9 @@ def test_a_reset_does_not_open_the_door_to_unclear_frames(frame):
     assert kinds(guard) == ['skip'] * 3
 
 
-@pytest.mark.parametrize('share, updated', [(0.39, True), (0.41, False)])
-def test_severe_rain_is_learned_from_by_the_default_limit(frame, share, updated):
-    # SegFormer-B0 with batch statistics is at 0.39 there, and at 0.25 in the fog before.
+@pytest.mark.parametrize('share, updated', [(0.5, True), (0.59, True), (0.61, False)])
+def test_a_real_night_is_learned_from_by_the_default_limit(frame, share, updated):
+    # DeepLabV3+ R18 is at up to 0.49 of its maximum there, and at 0.2 in the fog before.
     method, guard = ToyMethod(lr=1e-6), UpdateGuard(max_class_share=1.0)
 
     def at(entropy):
@@ -176,3 +145,30 @@ def test_where_nothing_is_learned_unclear_frames_are_no_events(frame):
     assert kinds(guard) == []
     watch(guard, method, frame * float('nan'))
     assert kinds(guard) == ['skip']
+
+
+@pytest.mark.parametrize('kind, event', [(ToyMethod, 'skip'), (Hasty, 'rollback')])
+def test_noise_is_not_learned_from_however_sure_the_model_is(frame, kind, event):
+    method, guard = kind(lr=1e-4), UpdateGuard(max_class_share=1.0)
+    watch(guard, method, frame)
+    assert kinds(guard) == []
+    generator = torch.Generator().manual_seed(0)
+    noise = 50 * torch.randn(frame.shape, generator=generator)
+    assert entropy_share(method, noise) < entropy_share(method, frame)
+    before = {name: t.detach().clone() for name, t in method.learned_tensors().items()}
+    watch(guard, method, noise)
+    (found,) = guard.take_events()
+    assert found['event'] == event and 'neighbouring pixels correlate' in found['reason']
+    if kind is ToyMethod:
+        assert all(torch.equal(t, before[name]) for name, t in method.learned_tensors().items())
+
+
+def test_noise_in_the_padding_is_no_fault(frame):
+    method, guard = ToyMethod(lr=1e-4), UpdateGuard(max_class_share=1.0)
+    generator = torch.Generator().manual_seed(0)
+    height, width = frame.shape[2:]
+    padded = torch.randn((*frame.shape[:2], 3 * height, width), generator=generator)
+    padded[:, :, :height] = frame
+    metas = [dict(img_shape=(height, width), padding_size=[0, 0, 0, 2 * height])]
+    guard.watch(method, padded, metas)
+    assert kinds(guard) == [] and method.last_step.updated

@@ -86,7 +86,7 @@ def _compare(options, backbone, size, padding, test_cfg):
             torch.manual_seed(index)
             (sample,) = method.test_step(_batch(picture, index))
             record = {**vars(method.last_step), 'seconds': 0.0}
-            seen.append((sample.seg_logits.data, record, method.norm_drift()))
+            seen.append((sample.seg_logits.data, record))
         _close(*seen, f'frame {index}')
         _close(*(method.method_state() for method in methods), f'state after frame {index}')
         _close(*(method.guard.state_dict() for method in methods), f'guard after frame {index}')
