@@ -1,0 +1,122 @@
+"""An estimate of mIoU without labels, by what a model says of the same frame at another size.
+
+Areas are (2, 2, 3, C): the predictions of two models (``ADAPTED``, ``SOURCE``), by two references
+(what the same two models say of the frame at another size), by the rows of ``class_areas``, by C
+classes.
+"""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .class_areas import INTERSECTION, LABELLED, PREDICTED
+
+ADAPTED, SOURCE = range(2)
+"""Places of the two models."""
+
+# A class counts if the source predicts so large a share of the pixels.
+_LEAST_SHARE = 1e-3
+
+
+@torch.no_grad()
+def expected_areas(prediction: Tensor, probabilities: Tensor) -> Tensor:
+    """The areas of a prediction if each pixel's label is drawn from probabilities.
+
+    Args:
+        prediction: (H, W) integer class indices in ``[0, C)``.
+        probabilities: (C, H, W) float, 0 to 1.
+
+    Returns:
+        (3, C) float64 on the CPU, in pixels: the expected intersection, the predicted area, the
+        expected labelled area.
+    """
+    classes = probabilities.shape[0]
+    flat, chances = prediction.flatten(), probabilities.flatten(1).double()
+    own = torch.nn.functional.one_hot(flat, classes).T.to(chances)
+    # By products and sums in a fixed order: a scattered sum on a GPU is not the same twice.
+    hits, predicted = (own * chances).sum(1), own.sum(1)
+    return torch.stack([hits, predicted, chances.sum(1)]).cpu()
+
+
+def both_areas(
+    adapted: Tensor, source: Tensor, adapted_view: Tensor, source_view: Tensor
+) -> Tensor:
+    """``expected_areas`` of both predictions by both models' other view of the frame.
+
+    Args:
+        adapted, source: (H, W) predictions.
+        adapted_view, source_view: (C, H, W) probabilities.
+
+    Returns:
+        (2, 2, 3, C) float64 on the CPU.
+    """
+    rows = [
+        torch.stack([expected_areas(mask, view) for view in (adapted_view, source_view)])
+        for mask in (adapted, source)
+    ]
+    return torch.stack(rows)
+
+
+def common_classes(areas: Tensor) -> Tensor:
+    """(C,) bool: the classes that the source predicts on 0.1 % of the pixels at least."""
+    predicted = areas[SOURCE, SOURCE, PREDICTED]
+    return predicted > _LEAST_SHARE * predicted.sum()
+
+
+def expected_mIoU(areas: Tensor, classes: Tensor) -> float:
+    """Mean over some classes of the expected intersection over the expected union, in percent.
+
+    Args:
+        areas: (3, C), from ``expected_areas``, summed over any number of frames.
+        classes: (C,) bool.
+
+    Returns:
+        0 to 100; 0 if there is no class.
+    """
+    union = areas[PREDICTED] + areas[LABELLED] - areas[INTERSECTION]
+    ratio = areas[INTERSECTION] / union.clamp_min(torch.finfo(union.dtype).tiny)
+    return float(100 * ratio[classes].mean()) if bool(classes.any()) else 0.0
+
+
+def clear_share(areas: Tensor, classes: Tensor) -> float:
+    """What a method leaves of the source's mIoU on clear frames, 0 to 1.
+
+    The source is right on clear frames, so its own other view is the reference of both.
+
+    Args:
+        areas: (2, 2, 3, C), summed over clear frames.
+        classes: (C,) bool.
+    """
+    source = expected_mIoU(areas[SOURCE, SOURCE], classes)
+    return min(1.0, expected_mIoU(areas[ADAPTED, SOURCE], classes) / source) if source else 1.0
+
+
+def estimated_mIoU(
+    areas: Tensor, classes: Optional[Tensor] = None, share: float = 1.0
+) -> tuple[float, float]:
+    """The estimated mIoU of the adapted and of the source's prediction, in percent.
+
+    The mean of the two is that of both predictions by the mean of both models' probabilities: each
+    model alone is too sure of itself. The difference is that of each by its own model: the worse a
+    model knows a frame, the less a prediction agrees with that of the frame at another size. Of the
+    adapted model's agreement a share counts: models by batch statistics agree with themselves on
+    clear frames, too, on what is wrong.
+
+    Args:
+        areas: (2, 2, 3, C), summed over any number of frames.
+        classes: (C,) bool, those that count; None for ``common_classes``.
+        share: See ``clear_share``.
+
+    Returns:
+        Two numbers, 0 to 100.
+    """
+    classes = common_classes(areas) if classes is None else classes
+    level = sum(expected_mIoU(own.mean(0), classes) for own in areas) / 2
+    adapted = share * expected_mIoU(areas[ADAPTED, ADAPTED], classes)
+    half = (adapted - expected_mIoU(areas[SOURCE, SOURCE], classes)) / 2
+    return _percent(level + half), _percent(level - half)
+
+
+def _percent(value: float) -> float:
+    return min(100.0, max(0.0, value))
