@@ -7,7 +7,15 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
-from ..evaluation.label_free import both_areas, clear_share, common_classes, estimated_mIoU
+from ..evaluation.label_free import (
+    SOURCE,
+    both_areas,
+    clear_share,
+    common_classes,
+    estimated_mIoU,
+    expected_areas,
+    level_factor,
+)
 from .padding import without_padding
 from .registry import check_keys
 from .saved_state import expect_keys, misfit
@@ -60,7 +68,7 @@ class LabelFreeEstimate:
         segmentor: nn.Module,
         every: int = 1,
         fallback: bool = False,
-        scale: float = 0.75,
+        scale: float = 0.5,
         decay: float = 0.8,
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
@@ -75,7 +83,7 @@ class LabelFreeEstimate:
         self.view = View(scale, False)
         self.source = shared_source(segmentor)
         self.classes: Optional[Tensor] = None
-        self.share = 1.0
+        self.share = self.factor = 1.0
         self.latest: Optional[Tensor] = None
         self.forget()
 
@@ -106,13 +114,13 @@ class LabelFreeEstimate:
 
     @torch.no_grad()
     def calibrate(self, method, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Finds the classes that count, and what the method costs on a clear day.
+        """Finds the classes that count, what the method costs on a clear day, and the level.
 
         Args:
             method: The ``AdaptationMethod``, calibrated itself, before the first frame.
             frames: See ``AdaptationMethod.calibrate``.
         """
-        total: Optional[Tensor] = None
+        total, own = None, torch.zeros(())
         with method.holding_still():
             for inputs, metas in frames:
                 prepared = method.prepare(inputs.clone(), metas)
@@ -120,19 +128,22 @@ class LabelFreeEstimate:
                 source = self.source.predict(inputs, metas)
                 seen = self._seen(method, inputs, prepared, metas, logits, source).sum(0)
                 total = seen if total is None else total + seen
+                sure = _thinned(source, metas).softmax(1)
+                own = own + sum(expected_areas(frame.argmax(0), frame) for frame in sure)
         if total is not None:
             self.classes = common_classes(total)
             self.share = clear_share(total, self.classes)
+            self.factor = level_factor(own, total[SOURCE, SOURCE], self.classes)
 
     def running(self) -> Optional[Estimate]:
         """The running estimate; None before the first frame."""
         if self._areas is None:
             return None
-        return Estimate(*estimated_mIoU(self._areas, self.classes, self.share))
+        return self.of(self._areas)
 
     def of(self, areas: Tensor) -> Estimate:
         """The estimate of (2, 2, 3, C) areas, summed over any number of frames."""
-        return Estimate(*estimated_mIoU(areas, self.classes, self.share))
+        return Estimate(*estimated_mIoU(areas, self.classes, self.share, self.factor))
 
     @torch.no_grad()
     def choose(
@@ -202,6 +213,7 @@ class LabelFreeEstimate:
             'frames': self._frames,
             'classes': self.classes,
             'share': self.share,
+            'factor': self.factor,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -215,7 +227,8 @@ class LabelFreeEstimate:
         if areas is not None and tuple(areas.shape) != (2, 2, 3, number):
             raise misfit(f'its estimate is of {areas.shape[-1]} classes instead of {number}')
         self._areas, self._frames = areas, int(state['frames'])
-        self.classes, self.share = state['classes'], float(state['share'])
+        self.classes = state['classes']
+        self.share, self.factor = float(state['share']), float(state['factor'])
 
 
 def _thinned(maps: Tensor, metas: list[dict]) -> Tensor:

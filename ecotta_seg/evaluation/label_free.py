@@ -92,8 +92,30 @@ def clear_share(areas: Tensor, classes: Tensor) -> float:
     return min(1.0, expected_mIoU(areas[ADAPTED, SOURCE], classes) / source) if source else 1.0
 
 
+def level_factor(own: Tensor, view: Tensor, classes: Tensor) -> float:
+    """What an estimate by the other view has to be multiplied with.
+
+    On clear frames the source disagrees with its other view for want of detail, too. The mean of
+    what the source is sure of and of what the two views agree on is taken for right (the geometric
+    one, so that the result is a factor).
+
+    Args:
+        own: (3, C) areas of the source's prediction by its own probabilities, over clear frames.
+        view: (3, C) areas of the same prediction by the other view.
+        classes: (C,) bool.
+
+    Returns:
+        At least 1.
+    """
+    agreement = expected_mIoU(view, classes)
+    return max(1.0, expected_mIoU(own, classes) / agreement) ** 0.5 if agreement else 1.0
+
+
 def estimated_mIoU(
-    areas: Tensor, classes: Optional[Tensor] = None, share: float = 1.0
+    areas: Tensor,
+    classes: Optional[Tensor] = None,
+    share: float = 1.0,
+    factor: float = 1.0,
 ) -> tuple[float, float]:
     """The estimated mIoU of the adapted and of the source's prediction, in percent.
 
@@ -107,6 +129,7 @@ def estimated_mIoU(
         areas: (2, 2, 3, C), summed over any number of frames.
         classes: (C,) bool, those that count; None for ``common_classes``.
         share: See ``clear_share``.
+        factor: See ``level_factor``.
 
     Returns:
         Two numbers, 0 to 100.
@@ -115,7 +138,7 @@ def estimated_mIoU(
     level = sum(expected_mIoU(own.mean(0), classes) for own in areas) / 2
     adapted = share * expected_mIoU(areas[ADAPTED, ADAPTED], classes)
     half = (adapted - expected_mIoU(areas[SOURCE, SOURCE], classes)) / 2
-    return _percent(level + half), _percent(level - half)
+    return _percent(factor * (level + half)), _percent(factor * (level - half))
 
 
 def _percent(value: float) -> float:

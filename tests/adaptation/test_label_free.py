@@ -67,7 +67,7 @@ def test_the_estimate_is_of_both_models():
     method.test_step(data)
     fresh = build_segmentor('deeplab')
     inputs = fresh.data_preprocessor(deepcopy(data), False)['inputs']
-    view = View(0.75, False)
+    view = View(0.5, False)
     logits = fresh.inference(inputs, [META]).detach()
 
     def thin(maps):

@@ -13,6 +13,7 @@ from ecotta_seg.evaluation.label_free import (
     common_classes,
     estimated_mIoU,
     expected_areas,
+    level_factor,
 )
 
 CLASSES, HEIGHT, WIDTH = 5, 6, 9
@@ -89,6 +90,20 @@ def test_what_a_method_leaves_on_clear_frames_is_by_the_source():
     assert clear_share(same, common_classes(same)) == 1.0
     # A source that no view agrees with leaves nothing to compare with.
     assert clear_share(torch.zeros(2, 2, 3, CLASSES), torch.ones(CLASSES, dtype=torch.bool)) == 1.0
+
+
+def test_the_level_is_between_sureness_and_agreement():
+    (_, _), (own, view) = _random(9)
+    mask, names = own.argmax(0), range(CLASSES)
+    areas = expected_areas(mask, own), expected_areas(mask, view)
+    classes = torch.ones(CLASSES, dtype=torch.bool)
+    expected = np.sqrt(_iou(mask, own, names) / _iou(mask, view, names))
+    assert expected > 1 and level_factor(*areas, classes) == pytest.approx(expected, abs=1e-4)
+    assert level_factor(areas[1], areas[0], classes) == 1.0
+    assert level_factor(areas[0], torch.zeros(3, CLASSES), classes) == 1.0
+    both = both_areas(mask, mask, view, view)
+    plain = estimated_mIoU(both)[0]
+    assert estimated_mIoU(both, factor=1.5)[0] == pytest.approx(min(100, 1.5 * plain))
 
 
 def test_equal_predictions_have_equal_estimates():
