@@ -15,6 +15,7 @@ from ..evaluation.label_free import (
     estimated_mIoU,
     expected_areas,
     level_factor,
+    own_difference,
 )
 from .padding import without_padding
 from .registry import check_keys
@@ -53,7 +54,9 @@ class LabelFreeEstimate:
         fallback: Give out the source's prediction if the running estimate of the source is above
             that of the adapted one, the frame itself counted in.
         scale: Of the other view's sides, above 0, not 1.
-        decay: Weight of the frames so far, against 1 of the latest; from 0, below 1.
+        decay: Weight of a frame in the running estimate, against 1 of the next frame; from 0,
+            below 1. The running difference of the two models is the mean of the frames' own: sums
+            of areas over two conditions may say the contrary of both.
 
     Raises:
         ValueError: An option is out of range.
@@ -111,6 +114,8 @@ class LabelFreeEstimate:
         """Forgets the stream; the calibration stays."""
         self._areas: Optional[Tensor] = None
         self._frames = 0
+        # The weighted sum of the frames' differences, and of the weights.
+        self._difference = self._weight = 0.0
 
     @torch.no_grad()
     def calibrate(self, method, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
@@ -139,7 +144,10 @@ class LabelFreeEstimate:
         """The running estimate; None before the first frame."""
         if self._areas is None:
             return None
-        return self.of(self._areas)
+        difference = self._difference / self._weight
+        return Estimate(
+            *estimated_mIoU(self._areas, self.classes, self.share, self.factor, difference)
+        )
 
     def of(self, areas: Tensor) -> Estimate:
         """The estimate of (2, 2, 3, C) areas, summed over any number of frames."""
@@ -169,15 +177,23 @@ class LabelFreeEstimate:
         if due:
             source = self._of_source(method, inputs, metas)
             self.latest = self._seen(method, inputs, prepared, metas, logits, source)
-            old = 0.0 if self._areas is None else self.decay * self._areas
-            self._areas = old + self.latest.sum(0)
+            self._add(self.latest.sum(0))
         running, record = self.running(), method.last_step
         if running is not None:
             record.estimated_mIoU, record.source_estimated_mIoU = running
-            record.source_given = self.fallback and running.source > running.adapted
+            record.source_given = self.fallback and self._difference < 0
         if not record.source_given:
             return logits
         return self._of_source(method, inputs, metas) if source is None else source
+
+    def _add(self, areas: Tensor) -> None:
+        old = self.decay**self.every
+        self._areas = areas if self._areas is None else old * self._areas + areas
+        # Before a calibration the classes are those that the stream has shown.
+        classes = common_classes(self._areas) if self.classes is None else self.classes
+        difference = own_difference(areas, classes, self.share)
+        self._difference = old * self._difference + difference
+        self._weight = old * self._weight + 1.0
 
     def _of_source(self, method, inputs: Tensor, metas: list[dict]) -> Tensor:
         self.source.views = method.views
@@ -200,17 +216,19 @@ class LabelFreeEstimate:
     @contextmanager
     def stream_kept(self) -> Iterator[None]:
         """Inside, frames of another stream are estimated; afterwards all is as it was before."""
-        before = self._areas, self._frames, self.latest
+        before = self._areas, self._frames, self.latest, self._difference, self._weight
         try:
             yield
         finally:
-            self._areas, self._frames, self.latest = before
+            self._areas, self._frames, self.latest, self._difference, self._weight = before
 
     def state_dict(self) -> dict:
         """All that a later choice depends on: tensors and numbers."""
         return {
             'areas': self._areas,
             'frames': self._frames,
+            'difference': self._difference,
+            'weight': self._weight,
             'classes': self.classes,
             'share': self.share,
             'factor': self.factor,
@@ -227,6 +245,7 @@ class LabelFreeEstimate:
         if areas is not None and tuple(areas.shape) != (2, 2, 3, number):
             raise misfit(f'its estimate is of {areas.shape[-1]} classes instead of {number}')
         self._areas, self._frames = areas, int(state['frames'])
+        self._difference, self._weight = float(state['difference']), float(state['weight'])
         self.classes = state['classes']
         self.share, self.factor = float(state['share']), float(state['factor'])
 

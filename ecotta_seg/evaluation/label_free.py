@@ -111,11 +111,27 @@ def level_factor(own: Tensor, view: Tensor, classes: Tensor) -> float:
     return max(1.0, expected_mIoU(own, classes) / agreement) ** 0.5 if agreement else 1.0
 
 
+def own_difference(areas: Tensor, classes: Tensor, share: float = 1.0) -> float:
+    """How far the adapted model agrees with its other view better than the source does.
+
+    Args:
+        areas: (2, 2, 3, C), of a frame or summed over frames.
+        classes: (C,) bool.
+        share: See ``clear_share``.
+
+    Returns:
+        -100 to 100, in percentage points of mIoU.
+    """
+    adapted = share * expected_mIoU(areas[ADAPTED, ADAPTED], classes)
+    return adapted - expected_mIoU(areas[SOURCE, SOURCE], classes)
+
+
 def estimated_mIoU(
     areas: Tensor,
     classes: Optional[Tensor] = None,
     share: float = 1.0,
     factor: float = 1.0,
+    difference: Optional[float] = None,
 ) -> tuple[float, float]:
     """The estimated mIoU of the adapted and of the source's prediction, in percent.
 
@@ -130,14 +146,16 @@ def estimated_mIoU(
         classes: (C,) bool, those that count; None for ``common_classes``.
         share: See ``clear_share``.
         factor: See ``level_factor``.
+        difference: What ``own_difference`` gave, in place of that of these areas.
 
     Returns:
         Two numbers, 0 to 100.
     """
     classes = common_classes(areas) if classes is None else classes
     level = sum(expected_mIoU(own.mean(0), classes) for own in areas) / 2
-    adapted = share * expected_mIoU(areas[ADAPTED, ADAPTED], classes)
-    half = (adapted - expected_mIoU(areas[SOURCE, SOURCE], classes)) / 2
+    if difference is None:
+        difference = own_difference(areas, classes, share)
+    half = difference / 2
     return _percent(factor * (level + half)), _percent(factor * (level - half))
 
 

@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.source_copy import part_from, shared_source
 from ecotta_seg.adaptation.views import View, view_probabilities
-from ecotta_seg.evaluation.label_free import both_areas, estimated_mIoU
+from ecotta_seg.evaluation.label_free import both_areas, estimated_mIoU, own_difference
 from ecotta_seg.state_file import plain
 from tests.adaptation.conftest import NUM_CLASSES, build_segmentor
 from tests.adaptation.test_every_method import built, each_method, method_options
@@ -209,6 +209,22 @@ def test_calibration_finds_what_the_method_costs(frames):
     plus.estimate.calibrate(plus, clear)
     for name, tensor in plus.learned_tensors().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_the_running_difference_is_the_mean_of_the_frames():
+    method = _built(dict(decay=0.8, every=2))
+    method.estimate.classes = torch.ones(NUM_CLASSES, dtype=torch.bool)
+    method.estimate.share = 0.9
+    found = []
+    for seed in range(5):
+        method.test_step(_data(seed))
+        if method.estimate.latest is not None:
+            found.append(own_difference(method.estimate.latest[0], method.estimate.classes, 0.9))
+    assert len(found) == 3
+    weights = [0.8**4, 0.8**2, 1.0]
+    expected = sum(w * d for w, d in zip(weights, found)) / sum(weights)
+    running = method.estimate.running()
+    assert running.adapted - running.source == pytest.approx(expected)
 
 
 def test_bad_frames_are_not_estimated():
