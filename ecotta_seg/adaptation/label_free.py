@@ -205,12 +205,12 @@ class LabelFreeEstimate:
         self, method, inputs: Tensor, prepared: Tensor, metas: list[dict], logits, source
     ) -> Tensor:
         """(N, 2, 2, 3, C) areas of frames."""
-        views = (
-            view_probabilities(method.predict, prepared, metas, self.view),
-            view_probabilities(self.source.predict, inputs, metas, self.view),
-        )
         masks = [_thinned(both, metas).argmax(1) for both in (logits, source)]
-        chances = [_thinned(view, metas) for view in views]
+        # One after the other: a view is as large as the frame's logits.
+        chances = [
+            _thinned(view_probabilities(predict, frame, metas, self.view), metas)
+            for predict, frame in ((method.predict, prepared), (self.source.predict, inputs))
+        ]
         return torch.stack([both_areas(*frame) for frame in zip(*masks, *chances)])
 
     @contextmanager
@@ -252,4 +252,5 @@ class LabelFreeEstimate:
 
 def _thinned(maps: Tensor, metas: list[dict]) -> Tensor:
     """(N, C, h, w) of (N, C, H, W) maps without the padding."""
-    return without_padding(maps, metas)[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE]
+    of_frame = without_padding(maps, metas)
+    return of_frame[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].contiguous()
