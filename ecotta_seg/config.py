@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -24,9 +24,9 @@ STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 
 # What the result of a test depends on; all else is where and how it is written, or of the training.
 RESULT_KEYS = (
-    *('model', 'data_preprocessor', 'adaptation', 'views', 'class_names', 'test_dataloader'),
-    *('test_evaluator', 'test_cfg', 'calibration_dataloader', 'clear_dataloader', 'randomness'),
-    'custom_hooks',
+    *('model', 'data_preprocessor', 'adaptation', 'estimate', 'views', 'class_names'),
+    *('test_dataloader', 'test_evaluator', 'test_cfg', 'calibration_dataloader'),
+    *('clear_dataloader', 'randomness', 'custom_hooks'),
 )
 
 # What mmengine and this package read of a config. Other names are a config's own variables.
@@ -34,7 +34,7 @@ _READ = {
     '': (
         *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
         *('adaptation', 'calibration_dataloader', 'class_names', 'clear_dataloader', 'method'),
-        *('custom_imports', 'views'),
+        *('custom_imports', 'estimate', 'views'),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -46,7 +46,8 @@ _READ = {
 _NO_MISTAKES = ('models', 'custom_keys')
 # What measures and reports; a config made for mmseg's own tools/test.py has none of it.
 _REPORTING = (
-    *('SourceReferenceHook', 'ForgettingHook', 'MemoryHook', 'StreamPlotHook', 'ResultsHook'),
+    *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamPlotHook'),
+    'ResultsHook',
 )
 
 
@@ -326,6 +327,18 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
             f'memory engine, such as ecotta, not {type_name(adaptation)}'
         )
     options['memory_budget'] = budget
+
+
+def merged_estimate(own: Any, asked: Any) -> Any:
+    """The options of a method's estimate, see ``LabelFreeEstimate``.
+
+    Args:
+        own: Those of the method's config: a dictionary, True, False or None.
+        asked: Those that are asked for any method; they go before the method's own.
+    """
+    if isinstance(own, Mapping) and isinstance(asked, Mapping):
+        return {**own, **asked}
+    return own if asked is True and isinstance(own, Mapping) else asked
 
 
 def with_seed(cfg: Config, seed: int) -> None:

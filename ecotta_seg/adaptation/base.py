@@ -4,7 +4,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import nan
 from typing import Callable, Optional
@@ -33,6 +33,10 @@ class StepRecord:
         confident_fraction: Share of the pixels that were learned from, 0 to 1.
         updated: Whether parameters were changed.
         own_reset: Why the method went back to its start of itself (no guard did), or None.
+        estimated_mIoU: Running mIoU of the adapted prediction in percent, estimated without labels;
+            None without an estimate.
+        source_estimated_mIoU: The same of the source's prediction.
+        source_given: Whether the source's prediction was given out instead of the adapted one.
         seconds: Wall-clock time of the whole step, preprocessing and prediction included.
     """
 
@@ -42,6 +46,9 @@ class StepRecord:
     confident_fraction: float = nan
     updated: bool = False
     own_reset: Optional[str] = None
+    estimated_mIoU: Optional[float] = None
+    source_estimated_mIoU: Optional[float] = None
+    source_given: bool = False
     seconds: float = nan
 
 
@@ -99,6 +106,9 @@ class AdaptationMethod(nn.Module):
         observer: Called with the step as a function, instead of running it directly, and gives
             back its result; a memory meter sits here. None for no observer.
         guard: An ``UpdateGuard`` that watches each step; None for none.
+        estimate: A ``LabelFreeEstimate`` that watches the predictions and may give out the
+            source's; None for none.
+        estimating: False leaves the estimate as it is; the choice that it has made stays.
         gate: Asked with the logits before parameters are changed; False drops the update. A guard
             sits here. Methods that update while they go backward do not ask: what they did is
             taken back afterwards.
@@ -127,6 +137,8 @@ class AdaptationMethod(nn.Module):
         self.last_step = StepRecord()
         self.observer: Optional[Callable[[Callable[[], list]], list]] = None
         self.guard = None
+        self.estimate = None
+        self.estimating = True
         self.gate: Optional[Callable[[Tensor], bool]] = None
 
     @abstractmethod
@@ -184,6 +196,8 @@ class AdaptationMethod(nn.Module):
                 "autocast='bf16' among the method's options"
             )
         metas = [sample.metainfo for sample in samples]
+        # Frames may be changed in place by what comes next, and the source has its own way.
+        untouched = None if self.estimate is None else inputs.clone()
         inputs = self.prepare(inputs, metas)
         others = self.other_views(inputs, metas)
         # A frame that a check found bad is predicted and not learned from.
@@ -198,6 +212,8 @@ class AdaptationMethod(nn.Module):
         with torch.no_grad():
             if others is not None:
                 logits = self.with_views(logits, others)
+            if self.estimate is not None:
+                logits = self.estimate.choose(self, untouched, inputs, metas, logits)
             return self.segmentor.postprocess_result(logits, samples)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -279,10 +295,19 @@ class AdaptationMethod(nn.Module):
     def holding_still(self) -> Iterator[None]:
         """Inside, frames are predicted and nothing is learned."""
         adapting, self.adapting = self.adapting, False
+        kept = nullcontext() if self.estimate is None else self.estimate.stream_kept()
         try:
-            yield
+            with kept:
+                yield
         finally:
             self.adapting = adapting
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        """Moves (``to``, ``cuda``) the source of the estimate as well."""
+        super()._apply(fn, recurse)
+        if self.estimate is not None:
+            self.estimate.source._apply(fn, recurse)
+        return self
 
     @property
     def uses_clear_frames(self) -> bool:

@@ -2,12 +2,17 @@
 
 import difflib
 import inspect
+import logging
 from typing import Optional
 
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 from torch import nn
 
 from ..type_names import type_name
+
+# Options that go with any method.
+_OF_ANY = ('views', 'autocast', 'estimate')
 
 ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
 
@@ -44,7 +49,8 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     Args:
         config: ``type`` (a registered name or class) and the method's options; ``views`` and
             ``autocast`` go with any method, see ``AdaptationMethod``. (CoTTA has ``views`` of its
-            own, which it learns from.)
+            own, which it learns from.) ``estimate`` are options of ``LabelFreeEstimate``, or True;
+            None or False for no estimate. A method with a ``memory_budget`` has none.
         segmentor: The source model; the method takes it over and changes it.
         views: How many views every method is to predict, whatever its config says.
 
@@ -53,6 +59,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
             run under autocast or with several views.
     """
     options = dict(config)
+    estimate = options.pop('estimate', None)
     name = options.pop('type', None)
     if isinstance(name, str):
         cls = ADAPTATION_METHODS.module_dict.get(type_name(name))
@@ -65,12 +72,27 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     own = options.pop('views', None) if 'views' not in known else None
     views = own if views is None else views
     autocast = options.pop('autocast', None) if 'autocast' not in known else None
-    check_keys(
-        f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views', 'autocast'])]
-    )
+    check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, *_OF_ANY])])
+    watch = None
+    if estimate is not None and estimate is not False:
+        if options.get('memory_budget') is None:
+            from .label_free import LabelFreeEstimate
+
+            # Before the method changes the model.
+            watch = LabelFreeEstimate.from_options(estimate, segmentor)
+        else:
+            print_log(
+                'the estimate of mIoU is left out: it runs the source as it is, which may take '
+                'more than the memory_budget',
+                'current',
+                logging.WARNING,
+            )
     method = cls(segmentor, **options)
     if views is not None:
         method.use_views(views)
     if autocast is not None:
         method.use_autocast(autocast)
+    if watch is not None:
+        watch.attach(method)
+        method.estimate = watch
     return method

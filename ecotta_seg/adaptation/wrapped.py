@@ -32,6 +32,8 @@ class WrappedAdaptation(AdaptationMethod):
                 f'{method.get("type")!r}'
             )
         self.views, self.autocast = self.inner.views, self.inner.autocast
+        # The outer method is the one that is run.
+        self.estimate, self.inner.estimate = self.inner.estimate, None
 
     @property
     def optimizer(self):

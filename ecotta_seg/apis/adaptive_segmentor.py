@@ -92,7 +92,9 @@ class AdaptiveSegmentor:
         Returns:
             A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``; in its metainfo
             ``updated`` tells whether something was learned, ``frame_fault``, where there, why
-            not.
+            not. If there is an estimate, ``estimated_mIoU`` and ``source_estimated_mIoU`` are the
+            running ones in percent, and ``source_given`` tells whether the prediction is the
+            source's.
 
         Raises:
             TypeError, ValueError: The frame is no such array.
@@ -127,7 +129,15 @@ class AdaptiveSegmentor:
                 # What a frame took too long has to be made up for by frames without an update.
                 spent = time.perf_counter() - start
                 self._lag = max(0.0, self._lag + spent - self.time_budget)
-        result.set_metainfo({'updated': updated})
+            record = self.method.last_step
+            told = {'updated': updated}
+            if self.method.estimate is not None:
+                told.update(
+                    estimated_mIoU=record.estimated_mIoU,
+                    source_estimated_mIoU=record.source_estimated_mIoU,
+                    source_given=record.source_given,
+                )
+        result.set_metainfo(told)
         return result
 
     @torch.no_grad()
@@ -161,6 +171,8 @@ class AdaptiveSegmentor:
             self.method.reset()
             if self.method.guard is not None:
                 self.method.guard.forget()
+            if self.method.estimate is not None:
+                self.method.estimate.forget()
             if self._watch is not None:
                 self._watch = FrameWatch()
             self._lag = 0.0
@@ -262,7 +274,10 @@ def _shadow_of(method: AdaptationMethod) -> AdaptationMethod:
         initial = getattr(module, '_initial', None)
         if initial is not None:
             memo[id(initial)] = initial
+    if method.estimate is not None:
+        # The same source, and the choice that the stream has led to.
+        memo[id(method.estimate)] = method.estimate
     shadow = deepcopy(method, memo)
-    shadow.adapting = False
+    shadow.adapting = shadow.estimating = False
     shadow.guard = shadow.observer = None
     return shadow.eval()

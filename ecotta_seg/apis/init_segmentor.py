@@ -17,6 +17,7 @@ from ..adaptation import UpdateGuard, build_method
 from ..checkpoint import load_source
 from ..config import (
     inner_dataset,
+    merged_estimate,
     read_config,
     unlabelled_steps,
     with_adapters,
@@ -46,6 +47,7 @@ def init_adaptive_segmentor(
     trust_checkpoint: bool = False,
     calibrate: Optional[str] = None,
     calibration_frames: int = 12,
+    estimate: Union[bool, dict, None] = None,
 ) -> AdaptiveSegmentor:
     """Builds a segmentor that adapts to each frame that its ``step`` is given.
 
@@ -68,6 +70,9 @@ def init_adaptive_segmentor(
         calibrate: Folder with pictures of clear weather, without labels. The method measures on
             them what is usual to the model. None leaves estimates.
         calibration_frames: How many of the pictures are used, at most.
+        estimate: Whether mIoU is estimated without labels; a dict gives options of
+            ``LabelFreeEstimate``. None for what the method's config or the config's ``estimate``
+            says.
 
     Returns:
         The segmentor.
@@ -90,6 +95,10 @@ def init_adaptive_segmentor(
         with_memory_budget(options, memory_budget)
     if adapters is not None:
         with_adapters(options, adapters)
+    if estimate is None:
+        estimate = cfg.get('estimate')
+    if estimate is not None:
+        options['estimate'] = merged_estimate(options.get('estimate'), estimate)
     if not isinstance(guard, (bool, dict, type(None))):
         raise TypeError(f'expected guard to be True, False or a dict of limits, got {guard!r}')
     try:
@@ -110,7 +119,10 @@ def init_adaptive_segmentor(
         steps = frame_pipeline(cfg)
         if calibrate is not None:
             from_files = [dict(type='LoadImageFromFile'), *steps[1:]]
-            built.calibrate(frames_of_folder(calibrate, from_files, calibration_frames, model))
+            frames = frames_of_folder(calibrate, from_files, calibration_frames, model)
+            built.calibrate(frames)
+            if built.estimate is not None:
+                built.estimate.calibrate(built, frames)
         pipeline = Compose(steps)
         meta = dataset_meta(cfg, meta, getattr(model, 'num_classes', 0) or model.out_channels)
     if guard:

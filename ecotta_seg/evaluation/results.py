@@ -30,6 +30,10 @@ Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
 ``"predicted_peak_bytes"`` (to compare with ``adaptation_peak_bytes``), ``"budget_bytes"``
 (``null`` without one) and ``"fallbacks"`` (names of modules that plain autograd runs). Where it was
 to run and does not know the model, ``"fallbacks"`` alone tells so.
+Where mIoU was estimated without labels, the rounds and their SCORES also have ``"estimated_mIoU"``
+(of the adapted prediction), ``"source_estimated_mIoU"`` (of the source's on the same frames) and
+``"source_given"`` (share of the frames whose given and scored prediction is the source's, 0 to 1);
+``"source"`` and its SCORES have ``"estimated_mIoU"``, of round 1.
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
 optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
 ``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.
@@ -115,6 +119,48 @@ class Results:
         return validate_results(_plain(document))
 
 
+ESTIMATE_KEYS = ('estimated_mIoU', 'source_estimated_mIoU')
+
+
+def with_estimates(rounds: Sequence[Mapping], estimates: Sequence[Mapping]) -> list[dict]:
+    """Puts what was estimated beside what was measured.
+
+    Args:
+        rounds: As from ``PerConditionIoU.rounds``.
+        estimates: As from ``LabelFreeHook``; empty for none.
+
+    Returns:
+        The rounds, with the estimates' keys in those conditions and rounds that have one.
+    """
+    found = {entry['round']: entry for entry in estimates}
+    both = []
+    for entry in rounds:
+        estimate = dict(found.get(entry['round'], {'conditions': {}}))
+        conditions = estimate.pop('conditions')
+        scores = {
+            name: {**result, **conditions.get(name, {})}
+            for name, result in entry.get('conditions', {}).items()
+        }
+        both.append({**entry, **estimate, 'conditions': scores})
+    return both
+
+
+def source_with_estimates(source: Mapping, estimates: Sequence[Mapping]) -> dict:
+    """The same of the source's scores, by the estimates of the first round."""
+    if not estimates:
+        return dict(source)
+    first = estimates[0]
+    of_source = {
+        name: {'estimated_mIoU': found['source_estimated_mIoU']}
+        for name, found in first['conditions'].items()
+    }
+    scores = {
+        name: {**result, **of_source.get(name, {})}
+        for name, result in source.get('conditions', {}).items()
+    }
+    return {**source, 'conditions': scores, 'estimated_mIoU': first['source_estimated_mIoU']}
+
+
 def _plain(value: Any) -> Any:
     """JSON types only: NaN and infinity become None, NumPy and torch scalars numbers."""
     if value is None or isinstance(value, (bool, str)):
@@ -159,11 +205,15 @@ def _number(value: Any, where: str, top: float = math.inf) -> None:
 def _scores(value: Any, where: str) -> None:
     _object(value, where, ('conditions', 'mIoU'))
     _number(value['mIoU'], f'{where}.mIoU', 100)
+    for key in ESTIMATE_KEYS:
+        _number(value.get(key), f'{where}.{key}', 100)
     for name, result in _object(value['conditions'], f'{where}.conditions').items():
         place = f'{where}.conditions.{name}'
         _object(result, place, ('mIoU', 'aAcc', 'frames', 'IoU'))
         _number(result['mIoU'], f'{place}.mIoU', 100)
         _number(result['aAcc'], f'{place}.aAcc', 100)
+        for key in ESTIMATE_KEYS:
+            _number(result.get(key), f'{place}.{key}', 100)
         frames = result['frames']
         if not isinstance(frames, int) or isinstance(frames, bool) or frames < 0:
             _fail(f'{place}.frames', 'a count', frames)
@@ -264,6 +314,8 @@ def _csv(document: Mapping) -> str:
     output = io.StringIO()
     writer = csv.writer(output, lineterminator='\n')
     names = ['mIoU', 'aAcc', 'frames', 'frames_without_label']
+    # Only where there is one: other programs read the columns of runs without.
+    names += [key for key in ESTIMATE_KEYS if any(key in r for r in results if _is_scores(r))]
     writer.writerow(['method', 'round', 'condition', *names, *(f'IoU {c}' for c in classes)])
     for method, number, part in scored:
         for condition, result in part['conditions'].items():
@@ -273,6 +325,10 @@ def _csv(document: Mapping) -> str:
             iou = _iou(result)
             writer.writerow([method, number, condition, *values, *map(iou.get, classes)])
     return output.getvalue()
+
+
+def _is_scores(result: Any) -> bool:
+    return isinstance(result, Mapping)
 
 
 def _iou(result: Any) -> Mapping:

@@ -11,7 +11,13 @@ from mmengine.registry import HOOKS
 from ..adaptation import build_method
 from ..checkpoint import check_fit
 from ..class_names import names_in_checkpoint
-from ..config import inner_dataset, method_name, unlabelled_steps, with_adapters
+from ..config import (
+    inner_dataset,
+    merged_estimate,
+    method_name,
+    unlabelled_steps,
+    with_adapters,
+)
 from ..datasets.clear_frames import frames_of_dataset, frames_of_folder
 from ..random_state import seeded
 from .guard_hook import add_event
@@ -42,6 +48,9 @@ class EcoTTAHook(Hook):
     A top-level ``views = N`` has any method predict N views, see ``prediction_views``; what is
     learned does not depend on it (CoTTA's labels go by ``adaptation.views``). Where a method goes
     back to its start of itself (SAR, RDumb), that is an event as a guard's are, ``'own_reset'``.
+
+    A top-level ``estimate`` has any method estimate its mIoU without labels: options of
+    ``LabelFreeEstimate``, which go before the method's own, or True, or False for no estimate.
 
     Before the first frame the method measures on some clear frames what is usual to the model (see
     ``AdaptationMethod.calibrate``). These are the pictures of ``calibrate``, or frames of the
@@ -99,6 +108,8 @@ class EcoTTAHook(Hook):
         config = deepcopy(dict(config))
         if self.adapters is not None:
             with_adapters(config, self.adapters)
+        if runner.cfg.get('estimate') is not None:
+            config['estimate'] = merged_estimate(config.get('estimate'), runner.cfg.estimate)
         # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
         try:
             with torch.enable_grad(), _seeded(runner.cfg):
@@ -140,7 +151,7 @@ class EcoTTAHook(Hook):
     def _calibrate(self, runner) -> None:
         """Shows clear frames to the method, if it has a use for them."""
         method, cfg = runner.model, runner.cfg
-        if not method.uses_clear_frames:
+        if not method.uses_clear_frames and method.estimate is None:
             return
         loader = cfg.get('calibration_dataloader') or cfg.get('clear_dataloader')
         if self.calibrate is not None:
@@ -159,6 +170,8 @@ class EcoTTAHook(Hook):
             )
             return
         method.calibrate(frames)
+        if method.estimate is not None:
+            method.estimate.calibrate(method, frames)
         runner.logger.info(f'calibrated on {len(frames)} clear frames')
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

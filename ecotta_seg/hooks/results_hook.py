@@ -11,7 +11,12 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 
 from ..evaluation.per_condition_iou import PerConditionIoU
-from ..evaluation.results import Results, save_results
+from ..evaluation.results import (
+    Results,
+    save_results,
+    source_with_estimates,
+    with_estimates,
+)
 from ..evaluation.table import print_results
 from .run_identity import code_versions
 
@@ -25,10 +30,10 @@ class ResultsHook(Hook):
 
     Runs after the hooks that measure. It reads what they left in the message hub under
     ``'ecotta_seg/<part>'``: ``method``, ``source``, ``clear``, ``memory``,
-    ``seconds_per_frame``, ``events``, ``references``, ``views``, and ``extra`` (a dict of more
-    keys for the top level). A part that no hook measured is ``null``; one that does not fit the
-    schema is left out with a warning, so that it cannot cost the rest. Scores come from the
-    evaluator's ``PerConditionIoU`` and are put into the hub as ``rounds`` and ``mean_mIoU``.
+    ``seconds_per_frame``, ``events``, ``references``, ``views``, ``estimate``, and ``extra`` (a
+    dict of more keys for the top level). A part that no hook measured is ``null``; one that does
+    not fit the schema is left out with a warning, so that it cannot cost the rest. Scores come from
+    the evaluator's ``PerConditionIoU`` and are put into the hub as ``rounds`` and ``mean_mIoU``.
     ``code`` is what ran: versions, and a digest of this package's files.
 
     Args:
@@ -76,13 +81,15 @@ class ResultsHook(Hook):
             return hub.get_info(f'ecotta_seg/{name}', None)
 
         method = str(info('method') or _method_name(runner.model))
-        rounds: Sequence = info('rounds') or []
+        rounds: Sequence = with_estimates(info('rounds') or [], info('estimate') or [])
         parts = {}
         for name in _PARTS:
             value = info(name)
             if value is None:
                 continue
             try:
+                if name == 'source':
+                    value = source_with_estimates(value, info('estimate') or [])
                 Results(method, **{name: value}).document()
                 parts[name] = value
             except (ValueError, TypeError, AttributeError) as error:

@@ -28,6 +28,9 @@ COLUMNS = (
     'updated',
     'frame_mIoU',
     'running_mIoU',
+    'estimated_mIoU',
+    'source_estimated_mIoU',
+    'source_given',
 )
 """What is kept of each frame; a value that a frame has not is None."""
 
@@ -38,7 +41,8 @@ class StreamPlotHook(Hook):
 
     The history grows in the message hub as ``'ecotta_seg/history'``, a list of dicts with the
     keys ``COLUMNS``: losses from ``runner.model.last_step``, mIoU in percent of the frame and of
-    its condition and round so far from the evaluator's ``PerConditionIoU``. Each process has a
+    its condition and round so far from the evaluator's ``PerConditionIoU``, running estimates of
+    mIoU and whether the source's prediction was given out from ``last_step``. Each process has a
     stream of its own; those beside the main one write ``stream_rank1.png`` and so on.
 
     Args:

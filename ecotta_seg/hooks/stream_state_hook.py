@@ -45,10 +45,10 @@ class _AfterFrame(Hook):
 class StreamStateHook(Hook):
     """Writes ``<work_dir>/state/stream_state_rank<r>_<frames>.pth``; the newest are kept.
 
-    A state holds the method's tensors and optimizer, the guard, all random generators, the
-    position, the sums of the metrics, and what hooks with ``state_dict()`` keep. A run that goes
-    on from it ends with the results, bit for bit on the CPU, of one that never stopped (times and
-    the process's peak memory aside).
+    A state holds the method's tensors and optimizer, the guard, the estimate, all random
+    generators, the position, the sums of the metrics, and what hooks with ``state_dict()`` keep. A
+    run that goes on from it ends with the results, bit for bit on the CPU, of one that never
+    stopped (times and the process's peak memory aside).
 
     SIGTERM and SIGINT end the frame, save and stop; a second signal stops at once. With
     ``test_cfg=dict(type='ResumableTestLoop')`` an error between two frames saves as well, and
@@ -201,12 +201,13 @@ class StreamStateHook(Hook):
 
     def _gather(self, runner: Any) -> dict:
         model, hub = runner.model, runner.message_hub
-        guard = getattr(model, 'guard', None)
+        guard, estimate = getattr(model, 'guard', None), getattr(model, 'estimate', None)
         return {
             'identity': dict(self._identity),
             'position': self._position,
             'method': model.method_state(),
             'guard': guard.state_dict() if guard is not None else None,
+            'estimate': estimate.state_dict() if estimate is not None else None,
             'random': self._random,
             'files': self._sizes,
             'stopped_by': self._stopped_by,
@@ -246,6 +247,9 @@ class StreamStateHook(Hook):
         runner.model.load_method_state(state['method'])
         if state['guard'] is not None and getattr(runner.model, 'guard', None) is not None:
             runner.model.guard.load_state_dict(state['guard'])
+        estimate = getattr(runner.model, 'estimate', None)
+        if estimate is not None and state.get('estimate') is not None:
+            estimate.load_state_dict(state['estimate'])
         for metric, saved in zip(runner.test_evaluator.metrics, state['metrics']):
             _load_metric(metric, saved)
         for key, hook in _hooks_with_state(runner).items():

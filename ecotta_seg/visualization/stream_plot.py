@@ -18,6 +18,10 @@ from ..atomic_io import atomic_write
 _SHADES = ('#dbe3ea', '#c5cbe0', '#d3ead9', '#f3e6d0', '#ecd7e4', '#e4e4cf', '#d0ecec', '#f0dcd5')
 _LINES = ('#2f6b9a', '#5b3a8c', '#2e8b57', '#c77d0a', '#b0417f', '#7a7a1f', '#1f8f8f', '#a8502f')
 _DARK, _LIGHT, _SOURCE, _EVENT = '#1f4e79', '#9bb7d0', '#444444', '#c0392b'
+_ESTIMATES = (
+    ('estimated_mIoU', 'mIoU estimated without labels', '#d35400'),
+    ('source_estimated_mIoU', 'the same of the source', '#7f8c8d'),
+)
 _LOSSES = (('loss', '#7b3294'), ('entropy', '#008837'), ('regularisation', '#e66101'))
 
 
@@ -42,7 +46,9 @@ def plot_stream(
     Args:
         history: A dict per frame in the order of the stream: ``round``, ``condition``,
             ``frame_mIoU`` and ``running_mIoU`` (percent, of the condition and round so far),
-            ``loss``, ``entropy`` and ``regularisation``; None or NaN where there is none.
+            ``loss``, ``entropy`` and ``regularisation``, and, if there is an estimate,
+            ``estimated_mIoU``, ``source_estimated_mIoU`` and ``source_given``; None or NaN where
+            there is none.
         path: The file to write; its suffix chooses the format.
         source: mIoU in percent of the source model by condition, drawn as dashed lines.
         events: Dicts with ``stream_index`` (or ``frame``), marked on the frames' axis.
@@ -87,6 +93,7 @@ def draw_stream(
         _plot_blocks(score_axes, history, segments, source or {})
     else:
         _plot_mixture(score_axes, history, conditions, source or {})
+    _plot_estimates(score_axes, history)
     # Only now: a limit ends the fitting to what is drawn.
     score_axes.set_ylim(bottom=0)
     _plot_losses(loss_axes, history, segments if blocks else [])
@@ -186,6 +193,25 @@ def _plot_blocks(
             ends = [segment.first - 0.5, segment.last + 0.5]
             label = once('source mIoU of the condition')
             axes.plot(ends, [level] * 2, '--', color=_SOURCE, lw=1.3, label=label)
+
+
+def _plot_estimates(axes: Axes, history: Sequence[Mapping]) -> None:
+    """The running estimates without labels, and the frames that the source's prediction is of."""
+    for key, label, colour in _ESTIMATES:
+        values = _values(history, key)
+        if np.isfinite(values).any():
+            axes.plot(values, ':', color=colour, lw=1.4, label=label)
+    given = np.flatnonzero([bool(entry.get('source_given')) for entry in history])
+    if len(given):
+        axes.plot(
+            given,
+            np.full(len(given), 0.0),
+            '|',
+            color=_SOURCE,
+            ms=8,
+            transform=axes.get_xaxis_transform(),
+            label="source's prediction given out",
+        )
 
 
 def _plot_mixture(

@@ -341,3 +341,28 @@ def test_frames_of_another_number_of_channels(config, channels):
     assert segmentor.events == []
     with pytest.raises(ValueError, match=rf'\(H, W, {channels}\) and dtype uint8, got'):
         segmentor.step(np.zeros((64, 96, 3), np.uint8))
+
+
+def test_a_step_tells_the_estimate(config):
+    segmentor = built(config('tent'), estimate=dict(fallback=True))
+    for frame in frames(3):
+        told = segmentor.step(frame).metainfo
+        assert 0 < told['estimated_mIoU'] < 100 and 0 < told['source_estimated_mIoU'] < 100
+        better = told['source_estimated_mIoU'] > told['estimated_mIoU']
+        assert told['source_given'] is better
+    segmentor.reset()
+    assert segmentor.method.estimate.running() is None
+    assert 'estimated_mIoU' not in built(config('tent')).step(frame).metainfo
+
+
+def test_predictions_from_other_threads_follow_the_choice(config):
+    segmentor = built(
+        config('tent'), estimate=dict(fallback=True), concurrent=True, keep_source=True
+    )
+    segmentor.method.estimate.share = 0.0
+    for frame in frames(2):
+        assert segmentor.step(frame).metainfo['source_given']
+    before = segmentor.method.estimate.state_dict()['areas']
+    expected = segmentor.predict_source(frame).seg_logits.data
+    assert torch.equal(segmentor.predict(frame).seg_logits.data, expected)
+    assert segmentor.method.estimate.state_dict()['areas'] is before

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecotta_seg.evaluation.results import Results, load_results, save_results, validate_results
+from ecotta_seg.evaluation.results import (
+    Results,
+    load_results,
+    save_results,
+    source_with_estimates,
+    validate_results,
+    with_estimates,
+)
 
 
 def scores(value, **iou):
@@ -192,3 +199,32 @@ def test_refused_document_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError):
         save_results({**document, 'schema': 3}, tmp_path)
     assert load_results(tmp_path) == document
+
+
+def test_estimates_are_put_beside_scores():
+    rounds, source = results().rounds, results().source
+    found = {'estimated_mIoU': 33.0, 'source_estimated_mIoU': 31.0, 'source_given': 0.25}
+    estimates = [{'round': 2, 'conditions': {'fog': found}, **found}]
+    both = with_estimates(rounds, estimates)
+    assert both[0] == rounds[0]
+    assert both[1]['conditions']['fog'] == {**scores(42.0), **found}
+    assert both[1]['conditions']['night'] == scores(30.0)
+    assert {key: both[1][key] for key in found} == found and both[1]['mIoU'] == 36.0
+    of_source = source_with_estimates(source, estimates)
+    assert of_source['estimated_mIoU'] == 31.0 and of_source['mIoU'] == 29.0
+    assert of_source['conditions']['fog'] == {**scores(38.0), 'estimated_mIoU': 31.0}
+    assert source_with_estimates(source, []) == source
+
+
+def test_estimates_are_checked_and_have_columns(tmp_path):
+    found = {'estimated_mIoU': 33.0, 'source_estimated_mIoU': None, 'source_given': 0.0}
+    estimates = [{'round': 1, 'conditions': {'fog': found}, **found}]
+    document = Results('ecotta', with_estimates(results().rounds, estimates)).document()
+    save_results(document, tmp_path)
+    rows = list(csv.DictReader((tmp_path / 'results.csv').open()))
+    assert [row['estimated_mIoU'] for row in rows] == ['33.0', '', '', '']
+    save_results(results().document(), tmp_path)
+    assert 'estimated_mIoU' not in (tmp_path / 'results.csv').read_text()
+    document['rounds'][0]['conditions']['fog']['estimated_mIoU'] = 101
+    with pytest.raises(ValueError, match='fog.estimated_mIoU'):
+        validate_results(document)

@@ -109,3 +109,18 @@ def test_segments_and_smoothing():
     assert smooth[:5].tolist() == [1.0, 2.0, 4.0, 4.0, 5.0]
     assert np.isnan(smooth[6])
     assert len(_smooth(np.array([2.0]), 5)) == 1
+
+
+def test_estimates_are_drawn_where_there_are_any():
+    plain = len(lines(draw_stream(history(BLOCKS)).axes[0], ':'))
+    entries = history(BLOCKS)
+    for index, entry in enumerate(entries):
+        entry['estimated_mIoU'] = 20.0 + index
+        entry['source_estimated_mIoU'] = None if index % 2 else 18.0
+        entry['source_given'] = index in (3, 4)
+    top = draw_stream(entries).axes[0]
+    adapted, source = lines(top, ':')[plain:]
+    assert list(adapted.get_ydata()) == [20.0 + index for index in range(20)]
+    assert list(source.get_ydata()[:3])[::2] == [18, 18] and math.isnan(source.get_ydata()[1])
+    (given,) = [line for line in top.get_lines() if 'given out' in str(line.get_label())]
+    assert list(given.get_xdata()) == [3, 4]

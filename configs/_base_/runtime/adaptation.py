@@ -14,6 +14,8 @@ custom_hooks = [
     # The whole state now and then, and on SIGTERM: go on with `tools/test_tta.py --resume`.
     dict(type='StreamStateHook', interval=20),
     dict(type='ForgettingHook'),
+    # mIoU estimated without labels, where a method or a top-level `estimate = dict()` asks for it.
+    dict(type='LabelFreeHook'),
     dict(type='MemoryHook'),
     dict(type='StreamProgressHook'),
     dict(type='StreamPlotHook'),

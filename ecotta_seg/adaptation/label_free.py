@@ -1,0 +1,256 @@
+"""Estimates beside a stream how good the adapted and the source's predictions are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..evaluation.label_free import (
+    SOURCE,
+    both_areas,
+    clear_share,
+    common_classes,
+    estimated_mIoU,
+    expected_areas,
+    level_factor,
+    own_difference,
+)
+from .padding import without_padding
+from .registry import check_keys
+from .saved_state import expect_keys, misfit
+from .source_copy import part_from, shared_source
+from .views import View, view_probabilities
+
+# Every fourth row and column is looked at.
+_STRIDE = 4
+
+
+class Estimate(NamedTuple):
+    """Running mIoU in percent, estimated.
+
+    Attributes:
+        adapted: Of the adapted prediction.
+        source: Of the source's.
+    """
+
+    adapted: float
+    source: float
+
+
+class LabelFreeEstimate:
+    """A running estimate of mIoU without labels, and the choice that follows from it.
+
+    Both models predict the frame once more at ``scale``. See
+    :mod:`ecotta_seg.evaluation.label_free` for what is made of it. On a frame that is estimated
+    this takes one forward more at full size and two at ``scale``; on others nothing, or, where the
+    source's prediction is given out, one forward at full size.
+
+    Args:
+        segmentor: The source model, before a method is built around it. ``attach`` has to be
+            called when the method is built.
+        every: Every n-th frame of the stream is estimated.
+        fallback: Give out the source's prediction if the running estimate of the source is above
+            that of the adapted one, the frame itself counted in.
+        scale: Of the other view's sides, above 0, not 1.
+        decay: Weight of a frame in the running estimate, against 1 of the next frame; from 0,
+            below 1. The running difference of the two models is the mean of the frames' own: sums
+            of areas over two conditions may say the contrary of both.
+
+    Raises:
+        ValueError: An option is out of range.
+
+    Attributes:
+        latest: (N, 2, 2, 3, C) areas of the last frames that ``choose`` was given; None if they
+            were not estimated.
+    """
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        every: int = 1,
+        fallback: bool = False,
+        scale: float = 0.5,
+        decay: float = 0.8,
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f'expected `every` of the estimate to be a whole number from 1, got '
+                             f'{every!r}')  # fmt: skip
+        if not scale > 0 or scale == 1 or not 0 <= decay < 1:
+            raise ValueError(
+                'expected the scale of the estimate above 0 and not 1, and decay from 0 to below '
+                f'1, got {scale} and {decay}'
+            )
+        self.every, self.fallback, self.decay = every, bool(fallback), decay
+        self.view = View(scale, False)
+        self.source = shared_source(segmentor)
+        self.classes: Optional[Tensor] = None
+        self.share = self.factor = 1.0
+        self.latest: Optional[Tensor] = None
+        self.forget()
+
+    @classmethod
+    def from_options(cls, options: Union[dict, bool], segmentor: nn.Module) -> 'LabelFreeEstimate':
+        """From a config's dictionary; True for the defaults.
+
+        Raises:
+            ValueError: An option is unknown or out of range.
+        """
+        if options is True:
+            options = {}
+        if not isinstance(options, Mapping):
+            raise ValueError(
+                f'expected `estimate` to be True, False or a dictionary of options, got {options!r}'
+            )
+        check_keys('estimate', options, ['every', 'fallback', 'scale', 'decay'])
+        return cls(segmentor, **dict(options))
+
+    def attach(self, method) -> None:
+        """Makes the source independent of what the method changes; before the first frame."""
+        part_from(self.source, method)
+
+    def forget(self) -> None:
+        """Forgets the stream; the calibration stays."""
+        self._areas: Optional[Tensor] = None
+        self._frames = 0
+        # The weighted sum of the frames' differences, and of the weights.
+        self._difference = self._weight = 0.0
+
+    @torch.no_grad()
+    def calibrate(self, method, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
+        """Finds the classes that count, what the method costs on a clear day, and the level.
+
+        Args:
+            method: The ``AdaptationMethod``, calibrated itself, before the first frame.
+            frames: See ``AdaptationMethod.calibrate``.
+        """
+        total, own = None, torch.zeros(())
+        with method.holding_still():
+            for inputs, metas in frames:
+                prepared = method.prepare(inputs.clone(), metas)
+                logits = method.predict_frame(prepared, metas)
+                source = self.source.predict(inputs, metas)
+                seen = self._seen(method, inputs, prepared, metas, logits, source).sum(0)
+                total = seen if total is None else total + seen
+                sure = _thinned(source, metas).softmax(1)
+                own = own + sum(expected_areas(frame.argmax(0), frame) for frame in sure)
+        if total is not None:
+            self.classes = common_classes(total)
+            self.share = clear_share(total, self.classes)
+            self.factor = level_factor(own, total[SOURCE, SOURCE], self.classes)
+
+    def running(self) -> Optional[Estimate]:
+        """The running estimate; None before the first frame."""
+        if self._areas is None:
+            return None
+        difference = self._difference / self._weight
+        return Estimate(
+            *estimated_mIoU(self._areas, self.classes, self.share, self.factor, difference)
+        )
+
+    def of(self, areas: Tensor) -> Estimate:
+        """The estimate of (2, 2, 3, C) areas, summed over any number of frames."""
+        return Estimate(*estimated_mIoU(areas, self.classes, self.share, self.factor))
+
+    @torch.no_grad()
+    def choose(
+        self, method, inputs: Tensor, prepared: Tensor, metas: list[dict], logits: Tensor
+    ) -> Tensor:
+        """Takes the stream's next frame in and gives the prediction that is given out.
+
+        Args:
+            method: The method, after its step on the frame.
+            inputs: (N, 3, H, W), preprocessed.
+            prepared: The same as ``AdaptationMethod.prepare`` gave it.
+            metas: Metainfo of the N samples.
+            logits: (N, C, H, W), the adapted prediction.
+
+        Returns:
+            These logits or the source's; ``method.last_step`` tells which, and the estimates.
+        """
+        self.latest, source = None, None
+        due = method.estimating and self._frames % self.every == 0
+        # A bad frame says nothing of the stream.
+        due = due and not any(meta.get('frame_fault') for meta in metas)
+        self._frames += method.estimating
+        if due:
+            source = self._of_source(method, inputs, metas)
+            self.latest = self._seen(method, inputs, prepared, metas, logits, source)
+            self._add(self.latest.sum(0))
+        running, record = self.running(), method.last_step
+        if running is not None:
+            record.estimated_mIoU, record.source_estimated_mIoU = running
+            record.source_given = self.fallback and self._difference < 0
+        if not record.source_given:
+            return logits
+        return self._of_source(method, inputs, metas) if source is None else source
+
+    def _add(self, areas: Tensor) -> None:
+        old = self.decay**self.every
+        self._areas = areas if self._areas is None else old * self._areas + areas
+        # Before a calibration the classes are those that the stream has shown.
+        classes = common_classes(self._areas) if self.classes is None else self.classes
+        difference = own_difference(areas, classes, self.share)
+        self._difference = old * self._difference + difference
+        self._weight = old * self._weight + 1.0
+
+    def _of_source(self, method, inputs: Tensor, metas: list[dict]) -> Tensor:
+        self.source.views = method.views
+        others = self.source.other_views(inputs, metas)
+        logits = self.source.predict(inputs, metas)
+        return logits if others is None else self.source.with_views(logits, others)
+
+    def _seen(
+        self, method, inputs: Tensor, prepared: Tensor, metas: list[dict], logits, source
+    ) -> Tensor:
+        """(N, 2, 2, 3, C) areas of frames."""
+        masks = [_thinned(both, metas).argmax(1) for both in (logits, source)]
+        # One after the other: a view is as large as the frame's logits.
+        chances = [
+            _thinned(view_probabilities(predict, frame, metas, self.view), metas)
+            for predict, frame in ((method.predict, prepared), (self.source.predict, inputs))
+        ]
+        return torch.stack([both_areas(*frame) for frame in zip(*masks, *chances)])
+
+    @contextmanager
+    def stream_kept(self) -> Iterator[None]:
+        """Inside, frames of another stream are estimated; afterwards all is as it was before."""
+        before = self._areas, self._frames, self.latest, self._difference, self._weight
+        try:
+            yield
+        finally:
+            self._areas, self._frames, self.latest, self._difference, self._weight = before
+
+    def state_dict(self) -> dict:
+        """All that a later choice depends on: tensors and numbers."""
+        return {
+            'areas': self._areas,
+            'frames': self._frames,
+            'difference': self._difference,
+            'weight': self._weight,
+            'classes': self.classes,
+            'share': self.share,
+            'factor': self.factor,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave.
+
+        Raises:
+            ValueError: It is no such state, or one of a model with other classes.
+        """
+        expect_keys(state, self.state_dict(), 'the estimate')
+        areas, number = state['areas'], self.source.segmentor.out_channels
+        if areas is not None and tuple(areas.shape) != (2, 2, 3, number):
+            raise misfit(f'its estimate is of {areas.shape[-1]} classes instead of {number}')
+        self._areas, self._frames = areas, int(state['frames'])
+        self._difference, self._weight = float(state['difference']), float(state['weight'])
+        self.classes = state['classes']
+        self.share, self.factor = float(state['share']), float(state['factor'])
+
+
+def _thinned(maps: Tensor, metas: list[dict]) -> Tensor:
+    """(N, C, h, w) of (N, C, H, W) maps without the padding."""
+    of_frame = without_padding(maps, metas)
+    return of_frame[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].contiguous()

@@ -1,0 +1,51 @@
+"""The source model beside a method that changes it, at little memory."""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from .base import AdaptationMethod
+from .source import SourceModel
+
+
+def shared_source(segmentor: nn.Module) -> SourceModel:
+    """A source model on the parameters of a segmentor, before a method is built around it.
+
+    Args:
+        segmentor: Stays as it is.
+
+    Returns:
+        Structure and buffers are copies, parameters are the segmentor's own.
+    """
+    memo = {id(p): p for p in segmentor.parameters()}
+    wanted = [p.requires_grad for p in segmentor.parameters()]
+    source = SourceModel(deepcopy(segmentor, memo)).eval()
+    # Of the same tensors: the method decides which of them it learns.
+    for parameter, grad in zip(segmentor.parameters(), wanted):
+        parameter.requires_grad_(grad)
+    return source
+
+
+@torch.no_grad()
+def part_from(source: SourceModel, method: AdaptationMethod) -> int:
+    """Gives a shared source copies of the parameters that a method changes.
+
+    Args:
+        source: From ``shared_source``; changed in place.
+        method: Built around the segmentor, before its first frame.
+
+    Returns:
+        The number of bytes that were copied.
+    """
+    changed = {id(tensor) for tensor in method.learned_tensors().values()}
+    copied: dict[int, nn.Parameter] = {}
+    for module in source.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is None or id(parameter) not in changed:
+                continue
+            # A parameter that two modules share stays one.
+            if id(parameter) not in copied:
+                copied[id(parameter)] = nn.Parameter(parameter.detach().clone(), False)
+            module._parameters[name] = copied[id(parameter)]
+    return sum(p.numel() * p.element_size() for p in copied.values())

@@ -1,0 +1,106 @@
+"""Sums up by condition what a method estimates of its mIoU without labels."""
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..evaluation.class_areas import mean_of
+
+
+@HOOKS.register_module()
+class LabelFreeHook(Hook):
+    """Tells the estimated mIoU of each condition and round, of both predictions.
+
+    The estimate itself is the method's (``AdaptationMethod.estimate``); without one the hook does
+    nothing. The result goes to the message hub as ``ecotta_seg/estimate``, a list with an entry a
+    round: ``{'round', 'conditions': {NAME: {'estimated_mIoU', 'source_estimated_mIoU',
+    'source_given'}}, 'estimated_mIoU', 'source_estimated_mIoU', 'source_given'}``. Estimates are in
+    percent, None if no frame was estimated; ``source_given`` is the share of the frames whose
+    prediction was the source's, 0 to 1. A round's numbers are the means of its conditions'.
+
+    Memory does not depend on the number of frames. The sums of several processes are added up.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[int, str], dict] = {}
+
+    def before_test(self, runner: Any) -> None:
+        """Starts anew, unless a state is gone on from."""
+        if not runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
+            self._groups = {}
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Adds the frames of a batch."""
+        estimate = getattr(runner.model, 'estimate', None)
+        if estimate is None:
+            return
+        for index, sample in enumerate(outputs):
+            key = (int(sample.get('round', 1)), str(sample.get('condition', 'all')))
+            group = self._groups.setdefault(key, {'areas': None, 'frames': 0, 'given': 0})
+            group['frames'] += 1
+            group['given'] += bool(runner.model.last_step.source_given)
+            if estimate.latest is not None:
+                areas = estimate.latest[index]
+                group['areas'] = areas if group['areas'] is None else group['areas'] + areas
+
+    def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
+        """Tells the estimates."""
+        estimate = getattr(runner.model, 'estimate', None)
+        if estimate is None:
+            return
+        rounds: dict[int, dict] = {}
+        for (number, condition), group in _merged(all_gather_object(self._groups)).items():
+            of_frames = None if group['areas'] is None else estimate.of(group['areas'])
+            rounds.setdefault(number, {})[condition] = {
+                'estimated_mIoU': None if of_frames is None else of_frames.adapted,
+                'source_estimated_mIoU': None if of_frames is None else of_frames.source,
+                'source_given': group['given'] / group['frames'],
+            }
+        runner.message_hub.update_info(
+            'ecotta_seg/estimate',
+            [
+                {'round': number, 'conditions': found, **_means(found)}
+                for number, found in sorted(rounds.items())
+            ],
+        )
+
+    def state_dict(self) -> dict:
+        """The sums, to go on with after a restart."""
+        return {
+            'groups': [
+                {'round': number, 'condition': condition, **group}
+                for (number, condition), group in self._groups.items()
+            ]
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave."""
+        self._groups = {}
+        for entry in state['groups']:
+            group = {key: entry[key] for key in ('areas', 'frames', 'given')}
+            self._groups[int(entry['round']), entry['condition']] = group
+
+
+def _merged(of_processes: Sequence[dict]) -> dict[tuple[int, str], dict]:
+    merged: dict[tuple[int, str], dict] = {}
+    for groups in of_processes:
+        for key, group in groups.items():
+            total = merged.setdefault(key, {'areas': None, 'frames': 0, 'given': 0})
+            total['frames'] += group['frames']
+            total['given'] += group['given']
+            if group['areas'] is not None:
+                before = 0.0 if total['areas'] is None else total['areas']
+                total['areas'] = before + group['areas']
+    return merged
+
+
+def _means(conditions: dict[str, dict]) -> dict:
+    names = ('estimated_mIoU', 'source_estimated_mIoU', 'source_given')
+    return {name: mean_of([found[name] for found in conditions.values()]) for name in names}
