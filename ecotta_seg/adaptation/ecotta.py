@@ -65,9 +65,11 @@ class MetaNetworkAdaptation(GradientAdaptation):
             is not wanted.
         probe_scale: Size of the frame that the frozen model is run on ahead of the step, as a
             share of the step's; None where it is not.
+        kept_calibration: The calibration in the file of adapters, if the file has one.
     """
 
     probe_scale: Optional[float] = None
+    kept_calibration: Optional[dict[str, Tensor]] = None
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.drift_meter = DriftMeter(drift_norms(segmentor))
         self._calibrated = calibrated_norms(segmentor)
         if adapters is not None:
-            load_adapters(self.encoder, adapters)
+            self.kept_calibration = load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.regularisation_weight = regularisation_weight
         self.relative_regularisation = relative_regularisation
@@ -201,6 +203,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the usual drift of the frozen model's norms."""
+        super().calibrate(frames)
         with self.encoder.bypass():
             calibrate_norms(self._calibrated, frames, super().predict)
 

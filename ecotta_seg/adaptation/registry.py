@@ -69,6 +69,9 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
         f'adaptation method {name!r}', options, [*dict.fromkeys([*known, 'views', 'autocast'])]
     )
     method = cls(segmentor, **options)
+    # Only now does a subclass have all that a calibration fills.
+    if getattr(method, 'kept_calibration', None) is not None:
+        method.take_calibration(method.kept_calibration)
     if views is not None:
         method.use_views(views)
     if autocast is not None:

@@ -1,6 +1,6 @@
 """A method around another one: the inner method adapts, the outer one steers it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Optional
 
@@ -80,6 +80,19 @@ class WrappedAdaptation(AdaptationMethod):
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class."""
         self.inner.calibrate(frames)
+
+    @property
+    def has_calibration(self) -> bool:
+        """See base class."""
+        return self.inner.has_calibration
+
+    def calibration(self) -> dict[str, Tensor]:
+        """See base class."""
+        return self.inner.calibration()
+
+    def take_calibration(self, saved: Mapping[str, Tensor]) -> bool:
+        """See base class."""
+        return self.inner.take_calibration(saved)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

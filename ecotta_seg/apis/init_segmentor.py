@@ -66,7 +66,8 @@ def init_adaptive_segmentor(
         keep_source: Keep the source model beside the adapted one, for ``predict_source``.
         trust_checkpoint: Allow a checkpoint that runs code when loaded.
         calibrate: Folder with pictures of clear weather, without labels. The method measures on
-            them what is usual to the model. None leaves estimates.
+            them what is usual to the model. None leaves the calibration in the file of adapters,
+            or estimates if the file has none.
         calibration_frames: How many of the pictures are used, at most.
 
     Returns:

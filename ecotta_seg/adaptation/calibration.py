@@ -1,0 +1,57 @@
+"""What a calibration on clear frames has measured, as tensors that can be kept in a file."""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+
+def calibration_of(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a calibration measures, live, by name.
+
+    A module with such buffers names them in its attribute ``calibrated_buffers``.
+    """
+    return {
+        f'{prefix}.{name}' if prefix else name: getattr(part, name)
+        for prefix, part in module.named_modules()
+        for name in getattr(part, 'calibrated_buffers', ())
+    }
+
+
+@torch.no_grad()
+def take_calibration(module: nn.Module, saved: Mapping[str, Tensor]) -> bool:
+    """Copies what ``calibration_of`` gave into another instance of the same module.
+
+    Args:
+        module: Changed in place.
+        saved: The tensors, on any device. Names that the module does not measure are ignored.
+
+    Returns:
+        Whether ``saved`` has every tensor that the module measures. If one is missing, nothing is
+        changed: the calibration is of another method.
+
+    Raises:
+        ValueError: A tensor has another shape, or is not finite. Nothing is changed.
+    """
+    own = calibration_of(module)
+    missing = [name for name in own if name not in saved]
+    if missing:
+        print_log(
+            f'the calibration that is kept lacks {len(missing)} of the {len(own)} tensors that '
+            f'this method measures, {missing[0]} first, so it is not used',
+            'current',
+            logging.WARNING,
+        )
+        return False
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape or not saved[name].isfinite().all():
+            raise ValueError(
+                f'the calibration does not fit: expected {name} of shape {tuple(tensor.shape)} '
+                f'and finite, got shape {tuple(saved[name].shape)}. Write the file again with '
+                'tools/warm_up.py'
+            )
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+    return bool(own)
