@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..autograd_ops.autocast import under_autocast
 from ..autograd_ops.gelu import mend_gelus
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
-from .calibration import calibration_of, take_calibration
+from .calibration import CalibratedOnFrames
 from .one_logit import with_two_logits
 from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
@@ -77,7 +77,7 @@ def _check_sizes(data: dict) -> None:
             )
 
 
-class AdaptationMethod(nn.Module):
+class AdaptationMethod(CalibratedOnFrames, nn.Module):
     """Takes a segmentor's place in a test loop.
 
     One forward a frame: the prediction given (and scored) is the one of the forward that the
@@ -129,7 +129,6 @@ class AdaptationMethod(nn.Module):
         self.observer: Optional[Callable[[Callable[[], list]], list]] = None
         self.guard = None
         self.gate: Optional[Callable[[Tensor], bool]] = None
-        self._has_calibration = False
 
     @abstractmethod
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -285,42 +284,6 @@ class AdaptationMethod(nn.Module):
             yield
         finally:
             self.adapting = adapting
-
-    @property
-    def uses_clear_frames(self) -> bool:
-        """Whether ``calibrate`` measures anything."""
-        return False
-
-    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Measures what the source shows on clear frames; before the first frame of the stream.
-
-        Args:
-            frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
-                and the metainfo, as in ``adapt``.
-        """
-        self._has_calibration = bool(frames) or self._has_calibration
-
-    @property
-    def has_calibration(self) -> bool:
-        """Whether the method was calibrated, on frames or by ``take_calibration``."""
-        return self._has_calibration
-
-    def calibration(self) -> dict[str, Tensor]:
-        """The tensors that ``calibrate`` measures, live, by name; estimates before that."""
-        return calibration_of(self)
-
-    def take_calibration(self, saved: Mapping[str, Tensor]) -> bool:
-        """Takes over what ``calibration`` gave in another run, in the place of ``calibrate``.
-
-        Returns:
-            Whether it was taken, see ``take_calibration`` in ``calibration.py``.
-
-        Raises:
-            ValueError: A tensor does not fit; nothing is changed.
-        """
-        taken = take_calibration(self, saved)
-        self._has_calibration = taken or self._has_calibration
-        return taken
 
     def start_from_here(self) -> None:
         """Takes what there is now for the state that ``reset`` goes back to."""

@@ -1,7 +1,7 @@
-"""What a calibration on clear frames has measured, as tensors that can be kept in a file."""
+"""Calibrations on clear frames: what a method measures, as tensors that can be kept in a file."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -55,3 +55,45 @@ def take_calibration(module: nn.Module, saved: Mapping[str, Tensor]) -> bool:
     for name, tensor in own.items():
         tensor.copy_(saved[name])
     return bool(own)
+
+
+class CalibratedOnFrames:
+    """The part of an adaptation method, a module, that deals with its calibration."""
+
+    _has_calibration = False
+
+    @property
+    def uses_clear_frames(self) -> bool:
+        """Whether ``calibrate`` measures anything."""
+        return False
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
+        """Measures what the source shows on clear frames; before the first frame of the stream.
+
+        Args:
+            frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
+                and the metainfo, as in ``adapt``.
+        """
+        self._has_calibration = bool(frames) or self._has_calibration
+
+    @property
+    def has_calibration(self) -> bool:
+        """Whether the method was calibrated, on frames or by ``take_calibration``."""
+        return self._has_calibration
+
+    def calibration(self) -> dict[str, Tensor]:
+        """The tensors that ``calibrate`` measures, live, by name; estimates before that."""
+        return calibration_of(self)
+
+    def take_calibration(self, saved: Mapping[str, Tensor]) -> bool:
+        """Takes over what ``calibration`` gave in another run, in the place of ``calibrate``.
+
+        Returns:
+            Whether it was taken, see the function ``take_calibration``.
+
+        Raises:
+            ValueError: A tensor does not fit; nothing is changed.
+        """
+        taken = take_calibration(self, saved)
+        self._has_calibration = taken or self._has_calibration
+        return taken
