@@ -1,9 +1,10 @@
 # Cityscapes' validation set in fog, night, rain and snow with SegFormer-B5.
 # python tools/test_tta.py configs/cityscapes_weather_ecotta_segformer_b5.py CHECKPOINT
+# The recommended method, ecotta_plus; --method ecotta_paper runs the paper's.
 _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     './_base_/datasets/cityscapes_weather.py',
-    './_base_/adaptation_segformer/ecotta.py',
+    './_base_/adaptation_segformer/ecotta_plus.py',
     './_base_/runtime/adaptation.py',
 ]
 model = dict(

@@ -4,6 +4,6 @@
 _base_ = [
     './_base_/models/deeplabv3plus_demo.py',
     './_base_/datasets/driving_scenes.py',
-    './_base_/adaptation/ecotta.py',
+    './_base_/adaptation/ecotta_plus.py',
     './_base_/runtime/adaptation.py',
 ]

@@ -5,12 +5,19 @@ from typing import Optional
 from mmengine.model import BaseModel
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import ModuleList
 
 from .adaptation import prepare_meta_networks
 from .autograd_ops.gelu import mend_gelus
 from .checkpoint import load_source
+
+
+def source_model(segmentor: dict, checkpoint: str, trust_checkpoint: bool = False) -> nn.Module:
+    """Builds a segmentor and loads the source's weights; see ``MetaNetworkWarmUp``."""
+    model = MODELS.build(segmentor)
+    load_source(model, checkpoint, trust_checkpoint)
+    return model
 
 
 @MODELS.register_module()
@@ -33,8 +40,7 @@ class MetaNetworkWarmUp(BaseModel):
         frozen_norm: Optional[dict] = None,
         trust_checkpoint: bool = False,
     ) -> None:
-        model = MODELS.build(segmentor)
-        load_source(model, checkpoint, trust_checkpoint)
+        model = source_model(segmentor, checkpoint, trust_checkpoint)
         super().__init__(data_preprocessor=model.data_preprocessor)
         self.encoder_options = dict(meta_networks)
         prepare_meta_networks(model, self.encoder_options, frozen_norm)

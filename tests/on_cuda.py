@@ -28,7 +28,7 @@ from tests.adaptation.test_autocast import _ecotta
 from tests.adaptation.test_every_method import METHODS, built
 from tests.adaptation.test_memory_engine import gradients_of
 
-PUBLISHED = ('acdc_ecotta.py', 'camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py')
+PUBLISHED = ('acdc_ecotta.py', 'camvid_severe.py', 'camvid_severe_segformer_b0.py')
 FRAME, PEAK_FRAME = (129, 193), (512, 1024)
 _BUDGETS = ('1.25x', '1.0x')
 

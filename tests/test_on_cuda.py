@@ -30,7 +30,7 @@ def test_a_gradient_that_is_off_fails(monkeypatch, capsys):
         return logits, found
 
     monkeypatch.setattr(on_cuda, '_gradients', spoilt)
-    only = 'gradients, camvid_ecotta_segformer_b0.py, float64'
+    only = 'gradients, camvid_severe_segformer_b0.py, float64'
     assert on_cuda.main(['--device', 'cpu', '--only', only]) == 1
     assert 'FAILED' in capsys.readouterr().out
 

@@ -39,6 +39,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='weights of the source; default: the embedded demo',
     )
     parser.add_argument('--adapters', help='warmed-up meta networks')
+    parser.add_argument(
+        '--calibrate',
+        metavar='DIR',
+        help='folder with a dozen pictures of clear weather, without labels; default: the '
+        'calibration in the adapters, or estimates',
+    )
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--memory-budget', help="for example 600MB or 1.0x; needs a method's own")
     parser.add_argument('--adapt-every', type=whole_number(1), default=1)
@@ -75,6 +81,7 @@ def main(argv: list[str]) -> None:
         time_budget=args.time_budget,
         keep_source=True,
         trust_checkpoint=args.trust_checkpoint,
+        calibrate=args.calibrate,
     )
     if args.save_adapters and not segmentor.has_adapters:
         raise ValueError(f'--save-adapters: {args.config} adapts no meta networks')

@@ -1,6 +1,6 @@
 r"""Compares methods: python tools/benchmark_methods.py --model ... --methods ... [--streams ...]
 
-python tools/benchmark_methods.py --model r18 configs/camvid_ecotta.py CHECKPOINT \
+python tools/benchmark_methods.py --model r18 configs/camvid_severe.py CHECKPOINT \
     --methods source batch_norm_statistics tent eata sar cotta:views=1 ecotta ecotta_plus \
     --streams continual ramp mixed --seeds 0 1 2 --rounds 10 --work-dir work_dirs/benchmark
 

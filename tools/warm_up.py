@@ -1,7 +1,8 @@
 """Warms up meta networks on source data: python tools/warm_up.py CONFIG CHECKPOINT.
 
-The source model stays frozen. What is written, WORK_DIR/adapters.pth, holds the meta networks
-alone and is what tools/test_tta.py takes as --adapters.
+The source model stays frozen. What is written, WORK_DIR/adapters.pth, holds the meta networks and
+the method's calibration on clear frames of the training set, and is what tools/test_tta.py takes as
+--adapters.
 """
 
 import argparse
@@ -32,6 +33,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='whose meta networks, a file in configs/_base_/adaptation without its .py; default: '
         "the config's",
     )
+    parser.add_argument(
+        '--calibrate',
+        metavar='DIR',
+        help='folder with a dozen pictures of clear weather, without labels, to calibrate the '
+        "method on; default: the config's calibration_dataloader, or its training set",
+    )
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
     return parser.parse_args(argv)
 
@@ -43,6 +50,7 @@ def main(argv: list[str]) -> None:
     from mmengine.runner import Runner
 
     from ecotta_seg.distributed import end_launch
+    from ecotta_seg.hooks.calibration import clear_training_loader, frame_steps
 
     if args.method:
         configs = Path(__file__).resolve().parents[1] / 'configs'
@@ -68,7 +76,16 @@ def main(argv: list[str]) -> None:
         frozen_norm=adaptation.get('frozen_norm'),
         trust_checkpoint=args.trust_checkpoint,
     )
-    cfg.custom_hooks = [dict(type='WarmUpHook'), dict(type='SafeCheckpointHook')]
+    if args.calibrate is not None and not Path(args.calibrate).is_dir():
+        raise ValueError(f'--calibrate: expected a folder with pictures, got {args.calibrate}')
+    warm_up = dict(
+        type='WarmUpHook',
+        adaptation=adaptation,
+        calibrate=args.calibrate,
+        steps=frame_steps(cfg),
+        loaders=[cfg.get('calibration_dataloader'), clear_training_loader(cfg)],
+    )
+    cfg.custom_hooks = [warm_up, dict(type='SafeCheckpointHook')]
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         cfg[key] = None
     cfg.load_from, cfg.resume = None, args.resume

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import nan
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..autograd_ops.autocast import under_autocast
 from ..autograd_ops.gelu import mend_gelus
 from .autocast import autocast_dtype, run_under_autocast, wrong_convolutions
+from .calibration import CalibratedOnFrames
 from .one_logit import with_two_logits
 from .saved_state import expect_keys, misfit
 from .views import averaged_logits, prediction_views, summed_probabilities
@@ -83,7 +84,7 @@ def _check_sizes(data: dict) -> None:
             )
 
 
-class AdaptationMethod(nn.Module):
+class AdaptationMethod(CalibratedOnFrames, nn.Module):
     """Takes a segmentor's place in a test loop.
 
     One forward a frame: the prediction given (and scored) is the one of the forward that the
@@ -308,19 +309,6 @@ class AdaptationMethod(nn.Module):
         if self.estimate is not None:
             self.estimate.source._apply(fn, recurse)
         return self
-
-    @property
-    def uses_clear_frames(self) -> bool:
-        """Whether ``calibrate`` measures anything."""
-        return False
-
-    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Measures what the source shows on clear frames; before the first frame of the stream.
-
-        Args:
-            frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
-                and the metainfo, as in ``adapt``.
-        """
 
     def start_from_here(self) -> None:
         """Takes what there is now for the state that ``reset`` goes back to."""

@@ -56,6 +56,7 @@ class BatchNormStatistics(AdaptationMethod):
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the usual drift of norms of mode 'calibrated'."""
+        super().calibrate(frames)
         calibrate_norms(self._calibrated, frames, self.predict)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:

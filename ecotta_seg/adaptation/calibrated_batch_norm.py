@@ -48,6 +48,8 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         ValueError: An option is out of range.
     """
 
+    calibrated_buffers = ('usual_drift',)
+
     def __init__(
         self,
         source: _BatchNorm,

@@ -64,9 +64,11 @@ class MetaNetworkAdaptation(GradientAdaptation):
             is not wanted.
         probe_scale: Size of the frame that the frozen model is run on ahead of the step, as a
             share of the step's; None where it is not.
+        kept_calibration: The calibration in the file of adapters, if the file has one.
     """
 
     probe_scale: Optional[float] = None
+    kept_calibration: Optional[dict[str, Tensor]] = None
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.encoder = prepare_meta_networks(segmentor, meta_networks, frozen_norm)
         self._calibrated = calibrated_norms(segmentor)
         if adapters is not None:
-            load_adapters(self.encoder, adapters)
+            self.kept_calibration = load_adapters(self.encoder, adapters)
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.regularisation_weight = regularisation_weight
         self.relative_regularisation = relative_regularisation
@@ -195,6 +197,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the usual drift of the frozen model's norms."""
+        super().calibrate(frames)
         with self.encoder.bypass():
             calibrate_norms(self._calibrated, frames, super().predict)
 

@@ -70,6 +70,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             the norms; see also base class.
     """
 
+    calibrated_buffers = ('usual',)
+
     def __init__(
         self,
         segmentor: nn.Module,

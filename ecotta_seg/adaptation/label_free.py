@@ -140,6 +140,32 @@ class LabelFreeEstimate:
             self.share = clear_share(total, self.classes)
             self.factor = level_factor(own, total[SOURCE, SOURCE], self.classes)
 
+    def calibration(self) -> dict[str, Tensor]:
+        """What ``calibrate`` has found, as tensors; empty before that."""
+        if self.classes is None:
+            return {}
+        numbers = {'share': self.share, 'factor': self.factor}
+        return {
+            'classes': self.classes,
+            **{name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()},
+        }
+
+    def take_calibration(self, saved: Mapping[str, Tensor]) -> None:
+        """Takes over what ``calibration`` gave.
+
+        Raises:
+            ValueError: The tensors are not those of such an estimate.
+        """
+        number = self.source.segmentor.out_channels
+        if set(saved) != {'classes', 'share', 'factor'} or saved['classes'].shape != (number,):
+            raise ValueError(
+                f'the calibration of the estimate does not fit: expected classes ({number},), '
+                f'share and factor, got { {n: tuple(t.shape) for n, t in saved.items()} }. Write '
+                'the file again with tools/warm_up.py'
+            )
+        self.classes = saved['classes'].bool()
+        self.share, self.factor = float(saved['share']), float(saved['factor'])
+
     def running(self) -> Optional[Estimate]:
         """The running estimate; None before the first frame."""
         if self._areas is None:

@@ -95,4 +95,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     if watch is not None:
         watch.attach(method)
         method.estimate = watch
+    # Only now does a subclass have all that a calibration fills.
+    if getattr(method, 'kept_calibration', None) is not None:
+        method.take_calibration(method.kept_calibration)
     return method

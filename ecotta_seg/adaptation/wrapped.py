@@ -7,6 +7,7 @@ from typing import Any, Optional
 from torch import Tensor, nn
 
 from .base import AdaptationMethod
+from .calibration import CalibratedOnFrames
 from .gradient_adaptation import GradientAdaptation
 from .registry import build_method
 from .saved_state import expect_keys, misfit
@@ -82,6 +83,11 @@ class WrappedAdaptation(AdaptationMethod):
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class."""
         self.inner.calibrate(frames)
+
+    @property
+    def calibrated_part(self) -> CalibratedOnFrames:
+        """See base class."""
+        return self.inner.calibrated_part
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

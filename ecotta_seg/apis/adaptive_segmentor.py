@@ -14,7 +14,7 @@ from torch import nn
 from ..adaptation import AdaptationMethod
 from ..datasets.frame_check import FrameWatch
 from ..memory import StandingMemory, standing_memory
-from ..meta_networks import input_channels, load_adapters, save_adapters
+from ..meta_networks import input_channels, read_adapters, save_adapters
 from .dataset_meta import DatasetMeta
 
 
@@ -200,23 +200,31 @@ class AdaptiveSegmentor:
     def save_adapters(self, path: Union[str, Path]) -> None:
         """Writes the meta networks as they are now; ``adapters=path`` starts from them.
 
+        A calibration on clear frames goes into the file with them.
+
         Raises:
             ValueError: The method has no meta networks.
         """
         with self._lock:
-            save_adapters(self._encoder(), path)
+            kept = (self.method.is_calibrated and self.method.calibration()) or None
+            save_adapters(self._encoder(), path, kept)
 
     def load_adapters(self, path: Union[str, Path]) -> None:
         """Takes over meta networks that were saved or warmed up; momenta stay.
 
-        They are the new start, which ``reset()`` and the guard go back to.
+        They are the new start, which ``reset()`` and the guard go back to. A calibration in the
+        file takes the place of the method's own.
 
         Raises:
             ValueError: They are missing, damaged or do not fit, and nothing is changed; or the
                 method has no meta networks.
         """
         with self._lock:
-            load_adapters(self._encoder(), path)
+            encoder = self._encoder()
+            state = read_adapters(encoder, path)
+            if 'calibration' in state:
+                self.method.take_calibration(state['calibration'])
+            encoder.meta_networks.load_state_dict(state['state_dict'])
             self.method.start_from_here()
             if self.method.guard is not None:
                 self.method.guard.forget()

@@ -68,7 +68,8 @@ def init_adaptive_segmentor(
         keep_source: Keep the source model beside the adapted one, for ``predict_source``.
         trust_checkpoint: Allow a checkpoint that runs code when loaded.
         calibrate: Folder with pictures of clear weather, without labels. The method measures on
-            them what is usual to the model. None leaves estimates.
+            them what is usual to the model. None leaves the calibration in the file of adapters,
+            or estimates if the file has none.
         calibration_frames: How many of the pictures are used, at most.
         estimate: Whether mIoU is estimated without labels; a dict gives options of
             ``LabelFreeEstimate``. None for what the method's config or the config's ``estimate``
@@ -120,9 +121,7 @@ def init_adaptive_segmentor(
         if calibrate is not None:
             from_files = [dict(type='LoadImageFromFile'), *steps[1:]]
             frames = frames_of_folder(calibrate, from_files, calibration_frames, model)
-            built.calibrate(frames)
-            if built.estimate is not None:
-                built.estimate.calibrate(built, frames)
+            built.calibrate_all(frames)
         pipeline = Compose(steps)
         meta = dataset_meta(cfg, meta, getattr(model, 'num_classes', 0) or model.out_channels)
     if guard:

@@ -9,7 +9,7 @@ The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the 
      "rounds": [{"round": int, "conditions": {CONDITION: SCORES, ...}, "mIoU"}, ...],
      "mean_mIoU",
      "source": {"conditions": {CONDITION: SCORES, ...}, "mIoU"},
-     "clear": {"source", "before", "after"},
+     "clear": {"source", "before", "after", "references" (optional)},
      "memory": {"inference_peak_bytes", "adaptation_peak_bytes", "parameters_bytes",
                 "adapters_bytes", "gradients_bytes", "optimizer_bytes",
                 "kept_bytes" (optional), "total_bytes" (optional)},
@@ -35,7 +35,8 @@ Where mIoU was estimated without labels, the rounds and their SCORES also have `
 ``"source_given"`` (share of the frames whose given and scored prediction is the source's, 0 to 1);
 ``"source"`` and its SCORES have ``"estimated_mIoU"``, of round 1.
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
-optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with.
+optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with, and
+``"references": {NAME: mIoU}`` in ``"clear"`` what these have on the clear day.
 ``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.
 """
 
@@ -262,6 +263,8 @@ def validate_results(document: Any) -> dict:
     for key, value in _object(document['clear'], 'clear', CLEAR_KEYS).items():
         if key in CLEAR_KEYS:
             _number(value, f'clear.{key}', 100)
+    for name, value in _object(document['clear'].get('references', {}), 'clear.references').items():
+        _number(value, f'clear.references.{name}', 100)
     for part, names in (('memory', MEMORY_KEYS), ('seconds_per_frame', SECONDS_KEYS)):
         _object(document[part], part, names)
         for key in names:

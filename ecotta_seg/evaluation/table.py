@@ -13,6 +13,7 @@ from rich.text import Text
 
 from .class_areas import mean_of
 from .printable import printable
+from .results import CLEAR_KEYS
 
 MIB = 2**20
 _NOTHING = '–'
@@ -97,26 +98,32 @@ def _condition_table(document: Mapping) -> Table:
     has_source = source['mIoU'] is not None
     method = printable(document['method'])
     change = ['to source'] if has_source else []
-    table = _table('mIoU in percent', '', *conditions, 'mean', *change, 'aAcc')
+    clear = document['clear']
+    has_clear = any(clear[key] is not None for key in CLEAR_KEYS)
+    day = ['clear day'] if has_clear else []
+    table = _table('mIoU in percent', '', *conditions, 'mean', *change, *day, 'aAcc')
 
-    def add(name: str, part: Mapping, compare: bool) -> None:
+    def add(name: str, part: Mapping, compare: bool, clear_score: Optional[float] = None) -> None:
         cells = [
             _percent(_score(part, c), _score(source, c) if compare else None) for c in conditions
         ]
         than = source['mIoU'] if compare else None
         mean = _percent(part['mIoU'], than, 'bold')
         points = [_points(part['mIoU'], than)] if has_source else []
-        table.add_row(Text(name), *cells, mean, *points, _percent(_accuracy(part)))
+        day = [_percent(clear_score, clear['source'] if compare else None)] if has_clear else []
+        table.add_row(Text(name), *cells, mean, *points, *day, _percent(_accuracy(part)))
 
     if has_source:
-        add('source', source, compare=False)
+        add('source', source, False, clear['source'])
     for name, reference in document.get('references', {}).items():
-        add(printable(name), reference, compare=has_source)
+        add(printable(name), reference, has_source, clear.get('references', {}).get(name))
     if has_source or document.get('references'):
         table.add_section()
     rounds = document['rounds']
     for entry in rounds:
-        add(f'{method}, round {entry["round"]}', entry, compare=has_source)
+        # The clear day comes after the last round.
+        clear_score = clear['after'] if entry is rounds[-1] else None
+        add(f'{method}, round {entry["round"]}', entry, has_source, clear_score)
     if len(rounds) > 1:
         table.add_section()
         average = {
@@ -129,7 +136,7 @@ def _condition_table(document: Mapping) -> Table:
             },
             'mIoU': document['mean_mIoU'],
         }
-        add(f'{method}, all rounds', average, compare=has_source)
+        add(f'{method}, all rounds', average, has_source)
     return table
 
 
@@ -168,7 +175,7 @@ def _class_iou(result: object, name: str) -> Optional[float]:
 
 def _clear_table(document: Mapping) -> Optional[Table]:
     clear = document['clear']
-    if all(value is None for value in clear.values()):
+    if all(clear[key] is None for key in CLEAR_KEYS):
         return None
     table = _table('Clear day (source data)', '', 'mIoU')
     table.add_row('source', _percent(clear['source']))

@@ -11,15 +11,9 @@ from mmengine.registry import HOOKS
 from ..adaptation import build_method
 from ..checkpoint import check_fit
 from ..class_names import names_in_checkpoint
-from ..config import (
-    inner_dataset,
-    merged_estimate,
-    method_name,
-    unlabelled_steps,
-    with_adapters,
-)
-from ..datasets.clear_frames import frames_of_dataset, frames_of_folder
+from ..config import merged_estimate, method_name, with_adapters
 from ..random_state import seeded
+from .calibration import CalibrationHook
 from .guard_hook import add_event
 from .label_check import look_at_labels
 from .metric_inputs import prepare_metrics
@@ -55,6 +49,7 @@ class EcoTTAHook(Hook):
     Before the first frame the method measures on some clear frames what is usual to the model (see
     ``AdaptationMethod.calibrate``). These are the pictures of ``calibrate``, or frames of the
     config's ``calibration_dataloader``, or else of its ``clear_dataloader``. Labels are not used.
+    If the file of adapters has a calibration, that one is taken, unless ``calibrate`` is given.
 
     Other hooks may not change the weights: the average of an ``EMAHook`` is put in before the
     source is copied; another hook that changes weights before the first frame stops the test, and
@@ -89,6 +84,11 @@ class EcoTTAHook(Hook):
             check_fit(bare_model(runner), checkpoint.get('state_dict', checkpoint), path)
             bare_model(runner).class_names = names_in_checkpoint(checkpoint.get('meta'))
 
+    def before_run(self, runner) -> None:
+        """Has the method calibrated after all hooks that may go on from a saved state."""
+        if not any(isinstance(hook, CalibrationHook) for hook in runner.hooks):
+            runner.register_hook(CalibrationHook(self.calibrate, self.calibration_frames))
+
     def before_test(self, runner) -> None:
         """Builds the method around the model and swaps it in; a second test keeps it."""
         model = bare_model(runner)
@@ -116,7 +116,6 @@ class EcoTTAHook(Hook):
                 runner.model = build_method(config, model, runner.cfg.get('views'))
         except TypeError as error:  # Text where a number is expected, and the like.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
-        self._calibrate(runner)
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
@@ -147,32 +146,6 @@ class EcoTTAHook(Hook):
                 f'a hook changed {len(changed)} weights after the last frame, {changed[0]} first: '
                 'they are put back, so that the clear day is measured on what the stream has left'
             )
-
-    def _calibrate(self, runner) -> None:
-        """Shows clear frames to the method, if it has a use for them."""
-        method, cfg = runner.model, runner.cfg
-        if not method.uses_clear_frames and method.estimate is None:
-            return
-        loader = cfg.get('calibration_dataloader') or cfg.get('clear_dataloader')
-        if self.calibrate is not None:
-            steps = inner_dataset(cfg).get('pipeline') or cfg.get('test_pipeline')
-            frames = frames_of_folder(
-                self.calibrate, unlabelled_steps(steps), self.calibration_frames, method.segmentor
-            )
-        elif loader is not None and self.calibration_frames:
-            loader = dict(deepcopy(dict(loader)), num_workers=0, persistent_workers=False)
-            dataset = runner.build_dataloader(loader).dataset
-            frames = frames_of_dataset(dataset, self.calibration_frames, method.segmentor)
-        else:
-            runner.logger.warning(
-                'there are no clear frames to calibrate on, so the method goes by estimates: '
-                '--calibrate DIR names a folder with a dozen pictures of clear weather'
-            )
-            return
-        method.calibrate(frames)
-        if method.estimate is not None:
-            method.estimate.calibrate(method, frames)
-        runner.logger.info(f'calibrated on {len(frames)} clear frames')
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Tells a reset that the method made of itself."""

@@ -16,10 +16,11 @@ from .stop_signals import leave_signals_to_parent
 
 @HOOKS.register_module()
 class ForgettingHook(Hook):
-    """Predicts the clear-day set three times and learns nothing from it.
+    """Predicts the clear-day set and learns nothing from it.
 
-    With the source model, with the adapted model before its first frame, and after its last. The
-    mIoUs go to the message hub as ``ecotta_seg/clear``.
+    With the source model, with the adapted model before its first frame, and after its last; and
+    once with each model that ``SourceReferenceHook`` compares with. The mIoUs go to the message hub
+    as ``ecotta_seg/clear``.
 
     Args:
         dataloader: Config of the clear-day dataloader; None for the config's
@@ -48,6 +49,10 @@ class ForgettingHook(Hook):
         if reference is not None:
             source = reference.source
             self._scores['source'] = self._score(runner, source, 'clear day, source')
+            self._scores['references'] = {
+                name: self._score(runner, model, f'clear day, {name}')
+                for name, model in reference.others.items()
+            }
         self._scores['before'] = self._score(runner, runner.model.eval(), 'clear day, before')
 
     def after_test(self, runner) -> None:

@@ -1,12 +1,22 @@
 """Keeps the checkpoints of a warm-up small, and writes the adapters when it is done."""
 
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from typing import Optional
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
+from ..adaptation import build_method
+from ..adaptation.calibrated_batch_norm import calibrate_norms, calibrated_norms
+from ..adaptation.windows import predict_frames
+from ..datasets.clear_frames import ClearFrames
 from ..meta_networks import save_adapters
+from ..warm_up import source_model
+from .calibration import clear_frames
 from .settled_model import check_trained_classes
 
 
@@ -17,20 +27,46 @@ class WarmUpHook(Hook):
     The frozen model is the source checkpoint's and is never saved again. Resuming works as
     mmengine's training does.
 
+    A method that is calibrated on clear frames (see ``AdaptationMethod.calibrate``) is calibrated
+    here, and the file of adapters has the calibration. The frozen norms of mode 'calibrated' are
+    so before the training, too, as they will be in the stream.
+
     Args:
         filename: Name of the adapters file in the work dir.
+        adaptation: Config of the method that has the meta networks; None for a file without a
+            calibration.
+        calibrate: Folder with pictures of clear weather; None for the first of ``loaders``.
+        steps: The test pipeline without labels and made weather.
+        loaders: Configs of data loaders with clear frames; None entries are passed over.
+        calibration_frames: How many clear frames are used, at most; 0 for no calibration.
     """
 
-    def __init__(self, filename: str = 'adapters.pth') -> None:
-        self.filename = filename
+    def __init__(
+        self,
+        filename: str = 'adapters.pth',
+        adaptation: Optional[dict] = None,
+        calibrate: Optional[str] = None,
+        steps: tuple = (),
+        loaders: tuple = (),
+        calibration_frames: int = 12,
+    ) -> None:
+        self.filename, self.adaptation, self.calibrate = filename, adaptation, calibrate
+        self.steps, self.loaders = steps, loaders
+        self.calibration_frames = calibration_frames
 
     @staticmethod
     def _model(runner):
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
     def before_train(self, runner) -> None:
-        """Refuses training data with other classes than the model's."""
-        check_trained_classes(runner, self._model(runner).segmentor)
+        """Refuses training data with other classes than the model's; calibrates the norms."""
+        model = self._model(runner)
+        check_trained_classes(runner, model.segmentor)
+        norms = calibrated_norms(model)
+        if norms:
+            frames = self._clear_frames(runner, model.segmentor)
+            with model.encoder.bypass(), torch.no_grad():
+                calibrate_norms(norms, frames or (), partial(predict_frames, model.segmentor))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Takes the frozen weights out."""
@@ -44,8 +80,27 @@ class WarmUpHook(Hook):
                 checkpoint['state_dict'].setdefault(name, value)
 
     def after_train(self, runner) -> None:
-        """Writes the adapters."""
-        if runner.rank == 0:
-            path = Path(runner.work_dir) / self.filename
-            save_adapters(self._model(runner).encoder, path)
-            runner.logger.info(f'The warmed-up meta networks are in {path}')
+        """Writes the adapters, and then writes them again with the calibration."""
+        if runner.rank != 0:
+            return
+        path = Path(runner.work_dir) / self.filename
+        save_adapters(self._model(runner).encoder, path)
+        runner.logger.info(f'The warmed-up meta networks are in {path}')
+        if self.adaptation is None:
+            return
+        cfg = runner.cfg.model
+        trust = cfg.get('trust_checkpoint', False)
+        source = source_model(deepcopy(cfg.segmentor), cfg.checkpoint, trust)
+        method = build_method(dict(deepcopy(self.adaptation), adapters=str(path)), source).eval()
+        method = method.to(next(self._model(runner).parameters()).device)
+        frames = None
+        if method.needs_clear_frames:
+            frames = self._clear_frames(runner, method.segmentor)
+        if frames is not None:
+            method.calibrate_all(frames)
+            save_adapters(method.encoder, path, method.calibration())
+            runner.logger.info(f'{path} has a calibration on {len(frames)} clear frames')
+
+    def _clear_frames(self, runner, segmentor) -> Optional[ClearFrames]:
+        number, folder = self.calibration_frames, self.calibrate
+        return clear_frames(runner, segmentor, number, folder, self.steps, self.loaders)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import torch
 
@@ -15,8 +15,19 @@ from .meta_encoder import MetaEncoder
 _FORMAT = 'ecotta_seg adapters'
 
 
-def save_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> None:
-    """Writes the meta networks' parameters and buffers to ``path``, whole or not at all."""
+def save_adapters(
+    encoder: MetaEncoder,
+    path: Union[str, Path],
+    calibration: Optional[Mapping[str, torch.Tensor]] = None,
+) -> None:
+    """Writes the meta networks' parameters and buffers to ``path``, whole or not at all.
+
+    Args:
+        encoder: The encoder with the meta networks.
+        path: The file.
+        calibration: What a method has measured on clear frames, by name; kept in the file, so that
+            the next run needs no clear frames.
+    """
     state = {
         'format': _FORMAT,
         'version': __version__,
@@ -25,14 +36,38 @@ def save_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> None:
         'backbone': type(encoder.backbone).__name__,
         'state_dict': {k: v.cpu().clone() for k, v in encoder.meta_networks.state_dict().items()},
     }
+    if calibration:
+        state['calibration'] = {k: v.detach().cpu().clone() for k, v in calibration.items()}
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 
-def load_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> None:
+def load_adapters(
+    encoder: MetaEncoder, path: Union[str, Path]
+) -> Optional[dict[str, torch.Tensor]]:
     """Loads what ``save_adapters`` wrote into an encoder of the same model and split.
 
-    The file is read without running any code in it. Nothing is changed unless everything fits.
+    Nothing is changed unless everything fits.
+
+    Returns:
+        The calibration in the file; None if the file has none.
+
+    Raises:
+        ValueError: See ``read_adapters``.
+    """
+    state = read_adapters(encoder, path)
+    encoder.meta_networks.load_state_dict(state['state_dict'])
+    return state.get('calibration')
+
+
+def read_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> dict:
+    """Reads what ``save_adapters`` wrote, and changes nothing.
+
+    The file is read without running any code in it.
+
+    Returns:
+        ``'state_dict'``, which fits ``encoder.meta_networks``, and ``'calibration'``, if the file
+        has one.
 
     Raises:
         ValueError: The file is missing, damaged, no adapters file, or made for another model; the
@@ -57,18 +92,23 @@ def load_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> None:
             f'{path} is not an adapters file: expected one that tools/warm_up.py wrote'
         )
     _check_fit(encoder, state, path)
-    encoder.meta_networks.load_state_dict(state['state_dict'])
+    return state
 
 
 def _is_adapters(state: object) -> bool:
     if not isinstance(state, Mapping) or state.get('format') != _FORMAT:
         return False
-    tensors = state.get('state_dict')
     return (
         isinstance(state.get('backbone'), str)
         and isinstance(state.get('split'), Sequence)
-        and isinstance(tensors, Mapping)
-        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items())
+        and _are_tensors(state.get('state_dict'))
+        and ('calibration' not in state or _are_tensors(state['calibration']))
+    )
+
+
+def _are_tensors(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in value.items()
     )
 
 

@@ -147,7 +147,7 @@ def test_the_probe_fits_a_budget_below_stock_inference():
     than a step that keeps nothing."""
     frame = _frame(96, 128)
     options = dict(TYPES['ecotta_plus'], optimizer=dict(type='SGD', lr=1e-4, momentum=0.9))
-    method = published_method('camvid_ecotta_segformer_b0.py', **options)
+    method = published_method('camvid_severe_segformer_b0.py', **options)
     trial = TrialStep(method, *frame)
     planned = Planner(method, None).smallest_by(trial)
     assert planned.predicted_bytes < planned.inference_bytes

@@ -84,7 +84,7 @@ def test_gradients_in_float64(kind, meta, shape, relative):
 
 
 @pytest.mark.parametrize(
-    'config', ['acdc_ecotta.py', 'camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py']
+    'config', ['acdc_ecotta.py', 'camvid_severe.py', 'camvid_severe_segformer_b0.py']
 )
 def test_gradients_in_float32_at_full_width(config):
     image = torch.randn(1, 3, 65, 97, generator=torch.Generator().manual_seed(0))

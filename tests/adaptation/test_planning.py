@@ -61,7 +61,7 @@ def _fixed(method, plan):
     return method
 
 
-@pytest.mark.parametrize('config', ['camvid_ecotta.py', 'camvid_ecotta_segformer_b0.py'])
+@pytest.mark.parametrize('config', ['camvid_severe.py', 'camvid_severe_segformer_b0.py'])
 def test_the_predicted_peak_is_the_measured_one_at_five_budgets(config):
     frame = _frame(128, 256)
     method = published_method(config)

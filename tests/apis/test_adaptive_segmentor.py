@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -263,6 +264,41 @@ def test_reset_save_and_load(config, tmp_path):
     assert torch.equal(again.predict(asked).seg_logits.data, learned)
     with pytest.raises(ValueError, match='no meta networks'):
         built(config('tent')).save_adapters(tmp_path / 'x.pth')
+
+
+def test_adapters_bring_their_calibration(config, tmp_path):
+    folders = []
+    for number in range(2):
+        folders.append(tmp_path / f'clear{number}')
+        folders[-1].mkdir()
+        for place, frame in enumerate(frames(3, seed=20 + number)):
+            cv2.imwrite(str(folders[-1] / f'{place}.png'), frame)
+    path = tmp_path / 'adapters.pth'
+    plain = built(config('ecotta_plus'))
+    plain.save_adapters(path)
+    assert 'calibration' not in torch.load(path, weights_only=True)
+    first, second = (built(config('ecotta_plus'), calibrate=str(one)) for one in folders)
+    first.save_adapters(path)
+    measured = first.method.calibration()
+    assert not harness.same(measured, second.method.calibration())
+    ready = built(config('ecotta_plus'), adapters=path)
+    plain.load_adapters(path)
+    for segmentor in (ready, plain):
+        assert harness.same(segmentor.method.calibration(), measured)
+    # Pictures of another place go before the file.
+    anew = built(config('ecotta_plus'), adapters=path, calibrate=str(folders[1]))
+    assert harness.same(anew.method.calibration(), second.method.calibration())
+
+    # A calibration that does not fit changes nothing, the meta networks neither.
+    state = torch.load(path, weights_only=True)
+    name = list(state['calibration'])[0]
+    state['calibration'][name] = torch.zeros(1)
+    state['state_dict'] = {key: value + 1 for key, value in state['state_dict'].items()}
+    torch.save(state, path)
+    before = deepcopy(plain.method.method_state())
+    with pytest.raises(ValueError, match='the calibration does not fit'):
+        plain.load_adapters(path)
+    assert harness.same(plain.method.method_state(), before)
 
 
 def test_the_source_beside_it(config):

@@ -6,7 +6,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-FOLDER = Path(__file__).parents[2] / 'configs/_base_/datasets'
+from ecotta_seg.config import read_config
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+FOLDER = CONFIGS / '_base_/datasets'
+LEVELS = {'realistic': 3, 'severe': 5}
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'clear_dataloader')
 
 
@@ -70,3 +74,12 @@ def test_missing_data_is_one_sentence_with_the_folder(monkeypatch):
     config = Config.fromfile(FOLDER / 'camvid_weather.py')
     with pytest.raises(ValueError, match='/nowhere/leftImg8bit/test does not exist'):
         Runner.build_dataloader(config.test_dataloader)
+
+
+def test_the_two_levels_of_camvid_differ_by_severity_alone():
+    for model in ('', '_segformer_b0'):
+        levels = [read_config(CONFIGS / f'camvid_{name}{model}.py') for name in LEVELS]
+        assert [c.test_dataloader.dataset.dataset.severity for c in levels] == list(LEVELS.values())
+        first, second = (level.to_dict() for level in levels)
+        second['test_dataloader']['dataset']['dataset']['severity'] = LEVELS['realistic']
+        assert first == second

@@ -36,7 +36,12 @@ def full(**kwargs):
     parts = dict(
         rounds=[part(41.0, 30.0, round=1), part(43.0, 31.0, round=2)],
         source=part(38.0, 32.5),
-        clear={'source': 45.6, 'before': 45.1, 'after': 41.1},
+        clear={
+            'source': 45.6,
+            'before': 45.1,
+            'after': 41.1,
+            'references': {'batch statistics': 40.2},
+        },
         memory=memory,
         seconds_per_frame={
             'inference': 0.5,
@@ -63,10 +68,12 @@ def row(text, start):
 
 def test_rows_hold_the_numbers():
     text = shown(full())
-    assert row(text, 'source  ')[:4] == ['38.00', '32.50', '35.25', '–']
-    assert row(text, 'batch statistics')[:4] == ['39.00', '33.00', '36.00', '+0.75']
-    assert row(text, 'ecotta, round 2') == ['43.00', '31.00', '37.00', '+1.75', '90.00']
-    assert row(text, 'ecotta, all rounds') == ['42.00', '30.50', '36.25', '+1.00', '90.00']
+    # The fifth of these is the clear day.
+    assert row(text, 'source  ')[:5] == ['38.00', '32.50', '35.25', '–', '45.60']
+    assert row(text, 'batch statistics')[:5] == ['39.00', '33.00', '36.00', '+0.75', '40.20']
+    assert row(text, 'ecotta, round 1') == ['41.00', '30.00', '35.50', '+0.25', '–', '90.00']
+    assert row(text, 'ecotta, round 2') == ['43.00', '31.00', '37.00', '+1.75', '41.10', '90.00']
+    assert row(text, 'ecotta, all rounds') == ['42.00', '30.50', '36.25', '+1.00', '–', '90.00']
     assert row(text, 'road') == ['43.00', '31.00', '37.00', '35.25', '+1.75']
     for expected in (
         'forgetting 4.00',

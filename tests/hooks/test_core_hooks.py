@@ -91,8 +91,9 @@ def test_a_checkpoint_of_another_model_is_refused_by_the_hook(project, tmp_path)
 
 
 def test_source_and_forgetting_are_those_of_separate_runs(project, tmp_path):  # noqa: F811
+    batch = dict(type='batch_norm_statistics', mode='frame')
     hooks = [
-        dict(type='SourceReferenceHook', references={}),
+        dict(type='SourceReferenceHook', references=dict(batch=batch)),
         dict(type='EcoTTAHook'),
         dict(type='ForgettingHook'),
     ]
@@ -114,6 +115,17 @@ def test_source_and_forgetting_are_those_of_separate_runs(project, tmp_path):  #
     again = Runner.from_cfg(cfg)
     load_source(again.model, project.checkpoint)
     assert clear['source'] == pytest.approx(again.test()['mIoU'], abs=1e-9)
+    # What is compared with is so by itself, too.
+    alone = _runner(project, tmp_path / 'e', [dict(type='EcoTTAHook')])
+    alone.cfg.adaptation = dict(type='batch_norm_statistics', mode='frame')
+    alone.cfg.test_dataloader = alone.cfg.clear_dataloader
+    cfg = alone.cfg
+    cfg.work_dir = str(tmp_path / 'f')
+    alone = Runner.from_cfg(cfg)
+    load_source(alone.model, project.checkpoint)
+    expected = alone.test()['mIoU']
+    assert clear['references'] == {'batch': pytest.approx(expected, abs=1e-9)}
+    assert clear['references']['batch'] != clear['source']
     # Identity start and little drift: before the stream the model is near its source.
     assert abs(clear['before'] - clear['source']) < 5
 

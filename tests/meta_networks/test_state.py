@@ -28,6 +28,17 @@ def test_a_fresh_model_takes_saved_adapters(tmp_path):
     assert not any('backbone' in key for key in torch.load(tmp_path / 'a.pth')['state_dict'])
 
 
+def test_a_calibration_comes_back_and_a_file_needs_none(tmp_path):
+    kept = {'norm.usual_drift': torch.rand(3), 'usual': torch.rand(2)}
+    save_adapters(_encoder(), tmp_path / 'a.pth', kept)
+    found = load_adapters(_encoder(), tmp_path / 'a.pth')
+    assert found.keys() == kept.keys()
+    assert all(torch.equal(found[name], kept[name]) for name in kept)
+    for calibration in (None, {}):
+        save_adapters(_encoder(), tmp_path / 'b.pth', calibration)
+        assert load_adapters(_encoder(), tmp_path / 'b.pth') is None
+
+
 def _mit_encoder():
     return AdaptedEncoder(MixVisionTransformer(embed_dims=8), num_parts=2)
 
@@ -72,7 +83,7 @@ def test_damaged_and_hostile_files_are_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize('changes', [
     {'split': None}, {'backbone': None}, {'state_dict': 3}, {'state_dict': {'0.gain': 3}},
-    {'state_dict': {0: torch.zeros(1)}},
+    {'state_dict': {0: torch.zeros(1)}}, {'calibration': {'usual': 3}}, {'calibration': None},
 ])  # fmt: skip
 def test_files_with_odd_entries_are_refused(tmp_path, changes):
     save_adapters(_encoder(), tmp_path / 'a.pth')
@@ -80,6 +91,7 @@ def test_files_with_odd_entries_are_refused(tmp_path, changes):
     torch.save({**state, **changes}, tmp_path / 'odd.pth')
     (gone,) = changes
     torch.save({k: v for k, v in state.items() if k != gone}, tmp_path / 'lacks.pth')
-    for name in ('odd.pth', 'lacks.pth'):
+    # A file needs no calibration.
+    for name in ('odd.pth', 'lacks.pth')[: 1 if gone == 'calibration' else 2]:
         with pytest.raises(ValueError, match=f'{name} is not an adapters file'):
             load_adapters(_encoder(), tmp_path / name)

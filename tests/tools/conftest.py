@@ -19,7 +19,12 @@ from ecotta_seg.datasets.scene_writer import write_cityscapes_layout
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
-_base_ = ['{root}/configs/demo.py']
+_base_ = [
+    '{root}/configs/_base_/models/deeplabv3plus_demo.py',
+    '{root}/configs/_base_/datasets/driving_scenes.py',
+    '{root}/configs/_base_/adaptation/ecotta.py',
+    '{root}/configs/_base_/runtime/adaptation.py',
+]
 data_root = '{data}'
 model = dict(
     backbone=dict(base_channels=4, stem_channels=4),

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import prepare_meta_networks
+from ecotta_seg.adaptation import build_method, prepare_meta_networks
 from ecotta_seg.meta_networks import load_adapters
 from tests.tools.conftest import ROOT, error_of, run_tool
 
@@ -57,6 +59,46 @@ def test_warm_up_resume_and_use(project, tmp_path):
     assert run.returncode == 0, run.stderr
     document = json.loads((tmp_path / 'test' / 'results.json').read_text())
     assert document['clear']['before'] != document['clear']['source']
+
+
+def test_the_adapters_have_a_calibration_on_the_training_set(project, tmp_path):
+    arguments = ['warm_up', project.config, project.checkpoint, '--method', 'ecotta_plus']
+    options = ('--cfg-options', 'train_cfg.max_iters=2')
+    run = run_tool(*arguments, '--work-dir', tmp_path, *options)
+    assert run.returncode == 0, run.stderr
+    kept = torch.load(tmp_path / 'adapters.pth', weights_only=True)['calibration']
+
+    # The same by hand: the source on all four pictures of the training set, as they are.
+    cfg = Config.fromfile(project.config)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+    model.load_state_dict(torch.load(project.checkpoint)['state_dict'])
+    options = Config.fromfile(ROOT / 'configs/_base_/adaptation/ecotta_plus.py').adaptation
+    method = build_method(options.to_dict(), model).eval()
+    frames = []
+    for path in sorted((project.data / 'leftImg8bit/train').rglob('*.png')):
+        image = torch.from_numpy(cv2.imread(str(path))).permute(2, 0, 1)
+        sample = SegDataSample(metainfo=dict(img_shape=image.shape[1:], ori_shape=image.shape[1:]))
+        batch = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), False)
+        frames.append((batch['inputs'], [one.metainfo for one in batch['data_samples']]))
+    assert len(frames) == 4
+    method.calibrate(frames)
+    assert method.calibration().keys() == kept.keys()
+    for name, tensor in method.calibration().items():
+        assert torch.allclose(kept[name], tensor, rtol=1e-5), name
+
+    # Pictures of a folder go before the training set.
+    folder = project.data / 'leftImg8bit/val'
+    other = tmp_path / 'other'
+    run = run_tool(
+        *arguments, '--work-dir', other, '--calibrate', folder,
+        '--cfg-options', 'train_cfg.max_iters=1',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    others = torch.load(other / 'adapters.pth', weights_only=True)['calibration']
+    assert not torch.equal(others['usual'], kept['usual'])
+    run = run_tool(*arguments, '--work-dir', other, '--calibrate', tmp_path / 'none')
+    assert '--calibrate: expected a folder with pictures' in error_of(run)
 
 
 DIES = """

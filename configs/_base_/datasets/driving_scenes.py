@@ -55,7 +55,7 @@ test_dataloader = dict(
             type='WeatherCityscapesDataset',
             data_root=data_root,
             data_prefix=dict(img_path='leftImg8bit/test', seg_map_path='gtFine/test'),
-            severity=4,
+            severity=3,
             pipeline=test_pipeline,
         ),
     ),

@@ -1,0 +1,142 @@
+"""Calibrations on clear frames: what a method measures, as tensors that can be kept in a file."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+# What is of the estimate has names that begin so.
+_ESTIMATE = 'estimate.'
+
+
+def calibration_of(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors that a calibration measures, live, by name.
+
+    A module with such buffers names them in its attribute ``calibrated_buffers``.
+    """
+    return {
+        f'{prefix}.{name}' if prefix else name: getattr(part, name)
+        for prefix, part in module.named_modules()
+        for name in getattr(part, 'calibrated_buffers', ())
+    }
+
+
+@torch.no_grad()
+def take_calibration(module: nn.Module, saved: Mapping[str, Tensor]) -> bool:
+    """Copies what ``calibration_of`` gave into another instance of the same module.
+
+    Args:
+        module: Changed in place.
+        saved: The tensors, on any device. Names that the module does not measure are ignored.
+
+    Returns:
+        Whether ``saved`` has every tensor that the module measures. If one is missing, nothing is
+        changed: the calibration is of another method.
+
+    Raises:
+        ValueError: A tensor has another shape, or is not finite. Nothing is changed.
+    """
+    own = calibration_of(module)
+    missing = [name for name in own if name not in saved]
+    if missing:
+        print_log(
+            f'the calibration that is kept lacks {len(missing)} of the {len(own)} tensors that '
+            f'this method measures, {missing[0]} first, so it is not used',
+            'current',
+            logging.WARNING,
+        )
+        return False
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape or not saved[name].isfinite().all():
+            raise ValueError(
+                f'the calibration does not fit: expected {name} of shape {tuple(tensor.shape)} '
+                f'and finite, got shape {tuple(saved[name].shape)}. Write the file again with '
+                'tools/warm_up.py'
+            )
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+    return bool(own)
+
+
+class CalibratedOnFrames:
+    """The part of an adaptation method, a module, that deals with its calibration."""
+
+    _has_calibration = False
+    # A ``LabelFreeEstimate`` that is calibrated with the method, if there is one.
+    estimate = None
+
+    @property
+    def needs_clear_frames(self) -> bool:
+        """Whether ``calibrate_all`` measures anything."""
+        return self.uses_clear_frames or self.estimate is not None
+
+    def calibrate_all(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
+        """Calibrates the method, and then the estimate of mIoU beside the method, if there is one.
+
+        Args:
+            frames: See ``calibrate``.
+        """
+        self.calibrate(frames)
+        if self.estimate is not None:
+            self.estimate.calibrate(self, frames)
+
+    @property
+    def uses_clear_frames(self) -> bool:
+        """Whether ``calibrate`` measures anything."""
+        return False
+
+    @property
+    def calibrated_part(self) -> 'CalibratedOnFrames':
+        """The module that the calibration is of: the method, or the method inside a wrapper."""
+        return self
+
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
+        """Measures what the source shows on clear frames; before the first frame of the stream.
+
+        Args:
+            frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
+                and the metainfo, as in ``adapt``.
+        """
+        self._has_calibration = bool(frames) or self._has_calibration
+
+    @property
+    def has_calibration(self) -> bool:
+        """Whether the method was calibrated, on frames or by ``take_calibration``."""
+        return self.calibrated_part._has_calibration
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether ``calibrate_all`` would measure nothing new: all was measured or taken over."""
+        estimate = self.estimate is None or bool(self.estimate.calibration())
+        return estimate and (self.has_calibration or not self.uses_clear_frames)
+
+    def calibration(self) -> dict[str, Tensor]:
+        """The tensors that ``calibrate_all`` measures, by name; estimates before that."""
+        estimate = {} if self.estimate is None else self.estimate.calibration()
+        return {
+            **calibration_of(self.calibrated_part),
+            **{f'{_ESTIMATE}{name}': tensor for name, tensor in estimate.items()},
+        }
+
+    def take_calibration(self, saved: Mapping[str, Tensor]) -> bool:
+        """Takes over what ``calibration`` gave in another run, in the place of ``calibrate_all``.
+
+        Returns:
+            Whether that of the method was taken, see the function ``take_calibration``.
+
+        Raises:
+            ValueError: A tensor does not fit.
+        """
+        part = self.calibrated_part
+        of_estimate = {
+            name.removeprefix(_ESTIMATE): tensor
+            for name, tensor in saved.items()
+            if name.startswith(_ESTIMATE)
+        }
+        taken = take_calibration(part, saved)
+        part._has_calibration = taken or part._has_calibration
+        if self.estimate is not None and of_estimate:
+            self.estimate.take_calibration(of_estimate)
+        return taken

@@ -1,0 +1,123 @@
+"""Calibrates a Runner's method on clear frames, unless an earlier run has done so."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from torch import nn
+
+from ..config import inner_dataset, unlabelled_steps
+from ..datasets.clear_frames import ClearFrames, frames_of_dataset, frames_of_folder
+
+
+def clear_frames(
+    runner: Any,
+    model: nn.Module,
+    number: int,
+    folder: Optional[str] = None,
+    steps: Sequence[dict] = (),
+    loaders: Sequence[Optional[dict]] = (),
+) -> Optional[ClearFrames]:
+    """The clear frames that a method is calibrated on.
+
+    Args:
+        runner: The Runner, which builds the data sets.
+        model: The segmentor whose preprocessor the frames go through.
+        number: How many frames, at most.
+        folder: Folder with pictures, which comes first.
+        steps: The pipeline for the pictures of the folder.
+        loaders: Configs of data loaders, of which the first that is there is taken.
+
+    Returns:
+        The frames; None if there is neither a folder nor a data loader, or ``number`` is 0.
+
+    Raises:
+        ValueError: There is no picture in the folder.
+    """
+    if folder is not None:
+        return frames_of_folder(folder, steps, number, model)
+    loader = next((loader for loader in loaders if loader), None)
+    if loader is None or not number:
+        return None
+    loader = dict(deepcopy(dict(loader)), num_workers=0, persistent_workers=False)
+    return frames_of_dataset(runner.build_dataloader(loader).dataset, number, model)
+
+
+def frame_steps(cfg: Mapping) -> list[dict]:
+    """The steps of a config's test pipeline without labels and made weather."""
+    return unlabelled_steps(inner_dataset(cfg).get('pipeline') or cfg.get('test_pipeline') or ())
+
+
+def clear_training_loader(cfg: Mapping) -> Optional[dict]:
+    """The config of a loader that gives a config's training frames as a test would see them.
+
+    Returns:
+        A data loader's config: the training data set, with the test pipeline without labels and
+        made weather in the place of its own. None if there is no training data set.
+    """
+    dataset = deepcopy((cfg.get('train_dataloader') or {}).get('dataset'))
+    steps = frame_steps(cfg)
+    if not isinstance(dataset, Mapping) or not steps:
+        return None
+    return dict(
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=_with_pipeline(dataset, steps),
+    )
+
+
+def _with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
+    """The config of a data set whose innermost data sets have other steps."""
+    if isinstance(dataset, (list, tuple)):
+        return [_with_pipeline(one, steps) for one in dataset]
+    inner = [key for key in ('dataset', 'datasets') if key in dataset]
+    if not inner:
+        return dict(dataset, pipeline=deepcopy(list(steps)))
+    # What is around a data set (MultiImageMixDataset) may have random steps of its own.
+    changes = {key: _with_pipeline(dataset[key], steps) for key in inner}
+    return dict(dataset, **changes, **(dict(pipeline=[]) if 'pipeline' in dataset else {}))
+
+
+class CalibrationHook(Hook):
+    """Calibrates the method that ``EcoTTAHook`` has built, before anything is predicted.
+
+    Nothing is measured if the file of adapters had a calibration, unless a folder is named; nor
+    if the stream goes on from a saved state, which holds the calibration.
+
+    Args:
+        folder: Folder with pictures of clear weather; None for the config's data sets.
+        number: How many clear frames are used, at most; 0 leaves the estimates.
+    """
+
+    # After StreamStateHook (35) has loaded a state, before ForgettingHook (40) scores the method.
+    priority = 37
+
+    def __init__(self, folder: Optional[str], number: int) -> None:
+        self.folder, self.number = folder, number
+        self._seen: Optional[nn.Module] = None
+
+    def before_test(self, runner: Any) -> None:
+        """Shows clear frames to the method, if the method has a use for them and is new."""
+        method, cfg = runner.model, runner.cfg
+        if method is self._seen or not method.needs_clear_frames:
+            return
+        self._seen = method
+        if runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
+            runner.logger.info('the calibration is that of the saved state')
+            return
+        if self.folder is None and method.is_calibrated:
+            runner.logger.info('the calibration is that of the adapters')
+            return
+        loaders = [cfg.get('calibration_dataloader'), cfg.get('clear_dataloader')]
+        steps = () if self.folder is None else frame_steps(cfg)
+        frames = clear_frames(runner, method.segmentor, self.number, self.folder, steps, loaders)
+        if frames is None:
+            runner.logger.warning(
+                'there are no clear frames to calibrate on, so the method goes by estimates: '
+                '--calibrate DIR names a folder with a dozen pictures of clear weather'
+            )
+            return
+        method.calibrate_all(frames)
+        runner.logger.info(f'calibrated on {len(frames)} clear frames')
