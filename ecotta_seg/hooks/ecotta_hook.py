@@ -14,7 +14,7 @@ from ..class_names import names_in_checkpoint
 from ..config import inner_dataset, method_name, unlabelled_steps, with_adapters
 from ..datasets.clear_frames import frames_of_dataset, frames_of_folder
 from ..random_state import seeded
-from .export_names import name_pictures
+from .export_names import prepare_pictures
 from .guard_hook import add_event
 from .label_check import look_at_labels
 from .metric_inputs import prepare_metrics
@@ -112,7 +112,7 @@ class EcoTTAHook(Hook):
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
         look_at_labels(runner)
         prepare_metrics(runner)
-        name_pictures(runner)
+        prepare_pictures(runner)
         # A stream that is resumed goes on with learned tensors of its own.
         learned = runner.model.learned_tensors().values()
         resumed = any(getattr(hook, 'resume', False) for hook in (*runner.hooks, runner.test_loop))

@@ -4,8 +4,10 @@ import os.path as osp
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, Optional
 
+import mmengine.fileio as fileio
 from mmseg.engine.hooks import SegVisualizationHook
 
+from ..datasets.frame_error import FrameError, check_image_bytes
 from ..visualization.file_names import safe_file_name
 
 
@@ -26,8 +28,10 @@ def distinct_names(dataset: Any) -> Optional[Callable[[Mapping], str]]:
     return lambda info: _name(info, ('round', 'condition', 'folder'))
 
 
-def name_pictures(runner: Any) -> None:
+def prepare_pictures(runner: Any) -> None:
     """Has mmseg's ``SegVisualizationHook`` write a picture of its own for each frame.
+
+    Frames whose files cannot be read are left out.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -37,9 +41,33 @@ def name_pictures(runner: Any) -> None:
             continue
         if isinstance(hook._visualizer, _Named):
             continue
-        rename = distinct_names(runner.test_dataloader.dataset)
-        if rename is not None:
-            hook._visualizer = _Named(hook._visualizer, rename)
+        hook._visualizer = _Named(
+            hook._visualizer, distinct_names(runner.test_dataloader.dataset) or _plain_name
+        )
+        hook.after_test_iter = _of_readable_files(hook.after_test_iter, hook.backend_args)
+
+
+def _plain_name(info: Mapping) -> str:
+    return osp.basename(info['img_path'])
+
+
+def _of_readable_files(draw: Callable, backend_args: Optional[dict]) -> Callable:
+    def after_test_iter(runner, batch_idx, data_batch=None, outputs=None) -> None:
+        draw(runner, batch_idx, data_batch, [s for s in outputs if _readable(s, backend_args)])
+
+    return after_test_iter
+
+
+def _readable(sample: Any, backend_args: Optional[dict]) -> bool:
+    """Whether a frame's file can be read, looked at only where the frame has a fault."""
+    path = sample.metainfo.get('img_path')
+    if not sample.metainfo.get('frame_fault'):
+        return True
+    try:
+        check_image_bytes(path, fileio.get(path, backend_args=backend_args))
+    except (OSError, FrameError):
+        return False
+    return True
 
 
 class _Named:

@@ -134,7 +134,11 @@ def test_cityscapes_own_metric_keeps_every_prediction(
     assert len(list(out.iterdir())) == 6
 
 
-def test_mmsegs_own_pictures_are_kept_by_condition_and_round(project, tmp_path):  # noqa: F811
+@pytest.mark.parametrize('fault', [None, 'cut image'])
+def test_mmsegs_own_pictures_are_kept_by_condition_and_round(
+    project, tmp_path, fault  # noqa: F811
+):  # fmt: skip
+    data = _copied(project, tmp_path, fault)[0] if fault else project.data
     changes = {
         'default_hooks.visualization': dict(
             type='mmseg.SegVisualizationHook', draw=True, interval=1
@@ -145,7 +149,8 @@ def test_mmsegs_own_pictures_are_kept_by_condition_and_round(project, tmp_path):
         ),
         'test_dataloader.dataset.rounds': 2,
     }  # fmt: skip
-    _scores(project, tmp_path / 'a', project.data, [IOU], **changes)
+    check = [dict(type='FrameCheckHook')]
+    _scores(project, tmp_path / 'a', data, [IOU], check, **changes)
     names = sorted(path.name for path in (tmp_path / 'out').rglob('*.png'))
-    assert len(names) == 12
-    assert sum(name.startswith('test_round2_night_') for name in names) == 3
+    assert len(names) == (8 if fault else 12)
+    assert sum(name.startswith('test_round2_night_') for name in names) == len(names) // 4
