@@ -17,11 +17,23 @@ def names_in_checkpoint(meta: Any) -> Optional[list[str]]:
     Args:
         meta: With ``dataset_meta``, or ``CLASSES`` of mmseg before 1.0.
     """
+    for found in described_classes(meta):
+        names = found.get('classes')
+        if isinstance(names, (list, tuple)) and names:
+            return [str(name) for name in names]
+    return None
+
+
+def described_classes(meta: Any) -> list[dict]:
+    """What a checkpoint's ``meta`` tells of the classes, the newest way first, in small letters.
+
+    Versions of mmseg have ``dataset_meta`` with ``classes`` and ``palette``, the same with
+    ``CLASSES`` and ``PALETTE``, and these two without ``dataset_meta``.
+    """
     if not isinstance(meta, Mapping):
-        return None
-    found = meta.get('dataset_meta')
-    names = found.get('classes') if isinstance(found, Mapping) else meta.get('CLASSES')
-    return [str(name) for name in names] if isinstance(names, (list, tuple)) and names else None
+        return []
+    places = [place for place in (meta.get('dataset_meta'), meta) if isinstance(place, Mapping)]
+    return [{str(key).lower(): value for key, value in place.items()} for place in places]
 
 
 def number_of_classes(segmentor: nn.Module) -> Optional[int]:

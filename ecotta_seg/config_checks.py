@@ -1,6 +1,7 @@
 """Is a config one of mmseg 1.x, and has it what a tool reads of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mmengine.config import Config
 
@@ -15,21 +16,40 @@ _GIVEN_UP = {
     'evaluation': 'val_evaluator',
     'dist_params': 'env_cfg',
 }
+# Steps of pipelines that mmseg 1.x has not; its MultiScaleFlipAug has other options.
+_OLD_STEPS = ('Collect', 'DefaultFormatBundle', 'ImageToTensor')
 
 
 def check_version(cfg: Config, path) -> None:
     """Refuses a config of mmseg 0.x.
 
     Raises:
-        ValueError: It has names that mmseg 1.x has given up, and none of their successors.
+        ValueError: It has names that mmseg 1.x has given up, and none of their successors, or
+            steps of pipelines that mmseg 1.x has not.
     """
     given_up = [name for name, new in _GIVEN_UP.items() if name in cfg and new not in cfg]
-    if len(given_up) > 1 or 'samples_per_gpu' in (cfg.get('data') or {}):
+    certain = [f'data.{key}' for key in ('samples_per_gpu',) if key in (cfg.get('data') or {})]
+    certain += sorted(set(_old_steps(cfg._cfg_dict)))
+    if len(given_up) > 1 or certain:
+        given_up += certain
         raise ValueError(
             f'{path} is a config of mmseg 0.x ({", ".join(given_up)}): expected one of mmseg 1.x '
             '(test_dataloader, train_cfg, ...); take the one of the same name from its '
             "configs folder, or follow mmseg's migration guide"
         )
+
+
+def _old_steps(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        # As they are stored: asking a new-style config for a value would import it.
+        kind = dict.get(value, 'type')
+        if kind in _OLD_STEPS or (kind == 'MultiScaleFlipAug' and 'img_scale' in value):
+            yield kind
+        value = dict.values(value)
+    elif not isinstance(value, (list, tuple)):
+        return
+    for item in value:
+        yield from _old_steps(item)
 
 
 def require(cfg: Config, *names: str) -> None:

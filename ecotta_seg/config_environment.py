@@ -32,9 +32,10 @@ def config_from_file(path: str) -> Config:
     def substituted(filename: str, temp_config_name: str) -> dict:
         with open(filename, encoding='utf-8') as file:
             names = {name for name, _ in _IN_TEXT.findall(file.read())} & os.environ.keys()
-        # Others go into the text as they are: `_base_` is read before there is a config.
-        names = {name for name in names if not _PLAIN.fullmatch(os.environ[name])}
-        with mock.patch.dict(os.environ, {name: _STAND_IN.format(name) for name in names}):
+        # Plain ones go into the text as they are: `_base_` is read before there is a config.
+        values = {name: _value(name) for name in names}
+        values = {n: v if _PLAIN.fullmatch(v) else _STAND_IN.format(n) for n, v in values.items()}
+        with mock.patch.dict(os.environ, values):
             found = substitute(filename, temp_config_name) or {}
         return {name: os.environ.get(name, value) for name, value in found.items()}
 
@@ -55,10 +56,15 @@ def config_from_file(path: str) -> Config:
     return cfg
 
 
+def _value(name: str, default: str = '') -> str:
+    """A variable's value; ``~`` at its beginning is the home folder, as in a shell."""
+    return os.path.expanduser(os.environ.get(name, default))
+
+
 def _put_values_in(value: Any) -> Any:
     if isinstance(value, str):
-        value = _STAND_INS.sub(lambda match: os.environ.get(match[1], match[0]), value)
-        return _IN_TEXT.sub(lambda match: os.environ.get(match[1]) or match[2], value)
+        value = _STAND_INS.sub(lambda match: _value(match[1], match[0]), value)
+        return _IN_TEXT.sub(lambda match: _value(match[1]) or match[2], value)
     if isinstance(value, Mapping):
         # As they are stored: asking a new-style config for a value would import it.
         for key, item in list(dict.items(value)):

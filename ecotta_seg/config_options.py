@@ -39,6 +39,9 @@ def parse_value(text: str) -> Any:
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
         return text[1:-1]
     is_list = text[:1] + text[-1:] in ('[]', '()')
+    if text.startswith('~') and not is_list:
+        # A shell leaves it as it is behind an equals sign.
+        text = os.path.expanduser(text)
     if not is_list and (',' not in text or os.path.exists(text)):
         return DictAction._parse_int_float_bool(text)
     # Around what parts a list they mean nothing.

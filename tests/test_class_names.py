@@ -46,6 +46,8 @@ def test_uncertain_names_are_refused(outputs, names, text):
 @pytest.mark.parametrize(('meta', 'expected'), [
     ({'dataset_meta': {'classes': ('a', 'b')}}, ['a', 'b']),
     ({'CLASSES': ['a'], 'PALETTE': None}, ['a']),
+    ({'dataset_meta': {'CLASSES': ('a', 'b'), 'PALETTE': None}}, ['a', 'b']),
+    ({'dataset_meta': {'palette': None}, 'CLASSES': ['a']}, ['a']),
     ({}, None), (None, None), ({'dataset_meta': None}, None), ({'dataset_meta': {}}, None),
 ])  # fmt: skip
 def test_names_of_new_and_old_checkpoints(meta, expected):

@@ -22,6 +22,18 @@ def test_a_config_of_mmseg_0_is_told(tmp_path, text):
         read_config(tmp_path / 'old.py')
 
 
+@pytest.mark.parametrize(('text', 'name'), [
+    ('data = dict(samples_per_gpu=2)\n', r'data\.samples_per_gpu'),
+    ("pipe = [dict(type='MultiScaleFlipAug', img_scale=(2, 1), transforms=[])]\n",
+     'MultiScaleFlipAug'),
+    ("pipe = [dict(type='A', transforms=(dict(type='Collect', keys=['img']),))]\n", 'Collect'),
+])  # fmt: skip
+def test_what_is_left_of_mmseg_0_in_a_new_config_is_named(tmp_path, text, name):
+    (tmp_path / 'mixed.py').write_text(f'test_dataloader = dict()\n{text}')
+    with pytest.raises(ValueError, match=rf'mixed\.py is a config of mmseg 0\.x \({name}\)'):
+        read_config(tmp_path / 'mixed.py')
+
+
 def test_variables_with_old_names_are_no_old_config(tmp_path):
     text = "data = 'data/acdc'\nrunner = 3\ntest_dataloader = dict()\ntrain_cfg = dict()\n"
     (tmp_path / 'new.py').write_text(text)

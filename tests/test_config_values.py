@@ -42,6 +42,19 @@ def test_a_variable_may_hold_any_path(tmp_path, monkeypatch, text, value):
     assert text is NEW or cfg.inherited == expected
 
 
+@pytest.mark.parametrize('text', [OLD, NEW])
+@pytest.mark.parametrize('rest', ['/data', "/o'brien", '/100%{a}$b'])
+def test_the_home_folder_may_be_a_tilde(tmp_path, monkeypatch, text, rest):
+    monkeypatch.setenv('HOME', '/home/me')
+    monkeypatch.setenv('SOME_ROOT', f'~{rest}')
+    (tmp_path / 'base.py').write_text('')
+    (tmp_path / 'c.py').write_text(text)
+    cfg = read_config(tmp_path / 'c.py')
+    assert cfg.root == f'/home/me{rest}' and cfg.deep.a[0].b == (cfg.root, 1)
+    assert parse_value(f'~{rest}') == cfg.root
+    assert parse_value(f"'~{rest}'") == f'~{rest}'
+
+
 def test_a_variable_may_be_a_number_or_a_list(tmp_path, monkeypatch):
     monkeypatch.setenv('SOME_NUMBER', '7')
     monkeypatch.setenv('SOME_NAMES', "['a', 'b']")

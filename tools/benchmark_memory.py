@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
     candidates = memory_model.make_candidates(options, args.budgets, methods)
     device = 'cuda' if args.device != 'cpu' and torch.cuda.is_available() else 'cpu'
     seed = args.seed or 0
-    frame = memory_model.make_frame(*args.size, device, seed)
+    frame = memory_model.make_frame(*args.size, device, seed, memory_model.channels_of(cfg))
     source = memory_model.ModelSource(cfg, frame, args.checkpoint, args.trust_checkpoint, seed)
 
     def progress(name: str) -> None:

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
+from ..class_names import described_classes
 from ..config import inner_dataset
 
 
@@ -36,8 +37,7 @@ def dataset_meta(cfg: Config, checkpoint_meta: Mapping[str, Any], classes: int) 
         Those of the first place that fits the number; else Cityscapes' for 19, and numbers in
         made-up colours for any other.
     """
-    old = {'classes': checkpoint_meta.get('CLASSES'), 'palette': checkpoint_meta.get('PALETTE')}
-    for found in (checkpoint_meta.get('dataset_meta'), old, _of_config(cfg)):
+    for found in (*described_classes(checkpoint_meta), _of_config(cfg)):
         meta = _fitting(found, classes)
         if meta is not None:
             return meta

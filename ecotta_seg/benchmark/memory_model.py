@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..adaptation import build_method
 from ..checkpoint import load_source
 from ..memory.plan import parse_budget
+from ..meta_networks import input_channels
 from .full_fine_tuning import FullFineTuning
 
 METHODS = ('inference', 'tent', 'full', 'cotta', 'ecotta_plain', 'ecotta')
@@ -26,7 +27,7 @@ class Frame(NamedTuple):
     """A frame as a method gets it.
 
     Attributes:
-        inputs: (1, 3, H, W), preprocessed.
+        inputs: (1, C, H, W), preprocessed; C as the model takes it.
         metas: The metainfo of one sample.
     """
 
@@ -34,12 +35,32 @@ class Frame(NamedTuple):
     metas: list[dict]
 
 
-def make_frame(height: int, width: int, device='cpu', seed: int = 0) -> Frame:
+def make_frame(height: int, width: int, device='cpu', seed: int = 0, channels: int = 3) -> Frame:
     """A frame of noise: what a step takes does not depend on what is in it."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(1, 3, height, width, generator=generator).to(device)
+    inputs = torch.randn(1, channels, height, width, generator=generator).to(device)
     size = (height, width)
     return Frame(inputs, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
+
+
+def channels_of(cfg: Config) -> int:
+    """How many channels the model of a config takes.
+
+    Raises:
+        ValueError: The config has no model of mmseg's.
+    """
+    return input_channels(_built(_model_config(cfg)))
+
+
+def _model_config(cfg: Config) -> Mapping:
+    if not isinstance(cfg.get('model'), Mapping):
+        raise ValueError('expected a config with a `model`')
+    return cfg.model
+
+
+def _built(config: Mapping) -> nn.Module:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return MODELS.build(deepcopy(config))
 
 
 class ModelSource:
@@ -68,9 +89,7 @@ class ModelSource:
         trust: bool = False,
         seed: int = 0,
     ) -> None:
-        if not isinstance(cfg.get('model'), Mapping):
-            raise ValueError('expected a config with a `model`')
-        self.config = deepcopy(cfg.model)
+        self.config = deepcopy(_model_config(cfg))
         # The frame is run whole, whatever the config's test mode is.
         self.config['test_cfg'] = dict(mode='whole')
         self.device, self.seed = frame.inputs.device, seed
@@ -86,8 +105,7 @@ class ModelSource:
     def build(self) -> nn.Module:
         """A new ``EncoderDecoder`` in evaluation mode, untouched."""
         torch.manual_seed(self.seed)
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            segmentor = MODELS.build(deepcopy(self.config))
+        segmentor = _built(self.config)
         if self.checkpoint is not None:
             load_source(segmentor, self.checkpoint, self.trust)
         if self._scale is not None:

@@ -10,6 +10,7 @@ from ..adaptation import build_method
 from ..adaptation.planning import Planner
 from ..adaptation.trial_step import TrialStep
 from ..memory.plan import BudgetError
+from ..meta_networks import input_channels
 from .memory_model import Frame, ModelSource
 
 
@@ -44,7 +45,7 @@ def sweep(
         adapters = sum(p.nbytes for p in method.adapter_parameters().values())
         for height, width in sizes:
             progress(f'K={parts} at {height} x {width}')
-            frame = _frame(height, width)
+            frame = _frame(height, width, input_channels(method.segmentor))
             planner, trial = Planner(method, None), TrialStep(method, *frame)
             fastest = planner.plan_by(trial, None)
             rows.append(
@@ -70,9 +71,9 @@ def _with_parts(options: Mapping, parts: int) -> dict:
     return dict(options, meta_networks=meta_networks)
 
 
-def _frame(height: int, width: int) -> Frame:
+def _frame(height: int, width: int, channels: int) -> Frame:
     size = (height, width)
-    inputs = torch.empty(1, 3, height, width, device='meta')
+    inputs = torch.empty(1, channels, height, width, device='meta')
     return Frame(inputs, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
 
 

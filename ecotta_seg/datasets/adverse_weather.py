@@ -12,6 +12,9 @@ from mmseg.registry import TRANSFORMS
 from .weather_recipes import CONDITIONS, SEVERITIES, weather_recipe
 
 DEFAULT_SEVERITY = 3
+# To RGB and back.
+_BGR = cv2.COLOR_BGR2RGB, cv2.COLOR_RGB2BGR
+_GREY = cv2.COLOR_GRAY2RGB, cv2.COLOR_RGB2GRAY
 
 
 def frame_seed(frame: str, condition: str, severity: int, seed: int) -> int:
@@ -40,7 +43,8 @@ class AdverseWeather(BaseTransform):
     are keyed by their pixels.
 
     Put it straight after ``LoadImageFromFile``: streaks and flakes are scaled by the image's
-    height. Labels stay as they are.
+    height. Labels stay as they are. A grey image gets the weather of the same image in colour, as
+    grey. A fourth channel (alpha, depth, thermal) stays as it is.
 
     Args:
         condition: ``'fog'``, ``'night'``, ``'rain'``, ``'snow'``, or ``'clear'`` (nothing is
@@ -93,21 +97,24 @@ class AdverseWeather(BaseTransform):
         """Changes the image.
 
         Args:
-            results: Holds ``img`` (H, W, 3) uint8 BGR and ``img_path``.
+            results: Holds ``img`` uint8 and ``img_path``. The image is (H, W, 3) BGR, (H, W) or
+                (H, W, 1) grey, or (H, W, 4) with BGR first.
 
         Returns:
             ``results`` with another ``img`` of the same shape and dtype.
 
         Raises:
             ValueError: Unknown condition or severity.
-            TypeError: The image is not (H, W, 3) uint8.
+            TypeError: The image is not uint8, or has another number of channels.
         """
         condition, severity = self.check(results)
         image = results['img']
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        channels = image.shape[2] if image.ndim == 3 else 1
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):
             raise TypeError(
-                'AdverseWeather expects an (H, W, 3) uint8 image, not '
-                f'{image.shape} {image.dtype}: put it straight after LoadImageFromFile'
+                'AdverseWeather expects a uint8 image (H, W) in grey, (H, W, 3) in BGR, or '
+                f'(H, W, 4) with BGR first, not {image.shape} {image.dtype}: put it straight after '
+                'LoadImageFromFile, and further channels and scaling behind it'
             )
         if condition == 'clear':
             return results
@@ -116,8 +123,12 @@ class AdverseWeather(BaseTransform):
         recipe = weather_recipe(condition, severity, image.shape[0])
         recipe.set_random_seed(frame_seed(frame, condition, severity, self.seed))
         # The recipes tint: they need to know red from blue.
-        weathered = recipe(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB))['image']
-        results['img'] = cv2.cvtColor(weathered, cv2.COLOR_RGB2BGR)
+        to_colour, back = _GREY if channels == 1 else _BGR
+        seen = image if channels == 1 else image[..., :3]
+        weathered = cv2.cvtColor(recipe(image=cv2.cvtColor(seen, to_colour))['image'], back)
+        if channels > 3:
+            weathered = np.dstack([weathered, image[..., 3:]])
+        results['img'] = weathered.reshape(image.shape)
         return results
 
     def __repr__(self) -> str:

@@ -1,10 +1,14 @@
 """mmengine's own launchers on machines without a GPU."""
 
+import time
 from unittest import mock
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed
+
+# For the threads of a group to free the tensors of its last exchange.
+_SECONDS_TO_FREE = 0.5
 
 
 def prepare_cpu_launch(cfg: Config) -> None:
@@ -36,8 +40,11 @@ def end_launch() -> None:
     """Leaves the processes' group, all ranks together; outside of one, does nothing.
 
     Left to the interpreter's end, the group's threads may outlive what they use: a run whose
-    results are all there then ends with an abort.
+    results are all there then ends with an abort. torch 2.1 waits for these threads and keeps
+    Python's lock meanwhile: a thread that needs the lock to free a tensor would never end, so all
+    of them get the lock before.
     """
     if is_distributed():
         barrier()
+        time.sleep(_SECONDS_TO_FREE)
         torch.distributed.destroy_process_group()

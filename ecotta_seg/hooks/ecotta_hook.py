@@ -14,6 +14,7 @@ from ..class_names import names_in_checkpoint
 from ..config import merged_estimate, method_name, with_adapters
 from ..random_state import seeded
 from .calibration import CalibrationHook
+from .export_names import prepare_pictures
 from .guard_hook import add_event
 from .label_check import look_at_labels
 from .metric_inputs import prepare_metrics
@@ -121,6 +122,7 @@ class EcoTTAHook(Hook):
         runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
         look_at_labels(runner)
         prepare_metrics(runner)
+        prepare_pictures(runner)
         # A stream that is resumed goes on with learned tensors of its own.
         learned = runner.model.learned_tensors().values()
         resumed = any(getattr(hook, 'resume', False) for hook in (*runner.hooks, runner.test_loop))

@@ -9,6 +9,7 @@ import mmengine.fileio as fileio
 import numpy as np
 from mmseg.datasets import CityscapesDataset
 
+from ..datasets.inner_datasets import inner_datasets
 from ..evaluation.printable import printable
 from ..random_state import seeded
 
@@ -25,8 +26,8 @@ def look_at_labels(runner: Any) -> None:
         runner: The Runner, in ``before_test``.
 
     Raises:
-        ValueError: A label holds ids of no class, ids that mmseg would cut off to 8 bits, or
-            Cityscapes' 34 ids in place of train ids.
+        ValueError: A label is a colour picture, or holds ids of no class, ids that mmseg would cut
+            off to 8 bits, or Cityscapes' 34 ids in place of train ids.
     """
     dataset = runner.test_dataloader.dataset
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
@@ -70,6 +71,12 @@ def _label(dataset: Any, index: int, classes: list) -> Optional[np.ndarray]:
     if sample is None or isinstance(sample, (list, tuple)) or 'gt_sem_seg' not in sample:
         return None
     label = sample.gt_sem_seg.data.cpu().numpy()
+    if label.ndim > 2 and (label.ndim > 3 or label.shape[0] != 1):
+        raise ValueError(
+            f'{printable(path)}: the label has {label.shape[-1]} channels where one of class ids '
+            'is expected: a colour picture was taken for a label, use labels with the ids of the '
+            'classes'
+        )
     label = label.reshape(label.shape[-2:])
     stored = _stored(path, getattr(dataset, 'backend_args', None))
     _check_depth(path, stored)
@@ -89,8 +96,7 @@ def _label(dataset: Any, index: int, classes: list) -> Optional[np.ndarray]:
 
 
 def _ignore_index(dataset: Any) -> int:
-    inner = [*getattr(dataset, 'datasets', {}).values()] if hasattr(dataset, 'datasets') else []
-    return int(getattr((inner or [dataset])[0], 'ignore_index', 255))
+    return int(getattr(inner_datasets(dataset)[0], 'ignore_index', 255))
 
 
 def _stored(path: str, backend_args: Optional[dict]) -> Optional[np.ndarray]:

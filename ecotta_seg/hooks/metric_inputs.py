@@ -1,7 +1,7 @@
 """What metrics of others are given: labelled frames where they need them, names of their own."""
 
 import os.path as osp
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional
 
 import torch
@@ -9,7 +9,7 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
 from ..evaluation.per_condition_iou import PerConditionIoU
-from ..visualization.file_names import safe_file_name
+from .export_names import distinct_names
 
 _LABEL = 'gt_sem_seg'
 # What a metric raises that looks for a label that is not there.
@@ -30,42 +30,14 @@ def prepare_metrics(runner: Any) -> None:
     for metric in runner.test_evaluator.metrics:
         if isinstance(metric, PerConditionIoU) or hasattr(metric, 'own_inputs'):
             continue
-        inputs = _Inputs(metric, runner.logger, _distinct_names(metric, dataset))
+        inputs = _Inputs(metric, runner.logger, _names_of(metric, dataset))
         metric.process, metric.evaluate = inputs.process, inputs.evaluate
         metric.own_inputs = True
 
 
-def _distinct_names(metric: BaseMetric, dataset: Any) -> Optional[Callable[[Mapping], str]]:
-    """How to name a frame's file; None where the plain names do."""
-    if getattr(metric, 'output_dir', None) is None or not hasattr(dataset, 'get_data_info'):
-        return None
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    infos = [info for info in infos if info.get('img_path')]
-    for parts in ((), ('round', 'condition'), ('round', 'condition', 'sequence')):
-        if _all_differ(_name(info, parts) for info in infos):
-            return (lambda info, parts=parts: _name(info, parts)) if parts else None
-    return lambda info: _name(info, ('round', 'condition', 'folder'))
-
-
-def _all_differ(names: Iterable[str]) -> bool:
-    names = list(names)
-    # Files of one name but for its ending are written as one.
-    return len({osp.splitext(name)[0] for name in names}) == len(names)
-
-
-def _name(info: Mapping, parts: Sequence[str]) -> str:
-    path = str(info['img_path'])
-    values = []
-    for part in parts:
-        if part == 'folder':
-            value = safe_file_name('_'.join(osp.dirname(path).replace('\\', '/').split('/')))
-        elif part == 'sequence':
-            value = info.get('sequence') or osp.basename(osp.dirname(path))
-        else:
-            value = info.get(part)
-        if value:
-            values.append(f'round{value}' if part == 'round' else safe_file_name(str(value)))
-    return '_'.join([*values, osp.basename(path)])
+def _names_of(metric: BaseMetric, dataset: Any) -> Optional[Callable[[Mapping], str]]:
+    """How a metric is to name its files; None where it writes none, or the plain names do."""
+    return None if getattr(metric, 'output_dir', None) is None else distinct_names(dataset)
 
 
 class _Inputs:

@@ -17,6 +17,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch import nn
 
 from ..config import RESULT_KEYS
+from ..datasets.inner_datasets import inner_datasets
 from ..type_names import type_name
 from ..version import __version__
 from .weight_watch import tensor_bytes
@@ -143,7 +144,7 @@ def data_files(dataset: Any) -> list[str]:
     None where it tells no files.
     """
     paths: dict[str, None] = {}
-    for inner in getattr(dataset, 'datasets', None) and dataset.datasets.values() or [dataset]:
+    for inner in inner_datasets(dataset):
         for index in range(len(inner) if hasattr(inner, 'get_data_info') else 0):
             info = inner.get_data_info(index)
             found = (info.get(key) for key in ('img_path', 'seg_map_path'))

@@ -12,6 +12,7 @@ from ..class_names import (
     number_of_classes,
     with_matched_classes,
 )
+from ..datasets.inner_datasets import inner_datasets
 from ..type_names import is_a
 from .weight_watch import bare_model, settle_averages
 
@@ -54,10 +55,9 @@ def refuse_augmentation(runner: Any) -> None:
         ValueError: The model is one for it, or the pipeline makes its views.
     """
     dataset = runner.test_dataloader.dataset
-    inner = [*getattr(dataset, 'datasets', {}).values()] if hasattr(dataset, 'datasets') else []
     steps = [
         step
-        for part in (inner or [dataset])
+        for part in inner_datasets(dataset)
         for step in getattr(getattr(part, 'pipeline', None), 'transforms', ())
     ]
     if isinstance(bare_model(runner), BaseTTAModel) or any(is_a(s, 'TestTimeAug') for s in steps):

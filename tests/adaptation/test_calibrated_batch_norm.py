@@ -68,7 +68,7 @@ def test_a_stream_is_normalised_as_the_reference_does(norm):
     assert np.allclose(norm.usual_drift.numpy(), usual, rtol=1e-12)
     mean = second = None
     changed = False
-    for x in _frames(4, scale=3.0):
+    for x in _frames(10, scale=3.0):
         frame_mean, frame_var = _moments(x)
         frame_second = frame_var + frame_mean**2
         if mean is None:

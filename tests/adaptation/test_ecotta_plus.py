@@ -132,7 +132,7 @@ def test_a_step_is_what_the_docs_write_out(segmentor, frames, engine):
         # Away from the identity, so that every term has a gradient.
         parameter.data += 0.1 * torch.randn_like(parameter)
     momentum = {name: 0.0 for name in parameters}
-    for image in images[:3]:
+    for image in images:
         method.predict_frame(image, metas)
         strength = float(method.strength)
         gradients, loss, distance = _written_out(method, image, metas, method.entropy_threshold)

@@ -194,6 +194,35 @@ def test_unknown_severity_is_refused_at_construction():
         AdverseWeather(severity=9)
 
 
+@pytest.mark.parametrize('condition', CONDITIONS)
+def test_a_fourth_channel_stays_and_colours_are_those_of_three(condition):
+    depth = np.random.default_rng(2).integers(0, 256, scene().shape[:2], np.uint8)
+    found = weathered(condition, image=np.dstack([scene(), depth]))
+    assert np.array_equal(found[..., :3], weathered(condition))
+    assert np.array_equal(found[..., 3], depth)
+
+
+@pytest.mark.parametrize('condition', CONDITIONS)
+@pytest.mark.parametrize('flat', [False, True])
+def test_a_grey_frame_has_the_weather_of_the_same_in_colour(condition, flat):
+    grey = scene()[..., 1]
+    colour = weathered(condition, image=np.dstack([grey] * 3))
+    blue, green, red = np.moveaxis(colour.astype(float), 2, 0)
+    found = weathered(condition, image=grey if flat else grey[..., None])
+    assert found.shape == (grey.shape if flat else (*grey.shape, 1)) and found.dtype == np.uint8
+    # ITU-R BT.601, as OpenCV has it.
+    expected = 0.299 * red + 0.587 * green + 0.114 * blue
+    assert np.abs(found.reshape(grey.shape) - expected).max() < 1
+    assert not np.array_equal(found.reshape(grey.shape), grey)
+
+
+@pytest.mark.parametrize('channels', [2, 5])
+def test_other_numbers_of_channels_are_refused(channels):
+    image = np.zeros((8, 9, channels), np.uint8)
+    with pytest.raises(TypeError, match='further channels and scaling behind it'):
+        weathered(image=image)
+
+
 def test_float_images_are_refused():
     with pytest.raises(TypeError, match='straight after LoadImageFromFile'):
         AdverseWeather('fog', 3)({'img': scene().astype(np.float32), 'img_path': 'a.png'})

@@ -13,7 +13,7 @@ _spec.loader.exec_module(processes)
 
 def averages(folder):
     dist.init_process_group('gloo')
-    from ecotta_seg.distributed import average_tensors
+    from ecotta_seg.distributed import average_tensors, end_launch
 
     rank = dist.get_rank()
     results = {}
@@ -29,8 +29,7 @@ def averages(folder):
         total = average_tensors(tensors, weights[rank])
         results[name] = [total, tensors[0], tensors[1]]
     torch.save(results, folder / f'{rank}.pth')
-    dist.barrier()
-    dist.destroy_process_group()
+    end_launch()
 
 
 def test_all_get_the_weighted_mean_of_all(tmp_path):

@@ -12,6 +12,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
 
+from ecotta_seg.distributed import end_launch
 from ecotta_seg.evaluation import PerConditionIoU
 
 CLASSES = ('road', 'car', 'sky', 'bus', 'person')
@@ -206,7 +207,7 @@ def _rank(rank, port, size, folder):
         ours.process({}, [frame(index, dict(condition='fog' if index < 2 else 'rain'))])
     flat = ours.evaluate(size)
     torch.save((flat, ours.rounds), f'{folder}/{rank}.pth')
-    torch.distributed.destroy_process_group()
+    end_launch()
 
 
 def test_two_processes_equal_one_without_the_padded_frame(tmp_path):

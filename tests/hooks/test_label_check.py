@@ -5,6 +5,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ecotta_seg.hooks.label_check import look_at_labels
 from tests.hooks.test_core_hooks import _runner
@@ -96,6 +97,30 @@ def test_16_bits_of_the_same_ids_are_right_for_mmsegs_own_loading(
     look_at_labels(_built(project, tmp_path, folder, plain=True))
 
 
+@pytest.mark.parametrize('channels', [3, 4])
+def test_colour_pictures_are_refused_of_mmsegs_own_data_sets(
+    project, tmp_path, data, channels  # noqa: F811
+):  # fmt: skip
+    folder, change = data
+    change(lambda ids: np.dstack([ids] * channels))
+    with pytest.raises(ValueError, match=f'the label has {channels} channels where one of class'):
+        look_at_labels(_built(project, tmp_path, folder, plain=True))
+
+
+def test_a_palette_changes_no_id(project, tmp_path, data):  # noqa: F811
+    folder, change = data
+    runner = _built(project, tmp_path, folder, plain=True)
+    plain = [runner.test_dataloader.dataset[index] for index in range(3)]
+    for path in (folder / 'gtFine' / 'test').rglob('*.png'):
+        label = Image.fromarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)).convert('P')
+        label.putpalette(list(range(255, -1, -1)) * 3)
+        label.save(path)
+    look_at_labels(runner)
+    for index, sample in enumerate(plain):
+        label = runner.test_dataloader.dataset[index]['data_samples'].gt_sem_seg.data
+        assert (label == sample['data_samples'].gt_sem_seg.data).all()
+
+
 @pytest.mark.parametrize('plain', [False, True])
 def test_34_ids_by_the_files_name_are_refused(project, tmp_path, data, plain):  # noqa: F811
     folder, change = data
@@ -120,6 +145,28 @@ def test_odd_labels_are_told(project, tmp_path, data, value, text):  # noqa: F81
     look_at_labels(runner)
     assert len(told.texts) == 2 and re.search(text, told.texts[0])
     assert 'night' in told.texts[1]
+
+
+@pytest.mark.parametrize('bad', [False, True])
+def test_data_sets_in_a_row_are_looked_into(project, tmp_path, data, bad):  # noqa: F811
+    folder, change = data
+    part = dict(
+        type='mmseg.CityscapesDataset', pipeline=PIPELINE,
+        data_prefix=dict(img_path='leftImg8bit/test', seg_map_path='gtFine/test'),
+    )  # fmt: skip
+    parts = [dict(part, data_root=str(root)) for root in (project.data, folder)]
+    if bad:
+        change(lambda ids: np.full_like(ids, 33))
+    runner = _runner(project, tmp_path / 'a', [dict(type='EcoTTAHook')])
+    runner.cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    from mmengine.runner import Runner
+
+    runner = Runner.from_cfg(runner.cfg)
+    if bad:
+        with pytest.raises(ValueError, match='the label holds the ids 33'):
+            runner.call_hook('before_test')
+    else:
+        runner.call_hook('before_test')
 
 
 def test_broken_files_are_left_to_the_stream(project, tmp_path, data):  # noqa: F811

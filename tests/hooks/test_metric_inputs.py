@@ -132,3 +132,25 @@ def test_cityscapes_own_metric_keeps_every_prediction(
     )
     _scores(project, tmp_path / 'a', project.data, [metric])
     assert len(list(out.iterdir())) == 6
+
+
+@pytest.mark.parametrize('fault', [None, 'cut image'])
+def test_mmsegs_own_pictures_are_kept_by_condition_and_round(
+    project, tmp_path, fault  # noqa: F811
+):  # fmt: skip
+    data = _copied(project, tmp_path, fault)[0] if fault else project.data
+    changes = {
+        'default_hooks.visualization': dict(
+            type='mmseg.SegVisualizationHook', draw=True, interval=1
+        ),
+        'visualizer': dict(
+            type='mmseg.SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')],
+            save_dir=str(tmp_path / 'out'), name=tmp_path.name,
+        ),
+        'test_dataloader.dataset.rounds': 2,
+    }  # fmt: skip
+    check = [dict(type='FrameCheckHook')]
+    _scores(project, tmp_path / 'a', data, [IOU], check, **changes)
+    names = sorted(path.name for path in (tmp_path / 'out').rglob('*.png'))
+    assert len(names) == (8 if fault else 12)
+    assert sum(name.startswith('test_round2_night_') for name in names) == len(names) // 4

@@ -3,6 +3,7 @@
 import json
 
 import cv2
+import pytest
 
 from tests.tools.conftest import error_of, run_tool
 
@@ -23,6 +24,20 @@ def test_a_run_and_its_files(project, tmp_path):
     assert document['sweep'][0]['num_parts'] == 2 and document['size'] == [48, 96]
     assert cv2.imread(str(tmp_path / 'm.png')) is not None
     assert 'ecotta@1kB: a memory budget of 1000 bytes cannot be met' in run.stdout
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_frames_have_the_channels_that_the_model_takes(project, tmp_path, channels):
+    run = run_tool(
+        'benchmark_memory', project.config, '--size', 48, 96, '--repeats', 1, '--methods', 'ecotta',
+        '--budgets', '--json', tmp_path / 'm.json', '--sweep', '--sweep-sizes', '64x64',
+        '--sweep-parts', 2, '--cfg-options', f'model.backbone.in_channels={channels}',
+        'model.data_preprocessor.mean=None', 'model.data_preprocessor.std=None',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    document = json.loads((tmp_path / 'm.json').read_text())
+    assert [row['error'] for row in document['rows']] == [None, None]
+    assert document['sweep'][0]['fastest_peak_bytes'] > 0
 
 
 def test_mistakes_are_one_sentence(project, tmp_path):

@@ -1,0 +1,21 @@
+"""What is below a data set that is around others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def inner_datasets(dataset: Any) -> list:
+    """The data sets that a data set reads from; itself where it is around none.
+
+    Args:
+        dataset: A ``ContinualStream``, one of mmengine's ``ConcatDataset``, ``RepeatDataset`` and
+            ``ClassBalancedDataset``, or a data set of files.
+    """
+    found = getattr(dataset, 'datasets', None) or getattr(dataset, 'dataset', None)
+    if not found:
+        return [dataset]
+    if isinstance(found, Mapping):
+        found = found.values()
+    elif not isinstance(found, (list, tuple)):
+        found = [found]
+    return [part for inner in found for part in inner_datasets(inner)]

@@ -1,0 +1,108 @@
+"""Files that are written for each frame: a name of its own for each condition and round."""
+
+import os.path as osp
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Optional
+
+import mmengine.fileio as fileio
+from mmseg.engine.hooks import SegVisualizationHook
+
+from ..datasets.frame_error import FrameError, check_image_bytes
+from ..visualization.file_names import safe_file_name
+
+
+def distinct_names(dataset: Any) -> Optional[Callable[[Mapping], str]]:
+    """How to name a frame's file; None where the plain names do.
+
+    Args:
+        dataset: The tested one. Where several of its frames have the same file name, the names
+            begin with round and condition, and with more where that does not do.
+    """
+    if not hasattr(dataset, 'get_data_info'):
+        return None
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    infos = [info for info in infos if info.get('img_path')]
+    for parts in ((), ('round', 'condition'), ('round', 'condition', 'sequence')):
+        if _all_differ(_name(info, parts) for info in infos):
+            return (lambda info, parts=parts: _name(info, parts)) if parts else None
+    return lambda info: _name(info, ('round', 'condition', 'folder'))
+
+
+def prepare_pictures(runner: Any) -> None:
+    """Has mmseg's ``SegVisualizationHook`` write a picture of its own for each frame.
+
+    Frames whose files cannot be read are left out.
+
+    Args:
+        runner: The Runner, in ``before_test``.
+    """
+    for hook in runner.hooks:
+        if not isinstance(hook, SegVisualizationHook) or not hook.draw:
+            continue
+        if isinstance(hook._visualizer, _Named):
+            continue
+        hook._visualizer = _Named(
+            hook._visualizer, distinct_names(runner.test_dataloader.dataset) or _plain_name
+        )
+        hook.after_test_iter = _of_readable_files(hook.after_test_iter, hook.backend_args)
+
+
+def _plain_name(info: Mapping) -> str:
+    return osp.basename(info['img_path'])
+
+
+def _of_readable_files(draw: Callable, backend_args: Optional[dict]) -> Callable:
+    def after_test_iter(runner, batch_idx, data_batch=None, outputs=None) -> None:
+        draw(runner, batch_idx, data_batch, [s for s in outputs if _readable(s, backend_args)])
+
+    return after_test_iter
+
+
+def _readable(sample: Any, backend_args: Optional[dict]) -> bool:
+    """Whether a frame's file can be read, looked at only where the frame has a fault."""
+    path = sample.metainfo.get('img_path')
+    if not sample.metainfo.get('frame_fault'):
+        return True
+    try:
+        check_image_bytes(path, fileio.get(path, backend_args=backend_args))
+    except (OSError, FrameError):
+        return False
+    return True
+
+
+class _Named:
+    """A visualizer that names a sample's picture by ``rename``; all else is the visualizer's."""
+
+    def __init__(self, visualizer: Any, rename: Callable[[Mapping], str]) -> None:
+        self._visualizer, self._rename = visualizer, rename
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._visualizer, name)
+
+    def add_datasample(self, name: str, image: Any, data_sample: Any = None, **kwargs: Any) -> None:
+        """As the visualizer's."""
+        if data_sample is not None and 'img_path' in data_sample:
+            path = data_sample.img_path
+            name = name.replace(osp.basename(path), self._rename(data_sample.metainfo))
+        self._visualizer.add_datasample(name, image, data_sample=data_sample, **kwargs)
+
+
+def _all_differ(names: Iterable[str]) -> bool:
+    names = list(names)
+    # Files of one name but for its ending are written as one.
+    return len({osp.splitext(name)[0] for name in names}) == len(names)
+
+
+def _name(info: Mapping, parts: Sequence[str]) -> str:
+    path = str(info['img_path'])
+    values = []
+    for part in parts:
+        if part == 'folder':
+            value = safe_file_name('_'.join(osp.dirname(path).replace('\\', '/').split('/')))
+        elif part == 'sequence':
+            value = info.get('sequence') or osp.basename(osp.dirname(path))
+        else:
+            value = info.get(part)
+        if value:
+            values.append(f'round{value}' if part == 'round' else safe_file_name(str(value)))
+    return '_'.join([*values, osp.basename(path)])
