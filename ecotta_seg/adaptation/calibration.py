@@ -75,9 +75,13 @@ class CalibratedOnFrames:
     def calibrate_all(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """Calibrates the method, and then the estimate of mIoU beside the method, if there is one.
 
+        The method is in evaluation mode from then on: a forward in training mode would change the
+        running statistics of the meta networks.
+
         Args:
             frames: See ``calibrate``.
         """
+        self.eval()
         self.calibrate(frames)
         if self.estimate is not None:
             self.estimate.calibrate(self, frames)

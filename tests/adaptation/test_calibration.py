@@ -81,8 +81,12 @@ def test_the_estimate_is_calibrated_with_the_method(options, frames):
     images, metas = frames
     measured, taking = (_method(dict(options, estimate=True)) for _ in range(2))
     assert not measured.is_calibrated and not measured.estimate.calibration()
+    weights = {name: t.clone() for name, t in measured.state_dict().items()}
+    # As a Runner builds it.
+    measured.train()
     measured.calibrate_all([(image, metas) for image in images[:4]])
     assert measured.is_calibrated and measured.estimate.calibration()
+    assert all(torch.equal(t, weights[name]) for name, t in measured.state_dict().items())
     saved = {name: tensor.clone() for name, tensor in measured.calibration().items()}
     without = {name: t for name, t in saved.items() if not name.startswith('estimate.')}
     assert taking.take_calibration(without) and not taking.is_calibrated
