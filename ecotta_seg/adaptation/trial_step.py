@@ -16,6 +16,7 @@ from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
 from ..memory.plan import Drop, Plan
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .calibrated_batch_norm import calibrated_norms, following
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
 from .padding import frame_region, without_padding
 from .prediction_watch import entropy_share
@@ -53,6 +54,7 @@ class TrialStep:
         self._segmentor = without_data(method.segmentor)
         self._inputs = torch.empty_like(inputs, device='meta')
         self._engine = MemoryEngine(self._segmentor, method.relative_regularisation)
+        self._calibrated = calibrated_norms(self._segmentor)
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]
         self._transformer = isinstance(method.encoder.backbone, MixVisionTransformer)
@@ -85,7 +87,7 @@ class TrialStep:
         """Bytes of the frozen model's run ahead of the step; 0 of a method without one."""
         scale = self._method.probe_scale
         if scale is not None and self._probe is None:
-            with self._known, StorageMeter(device='meta') as meter:
+            with self._known, StorageMeter(device='meta') as meter, following(self._calibrated):
                 probe = reduced_frame(self._inputs, self._metas, scale)
                 entropy_share(without_padding(self._engine.predict_frozen(*probe), probe[1]))
             self._probe = meter.peak_bytes
@@ -137,7 +139,7 @@ class TrialStep:
         padded = frame_region(self._inputs, self._metas[0]) is not None
         most = None if padded else _WINDOWS
         try:
-            with self._known, StorageMeter(device='meta') as meter:
+            with self._known, StorageMeter(device='meta') as meter, following(self._calibrated):
                 over_windows(self._segmentor, self._inputs, self._metas, run, most)
         finally:
             for parameter in self._parameters:

@@ -146,10 +146,8 @@ def test_the_probe_fits_a_budget_below_stock_inference():
     """The frame is too small for a smaller probe, and the model so wide that inference takes more
     than a step that keeps nothing."""
     frame = _frame(96, 128)
-    # As in the other tests: what calibrated norms keep of the frame is not in the plan.
-    norms = dict(mode='drift', weight=10.0)
     options = dict(TYPES['ecotta_plus'], optimizer=dict(type='SGD', lr=1e-4, momentum=0.9))
-    options['frozen_norm'] = norms
+    options['frozen_norm'] = dict(mode='calibrated')
     method = published_method('camvid_severe_segformer_b0.py', **options)
     trial = TrialStep(method, *frame)
     planned = Planner(method, None).smallest_by(trial)
