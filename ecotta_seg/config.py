@@ -19,9 +19,6 @@ from .distributed import prepare_cpu_launch
 from .stack import force_safe_loading
 from .type_names import is_a, type_name
 
-# What the tools call the orders of a ``ContinualStream``.
-STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
-
 # What the result of a test depends on; all else is where and how it is written, or of the training.
 RESULT_KEYS = (
     *('model', 'data_preprocessor', 'adaptation', 'estimate', 'views', 'class_names'),
@@ -348,37 +345,6 @@ def with_seed(cfg: Config, seed: int) -> None:
         # CoTTA's restoring has a generator of its own, which is saved with the stream.
         if method_name(options) == 'cotta':
             options['seed'] = seed
-
-
-def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) -> None:
-    """Chooses the order of the stream that a config tests on, and its seed.
-
-    Args:
-        cfg: With a ``ContinualStream`` as its test data set.
-        name: ``'continual'`` (condition after condition, with hard boundaries), ``'ramp'`` (each
-            condition builds up and clears again) or ``'mixed'`` (frame by frame another
-            condition); None leaves it.
-        seed: Of the weather in every frame (``AdverseWeather``) and of the mixed order: another
-            one gives another stream of the same kind. None leaves both.
-
-    Raises:
-        ValueError: The name is unknown or the data set is no ``ContinualStream``.
-    """
-    dataset = cfg.test_dataloader.dataset
-    if name is not None and name not in STREAMS:
-        raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
-    if not is_a(dataset, 'ContinualStream'):
-        raise ValueError(
-            'choosing a stream or its seed needs a ContinualStream as the test data set, not '
-            f'{type_name(dataset)}'
-        )
-    if name is not None:
-        dataset.order = STREAMS[name]
-    if seed is not None:
-        dataset.seed = seed
-        for transform in dataset.dataset.get('pipeline') or ():
-            if is_a(transform, 'AdverseWeather'):
-                transform.seed = seed
 
 
 def with_resume(cfg: Config) -> None:

@@ -16,7 +16,6 @@ from ecotta_seg.config import (
     with_method,
     with_reporting,
     with_seed,
-    with_stream,
 )
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -116,29 +115,6 @@ def test_a_config_of_ours_stays_as_it_is():
     cfg.custom_hooks = [dict(type='ResultsHook')]
     with_reporting(cfg)
     assert _types(cfg.custom_hooks) == ['ResultsHook', 'EcoTTAHook']
-
-
-@pytest.mark.parametrize(
-    ('name', 'order'), [('continual', 'sequential'), ('ramp', 'ramp'), ('mixed', 'shuffled')]
-)
-def test_streams_are_orders(name, order):
-    cfg = read_config(CONFIGS / 'camvid_severe.py')
-    with_stream(cfg, name, 7)
-    dataset = cfg.test_dataloader.dataset
-    assert dataset.order == order and dataset.seed == 7
-    seeds = [t.seed for t in dataset.dataset.pipeline if t.type == 'AdverseWeather']
-    assert seeds == [7]
-    with_stream(cfg, None)
-    assert dataset.order == order and dataset.seed == 7
-
-
-def test_other_data_sets_are_refused():
-    cfg = read_config(CONFIGS / 'camvid_severe.py')
-    with pytest.raises(ValueError, match='expected one of continual, ramp, mixed'):
-        with_stream(cfg, 'ramps')
-    cfg.test_dataloader.dataset = dict(type='CityscapesDataset')
-    with pytest.raises(ValueError, match='needs a ContinualStream'):
-        with_stream(cfg, 'ramp')
 
 
 def test_a_seed_reaches_the_generators_that_methods_own():

@@ -16,8 +16,8 @@ from ecotta_seg.config import (
     with_reporting,
     with_resume,
     with_seed,
-    with_stream,
 )
+from ecotta_seg.config_stream import with_stream
 from ecotta_seg.datasets import AdverseWeather, ContinualStream
 from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.hooks import EcoTTAHook, ResultsHook, StreamStateHook

@@ -24,7 +24,7 @@ from pathlib import Path
 
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-    from ecotta_seg.config import STREAMS
+    from ecotta_seg.config_stream import STREAMS
     from ecotta_seg.stack import force_safe_loading
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)

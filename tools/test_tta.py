@@ -12,7 +12,6 @@ from pathlib import Path
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.config import (
-        STREAMS,
         add_config_arguments,
         load_config,
         with_adapters,
@@ -22,9 +21,14 @@ try:
         with_reporting,
         with_resume,
         with_seed,
-        with_stream,
     )
     from ecotta_seg.config_checks import require
+    from ecotta_seg.config_stream import (
+        STREAMS,
+        with_frames,
+        with_stream,
+        without_missing_clear_day,
+    )
     from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -65,6 +69,15 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--stream-seed',
         type=whole_number(0),
         help='seed of the weather in the frames and of the order of a mixed stream',
+    )
+    parser.add_argument(
+        '--conditions', nargs='+', metavar='NAME', help='conditions, in the order of the stream'
+    )
+    parser.add_argument('--split', help='split of the data set inside the stream, such as val')
+    parser.add_argument(
+        '--frames',
+        type=whole_number(1),
+        help='frames of each condition, evenly spaced: a first run in minutes',
     )
     parser.add_argument(
         '--views',
@@ -114,6 +127,10 @@ def main(argv: list[str]) -> None:
         with_seed(cfg, args.seed)
     if args.stream is not None or args.stream_seed is not None:
         with_stream(cfg, args.stream, args.stream_seed)
+    with_frames(cfg, args.conditions, args.split, args.frames)
+    left_out = None if args.strict else without_missing_clear_day(cfg)
+    if left_out:
+        print(f'note: {left_out}', file=sys.stderr)
     if args.views:
         prediction_views(args.views)
         cfg.views = args.views

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Optional, Union
 
 from ..atomic_io import atomic_write
-from ..config import STREAMS
+from ..config_stream import STREAMS
 from ..evaluation.class_areas import mean_of
 from ..evaluation.printable import printable
 from .aggregate import aggregate, source_of

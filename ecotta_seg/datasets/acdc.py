@@ -10,6 +10,9 @@ from .condition_dataset import ConditionDataset
 
 ACDC_CONDITIONS = ('fog', 'night', 'rain', 'snow')
 _SPLITS = ('train', 'val', 'test')
+# The folders of images and labels; and what they are in if each archive is unpacked as it is.
+_FOLDERS = {'img_path': 'rgb_anon', 'seg_map_path': 'gt'}
+_ARCHIVES = {'img_path': 'rgb_anon_trainvaltest', 'seg_map_path': 'gt_trainval'}
 
 
 # `force`: mmseg 1.2.2 and onedl-mmsegmentation 1.4.2 have no class of this name, a later one may.
@@ -21,8 +24,9 @@ class ACDCDataset(ConditionDataset):
     """The ACDC dataset, or any dataset in its layout.
 
     ``rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png`` with labels in
-    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. The labels of ACDC's test split
-    are withheld: it loads without labels, for prediction.
+    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. The folders may lie in those of
+    the archives, ``rgb_anon_trainvaltest/rgb_anon`` and ``gt_trainval/gt``. The labels of ACDC's
+    test split are withheld: it loads without labels, for prediction.
 
     Args:
         condition: One condition's folder name, or None for all of ``rgb_anon``, in sorted order.
@@ -55,7 +59,7 @@ class ACDCDataset(ConditionDataset):
         self.split = split
         super().__init__(
             condition=condition,
-            data_prefix=data_prefix or {'img_path': 'rgb_anon', 'seg_map_path': 'gt'},
+            data_prefix=data_prefix or _unpacked(kwargs),
             img_suffix=img_suffix,
             seg_map_suffix=seg_map_suffix,
             **kwargs,
@@ -124,6 +128,20 @@ class ACDCDataset(ConditionDataset):
             f'set data_root (now {self.data_root!r}) to the folder that holds '
             f'rgb_anon/<condition>/{self.split or "<split>"}/<sequence>/*{self.img_suffix} and gt/'
         )
+
+
+def _unpacked(options: dict) -> dict:
+    """The image and label folders under a data root, as they are or in those of the archives."""
+    root, args = options.get('data_root') or '', options.get('backend_args')
+    found = {}
+    for key, folder in _FOLDERS.items():
+        inner = osp.join(_ARCHIVES[key], folder)
+        there = [
+            name for name in (folder, inner)
+            if fileio.isdir(osp.join(root, name), backend_args=args)
+        ]  # fmt: skip
+        found[key] = there[0] if there else folder
+    return found
 
 
 def _condition_in(folder: str) -> str:

@@ -73,6 +73,21 @@ def test_mistakes_are_one_sentence(acdc, arguments, words):
     assert '\n' not in str(raised.value)
 
 
+def test_archives_unpacked_as_they_are(acdc, pipeline):
+    for archive, folder in (('rgb_anon_trainvaltest', 'rgb_anon'), ('gt_trainval', 'gt')):
+        (acdc / archive).mkdir()
+        (acdc / folder).rename(acdc / archive / folder)
+    # Clear frames of the same places: a split of another name.
+    reference = acdc / 'rgb_anon_trainvaltest/rgb_anon/fog/train_ref/GP0'
+    reference.mkdir(parents=True)
+    (reference / 'GP0_frame_000000_rgb_ref_anon.png').write_bytes(b'')
+    dataset = ACDCDataset('fog', split='train', data_root=str(acdc), pipeline=pipeline)
+    assert len(dataset) == 5 and dataset[0]['data_samples'].gt_sem_seg is not None
+    paths = dataset.get_data_info(0)
+    assert '/rgb_anon_trainvaltest/rgb_anon/fog/train/' in paths['img_path']
+    assert '/gt_trainval/gt/fog/train/' in paths['seg_map_path']
+
+
 def test_our_class_takes_the_name_from_another():
     assert DATASETS.get('ACDCDataset') is ACDCDataset
     assert issubclass(ACDCDataset, ConditionDataset)

@@ -1,0 +1,103 @@
+"""Which frames a config's test goes through: order, seed, conditions, split and number."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from mmengine.config import Config
+
+from .type_names import is_a, type_name
+
+# The orders of a ContinualStream, by the names that a user gives them.
+STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
+
+
+def _stream(cfg: Config, purpose: str) -> Mapping:
+    dataset = cfg.test_dataloader.dataset
+    if not is_a(dataset, 'ContinualStream'):
+        raise ValueError(
+            f'{purpose} needs a ContinualStream as the test data set, not {type_name(dataset)}'
+        )
+    return dataset
+
+
+def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) -> None:
+    """Chooses the order of the stream that a config tests on, and its seed.
+
+    Args:
+        cfg: With a ``ContinualStream`` as its test data set.
+        name: ``'continual'`` (condition after condition, with hard boundaries), ``'ramp'`` (each
+            condition builds up and clears again) or ``'mixed'`` (frame by frame another
+            condition); None leaves it.
+        seed: Of the weather in every frame (``AdverseWeather``) and of the mixed order: another
+            one gives another stream of the same kind. None leaves both.
+
+    Raises:
+        ValueError: The name is unknown or the data set is no ``ContinualStream``.
+    """
+    if name is not None and name not in STREAMS:
+        raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
+    dataset = _stream(cfg, 'choosing a stream or its seed')
+    if name is not None:
+        dataset.order = STREAMS[name]
+    if seed is not None:
+        dataset.seed = seed
+        for transform in dataset.dataset.get('pipeline') or ():
+            if is_a(transform, 'AdverseWeather'):
+                transform.seed = seed
+
+
+def with_frames(
+    cfg: Config,
+    conditions: Optional[Sequence[str]] = None,
+    split: Optional[str] = None,
+    frames: Optional[int] = None,
+) -> None:
+    """Chooses the frames that a config tests on.
+
+    Args:
+        cfg: With a ``ContinualStream`` as its test data set.
+        conditions: Names of the conditions, in the order of the stream; None for the config's.
+        split: Name of the split of the data set inside the stream; None for the config's.
+        frames: Frames of each condition, evenly spaced; None for the config's.
+
+    Raises:
+        ValueError: The data set is no ``ContinualStream``.
+    """
+    if conditions is None and split is None and frames is None:
+        return
+    dataset = _stream(cfg, 'choosing conditions, a split or a number of frames')
+    if conditions is not None:
+        dataset.conditions = list(conditions)
+    if split is not None:
+        dataset.dataset.split = split
+    if frames is not None:
+        dataset.frames_per_condition = frames
+
+
+def without_missing_clear_day(cfg: Config) -> Optional[str]:
+    """Takes the clear day out of a config if the data set of the clear day is not on this disk.
+
+    A first run does not need that data set: without it the run does not measure forgetting. A
+    folder that an environment variable names is expected to exist, so the config keeps the data
+    set, and the run stops at it.
+
+    Returns:
+        A sentence for the user; None if nothing was changed.
+    """
+    dataset = (cfg.get('clear_dataloader') or {}).get('dataset') or {}
+    depth = 0
+    while isinstance(dataset.get('dataset'), Mapping):
+        dataset, depth = dataset['dataset'], depth + 1
+    root = dataset.get('data_root')
+    if not isinstance(root, str) or '://' in root or os.path.exists(root):
+        return None
+    if root in (os.path.expanduser(value) for value in os.environ.values()):
+        return None
+    key = 'clear_dataloader.dataset' + '.dataset' * depth
+    cfg.clear_dataloader = None
+    return (
+        f'forgetting is not measured, because the clear-weather data set is not there ({root} does '
+        f'not exist): an environment variable (CITYSCAPES_ROOT for Cityscapes) or --cfg-options '
+        f'{key}.data_root=DIR names the folder'
+    )
