@@ -259,6 +259,21 @@ def test_wrong_settings_are_one_sentence(project, tmp_path, options, says):
     assert not (tmp_path / 'w' / 'results.json').exists()
 
 
+def test_a_first_run_needs_no_clear_day_and_few_frames(project, tmp_path):
+    run = run_tool(
+        'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path,
+        '--conditions', 'night', '--frames', 2, '--rounds', 1,
+        '--cfg-options', 'clear_dataloader.dataset.dataset.data_root=not/here',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count('not/here does not exist') == 1
+    document = _results(tmp_path)
+    assert document['conditions'] == ['night'] and document['clear']['source'] is None
+    assert document['seconds_per_frame'] is not None
+    with open(tmp_path / 'history.csv') as history:
+        assert len(history.read().splitlines()) == 1 + 2
+
+
 def test_no_rounds(project, tmp_path):
     run = run_tool('test_tta', project.config, project.checkpoint, '--rounds', 0)
     assert run.returncode == 2 and 'expected a whole number from 1' in run.stderr
