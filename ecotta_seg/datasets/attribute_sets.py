@@ -11,7 +11,6 @@ import os.path as osp
 import re
 from collections import Counter
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
 import mmengine.fileio as fileio
@@ -129,30 +128,28 @@ class AttributeDataset(DrivingDataset):
             )
         found: dict[str, FrameAttributes] = {}
         for path in there:
-            stamp = osp.getmtime(path) if osp.isfile(path) else None
-            found.update(_table(path, stamp, _frozen(self.backend_args)))
+            found.update(_table(path, self.backend_args))
         return found
 
 
-def _frozen(options: Optional[dict]) -> Optional[tuple]:
-    return tuple(sorted(options.items())) if options else None
+# A stream has one data set for each condition, and BDD100K's tables have up to a gigabyte. A table
+# that was changed is read once more.
+_TABLES: dict[tuple, Mapping[str, FrameAttributes]] = {}
 
 
-# A stream has one data set for each condition, and BDD100K's tables have up to a gigabyte.
-@lru_cache(maxsize=16)
-def _table(path: str, stamp: Optional[float], options: Optional[tuple]) -> Mapping:
-    """Attributes of the frames in a table, by name.
-
-    ``stamp`` is in the key of the cache: a table that was changed is read once more.
-    """
-    text = fileio.get_text(path, backend_args=dict(options) if options else None)
-    try:
-        return _from_csv(text) if path.endswith('.csv') else _from_json(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path}: expected a table of weather and time of day as it is published '
-            f'({type(error).__name__}: {error}); download it once more'
-        ) from None
+def _table(path: str, backend_args: Optional[dict]) -> Mapping[str, FrameAttributes]:
+    """Attributes of the frames in a table, by name."""
+    key = (path, osp.getmtime(path) if osp.isfile(path) else None, repr(backend_args))
+    if key not in _TABLES:
+        text = fileio.get_text(path, backend_args=backend_args)
+        try:
+            _TABLES[key] = _from_csv(text) if path.endswith('.csv') else _from_json(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'{path}: expected a table of weather and time of day as it is published '
+                f'({type(error).__name__}: {error}); download it once more'
+            ) from None
+    return _TABLES[key]
 
 
 def _from_json(text: str) -> dict[str, FrameAttributes]:

@@ -1,6 +1,7 @@
 """A folder of pictures as a stream: predicted, and not scored."""
 
 import os.path as osp
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from mmseg.registry import DATASETS
@@ -15,8 +16,10 @@ class FrameFolderDataset(ConditionDataset):
     Args:
         condition: Name of the condition in tables and plots.
         by_condition: The condition is the name of a subfolder, which alone is read.
-        **kwargs: Of mmseg's ``CityscapesDataset``. ``metainfo=dict(classes=..., palette=...)``
-            names the classes of a model that was not trained on Cityscapes.
+        metainfo: ``dict(classes=..., palette=...)`` names the classes of a model that was not
+            trained on Cityscapes; any names, as there are no labels. Without a palette the
+            colours are random.
+        **kwargs: Of mmseg's ``CityscapesDataset``.
 
     Raises:
         ValueError: The folder is missing or holds no pictures; ``by_condition`` without a
@@ -24,14 +27,26 @@ class FrameFolderDataset(ConditionDataset):
     """
 
     def __init__(
-        self, condition: Optional[str] = None, by_condition: bool = False, **kwargs: Any
+        self,
+        condition: Optional[str] = None,
+        by_condition: bool = False,
+        metainfo: Optional[dict] = None,
+        **kwargs: Any,
     ) -> None:
         if by_condition and condition is None:
             raise ValueError('FrameFolderDataset: by_condition=True needs a condition')
         self.by_condition = by_condition
+        if metainfo and 'classes' in metainfo:
+            metainfo = {'palette': [], **metainfo}
         super().__init__(
-            condition=condition, **{'data_prefix': {'img_path': ''}, 'img_suffix': '', **kwargs}
+            condition=condition,
+            metainfo=metainfo,
+            **{'data_prefix': {'img_path': ''}, 'img_suffix': '', **kwargs},
         )
+
+    @classmethod
+    def get_label_map(cls, new_classes: Optional[Sequence] = None) -> None:
+        """None: without labels there are no ids to map, so classes may have any names."""
 
     def load_data_list(self) -> list:
         """Lists the frames, sorted by path; none of them has a label."""

@@ -2,6 +2,7 @@
 
 import json
 
+import mmengine.fileio as fileio
 import pytest
 
 from ecotta_seg.datasets import BDD100KConditionDataset, SHIFTDataset
@@ -66,6 +67,18 @@ def test_a_table_of_ones_own_and_one_that_changes(tmp_path):
             weather, data_root=str(tmp_path), attribute_files=('mine.json',)
         )
         assert _names(dataset) == ['0a0a-6.jpg']
+
+
+def test_a_table_is_read_once_for_all_conditions(tmp_path, monkeypatch):
+    bdd100k(tmp_path)
+    read = []
+    get_text = fileio.get_text
+    monkeypatch.setattr(fileio, 'get_text', lambda path, **k: read.append(path) or get_text(path))
+    for condition in ('rainy', 'night', 'rainy_night'):
+        BDD100KConditionDataset(
+            condition, data_root=str(tmp_path), backend_args={'backend': 'local'}
+        )
+    assert len(read) == len(set(read)) == 3
 
 
 def test_spelling():

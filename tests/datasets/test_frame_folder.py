@@ -50,6 +50,17 @@ def test_subfolders_are_conditions_where_that_is_asked_for(folder):
         FrameFolderDataset('snow', data_root=str(folder), by_condition=True)
 
 
+def test_classes_of_any_model(folder):
+    dataset = FrameFolderDataset(
+        data_root=str(folder), metainfo={'classes': ('rail', 'signal'), 'palette': [[1, 2, 3]] * 2}
+    )
+    assert dataset.metainfo['classes'] == ('rail', 'signal') and dataset.label_map is None
+    assert dataset.metainfo['palette'] == [[1, 2, 3]] * 2
+    dataset = FrameFolderDataset(data_root=str(folder), metainfo={'classes': ('rail', 'signal')})
+    assert len(dataset.metainfo['palette']) == 2
+    assert len(FrameFolderDataset(data_root=str(folder)).metainfo['palette']) == 19
+
+
 def test_a_folder_without_pictures(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'holds no picture \(.png.*FRAMES_ROOT') as raised:
         FrameFolderDataset(data_root=str(tmp_path))

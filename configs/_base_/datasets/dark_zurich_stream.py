@@ -1,5 +1,5 @@
 # Dark Zurich: 50 labelled frames of the night. Day and twilight have no labels:
-# --cfg-options test_dataloader.dataset.conditions="('day','twilight','night')" and
+# --cfg-options test_dataloader.dataset.conditions="(day,twilight,night)" and
 # test_dataloader.dataset.dataset.split=train is a stream that is predicted and not scored.
 _base_ = ['./driving_stream.py']
 
