@@ -1,4 +1,4 @@
-"""Data sets of driving that tell weather and time of day of their frames in tables: BDD100K, SHIFT.
+"""Data sets of driving with tables of weather and time of day: BDD100K and SHIFT.
 
 A condition is a weather (``'rainy'``), a time of day (``'night'``) or both (``'rainy_night'``);
 characters other than letters and digits are an underscore (``'partly_cloudy'``, ``'dawn_dusk'``).
@@ -40,12 +40,12 @@ class FrameAttributes(NamedTuple):
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """The conditions that such a frame is of; the last one tells both."""
+        """The conditions that such a frame is of; the last one is both."""
         return self.weather, self.time, f'{self.weather}_{self.time}'
 
 
 class AttributeDataset(DrivingDataset):
-    """Frames of the condition that tables of weather and time of day tell.
+    """Frames of a condition, which tables of weather and time of day define.
 
     Args:
         condition: A weather, a time of day or both; None for all frames, each of which then has
@@ -178,7 +178,7 @@ class BDD100KConditionDataset(AttributeDataset):
     """BDD100K's 10k images for semantic segmentation, by weather and time of day.
 
     Weather: clear, overcast, partly_cloudy, rainy, snowy, foggy, undefined. Time of day: daytime,
-    dawn_dusk, night, undefined. They are told by the labels of the 100k images, which not all
+    dawn_dusk, night, undefined. They are in the labels of the 100k images, which not all
     of the 10k images are among. (Yu et al., CVPR 2020.)
     """
 

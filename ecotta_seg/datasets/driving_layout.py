@@ -13,7 +13,7 @@ class DrivingLayout:
 
     Words in braces are filled in: ``{split}``, ``{condition}`` (by ``conditions``) and
     ``{frame}``, which is the part that an image and its label have in common, subfolders
-    included. ``*`` stands for any characters of a file name.
+    included. ``*`` matches any characters of a file name.
 
     Attributes:
         images: Folder of the images below the root.
@@ -22,7 +22,7 @@ class DrivingLayout:
         variable: The environment variable that holds the root in this project's configs.
         splits: The names of the splits.
         labelled: The splits that have labels; others are predicted and not scored.
-        conditions: What stands in the place of ``{condition}``, by the name of the condition.
+        conditions: The text that replaces ``{condition}``, by the name of the condition.
         more_conditions: Names for several conditions at once.
         frame_list: A text file below the root that names the images of a split, one a line.
         label_map: Train ids by the ids in the labels; None if the labels hold train ids.
@@ -41,7 +41,7 @@ class DrivingLayout:
     label_map: Optional[Mapping[int, int]] = None
 
     def condition_text(self, condition: Optional[str]) -> str:
-        """What stands in the place of ``{condition}``."""
+        """The text that replaces ``{condition}``."""
         return {**self.conditions, **self.more_conditions}.get(condition, condition or '')
 
     def fill(self, text: str, split: str, condition: Optional[str], frame: str = '{frame}') -> str:

@@ -1,7 +1,7 @@
-"""Data sets of adverse driving whose folders and file names tell the condition of each frame.
+"""Data sets of adverse driving with the condition of each frame in its path.
 
-Each class is a description of files; what is done with them is in
-:class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset`.
+Each class is a description of files, which
+:class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset` reads.
 """
 
 from mmseg.registry import DATASETS

@@ -121,7 +121,7 @@ def bdd100k(root: Path) -> None:
         {'name': f'{name}.jpg', 'attributes': {'weather': weather, 'timeofday': time, 'scene': 'x'}}
         for name, weather, time in frames
     ]
-    # Of the frames of one split some are told by the other split's labels.
+    # Some frames of one split are in the other split's table.
     write_text(root / 'labels/det_20/det_train.json', json.dumps(table[:2]))
     write_text(root / 'labels/det_20/det_val.json', json.dumps(table[2:]))
     polygons = [{'name': '0a0a-1.jpg', 'timestamp': 1, 'labels': []}]

@@ -1,4 +1,4 @@
-"""Conditions that tables of weather and time of day tell."""
+"""Conditions by tables of weather and time of day."""
 
 import json
 
