@@ -2,16 +2,39 @@
 
 from .acdc import ACDC_CONDITIONS, ACDCDataset
 from .adverse_weather import AdverseWeather
+from .attribute_sets import BDD100KConditionDataset, SHIFTDataset
 from .continual_stream import ContinualStream, StreamPosition
+from .driving_sets import (
+    DarkZurichConditionDataset,
+    FoggyCityscapesDataset,
+    FoggyDrivingDataset,
+    FoggyZurichDataset,
+    IDDAWDataset,
+    MUSESDataset,
+    NighttimeDrivingDataset,
+    RainyCityscapesDataset,
+)
 from .frame_error import FrameError
+from .frame_folder import FrameFolderDataset
 from .weather import WeatherCityscapesDataset
 
 __all__ = [
     'ACDC_CONDITIONS',
     'ACDCDataset',
     'AdverseWeather',
+    'BDD100KConditionDataset',
     'ContinualStream',
+    'DarkZurichConditionDataset',
+    'FoggyCityscapesDataset',
+    'FoggyDrivingDataset',
+    'FoggyZurichDataset',
     'FrameError',
+    'FrameFolderDataset',
+    'IDDAWDataset',
+    'MUSESDataset',
+    'NighttimeDrivingDataset',
+    'RainyCityscapesDataset',
+    'SHIFTDataset',
     'StreamPosition',
     'WeatherCityscapesDataset',
 ]

@@ -6,7 +6,7 @@ from typing import Any, Optional
 import mmengine.fileio as fileio
 from mmseg.registry import DATASETS
 
-from .condition_dataset import ConditionDataset
+from .condition_dataset import ConditionDataset, root_hint
 
 ACDC_CONDITIONS = ('fog', 'night', 'rain', 'snow')
 _SPLITS = ('train', 'val', 'test')
@@ -124,10 +124,8 @@ class ACDCDataset(ConditionDataset):
         return fileio.isdir(path, backend_args=self.backend_args)
 
     def _layout_hint(self) -> str:
-        return (
-            f'set data_root (now {self.data_root!r}) to the folder that holds '
-            f'rgb_anon/<condition>/{self.split or "<split>"}/<sequence>/*{self.img_suffix} and gt/'
-        )
+        images = f'rgb_anon/<condition>/{self.split or "<split>"}/<sequence>/*{self.img_suffix}'
+        return root_hint(self.data_root, f'{images} and gt/', 'ACDC_ROOT')
 
 
 def _unpacked(options: dict) -> dict:

@@ -1,5 +1,8 @@
 """Loading transforms that answer a bad file with one sentence instead of a deep traceback."""
 
+from collections.abc import Callable
+from typing import Optional
+
 import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -54,10 +57,19 @@ class CheckedLoadAnnotations(BaseTransform):
         load: The transform that does the loading.
         num_classes: Ids 0 to ``num_classes - 1`` are allowed.
         ignore_index: This id is allowed too.
+        decode: Ids of a label file's bytes, (H, W) uint8, for files that ``load`` cannot read; it
+            may raise ``ValueError`` with the reason. ``label_map`` is applied after it.
     """
 
-    def __init__(self, load: LoadAnnotations, num_classes: int, ignore_index: int = 255) -> None:
+    def __init__(
+        self,
+        load: LoadAnnotations,
+        num_classes: int,
+        ignore_index: int = 255,
+        decode: Optional[Callable[[bytes], np.ndarray]] = None,
+    ) -> None:
         self.load = load
+        self.decode = decode
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self._forbidden = np.ones(256, dtype=bool)
@@ -91,15 +103,31 @@ class CheckedLoadAnnotations(BaseTransform):
                 f'the label has {bits} bits a pixel where 8 are expected: use the '
                 '*_labelTrainIds.png files (train ids), not *_instanceIds.png',
             )
-        try:
-            results = self.load(results)
-        except Exception:  # Each decoding backend has exceptions of its own.
-            raise FrameError.at(path, f'the label of {image} cannot be decoded') from None
+        if self.decode is not None:
+            self._decode(path, content, results)
+        else:
+            try:
+                results = self.load(results)
+            except Exception:  # Each decoding backend has exceptions of its own.
+                raise FrameError.at(path, f'the label of {image} cannot be decoded') from None
         label = results['gt_seg_map']
-        self._check(path, image, label, results.get('ori_shape'))
+        mapped = results.get('label_map') is not None
+        self._check(path, image, label, results.get('ori_shape'), mapped)
         return results
 
-    def _check(self, path: str, image: str, label: np.ndarray, shape: tuple) -> None:
+    def _decode(self, path: str, content: bytes, results: dict) -> None:
+        """As mmseg's ``LoadAnnotations`` does, for labels of another format."""
+        try:
+            ids = self.decode(content)
+        except ValueError as error:
+            raise LabelError.at(path, str(error)) from None
+        label = ids.copy()
+        for old, new in (results.get('label_map') or {}).items():
+            label[ids == old] = new
+        results['gt_seg_map'] = label
+        results['seg_fields'].append('gt_seg_map')
+
+    def _check(self, path: str, image: str, label: np.ndarray, shape: tuple, mapped: bool) -> None:
         if label.ndim != 2:
             raise LabelError.at(
                 path,
@@ -117,6 +145,12 @@ class CheckedLoadAnnotations(BaseTransform):
         ids = [int(value) for value in np.unique(label) if self._forbidden[value]]
         named = ', '.join(map(str, ids[:_MOST_IDS_NAMED]))
         more = f' and {len(ids) - _MOST_IDS_NAMED} more' if len(ids) > _MOST_IDS_NAMED else ''
+        if mapped:
+            raise LabelError.at(
+                path,
+                f'the label holds the ids {named}{more}, which are no ids of the data set, so they '
+                'cannot be mapped to classes: use the labels as they are published',
+            )
         raise LabelError.at(
             path,
             f'the label holds the ids {named}{more} where 0 to {self.num_classes - 1} and '
@@ -138,20 +172,26 @@ def _read_whole(path: str, backend_args: dict, what: str = '') -> bytes:
     return content
 
 
-def checked_pipeline(pipeline: Compose, num_classes: int, ignore_index: int) -> Compose:
+def checked_pipeline(
+    pipeline: Compose,
+    num_classes: int,
+    ignore_index: int,
+    decode: Optional[Callable[[bytes], np.ndarray]] = None,
+) -> Compose:
     """Puts checks around the loading transforms of a built pipeline, in place.
 
     Args:
         pipeline: As a dataset built it from its config.
         num_classes: See :class:`CheckedLoadAnnotations`.
         ignore_index: See :class:`CheckedLoadAnnotations`.
+        decode: See :class:`CheckedLoadAnnotations`.
 
     Returns:
         The same ``pipeline``.
     """
     for position, transform in enumerate(pipeline.transforms):
         if isinstance(transform, LoadAnnotations):
-            transform = CheckedLoadAnnotations(transform, num_classes, ignore_index)
+            transform = CheckedLoadAnnotations(transform, num_classes, ignore_index, decode)
         elif type(transform) is LoadImageFromFile:
             transform = CheckedLoadImage(transform)
         pipeline.transforms[position] = transform

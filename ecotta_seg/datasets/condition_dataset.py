@@ -6,11 +6,13 @@ The common ground of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
 
 import logging
 import os.path as osp
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Optional
 
 import cv2
 import mmengine.fileio as fileio
+import numpy as np
 from mmengine.logging import print_log
 from mmseg.datasets import CityscapesDataset
 
@@ -18,7 +20,7 @@ from ..evaluation.printable import printable
 from .checked_loading import checked_pipeline
 from .frame_error import FrameError
 
-_IMAGES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
+IMAGES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 
 
 class ConditionDataset(CityscapesDataset):
@@ -41,6 +43,11 @@ class ConditionDataset(CityscapesDataset):
         ValueError: An image folder is missing or empty, or an image has no label.
     """
 
+    # Ids of a label file's bytes, (H, W) uint8; None: the pipeline's own LoadAnnotations reads it.
+    decode_label: Optional[Callable[[bytes], np.ndarray]] = None
+
+    remedy_for_others = 'set img_suffix, or rename them'
+
     def __init__(
         self, condition: Optional[str] = None, missing_labels: str = 'error', **kwargs: Any
     ) -> None:
@@ -58,7 +65,9 @@ class ConditionDataset(CityscapesDataset):
         self.condition = condition
         super().__init__(**kwargs)
         # mmseg builds the pipeline in its constructor; nothing is loaded through it before here.
-        checked_pipeline(self.pipeline, len(self._metainfo['classes']), self.ignore_index)
+        checked_pipeline(
+            self.pipeline, len(self._metainfo['classes']), self.ignore_index, self.decode_label
+        )
 
     def load_data_list(self) -> list:
         """Lists the frames, sorted by path.
@@ -100,21 +109,15 @@ class ConditionDataset(CityscapesDataset):
                 f'{type(self).__name__}: the image folder {image_folder} does not exist, '
                 f'{self._layout_hint()}'
             )
-        names = sorted(
-            fileio.list_dir_or_file(
-                image_folder,
-                list_dir=False,
-                suffix=self.img_suffix,
-                recursive=True,
-                backend_args=self.backend_args,
-            )
-        )
+        files = self.files_in(image_folder, condition)
+        stems = {name: self.frame_stem(name, condition) for name in files}
+        names = [name for name in files if stems[name] is not None]
         if not names:
             raise ValueError(
                 f'{type(self).__name__}: the image folder {image_folder} holds no '
-                f'*{self.img_suffix} file, {self._layout_hint()}'
+                f'{self.image_pattern(condition)} file, {self._layout_hint()}'
             )
-        self._tell_others(image_folder, names)
+        self._tell_others(image_folder, files, condition)
         frames = []
         for name in names:
             frame = {
@@ -126,28 +129,47 @@ class ConditionDataset(CityscapesDataset):
                 'sequence': osp.basename(osp.dirname(name)),
             }
             if label_folder:
-                label = name[: -len(self.img_suffix)] + self.seg_map_suffix
-                frame['seg_map_path'] = osp.join(label_folder, label)
+                frame.update(self.label_of(label_folder, stems[name], condition))
             frames.append(frame)
         self._check_labels(frames)
         return frames
 
-    def _tell_others(self, image_folder: str, names: list) -> None:
-        """Images of another suffix are not in the data set: said, as they may have been meant."""
-        files = fileio.list_dir_or_file(
-            image_folder, list_dir=False, recursive=True, backend_args=self.backend_args
+    def files_in(self, image_folder: str, condition: Optional[str]) -> list[str]:
+        """All files below a folder that may be frames of a condition, sorted; relative paths."""
+        return sorted(
+            fileio.list_dir_or_file(
+                image_folder, list_dir=False, recursive=True, backend_args=self.backend_args
+            )
         )
-        known = set(names)
-        others = sorted(
-            name for name in files if name.lower().endswith(_IMAGES) and name not in known
-        )
+
+    def frame_stem(self, name: str, condition: Optional[str]) -> Optional[str]:
+        """The part of an image's name that its label has, too; None for a file of another kind."""
+        return name[: -len(self.img_suffix)] if name.endswith(self.img_suffix) else None
+
+    def image_pattern(self, condition: Optional[str]) -> str:
+        """How an image's name looks, for messages."""
+        return f'*{self.img_suffix}'
+
+    def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
+        """Where the label of a frame is: ``seg_map_path``, and ``label_map`` for ids to map."""
+        return {'seg_map_path': osp.join(label_folder, stem + self.seg_map_suffix)}
+
+    def _tell_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
+        """Images of another name are not in the data set: said, as they may have been meant."""
+        others = [
+            name for name in files if name.lower().endswith(IMAGES) and not self._is_known(name)
+        ]
         if others:
             print_log(
-                f'{len(others)} images in {image_folder} do not end with {self.img_suffix} and are '
-                f'left out, {printable(others[0])} first: set img_suffix, or rename them',
+                f'{len(others)} images in {image_folder} are not named '
+                f'{self.image_pattern(condition)} and are left out, {printable(others[0])} first: '
+                f'{self.remedy_for_others}',
                 'current',
                 logging.WARNING,
             )
+
+    def _is_known(self, name: str) -> bool:
+        return self.frame_stem(name, self.condition) is not None
 
     def _check_labels(self, frames: list) -> None:
         missing = [
@@ -210,6 +232,21 @@ class ConditionDataset(CityscapesDataset):
         if sample is not None:
             add_metainfo(sample, condition=condition, sequence=sequence)
         return sample
+
+
+def root_hint(root: Optional[str], holds: str, variable: str) -> str:
+    """What to do about a data set that is not there.
+
+    Args:
+        root: The ``data_root`` that was looked in.
+        holds: What it should hold.
+        variable: The environment variable that holds it in this project's configs.
+    """
+    return (
+        f'set data_root (now {root!r}) to the folder that holds {holds}: by the environment '
+        f'variable {variable} in the configs of ecotta_seg, or by --cfg-options '
+        'test_dataloader.dataset.dataset.data_root=FOLDER'
+    )
 
 
 def add_metainfo(sample: dict, **entries: Any) -> None:

@@ -1,0 +1,22 @@
+# A folder of pictures, with its subfolders, once through in the order of their paths: predicted
+# and not scored. There are no clear days, so nothing is measured of forgetting.
+frames_root = '{{$FRAMES_ROOT:data/frames}}'
+
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(960, 540), keep_ratio=True),
+    dict(type='PackSegInputs'),
+]
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ContinualStream',
+        # A mere name, but for `by_condition=True`: then each is a subfolder.
+        conditions=('frames',),
+        rounds=1,
+        dataset=dict(type='FrameFolderDataset', data_root=frames_root, pipeline=test_pipeline),
+    ),
+)

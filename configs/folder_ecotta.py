@@ -1,0 +1,11 @@
+# A folder of pictures without labels, predicted by DeepLabV3+ R50 that adapts to them.
+# FRAMES_ROOT=... python tools/test_tta.py configs/folder_ecotta.py CHECKPOINT [--calibrate DIR]
+# CHECKPOINT: the zoo's deeplabv3plus_r50-d8 trained on Cityscapes.
+_base_ = [
+    'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
+    './_base_/datasets/frame_folder.py',
+    './_base_/adaptation/ecotta.py',
+    './_base_/runtime/adaptation.py',
+]
+model = dict(data_preprocessor=dict(size=(512, 1024)))
+adaptation = dict(meta_networks=dict(num_parts=4, split=[3, 3, 5, 5]), fast_convolutions=True)
