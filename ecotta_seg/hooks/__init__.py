@@ -5,6 +5,7 @@ from .forgetting_hook import ForgettingHook
 from .frame_areas_hook import FrameAreasHook
 from .frame_check_hook import FrameCheckHook
 from .guard_hook import GuardHook
+from .masks_hook import MasksHook
 from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
 from .progress import StreamProgressHook
@@ -23,6 +24,7 @@ __all__ = [
     'FrameAreasHook',
     'FrameCheckHook',
     'GuardHook',
+    'MasksHook',
     'MemoryHook',
     'PanelHook',
     'ResultsHook',
