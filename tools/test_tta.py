@@ -14,6 +14,7 @@ try:
     from ecotta_seg.config import (
         STREAMS,
         add_config_arguments,
+        add_show_log,
         load_config,
         with_adapters,
         with_calibration,
@@ -39,6 +40,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_config_arguments(parser)
+    add_show_log(parser)
     parser.add_argument(
         '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
     )
@@ -128,6 +130,7 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.adaptation.views import prediction_views
     from ecotta_seg.checkpoint import load_source
     from ecotta_seg.distributed import end_launch
+    from ecotta_seg.hooks.quiet_runner import QuietRunner
 
     if args.method:
         configs = Path(__file__).resolve().parents[1] / 'configs'
@@ -181,7 +184,7 @@ def main(argv: list[str]) -> None:
     cfg.load_from, cfg.resume = None, False
     if args.resume:
         with_resume(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if args.show_log else QuietRunner).from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_source(model, args.checkpoint, args.trust_checkpoint)
     runner.test()

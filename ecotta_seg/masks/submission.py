@@ -109,12 +109,16 @@ def check_submission(
 def frames_of_images(folder: Union[str, Path], server: str) -> list[str]:
     """The frames of the images in a folder and the folders below it, by a server's naming.
 
+    If there are folders named ``test`` below it, as in a whole data set, the images in these alone
+    count.
+
     Raises:
         ValueError: None of the files is an image of the server's data set.
     """
     rules = _rules(server)
-    names = (path.name for path in Path(folder).rglob('*') if not path.is_dir())
-    matches = (re.match(rules.frame, name) for name in names)
+    paths = [path.relative_to(folder) for path in Path(folder).rglob('*') if not path.is_dir()]
+    of_test = [path for path in paths if 'test' in path.parts[:-1]]
+    matches = (re.match(rules.frame, path.name) for path in of_test or paths)
     frames = sorted({match.group() for match in matches if match})
     if not frames:
         raise ValueError(f'{folder} holds no image of the test split of {server}: name its folder')

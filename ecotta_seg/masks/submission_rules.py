@@ -29,7 +29,7 @@ class SubmissionRules(NamedTuple):
 
 _TRAIN_IDS = frozenset(range(len(CITYSCAPES_CLASSES)))
 SERVERS = {
-    # acdc.vision.ee.ethz.ch/submit: train ids at 1920x1080 in a folder labelTrainIds, as quoted by
+    # acdc.vision.ee.ethz.ch/submit: train ids at 1920x1080 in a folder labelTrainIds, as told by
     # the instructions of HRDA, VBLC and DTBS. 500 test images a condition (arXiv 2104.13395).
     'acdc': SubmissionRules(
         'labelTrainIds',

@@ -108,6 +108,21 @@ def test_a_mask_too_many_or_too_few(masks, images, tmp_path):
         frames_of_images(tmp_path / 'images', 'muses')
 
 
+def test_of_a_whole_data_set_the_test_split_alone_counts(tmp_path):
+    for name in (
+        'rgb_anon/fog/train/GOPR0475/GOPR0475_frame_000001_rgb_anon.png',
+        'rgb_anon/fog/test/GOPR0475/GOPR0475_frame_000002_rgb_anon.png',
+        'rgb_anon/fog/test_ref/GOPR0475/GOPR0475_frame_000003_rgb_ref_anon.png',
+        'rgb_anon/snow/test/GP010176/GP010176_frame_000418_rgb_anon.png',
+        'rgb_anon/snow/test/GP010176/Thumbs.db',
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = ['GOPR0475_frame_000002', 'GP010176_frame_000418']
+    assert frames_of_images(tmp_path / 'rgb_anon', 'acdc') == expected
+    assert frames_of_images(tmp_path / 'rgb_anon/fog/test', 'acdc') == expected[:1]
+
+
 @pytest.mark.parametrize(
     ('settings', 'says'),
     [

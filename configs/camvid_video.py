@@ -1,0 +1,13 @@
+# What tools/adapt_video.py takes if it is given no config: SegFormer-B0 of CamVid with EcoTTA+.
+# python tools/adapt_video.py IN OUT
+_base_ = [
+    './_base_/models/segformer_b0_camvid.py',
+    './_base_/datasets/camvid_weather.py',
+    './_base_/adaptation_segformer/ecotta_plus.py',
+    './_base_/runtime/adaptation.py',
+]
+# Of the 19 outputs these alone have been trained: CamVid labels no other class.
+trained_classes = [
+    *('road', 'sidewalk', 'building', 'fence', 'pole', 'traffic sign', 'vegetation', 'sky'),
+    *('person', 'car', 'bicycle'),
+]
