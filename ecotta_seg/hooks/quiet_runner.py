@@ -3,14 +3,14 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import mmengine.hooks.logger_hook
 import mmengine.logging.logger
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from ..type_names import is_a
+from .progress import StreamProgressHook
 
 _OURS = str(Path(__file__).resolve().parents[1])
 # A record is made here, whoever has something to say.
@@ -25,11 +25,11 @@ class OnScreen(logging.Filter):
     log file.
 
     Args:
-        bar: The progress of a test has a bar, of ``StreamProgressHook``: its lines stay in the log
-            file, too.
+        bar: Whether the progress of a test has a bar, of ``StreamProgressHook``: its lines stay in
+            the log file then, too.
     """
 
-    def __init__(self, bar: bool) -> None:
+    def __init__(self, bar: Callable[[], bool]) -> None:
         super().__init__()
         self.bar = bar
 
@@ -42,7 +42,7 @@ class OnScreen(logging.Filter):
             frame = frame.f_back
         path = '' if frame is None else frame.f_code.co_filename
         if path == _PROGRESS:
-            return not self.bar or '(test)' not in record.getMessage()
+            return not self.bar() or '(test)' not in record.getMessage()
         return str(Path(path).resolve()).startswith(_OURS)
 
 
@@ -55,13 +55,14 @@ class QuietRunner(Runner):
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """mmengine's logger; says where the log file is."""
         logger = super().build_logger(*args, **kwargs)
-        hooks = self.cfg.get('custom_hooks') or ()
-        bar = any(is_a(hook, 'StreamProgressHook') for hook in hooks)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(OnScreen(bar))
+                handler.addFilter(OnScreen(self._has_bar))
         logger.info(f'settings, versions and everything else are in {_log_file(logger)}')
         return logger
+
+    def _has_bar(self) -> bool:
+        return any(isinstance(hook, StreamProgressHook) for hook in self.hooks)
 
 
 def _log_file(logger: MMLogger) -> str:
