@@ -1,5 +1,7 @@
 # What tools/adapt_video.py takes if it is given no config: SegFormer-B0 of CamVid with EcoTTA+.
 # python tools/adapt_video.py IN OUT
+# CAMVID_ROOT=... python tools/test_tta.py configs/camvid_video.py \
+#     data/checkpoints/segformer_b0_camvid.pth --work-dir D
 _base_ = [
     './_base_/models/segformer_b0_camvid.py',
     './_base_/datasets/camvid_weather.py',

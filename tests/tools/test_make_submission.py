@@ -1,12 +1,14 @@
 """From unlabelled test frames to the archive of a server, by the tools."""
 
+import importlib.util
 import zipfile
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.tools.conftest import error_of, run_tool
+from ecotta_seg.command_line import run_tool as run_here
+from tests.tools.conftest import ROOT, error_of, run_tool
 
 CONFIG = """
 _base_ = ['{config}']
@@ -67,24 +69,30 @@ def test_from_frames_to_an_archive(masks, tmp_path):
     assert 'takes masks of all 2000 images' in error_of(run_tool('make_submission', *check))
 
 
-def test_mistakes_are_one_sentence(masks, project, tmp_path):
+def test_mistakes_are_one_sentence(masks, project, tmp_path, capsys):
+    def message(name, *arguments):
+        """What a tool says, run in this process: it refuses before anything is built."""
+        path = ROOT / 'tools' / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(name, path)
+        tool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        assert run_here(tool.main, [str(argument) for argument in arguments]) == 2
+        text = capsys.readouterr().err
+        (line,) = [line for line in text.splitlines() if line.startswith('error: ')]
+        return line
+
     folder, images = masks
     out = tmp_path / 'out.zip'
-    own = (folder, out, '--server', 'acdc')
-    message = error_of(run_tool('make_submission', *own, '--part', 'round_2', '--images', images))
-    assert 'holds the masks of round_1, source' in message
-    message = error_of(run_tool('make_submission', folder, out, '--server', 'muses'))
-    assert 'muses takes labelTrainIds/ with PNG files' in message
-    message = error_of(run_tool('make_submission', tmp_path / 'none', out, '--server', 'acdc'))
-    assert 'none holds no masks.json' in message
-    assert 'and the archive to write' in error_of(
-        run_tool('make_submission', out, '--server', 'acdc')
-    )
+    acdc = ('--server', 'acdc', '--images', images)
+    submit = 'make_submission'
+    assert 'of round_1, source: name' in message(submit, folder, out, *acdc, '--part', 'round_2')
+    assert 'muses takes labelTrainIds/' in message(submit, folder, out, '--server', 'muses')
+    assert 'none holds no masks.json' in message(submit, tmp_path / 'none', out, *acdc)
+    assert 'and the archive to write' in message(submit, out, *acdc)
     (tmp_path / 'file').touch()
-    message = error_of(run_tool('make_submission', folder, tmp_path / 'file' / 'o.zip', *own[2:]))
-    assert 'file' in message
+    assert str(tmp_path / 'file') in message(submit, folder, tmp_path / 'file' / 'o.zip', *acdc)
     assert [path.name for path in tmp_path.iterdir()] == ['file']
     run = ('test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'w')
-    assert 'choose another --out' in error_of(run_tool(*run, '--out', tmp_path / 'file'))
-    assert 'need --out DIR' in error_of(run_tool(*run, '--out-format', 'colours'))
-    assert 'holds the masks of another run' in error_of(run_tool(*run, '--out', folder))
+    assert 'choose another --out' in message(*run, '--out', tmp_path / 'file')
+    assert 'need --out DIR' in message(*run, '--out-format', 'colours')
+    assert 'holds the masks of another run' in message(*run, '--out', folder)
