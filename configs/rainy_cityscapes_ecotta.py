@@ -5,7 +5,7 @@
 _base_ = [
     'mmseg::_base_/models/deeplabv3plus_r50-d8.py',
     './_base_/datasets/rainy_cityscapes_stream.py',
-    './_base_/adaptation/ecotta.py',
+    './_base_/adaptation/ecotta_plus.py',
     './_base_/runtime/adaptation.py',
 ]
 model = dict(data_preprocessor=dict(size=(512, 1024)))

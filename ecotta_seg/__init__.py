@@ -6,7 +6,7 @@ needs only ``custom_imports = dict(imports=['ecotta_seg'])``.
 
 import warnings
 
-from .stack import bridge_model_zoo, check_stack
+from .stack import bridge_model_zoo, check_stack, import_datasets_quietly
 from .version import __version__
 
 # The lite builds of mmcv warn, on every start, of operators that no model here uses.
@@ -14,6 +14,7 @@ warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformable
 
 check_stack()
 bridge_model_zoo()
+import_datasets_quietly()
 
 from . import adaptation, datasets, evaluation, hooks, warm_up  # noqa: E402
 

@@ -76,7 +76,8 @@ def match_classes(
             f'the model has {outputs} classes, but {len(model_names)} names are given for them: '
             'give the name of each output as `class_names` in the config'
         )
-    model, data = [_plain(name) for name in model_names], [_plain(name) for name in data_names]
+    model = [plain_name(name) for name in model_names]
+    data = [plain_name(name) for name in data_names]
     if model == data:
         return None
     unknown = [name for name, key in zip(model_names, model) if key not in data]
@@ -93,7 +94,8 @@ def match_classes(
     return [data.index(key) if key in data else NO_CLASS for key in model]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A class name without regard to case, hyphens and underscores."""
     return ' '.join(str(name).lower().replace('_', ' ').replace('-', ' ').split())
 
 

@@ -152,8 +152,12 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return parse
 
 
-def check_work_dir(path: str) -> Path:
-    """Makes the work dir and checks that files can be written there, before any work is done.
+def check_work_dir(path: str, option: str = '--work-dir') -> Path:
+    """Makes a folder and checks that files can be written there, before any work is done.
+
+    Args:
+        path: The folder.
+        option: What the user names it by.
 
     Raises:
         ValueError: It cannot be made or written to.
@@ -166,7 +170,6 @@ def check_work_dir(path: str) -> Path:
             pass
     except OSError as error:
         raise ValueError(
-            f'the work dir {path} cannot be written to ({error.strerror}): choose another '
-            '--work-dir'
+            f'the folder {path} cannot be written to ({error.strerror}): choose another {option}'
         ) from None
     return folder

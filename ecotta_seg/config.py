@@ -43,8 +43,8 @@ _READ = {
 _NO_MISTAKES = ('models', 'custom_keys')
 # What measures and reports; a config made for mmseg's own tools/test.py has none of it.
 _REPORTING = (
-    *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamPlotHook'),
-    'ResultsHook',
+    *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamProgressHook'),
+    *('StreamPlotHook', 'ResultsHook'),
 )
 
 
@@ -73,6 +73,16 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
     parser.add_argument('--traceback', action='store_true', help='show where an error came from')
     for flag, text in PROCESS_FLAGS.items():
         parser.add_argument(flag, action='store_true', help=text)
+
+
+def add_show_log(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument of the tools that run a Runner."""
+    parser.add_argument(
+        '--show-log',
+        action='store_true',
+        help='show all of the log on screen; without it settings and versions are in the log file '
+        'alone, WORK_DIR/TIME/TIME.log',
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -173,7 +183,7 @@ def check_names(cfg: Config, where: str) -> None:
 
 
 def with_reporting(cfg: Config) -> None:
-    """Makes the test of any mmseg config adapt and report: adds what it does without.
+    """Makes the test of any mmseg config adapt, report and show its progress: adds what it lacks.
 
     A config of three added lines (see the README) has its own evaluator and ``EcoTTAHook`` alone.
     """

@@ -4,7 +4,9 @@ Two stacks are supported: the original OpenMMLab packages and the maintained ``o
 Both are imported as ``mmengine``, ``mmcv`` and ``mmseg``.
 """
 
+import contextlib
 import importlib
+import io
 import os
 import re
 
@@ -65,6 +67,19 @@ def _check_numpy(torch) -> None:
             f"{torch.__version__} does not ({error}): install NumPy 1 with: pip install 'numpy<2', "
             'or a newer torch'
         ) from None
+
+
+def import_datasets_quietly() -> None:
+    """Imports ``mmseg.datasets`` without a line of the onedl stack that is meant for debugging.
+
+    onedl-mmsegmentation prints, on every start, that a package of its own is not installed.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        importlib.import_module('mmseg.datasets')
+    for line in said.getvalue().splitlines():
+        if line != 'Could not import OneDL':
+            print(line)
 
 
 def bridge_model_zoo() -> None:

@@ -1,5 +1,6 @@
 """A file is the old one or the new one, never a part."""
 
+import errno
 import stat
 
 import pytest
@@ -26,3 +27,16 @@ def test_the_new_file_is_whole_and_readable(tmp_path):
         temporary.write_text('newer')
         assert path.read_text(encoding='utf-8') == 'new ü'
     assert path.read_text() == 'newer'
+
+
+def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path):
+    path = tmp_path / 'a.txt'
+    with pytest.raises(OSError) as raised, atomic_write(path) as temporary:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    assert raised.value.filename == str(path) and raised.value.errno == errno.ENOSPC
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(path) as temporary:
+        temporary.unlink()
+    assert raised.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(path):
+        (tmp_path / 'other').read_text()
+    assert raised.value.filename == str(tmp_path / 'other')

@@ -1,7 +1,8 @@
 """Adapts to a video or a folder of frames: python tools/adapt_video.py IN OUT --config C ...
 
 OUT, a video (.mp4, .avi) or a folder, shows side by side the frame, the source model's mask and
-the adapted model's. Nothing but the frames is needed: no labels.
+the adapted model's. Nothing but the frames is needed: no labels. Without a config the model is a
+small SegFormer of CamVid, which knows 11 classes; a checkpoint of Cityscapes does better.
 """
 
 import argparse
@@ -21,6 +22,8 @@ except ImportError as error:  # A library of the stack is missing or too old.
 
 
 ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / 'configs/camvid_video.py'
+CHECKPOINT = ROOT / 'data/checkpoints/segformer_b0_camvid.pth'
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -30,14 +33,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('input', help='video file or folder of images')
     parser.add_argument('output', help='video file or folder for the pictures')
-    parser.add_argument(
-        '--config', default=str(ROOT / 'configs/demo.py'), help='default: the embedded demo'
-    )
-    parser.add_argument(
-        '--checkpoint',
-        default=str(ROOT / 'data/checkpoints/demo_source.pth'),
-        help='weights of the source; default: the embedded demo',
-    )
+    parser.add_argument('--config', help='default: SegFormer-B0 of CamVid, in this repository')
+    parser.add_argument('--checkpoint', help='weights of the source, with --config')
     parser.add_argument('--adapters', help='warmed-up meta networks')
     parser.add_argument(
         '--calibrate',
@@ -66,14 +63,26 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.hooks.progress import progress
     from ecotta_seg.visualization.condition_panel import condition_panel
 
+    if (args.config is None) != (args.checkpoint is None):
+        raise ValueError(
+            'expected --config and --checkpoint together: weights are of the model of one config'
+        )
     if Path(args.input).resolve() == Path(args.output).resolve():
         raise ValueError(f'{args.output} is the input: it would be written over, choose another')
     source = FrameSource(args.input)
     sink = PictureSink(args.output, source.rate)
-    config = read_config(args.config)
+    config = read_config(args.config or CONFIG)
+    if args.config is None:
+        print(
+            f'note: without --config the model is SegFormer-B0 of CamVid ({CHECKPOINT.name}), '
+            f'which knows {", ".join(config.trained_classes)}, and no other class; a checkpoint of '
+            "Cityscapes does better, for example of mmseg's zoo: --config "
+            'configs/acdc_ecotta_segformer_b5.py --checkpoint FILE',
+            file=sys.stderr,
+        )
     segmentor = init_adaptive_segmentor(
         config,
-        args.checkpoint,
+        args.checkpoint or CHECKPOINT,
         args.device,
         args.memory_budget,
         adapters=args.adapters,
@@ -84,7 +93,7 @@ def main(argv: list[str]) -> None:
         calibrate=args.calibrate,
     )
     if args.save_adapters and not segmentor.has_adapters:
-        raise ValueError(f'--save-adapters: {args.config} adapts no meta networks')
+        raise ValueError(f'--save-adapters: {args.config or CONFIG} adapts no meta networks')
     # As Ctrl-C: what was learned is saved, and no half of a video is left.
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     frames = islice(source, args.max_frames)

@@ -13,6 +13,7 @@ try:
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.config import (
         add_config_arguments,
+        add_show_log,
         load_config,
         with_adapters,
         with_calibration,
@@ -29,6 +30,8 @@ try:
         with_stream,
         without_missing_clear_day,
     )
+    from ecotta_seg.hooks.masks_hook import SIZES
+    from ecotta_seg.masks import MASK_FORMATS, MaskFolder
     from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -41,6 +44,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_config_arguments(parser)
+    add_show_log(parser)
     parser.add_argument(
         '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
     )
@@ -98,6 +102,28 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('--show-dir', help='folder for pictures of the masks')
     parser.add_argument(
+        '--out',
+        metavar='DIR',
+        help='write the mask of each frame to DIR/round_N/CONDITION/FRAME.png',
+    )
+    parser.add_argument(
+        '--out-format',
+        choices=MASK_FORMATS,
+        help="what the masks of --out hold: train ids (default), Cityscapes' label ids, or colours",
+    )
+    parser.add_argument(
+        '--out-size',
+        choices=SIZES,
+        help="the size of --out's masks: that of the image file and its label (default), or that "
+        'of the frame that the model saw',
+    )
+    parser.add_argument(
+        '--out-source',
+        action='store_true',
+        help="write the source model's masks to DIR/source/CONDITION as well; that runs the source "
+        'once more on each frame of round 1',
+    )
+    parser.add_argument(
         '--strict',
         action='store_true',
         help='stop at the first bad frame; without it bad frames are predicted where there is a '
@@ -117,6 +143,7 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.adaptation.views import prediction_views
     from ecotta_seg.checkpoint import load_source
     from ecotta_seg.distributed import end_launch
+    from ecotta_seg.hooks.quiet_runner import QuietRunner
 
     if args.method:
         configs = Path(__file__).resolve().parents[1] / 'configs'
@@ -153,8 +180,18 @@ def main(argv: list[str]) -> None:
             frames.setdefault('missing_labels', 'error')
     check_work_dir(cfg.work_dir)
     if args.show_dir:
-        check_work_dir(args.show_dir)
+        check_work_dir(args.show_dir, '--show-dir')
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='PanelHook', show_dir=args.show_dir)]
+    if args.out:
+        check_work_dir(args.out, '--out')
+        if not args.resume:
+            MaskFolder(args.out).refuse_other_run()
+        options = dict(out_format=args.out_format, size=args.out_size)
+        options = {key: value for key, value in options.items() if value is not None}
+        hook = dict(type='MasksHook', out_dir=args.out, source=args.out_source, **options)
+        cfg.custom_hooks = [*cfg.custom_hooks, hook]
+    elif args.out_format or args.out_size or args.out_source:
+        raise ValueError('--out-format, --out-size and --out-source need --out DIR')
     if args.frame_areas:
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FrameAreasHook')]
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
@@ -164,7 +201,7 @@ def main(argv: list[str]) -> None:
     cfg.load_from, cfg.resume = None, False
     if args.resume:
         with_resume(cfg)
-    runner = Runner.from_cfg(cfg)
+    runner = (Runner if args.show_log else QuietRunner).from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_source(model, args.checkpoint, args.trust_checkpoint)
     runner.test()

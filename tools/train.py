@@ -5,7 +5,7 @@ import sys
 
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool
-    from ecotta_seg.config import add_config_arguments, load_config
+    from ecotta_seg.config import add_config_arguments, add_show_log, load_config
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -15,6 +15,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_config_arguments(parser, checkpoint=False)
+    add_show_log(parser)
     parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
     return parser.parse_args(argv)
 
@@ -26,10 +27,11 @@ def main(argv: list[str]) -> None:
     from mmengine.runner import Runner
 
     from ecotta_seg.distributed import end_launch
+    from ecotta_seg.hooks.quiet_runner import QuietRunner
 
     check_work_dir(cfg.work_dir)
     cfg.resume = args.resume
-    Runner.from_cfg(cfg).train()
+    (Runner if args.show_log else QuietRunner).from_cfg(cfg).train()
     end_launch()
 
 

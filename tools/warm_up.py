@@ -14,6 +14,7 @@ try:
     from ecotta_seg.command_line import check_work_dir, run_tool
     from ecotta_seg.config import (
         add_config_arguments,
+        add_show_log,
         load_config,
         with_meta_networks,
         with_method,
@@ -28,6 +29,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_config_arguments(parser)
+    add_show_log(parser)
     parser.add_argument(
         '--method',
         help='whose meta networks, a file in configs/_base_/adaptation without its .py; default: '
@@ -51,6 +53,7 @@ def main(argv: list[str]) -> None:
 
     from ecotta_seg.distributed import end_launch
     from ecotta_seg.hooks.calibration import clear_training_loader, frame_steps
+    from ecotta_seg.hooks.quiet_runner import QuietRunner
 
     if args.method:
         configs = Path(__file__).resolve().parents[1] / 'configs'
@@ -89,7 +92,7 @@ def main(argv: list[str]) -> None:
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         cfg[key] = None
     cfg.load_from, cfg.resume = None, args.resume
-    Runner.from_cfg(cfg).train()
+    (Runner if args.show_log else QuietRunner).from_cfg(cfg).train()
     end_launch()
 
 

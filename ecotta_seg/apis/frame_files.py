@@ -10,6 +10,7 @@ import numpy as np
 
 from ..atomic_io import atomic_write
 from ..datasets.frame_error import FrameError, check_image_bytes
+from ..png_file import atomic_write_png
 from ..visualization.file_names import safe_file_name
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
@@ -121,9 +122,7 @@ class PictureSink:
             OSError: It cannot be written.
         """
         if not self.is_video:
-            with atomic_write(self.path / f'{safe_file_name(name)}.png') as temporary:
-                if not cv2.imwrite(str(temporary), picture):
-                    raise OSError(f'{self.path}: the picture {name} could not be written')
+            atomic_write_png(self.path / f'{safe_file_name(name)}.png', picture)
             return
         if self._writer is None:
             self._context = atomic_write(self.path)

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
-import cv2
-import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 
 from ..atomic_io import atomic_write, atomic_write_text
+from ..png_file import atomic_write_png
 from .acdc import ACDC_CONDITIONS
 from .adverse_weather import AdverseWeather
 from .weather import WeatherCityscapesDataset
@@ -151,15 +150,8 @@ class AdverseWriter:
         frame = dataset[index]
         with atomic_write(label) as temporary:
             temporary.write_bytes(Path(info['seg_map_path']).read_bytes())
-        _write_png(image, frame['img'])
+        atomic_write_png(image, frame['img'])
         return True
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    # Encoded in memory: cv2.imwrite answers a full disk with False, a file's write with an error.
-    _, encoded = cv2.imencode('.png', image)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
 
 
 def _find_suffix(source: Path, splits: Sequence[str]) -> str:

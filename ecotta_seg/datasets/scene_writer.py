@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Union
 
-import cv2
-import numpy as np
-
-from ..atomic_io import atomic_write
+from ..png_file import atomic_write_png
 from .adverse_writer import AdverseWriter
 from .driving_scenes import SIZE, draw_scene
 
@@ -45,8 +42,12 @@ def write_cityscapes_layout(
             image, label = draw_scene(FIRST_SEED[split] + index, size)
             name = f'{_TOWN}_{index:06d}_000000'
             folder = Path(split) / _TOWN
-            _write_png(Path(root) / 'leftImg8bit' / folder / f'{name}_leftImg8bit.png', image)
-            _write_png(Path(root) / 'gtFine' / folder / f'{name}_gtFine_labelTrainIds.png', label)
+            atomic_write_png(
+                Path(root) / 'leftImg8bit' / folder / f'{name}_leftImg8bit.png', image, 9
+            )
+            atomic_write_png(
+                Path(root) / 'gtFine' / folder / f'{name}_gtFine_labelTrainIds.png', label, 9
+            )
             yield name
 
 
@@ -77,9 +78,3 @@ def write_acdc_layout(
             yield 'adverse'
     finally:
         shutil.rmtree(clear)
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    with atomic_write(path) as temporary:
-        if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
-            raise OSError(f'{path} could not be written as PNG')

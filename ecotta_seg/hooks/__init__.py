@@ -6,6 +6,7 @@ from .frame_areas_hook import FrameAreasHook
 from .frame_check_hook import FrameCheckHook
 from .guard_hook import GuardHook
 from .label_free_hook import LabelFreeHook
+from .masks_hook import MasksHook
 from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
 from .progress import StreamProgressHook
@@ -25,6 +26,7 @@ __all__ = [
     'FrameCheckHook',
     'GuardHook',
     'LabelFreeHook',
+    'MasksHook',
     'MemoryHook',
     'PanelHook',
     'ResultsHook',

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..atomic_io import atomic_write
 from ..evaluation.class_areas import class_areas, mean_iou
 from ..evaluation.printable import printable
+from ..png_file import atomic_write_png
 from ..visualization.condition_panel import condition_panel
 from ..visualization.file_names import safe_file_name
+from .sample_masks import class_mask
 from .source_reference_hook import source_hook
 
 _SUFFIXES = ('_leftImg8bit', '_rgb_anon')
@@ -105,13 +105,13 @@ class PanelHook(Hook):
         if not chosen:
             return
         # Taken before the source predicts, which may write into the same samples.
-        masks = {index: _mask(outputs[index], 'pred_sem_seg') for index in chosen}
-        labels = {index: _mask(outputs[index], 'gt_sem_seg') for index in chosen}
+        masks = {index: class_mask(outputs[index]) for index in chosen}
+        labels = {index: class_mask(outputs[index], 'gt_sem_seg') for index in chosen}
         source = self._predict_source(runner, data_batch)
         for index in chosen:
             parts = [('adapted', masks[index])]
             if source is not None:
-                parts.insert(0, ('source', _mask(source[index], 'pred_sem_seg')))
+                parts.insert(0, ('source', class_mask(source[index])))
             image = _rgb(data_batch['inputs'][index])
             self._draw(runner, outputs[index].metainfo, image, parts, labels[index])
 
@@ -149,9 +149,7 @@ class PanelHook(Hook):
         title = f'{printable(condition)}, round {number}: {printable(frame)}'
         panel = condition_panel(image, masks, classes, palette, title, self.width)
         name = f'{number:02d}_{safe_file_name(frame)}.png'
-        with atomic_write(self._folder / safe_file_name(condition) / name) as temporary:
-            if not cv2.imwrite(str(temporary), panel[..., ::-1]):
-                raise OSError(f'could not write {temporary}; is the disk full?')
+        atomic_write_png(self._folder / safe_file_name(condition) / name, panel[..., ::-1])
 
     def _score(self, mask: np.ndarray, label: Optional[np.ndarray], num_classes: int) -> str:
         if label is None or label.shape != mask.shape:
@@ -159,14 +157,6 @@ class PanelHook(Hook):
         tensors = (torch.from_numpy(mask), torch.from_numpy(label))
         score = mean_iou(class_areas(*tensors, num_classes, self.ignore_index))
         return '' if score is None else f', {score:.1f} mIoU'
-
-
-def _mask(sample: Any, key: str) -> Optional[np.ndarray]:
-    """(H, W) int64 class indices of a sample, a copy; None where it has none."""
-    if key not in sample:
-        return None
-    data = getattr(sample, key).data
-    return data.reshape(data.shape[-2:]).to('cpu', torch.int64, copy=True).numpy()
 
 
 def _rgb(image: torch.Tensor) -> np.ndarray:

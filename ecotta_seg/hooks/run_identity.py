@@ -27,6 +27,7 @@ from .weight_watch import tensor_bytes
 _HOOKS_LEFT_OUT = (
     'FrameAreasHook',
     'FrameCheckHook',
+    'MasksHook',
     'PanelHook',
     'ResultsHook',
     'StreamProgressHook',

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import re
 import resource
 import signal
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ecotta_seg.apis.frame_files import FrameSource, PictureSink
 from ecotta_seg.command_line import run_tool
@@ -28,7 +30,6 @@ tool = load(ROOT / 'tools' / 'adapt_video.py')
 @pytest.fixture
 def place(tmp_path):
     """A folder of four frames, a config, and a checkpoint of its model."""
-    import torch
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
@@ -71,6 +72,26 @@ def test_a_bad_image_is_told_and_the_rest_goes_on(place, tmp_path, capsys):
     assert run(place, tmp_path / 'out') == 0
     text = capsys.readouterr().out
     assert '3 frames' in text and '1 images could not be decoded: city_0001' in text
+
+
+def test_without_a_config_the_model_and_its_classes_are_named(place, tmp_path, capsys):
+    frames, config, checkpoint = place
+    arguments = [str(frames), str(tmp_path / 'out'), '--width', '96', '--max-frames', '1']
+    assert run_tool(tool.main, arguments) == 0
+    note = capsys.readouterr().err
+    assert 'segformer_b0_camvid.pth' in note and 'a checkpoint of Cityscapes does better' in note
+    assert len(list((tmp_path / 'out').iterdir())) == 1
+    # Training lowers the bias of a class without a label below that of each other class.
+    state = torch.load(tool.CHECKPOINT, weights_only=True)
+    bias = state['state_dict']['decode_head.conv_seg.bias'].float()
+    classes = state['meta']['dataset_meta']['classes']
+    named = re.search('which knows (.*), and no other class', note).group(1).split(', ')
+    low = [bias[i].item() for i, name in enumerate(classes) if name not in named]
+    high = [bias[i].item() for i, name in enumerate(classes) if name in named]
+    assert len(high) == len(named) == 11 and max(low) < min(high)
+    for own in (['--config', str(config)], ['--checkpoint', str(checkpoint)]):
+        assert run_tool(tool.main, [*arguments, *own]) == 2
+        assert 'expected --config and --checkpoint together' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('case', ['missing', 'empty folder', 'no video', 'suffix', 'all bad'])
@@ -174,7 +195,6 @@ def test_adapters_of_a_method_without_are_refused_before_any_frame(place, tmp_pa
 
 
 def test_a_model_of_other_classes_is_drawn(place, tmp_path):
-    import torch
 
     frames, config, checkpoint = place
     with open(config, 'a') as file:
