@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from ..config import RESULT_KEYS, STREAMS, method_file, read_config
+from ..config import RESULT_KEYS, method_file, read_config
+from ..config_stream import STREAMS
 from ..evaluation.results import load_results
 from ..version import __version__
 

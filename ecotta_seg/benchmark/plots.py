@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..atomic_io import atomic_write
-from ..config import STREAMS
+from ..config_stream import STREAMS
 from .aggregate import source_of
 
 # Far apart also for the colour-blind; a second turn differs by its dashes and hollow markers.

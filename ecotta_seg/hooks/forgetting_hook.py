@@ -49,10 +49,12 @@ class ForgettingHook(Hook):
         if reference is not None:
             source = reference.source
             self._scores['source'] = self._score(runner, source, 'clear day, source')
-            self._scores['references'] = {
+            references = {
                 name: self._score(runner, model, f'clear day, {name}')
                 for name, model in reference.others.items()
             }
+            if references:
+                self._scores['references'] = references
         self._scores['before'] = self._score(runner, runner.model.eval(), 'clear day, before')
 
     def after_test(self, runner) -> None:

@@ -49,6 +49,8 @@ class LabelFreeHook(Hook):
             if estimate.latest is not None:
                 areas = estimate.latest[index]
                 group['areas'] = areas if group['areas'] is None else group['areas'] + areas
+        # Nothing of a frame stays behind the frame.
+        estimate.latest = None
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
         """Tells the estimates."""

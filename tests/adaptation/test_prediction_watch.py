@@ -81,5 +81,3 @@ def test_the_median_of_a_window_is_judged():
     assert watch.judge(watch.see(0.9)) is None
     assert watch.judge(watch.see(0.9)) == 'the entropy of the prediction is at 90% of its maximum'
     assert EntropyWatch(highest=1, window=1).judge(1.0) is None
-    # A limit of one's own.
-    assert watch.judge(0.25) is None and '25%' in watch.judge(0.25, 0.2)

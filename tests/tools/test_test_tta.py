@@ -80,6 +80,12 @@ def test_the_same_seed_gives_the_same_results(project, finished, tmp_path):
         assert first[key] == second[key]
 
 
+def _measured(part):
+    if not isinstance(part, dict):
+        return part
+    return {k: _measured(v) for k, v in part.items() if 'estimated' not in k and 'given' not in k}
+
+
 METHODS = sorted(path.stem for path in (ROOT / 'configs/_base_/adaptation').glob('*.py'))
 
 
@@ -92,7 +98,8 @@ def test_methods_and_rounds_are_chosen_on_the_command_line(project, finished, tm
     assert run.returncode == 0, run.stderr
     document = _results(tmp_path)
     assert document['method'] == method and len(document['rounds']) == 1
-    assert document['source'] == _results(finished[1])['source']
+    # Without what was estimated, which not every method has.
+    assert _measured(document['source']) == _measured(_results(finished[1])['source'])
     if method == 'source':
         source = document['source']['conditions']
         assert document['rounds'][0]['conditions'] == source

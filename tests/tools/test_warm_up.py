@@ -82,7 +82,7 @@ def test_the_adapters_have_a_calibration_on_the_training_set(project, tmp_path):
         batch = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), False)
         frames.append((batch['inputs'], [one.metainfo for one in batch['data_samples']]))
     assert len(frames) == 4
-    method.calibrate(frames)
+    method.calibrate_all(frames)
     assert method.calibration().keys() == kept.keys()
     for name, tensor in method.calibration().items():
         assert torch.allclose(kept[name], tensor, rtol=1e-5), name
