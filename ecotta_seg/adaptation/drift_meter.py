@@ -56,5 +56,4 @@ class DriftMeter:
             for norm in self.norms
             if norm.last_drift
         ]
-        # The planner's trial has no data.
-        return float(torch.stack(means).float().mean()) if means and not means[0].is_meta else None
+        return float(torch.stack(means).float().mean()) if means else None
