@@ -322,17 +322,14 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
         budget: See ``ecotta_seg.memory.plan.parse_budget``.
 
     Raises:
-        ValueError: It is no budget, or the method has no memory engine to keep it with.
+        ValueError: It is no budget.
     """
     from .memory.plan import parse_budget
 
     parse_budget(budget, 1)
-    options = with_meta_networks(adaptation)
-    if options is None or options['meta_networks'].get('ladder'):
-        raise ValueError(
-            'a memory budget (memory_budget) goes with a method that has meta networks and the '
-            f'memory engine, such as ecotta, not {type_name(adaptation)}'
-        )
+    options = adaptation
+    while isinstance(options.get('method'), dict):
+        options = options['method']
     options['memory_budget'] = budget
 
 

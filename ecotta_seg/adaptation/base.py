@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import nan
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 import torch
 from mmengine.logging import print_log
@@ -291,6 +291,21 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
                 )
             run_under_autocast(self.segmentor, dtype)
         self.autocast = name
+
+    def use_memory_budget(self, budget: Union[str, int, float]) -> None:
+        """Keeps the peak of each step within a budget; before the first frame.
+
+        Args:
+            budget: The most that a step may take above parameters, gradients and the optimizer's
+                state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of stock inference.
+
+        Raises:
+            ValueError: The text is no budget, or the method has nothing to save memory on.
+        """
+        raise ValueError(
+            f'expected a method that learns by gradients for a memory_budget, but '
+            f'{type(self).__name__} does not: leave out memory_budget'
+        )
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from math import log
 from typing import Optional, Union
 
-import torch
 from torch import Tensor, nn
 
 from ..autograd_ops.frame_region import of_frame
@@ -21,7 +20,7 @@ from .losses import (
     weighted_entropy,
 )
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, beyond_engine
-from .planning import PlannedStep, Planner
+from .planning import Planner
 from .prepare import prepare_meta_networks
 from .registry import ADAPTATION_METHODS
 from .windows import over_windows
@@ -52,7 +51,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
             the engine does not know (see ``beyond_engine``); ``fallbacks`` names why.
         memory_budget: The most that a step may take above parameters and adapters, its gradients
             and the optimizer's state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of
-            stock inference on the same frame. None for the fastest step. Only with the engine.
+            stock inference on the same frame. None for the fastest step. Without the engine
+            modules are recomputed until a step fits, see ``RecomputePlanner``.
 
     Raises:
         ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
@@ -101,65 +101,28 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.relative_regularisation = relative_regularisation
         # A ladder has no gradients through frozen parts that an engine could make cheap.
         memory_engine = memory_engine and not isinstance(self.encoder, LadderEncoder)
-        if memory_budget is not None and not memory_engine:
-            raise ValueError(
-                'a memory_budget needs the memory engine: memory_engine=True, and no ladder'
-            )
         self.beyond_engine = beyond_engine(segmentor) if memory_engine else None
-        if self.beyond_engine is not None:
-            if memory_budget is not None:
-                raise ValueError(
-                    'a memory_budget needs the memory engine, which does not know the '
-                    f'{self.beyond_engine} of this model: leave out memory_budget, and plain '
-                    'autograd adapts it'
-                )
-            memory_engine = False
+        memory_engine = memory_engine and self.beyond_engine is None
         self.engine = MemoryEngine(segmentor, relative_regularisation) if memory_engine else None
-        self.planner = Planner(self, memory_budget) if memory_engine else None
-        self.planned: Optional[PlannedStep] = None
+        if memory_engine:
+            self.planner = Planner(self, memory_budget)
+        elif memory_budget is not None:
+            self.use_memory_budget(memory_budget)
         self.start()
 
-    def watch_by(self, watcher) -> None:
-        """See base class.
-
-        Raises:
-            ValueError: There is a memory budget: under a watcher the step is plain autograd's.
-        """
-        if self._has_budget():
-            raise ValueError(
-                'a memory_budget needs the memory engine, and layer-wise learning weights need '
-                'plain autograd: leave out one of them'
-            )
-        super().watch_by(watcher)
+    def use_memory_budget(self, budget: Union[str, int, float]) -> None:
+        """See base class: by the memory engine if the method has one."""
+        if self.engine is None:
+            super().use_memory_budget(budget)
+        else:
+            self.planner = Planner(self, budget)
 
     def use_autocast(self, name: Optional[str]) -> None:
         """See base class. The step is plain autograd's then, which knows how to go back through
-        casts; the engine's operators and what its planner runs on do not.
-
-        Raises:
-            ValueError: There is a memory budget; see also base class.
-        """
-        if name is not None and self._has_budget():
-            raise ValueError(
-                'a memory_budget needs the memory engine, which runs in the precision of the '
-                f'parameters, and autocast={name!r} needs plain autograd: leave out one of them'
-            )
+        casts; the engine's operators and what its planner runs on do not."""
         super().use_autocast(name)
         if name is not None:
             self.engine = self.planner = None
-
-    def use_views(self, number: int) -> None:
-        """See base class.
-
-        Raises:
-            ValueError: There is a memory budget and more than one view; see also base class.
-        """
-        super().use_views(number)
-        if number > 1 and self._has_budget():
-            raise ValueError(
-                'a memory_budget is of one view a frame: what is kept of the others, until the '
-                f'step is done, is not planned with; leave out one of it and {number} views'
-            )
 
     def fallbacks(self) -> list[str]:
         """See base class: frozen modules that the engine has no operator for, or what keeps the
@@ -167,9 +130,6 @@ class MetaNetworkAdaptation(GradientAdaptation):
         if self.engine is not None:
             return self.engine.fallbacks()
         return [] if self.beyond_engine is None else [f'whole step, for its {self.beyond_engine}']
-
-    def _has_budget(self) -> bool:
-        return self.planner is not None and self.planner.budget is not None
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""
@@ -182,7 +142,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
             if self.engine is not None and self.watcher is None:
                 return self._adapt_by_engine(inputs, metas)
             self._clear_record()
-            with self.encoder.recording() as self._parts:
+            with self.encoder.recording(self._regulariser) as self._terms:
                 return super().adapt(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -259,6 +219,14 @@ class MetaNetworkAdaptation(GradientAdaptation):
         """
         return confident_weights(entropy, self.entropy_threshold)
 
+    def _regulariser(self, frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> Tensor:
+        """R_k of one part: a scalar with its graph."""
+        return self_distilled_regularisation(
+            of_frame(adapted, meta_network.region),
+            of_frame(frozen, meta_network.region),
+            self.relative_regularisation,
+        )
+
     def entropy_loss(self, logits: Tensor) -> ConfidentEntropy:
         """sum(weights * H) of (N, classes, h, w) logits, by plain autograd."""
         return weighted_entropy(logits, self.pixel_weights)
@@ -274,23 +242,12 @@ class MetaNetworkAdaptation(GradientAdaptation):
         if entropy.requires_grad:
             (share * entropy).backward(retain_graph=True)
         regularisation = 0.0
-        for meta_network, part in zip(self.encoder.meta_networks, self._parts):
-            term = self_distilled_regularisation(
-                of_frame(part.adapted, meta_network.region),
-                of_frame(part.frozen, meta_network.region),
-                self.relative_regularisation,
-            )
+        for meta_network, term in zip(self.encoder.meta_networks, self._terms):
             regularisation += float(term.detach())
-            parameters = list(meta_network.parameters())
-            gradients = torch.autograd.grad(
-                share * self.regularisation_weight * term, parameters, retain_graph=True
+            (share * self.regularisation_weight * term).backward(
+                inputs=list(meta_network.parameters()), retain_graph=True
             )
-            for parameter, gradient in zip(parameters, gradients):
-                if parameter.grad is None:
-                    parameter.grad = gradient
-                else:
-                    parameter.grad += gradient
-        self._parts.clear()
+        self._terms.clear()
         record = self.last_step
         record.entropy += share * float(entropy.detach())
         record.confident_fraction += share * float(fraction)

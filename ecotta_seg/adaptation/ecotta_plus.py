@@ -239,6 +239,9 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             return without_padding(super().predict(inputs, metas), metas)
 
     def _act_by(self, strength: Union[Tensor, float]) -> None:
+        if isinstance(strength, Tensor) and strength.is_meta:
+            # A dry run takes the general case: neither nothing nor all is let through.
+            strength = 0.5
         strength = float(strength)
         for module in self.encoder.meta_networks:
             module.strength = strength

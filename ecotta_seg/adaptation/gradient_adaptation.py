@@ -3,14 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import Optional, Union
 
 import mmengine.optim  # noqa: F401  (registers torch's optimizers)
 import torch
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
+from ..lean.recompute import recomputing
 from .base import AdaptationMethod
+from .recompute_plan import RecomputePlanner
 from .saved_state import check_optimizer_state, tell_weight_decay
 from .windows import forward_windows
 
@@ -42,6 +44,8 @@ class GradientAdaptation(AdaptationMethod):
             optimizer, which then has a group for each parameter, and ``forget()``, called when
             the method is reset. Layer-wise learning weights sit here, see ``watch_by``. None for
             no watcher.
+        planner: Plans steps for a memory budget; None without a budget.
+        planned: The ``PlannedStep`` of the latest frame; None without a budget.
 
     Raises:
         TypeError: ``optimizer`` is no dictionary.
@@ -56,6 +60,7 @@ class GradientAdaptation(AdaptationMethod):
         super().__init__(segmentor)
         self.optimizer_config = dict(optimizer)
         self.watcher = None
+        self.planner = self.planned = None
 
     def start(self) -> None:
         """Makes the optimizer and remembers the state that ``reset`` goes back to."""
@@ -102,6 +107,7 @@ class GradientAdaptation(AdaptationMethod):
                 'expected one law around a method, got one around another, and both would set '
                 'the same learning rates: leave out one of them'
             )
+        self._refuse_budget('layer-wise learning weights')
         self.watcher = watcher
         self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
 
@@ -143,12 +149,70 @@ class GradientAdaptation(AdaptationMethod):
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            logits = forward_windows(self.segmentor, inputs, metas, self.show)
-        if self.gate is None or self.gate(logits):
-            self.update()
+        with self.within_budget(inputs, metas):
+            with torch.enable_grad():
+                logits = forward_windows(self.segmentor, inputs, metas, self.show)
+            if self.gate is None or self.gate(logits):
+                self.update()
         self.optimizer.zero_grad(set_to_none=True)
         return logits
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether steps have to keep a memory budget."""
+        return self.planner is not None and self.planner.budget is not None
+
+    def _refuse_budget(self, other: str) -> None:
+        if self.has_budget:
+            raise ValueError(
+                'a memory_budget is planned for one view a frame, in the precision of the '
+                f'parameters, without layer-wise learning weights: leave out one of it and {other}'
+            )
+
+    def use_views(self, number: int) -> None:
+        """See base class.
+
+        Raises:
+            ValueError: There is a memory budget and more than one view; see also base class.
+        """
+        super().use_views(number)
+        if number > 1:
+            self._refuse_budget(f'{number} views')
+
+    def use_autocast(self, name: Optional[str]) -> None:
+        """See base class.
+
+        Raises:
+            ValueError: There is a memory budget; see also base class.
+        """
+        if name is not None:
+            self._refuse_budget(f'autocast={name!r}')
+        super().use_autocast(name)
+
+    def use_memory_budget(self, budget: Union[str, int, float]) -> None:
+        """See base class: modules of the model are recomputed until a step fits."""
+        self.planner = RecomputePlanner(self, budget)
+        for other, there in (
+            (f'{self.views} views', self.views > 1),
+            (f'autocast={self.autocast!r}', self.autocast is not None),
+            ('layer-wise learning weights', self.watcher is not None),
+        ):
+            if there:
+                self._refuse_budget(other)
+
+    @contextmanager
+    def within_budget(self, inputs: Tensor, metas: list[dict]) -> Iterator[None]:
+        """Inside, a step on these frames keeps the memory budget; without a budget nothing is done.
+
+        Raises:
+            BudgetError: The budget cannot be met.
+        """
+        modules = []
+        if isinstance(self.planner, RecomputePlanner):
+            self.planned = self.planner.plan_for(inputs, metas)
+            modules = [self.segmentor.get_submodule(n) for n in self.planned.plan.modules]
+        with recomputing(modules):
+            yield
 
     def update(self) -> None:
         """Takes the optimizer step where there are gradients, and lets go of them."""

@@ -3,7 +3,10 @@
 from typing import Callable, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from ..autograd_ops.pixel_entropy import pixel_entropy
 
 
 class ConfidentEntropy(NamedTuple):
@@ -16,19 +19,6 @@ class ConfidentEntropy(NamedTuple):
 
     loss: Tensor
     confident_fraction: Tensor
-
-
-def pixel_entropy(logits: Tensor) -> Tensor:
-    """Entropy of each pixel's class distribution.
-
-    Args:
-        logits: (N, C, H, W), any real numbers.
-
-    Returns:
-        (N, H, W) in nats, 0 to ln C.
-    """
-    log_probabilities = logits.log_softmax(dim=1)
-    return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
 
 
 def confident_weights(entropy: Tensor, threshold: float) -> Tensor:
@@ -87,9 +77,9 @@ def weighted_entropy(logits: Tensor, weigh: Callable[[Tensor, Tensor], Tensor]) 
     entropy = pixel_entropy(logits)
     weights = weigh(entropy.detach(), logits.detach())
     fraction = (weights > 0).sum() / weights.numel()
-    if fraction == 0:
-        return ConfidentEntropy(logits.new_zeros(()), fraction)
-    return ConfidentEntropy((weights * entropy).sum(), fraction)
+    if fraction > 0:
+        return ConfidentEntropy((weights * entropy).sum(), fraction)
+    return ConfidentEntropy(logits.new_zeros(()), fraction)
 
 
 def confident_entropy(logits: Tensor, threshold: float) -> ConfidentEntropy:
@@ -121,5 +111,5 @@ def self_distilled_regularisation(
     """
     dtype = torch.promote_types(adapted.dtype, torch.float32)
     frozen = frozen.detach().to(dtype)
-    difference = (adapted.to(dtype) - frozen).abs().mean()
+    difference = F.l1_loss(adapted.to(dtype), frozen)
     return difference / frozen.abs().mean().clamp(min=1e-6) if relative else difference

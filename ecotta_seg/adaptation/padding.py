@@ -17,6 +17,8 @@ def padding_of(logits: Tensor, meta: dict) -> tuple[slice, slice]:
 def without_padding(logits: Tensor, metas: list[dict]) -> Tensor:
     """(N, C, H, W) logits of the frame alone, a view: padding is neither measured nor learned."""
     rows, columns = padding_of(logits, metas[0])
+    if (rows, columns) == (slice(0, logits.shape[2]), slice(0, logits.shape[3])):
+        return logits
     return logits[:, :, rows, columns]
 
 

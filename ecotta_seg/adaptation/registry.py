@@ -12,7 +12,7 @@ from torch import nn
 from ..type_names import type_name
 
 # Options that go with any method.
-_OF_ANY = ('views', 'autocast', 'estimate')
+_OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget')
 
 ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
 
@@ -47,10 +47,11 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     """Builds the adaptation method that a config describes, around a segmentor.
 
     Args:
-        config: ``type`` (a registered name or class) and the method's options; ``views`` and
-            ``autocast`` go with any method, see ``AdaptationMethod``. (CoTTA has ``views`` of its
-            own, which it learns from.) ``estimate`` are options of ``LabelFreeEstimate``, or True;
-            None or False for no estimate. A method with a ``memory_budget`` has none.
+        config: ``type`` (a registered name or class) and the method's options; ``views``,
+            ``autocast`` and ``memory_budget`` go with any method, see ``AdaptationMethod``.
+            (CoTTA has ``views`` of its own, which it learns from.) ``estimate`` are options of
+            ``LabelFreeEstimate``, or True; None or False for no estimate. A method with a
+            ``memory_budget`` has none.
         segmentor: The source model; the method takes it over and changes it.
         views: How many views every method is to predict, whatever its config says.
 
@@ -72,10 +73,11 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     own = options.pop('views', None) if 'views' not in known else None
     views = own if views is None else views
     autocast = options.pop('autocast', None) if 'autocast' not in known else None
+    budget = options.pop('memory_budget', None) if 'memory_budget' not in known else None
     check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, *_OF_ANY])])
     watch = None
     if estimate is not None and estimate is not False:
-        if options.get('memory_budget') is None:
+        if options.get('memory_budget', budget) is None:
             from .label_free import LabelFreeEstimate
 
             # Before the method changes the model.
@@ -92,6 +94,8 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
         method.use_views(views)
     if autocast is not None:
         method.use_autocast(autocast)
+    if budget is not None:
+        method.use_memory_budget(budget)
     if watch is not None:
         watch.attach(method)
         method.estimate = watch

@@ -94,7 +94,7 @@ class SAR(GradientAdaptation):
         record = self.last_step
         record.confident_fraction = float(sum(m.sum() for m in self._reliable)) / pixels
         if reliable.any():
-            loss = share * entropy[reliable].mean()
+            loss = share * _mean_over(entropy, reliable)
             loss.backward()
             record.entropy += float(loss.detach())
 
@@ -141,7 +141,7 @@ class SAR(GradientAdaptation):
         entropy = pixel_entropy(logits)
         chosen = next(self._masks) & (entropy.detach() < self.entropy_threshold)
         if chosen.any():
-            loss = share * entropy[chosen].mean()
+            loss = share * _mean_over(entropy, chosen)
             loss.backward()
             self._second += float(loss.detach())
             self._shares += share
@@ -169,3 +169,8 @@ class SAR(GradientAdaptation):
         """See base class: the moving average begins anew."""
         super().reset()
         self.mean_entropy = None
+
+
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of (N, H, W) values over the chosen pixels, at least one of them."""
+    return torch.where(chosen, values, values.new_zeros(())).sum() / chosen.sum()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..autograd_ops.frame_region import measuring
+from ..lean import lean_autograd
 from .padding import frame_region, padding_of, padding_sizes, without_padding
 
 
@@ -122,8 +123,9 @@ def forward_windows(
     """
 
     def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
-        logits = segmentor.encode_decode(crop, window_metas)
-        learn(without_padding(logits, window_metas), share)
+        with lean_autograd():
+            logits = segmentor.encode_decode(crop, window_metas)
+            learn(without_padding(logits, window_metas), share)
         return logits.detach()
 
     return over_windows(segmentor, inputs, metas, run)

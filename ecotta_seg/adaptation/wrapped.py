@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from torch import Tensor, nn
 
@@ -65,6 +65,10 @@ class WrappedAdaptation(AdaptationMethod):
         if name is not None:
             self.inner.use_autocast(name)
             self.autocast = name
+
+    def use_memory_budget(self, budget: Union[str, int, float]) -> None:
+        """See base class: of the inner method."""
+        self.inner.use_memory_budget(budget)
 
     def use_views(self, number: int) -> None:
         """See base class: the inner method has to be able to."""

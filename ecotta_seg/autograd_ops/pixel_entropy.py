@@ -5,10 +5,11 @@ full-resolution logits, and so do their gradients. Here the logits' own memory b
 gradient's, and only a band of rows is ever there twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .resize import resize_bilinear, resize_input_gradient
 from .spans import spans
@@ -21,6 +22,21 @@ def _bands(logits: Tensor) -> list[slice]:
     frames, channels, height, width = logits.shape
     rows = max(1, BAND_ELEMENTS // max(1, frames * channels * width))
     return spans(height, rows, logits.device)
+
+
+def pixel_entropy(logits: Tensor) -> Tensor:
+    """Entropy of each pixel's class distribution.
+
+    Args:
+        logits: (N, C, H, W), any real numbers.
+
+    Returns:
+        (N, H, W) in nats, 0 to ln C.
+    """
+    if has_torch_function_unary(logits):
+        return handle_torch_function(pixel_entropy, (logits,), logits)
+    log_probabilities = logits.log_softmax(dim=1)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
 
 
 def entropy_map(logits: Tensor) -> Tensor:
@@ -43,8 +59,6 @@ def entropy_map(logits: Tensor) -> Tensor:
 def entropy_gradient_(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tensor:
     """The gradient of sum(weights * entropy) with respect to the logits, in their memory.
 
-    dH / dz_c = -p_c (log p_c + H).
-
     Args:
         logits: (N, C, H, W), overwritten with the gradient.
         entropy: (N, H, W), of ``entropy_map``.
@@ -53,13 +67,70 @@ def entropy_gradient_(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tenso
     Returns:
         ``logits``.
     """
+    for rows, gradient in entropy_bands(logits, entropy, weights):
+        logits[:, :, rows].copy_(gradient)
+    return logits
+
+
+def entropy_bands(
+    logits: Tensor, entropy: Tensor, weights: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """The gradient of sum(weights * entropy) with respect to the logits, a band after the other.
+
+    dH / dz_c = -p_c (log p_c + H).
+
+    Args:
+        logits: (N, C, H, W).
+        entropy: (N, H, W), of ``entropy_map``.
+        weights: (N, H, W), constants.
+
+    Yields:
+        Rows, and the gradient of these rows (N, C, rows, W).
+    """
     for rows in _bands(logits):
-        band = logits[:, :, rows]
-        log_probabilities = band.log_softmax(dim=1)
+        log_probabilities = logits[:, :, rows].log_softmax(dim=1)
         gradient = log_probabilities.exp()
         gradient.mul_(log_probabilities.add_(entropy[:, None, rows]))
-        band.copy_(gradient.mul_(weights[:, None, rows]).neg_())
-    return logits
+        del log_probabilities
+        yield rows, gradient.mul_(weights[:, None, rows]).neg_()
+
+
+def log_likelihood_map(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logarithm of the probability of a class for each pixel, without a graph.
+
+    Args:
+        logits: (N, C, H, W).
+        classes: (N, H, W) int64, 0 to C - 1.
+
+    Returns:
+        (N, H, W), at most 0.
+    """
+    likelihood = logits.new_empty(logits.shape[0], *logits.shape[2:])
+    for rows in _bands(logits):
+        log_probabilities = logits[:, :, rows].log_softmax(dim=1)
+        likelihood[:, rows] = log_probabilities.gather(1, classes[:, None, rows])[:, 0]
+    return likelihood
+
+
+def log_likelihood_bands(
+    logits: Tensor, classes: Tensor, weights: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """The gradient of sum(weights * log likelihood) with respect to the logits, band by band.
+
+    d log p_y / dz_c = 1[c = y] - p_c.
+
+    Args:
+        logits, classes: As of ``log_likelihood_map``.
+        weights: (N, H, W), constants.
+
+    Yields:
+        Rows, and the gradient of these rows (N, C, rows, W).
+    """
+    for rows in _bands(logits):
+        gradient = logits[:, :, rows].softmax(dim=1)
+        of_band = weights[:, None, rows]
+        gradient.mul_(of_band).neg_()
+        yield rows, gradient.scatter_add_(1, classes[:, None, rows], of_band.contiguous())
 
 
 class _ResizedWeightedEntropy(torch.autograd.Function):

@@ -101,6 +101,9 @@ def _describe(func, result, args, key):
         return 'first' if same else None
     results = [result] if isinstance(result, Tensor) else list(result)
     tensors = [item for item in results if item is not None]
+    if not all(tensor.is_meta for tensor in tensors):
+        # Random numbers, for example: they have data wherever the rest of the step has none.
+        return None
     storages = {tensor.untyped_storage()._cdata for tensor in tensors}
     # An operator may hand on the memory that it was given, whatever its schema says.
     given = {tensor.untyped_storage()._cdata for tensor in _tensors_in(args)}

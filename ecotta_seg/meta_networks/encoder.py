@@ -7,7 +7,7 @@ from typing import Optional
 
 from torch import Tensor, nn
 
-from .meta_encoder import MetaEncoder, PartOutput
+from .meta_encoder import MetaEncoder
 from .meta_network import MetaNetwork
 from .partition import check_split
 from .units import EncoderUnits, find_units
@@ -119,7 +119,6 @@ class AdaptedEncoder(MetaEncoder):
             if not self._bypassed:
                 frozen = x
                 x = meta_network(frozen, part_input)
-                if self._records is not None:
-                    self._records.append(PartOutput(frozen, x))
+                self.record(frozen, x, meta_network)
             x = self.leave_part(index, x, outputs)
         return self.units.collect([outputs[stage] for stage in sorted(outputs)])

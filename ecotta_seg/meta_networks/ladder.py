@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from .encoder import AdaptedEncoder
-from .meta_encoder import PartOutput
 from .units import find_units
 
 
@@ -66,8 +65,7 @@ class LadderEncoder(AdaptedEncoder):
             if self._bypassed:
                 continue
             side = meta_network(frozen, side)
-            if self._records is not None:
-                self._records.append(PartOutput(frozen, side))
+            self.record(frozen, side, meta_network)
             # A stage that ends here is given out adapted, in the place of the frozen one.
             side = self.leave_part(index, side, outputs)
         return self.units.collect([outputs[stage] for stage in sorted(outputs)])

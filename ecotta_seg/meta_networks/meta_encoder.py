@@ -1,6 +1,6 @@
 """What every encoder with meta networks is: a frozen backbone in its place in a segmentor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
@@ -17,6 +17,13 @@ class PartOutput(NamedTuple):
 
     frozen: Tensor
     adapted: Tensor
+
+
+Measure = Callable[[Tensor, Tensor, nn.Module], object]
+
+
+def _part_output(frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> PartOutput:
+    return PartOutput(frozen, adapted)
 
 
 class MetaEncoder(nn.Module):
@@ -39,7 +46,8 @@ class MetaEncoder(nn.Module):
         self.backbone = backbone.requires_grad_(False)
         self.split: tuple[int, ...] = ()
         self.meta_networks = nn.ModuleList()
-        self._records: Optional[list[PartOutput]] = None
+        self._records: Optional[list] = None
+        self._measure: Measure = _part_output
         self._bypassed = False
 
     def early_modules(self) -> list[nn.Module]:
@@ -48,13 +56,23 @@ class MetaEncoder(nn.Module):
         return []
 
     @contextmanager
-    def recording(self) -> Iterator[list[PartOutput]]:
-        """Inside, each forward appends its K ``PartOutput``s, with their graph, to the list."""
-        self._records = []
+    def recording(self, measure: Optional[Measure] = None) -> Iterator[list]:
+        """Inside, each forward appends what ``measure`` gives for each of its K parts to the list.
+
+        Args:
+            measure: Takes x_k, x̃_k with its graph, and the meta network. None records the two
+                maps as a ``PartOutput``.
+        """
+        self._records, self._measure = [], measure or _part_output
         try:
             yield self._records
         finally:
-            self._records = None
+            self._records, self._measure = None, _part_output
+
+    def record(self, frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> None:
+        """Appends a part to the list; outside of ``recording`` it does nothing."""
+        if self._records is not None:
+            self._records.append(self._measure(frozen, adapted, meta_network))
 
     @contextmanager
     def bypass(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .input_channels import input_channels
-from .meta_encoder import MetaEncoder, PartOutput
+from .meta_encoder import MetaEncoder
 from .meta_network import MetaNetwork
 
 # Sides of the square frames that a backbone is tried on, in pixels, its own size among them.
@@ -126,8 +126,7 @@ class OutputEncoder(MetaEncoder):
         tokens = output.dim() == 3
         frozen = output.transpose(1, 2).unsqueeze(3) if tokens else output
         adapted = meta_network(frozen, frozen)
-        if self._records is not None:
-            self._records.append(PartOutput(frozen, adapted))
+        self.record(frozen, adapted, meta_network)
         return adapted.squeeze(3).transpose(1, 2) if tokens else adapted
 
 

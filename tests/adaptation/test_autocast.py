@@ -1,5 +1,6 @@
 """``autocast='bf16'`` against the same step written out under ``torch.autocast``."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from math import log
 
@@ -93,14 +94,21 @@ def test_tent_is_autograd_under_autocast(kind, frames):
     names = list(ours.adaptable_parameters())
     parameters = dict(reference.named_parameters())
     tuned = [parameters[name].requires_grad_() for name in names]
-    with bf16():
-        small = reference.decode_head.forward(reference.backbone(image))
-    logits = _full_size(small, image)
-    gradients = torch.autograd.grad(_entropy(logits).mean(), tuned)
+
+    def by_hand(precision):
+        with precision:
+            small = reference.decode_head.forward(reference.backbone(image))
+        logits = _full_size(small, image)
+        return logits, torch.autograd.grad(_entropy(logits).mean(), tuned)
+
+    exact = by_hand(nullcontext())[1]
+    logits, gradients = by_hand(bf16())
     assert torch.allclose(ours.adapt(image, metas), logits, 1e-5, 1e-5)
-    for name, parameter, gradient in zip(names, tuned, gradients):
-        expected = parameter.detach() - 0.1 * gradient
-        assert torch.allclose(ours.adaptable_parameters()[name], expected, 1e-4, 1e-5), name
+    for name, parameter, gradient, without in zip(names, tuned, gradients, exact):
+        found = (parameter.detach() - ours.adaptable_parameters()[name]) / 0.1
+        # A last bit of bfloat16 that turns over far up changes sums that nearly cancel.
+        rounding = (gradient - without).norm()
+        assert (found - gradient).norm() <= 0.1 * rounding + 1e-4, name
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -209,9 +217,9 @@ def test_what_is_unknown_is_refused(name, value):
 
 def test_a_budget_is_refused():
     inner = dict(method_options('ecotta'), memory_budget='1.0x')
-    with pytest.raises(ValueError, match=r"autocast='bf16' needs plain autograd: leave out one"):
+    with pytest.raises(ValueError, match=r"leave out one of it and autocast='bf16'"):
         build_method(dict(inner, autocast='bf16'), build_segmentor('deeplab'))
-    with pytest.raises(ValueError, match='leave out one of them'):
+    with pytest.raises(ValueError, match='leave out one of it and'):
         build_method(dict(method_options('rdumb'), method=inner, autocast='bf16'),
                      build_segmentor('deeplab'))  # fmt: skip
 

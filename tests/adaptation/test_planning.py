@@ -155,14 +155,12 @@ def test_a_budget_is_of_one_view():
     assert _method('deeplab', views=2).views == 2
 
 
-def test_a_budget_is_refused_where_there_is_no_engine():
-    with pytest.raises(ValueError, match='needs the memory engine'):
-        _method('deeplab', memory_budget='1.0x', memory_engine=False)
+def test_a_budget_does_not_go_with_layer_wise_weights():
     inner = dict(
         type='ecotta', meta_networks=dict(num_parts=2), memory_budget='1.0x',
         optimizer=dict(type='SGD', lr=0.01),
     )  # fmt: skip
-    with pytest.raises(ValueError, match='leave out one of them'):
+    with pytest.raises(ValueError, match='leave out one of it and layer-wise learning weights'):
         build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
 
 

@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
@@ -249,3 +250,9 @@ def build(name):
         if isinstance(getattr(module, 'conv_seg', None), nn.Conv2d):
             nn.init.normal_(module.conv_seg.weight, std=1.0)
     return segmentor.eval()
+
+
+def point_sample(features, points, align_corners=False, **options):
+    """The function of mmcv, which a build without compiled operators cannot import."""
+    grid = (points.unsqueeze(2) * 2 - 1).to(features.dtype)
+    return F.grid_sample(features, grid, align_corners=align_corners, **options).squeeze(3)

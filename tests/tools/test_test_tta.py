@@ -341,7 +341,7 @@ def test_a_memory_budget_on_the_command_line(project, finished, tmp_path):
     assert '  predicted' in run.stdout and 'Memory plan: ' in run.stdout
     message = error_of(run_tool(*arguments, '--memory-budget', '1kB'))
     assert '1000 bytes cannot be met: the smallest that can is' in message
-    message = error_of(run_tool(*arguments, '--memory-budget', '1.0x', '--method', 'tent'))
-    assert 'not tent' in message
+    message = error_of(run_tool(*arguments, '--memory-budget', '1.0x', '--method', 'source'))
+    assert 'expected a method that learns by gradients' in message
     message = error_of(run_tool(*arguments, '--memory-budget', 'much'))
     assert "got 'much'" in message

@@ -1,0 +1,124 @@
+"""Which modules of a model are recomputed, so that a step fits a memory budget."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Union
+
+from torch import Tensor, nn
+
+from ..memory.plan import BudgetError, parse_budget
+from .dry_run import DryRun, ModuleCost
+from .padding import frame_region
+from .planning import PlannedStep
+
+# How many limits of a recomputed module's size are tried.
+_LIMITS = 6
+
+
+@dataclass(frozen=True)
+class RecomputePlan:
+    """Modules that keep their inputs alone and run again in the backward.
+
+    Attributes:
+        modules: Their names in the segmentor.
+        update_in_place: Whether gradients are applied as they come; they are not.
+    """
+
+    modules: tuple[str, ...] = ()
+    update_in_place: bool = False
+
+    def describe(self) -> str:
+        """One line for the report."""
+        if not self.modules:
+            return 'no module is recomputed'
+        return f'recomputed: {", ".join(self.modules)}'
+
+
+class RecomputePlanner:
+    """Plans the steps of a method for one frame size after the other.
+
+    Args:
+        method: A method that learns by gradients.
+        budget: See ``parse_budget``.
+
+    Raises:
+        ValueError: The budget is not one.
+    """
+
+    def __init__(self, method: nn.Module, budget: Union[str, int, float]) -> None:
+        parse_budget(budget, 2**40)
+        self.budget = budget
+        self._method = method
+        self._planned: dict[tuple, PlannedStep] = {}
+
+    def plan_for(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
+        """The plan of a frame; made once for each size.
+
+        Args:
+            inputs: (N, 3, H, W).
+            metas: Metainfo of the N samples.
+
+        Raises:
+            BudgetError: The budget cannot be met; the message has the smallest that can.
+        """
+        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0]))
+        if key not in self._planned:
+            run = DryRun(self._method, inputs, metas)
+            inference = run.inference_peak()
+            limit = parse_budget(self.budget, inference)
+            modules = choose_modules(run.peak, run.costs, limit)
+            self._planned[key] = PlannedStep(
+                RecomputePlan(tuple(modules)), run.peak(modules), inference, limit
+            )
+        return self._planned[key]
+
+
+def choose_modules(
+    peak: Callable[[Iterable[str]], int],
+    costs: Callable[[], list[ModuleCost]],
+    budget_bytes: int,
+) -> list[str]:
+    """Modules to recompute so that the peak fits, with few operations.
+
+    A module that is recomputed as a whole keeps one input, but all of its inside stands while the
+    gradient goes through it. So sets of small modules and of large ones are tried. Of the set with
+    the lowest peak, those modules come first that free the most bytes for an operation.
+
+    Args:
+        peak: The bytes that a step takes at most if it recomputes these modules.
+        costs: What could be recomputed.
+        budget_bytes: The most that the peak may be.
+
+    Raises:
+        BudgetError: No set fits; the message has the smallest peak.
+    """
+    if peak([]) <= budget_bytes:
+        return []
+    tree = costs()
+    largest = max((cost.kept for cost in tree), default=0)
+    sets = [cut(tree, largest >> (shift)) for shift in range(_LIMITS)]
+    sets = [modules for modules in sets if modules]
+    peaks = [peak([cost.name for cost in modules]) for modules in sets]
+    if not peaks or min(peaks) > budget_bytes:
+        raise BudgetError(budget_bytes, min([peak([]), *peaks]))
+    best = sets[peaks.index(min(peaks))]
+    ordered = [c.name for c in sorted(best, key=lambda c: c.operations / (c.kept - c.inputs))]
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if peak(ordered[:middle]) <= budget_bytes:
+            high = middle
+        else:
+            low = middle + 1
+    return ordered[:low]
+
+
+def cut(tree: Iterable[ModuleCost], limit: int) -> list[ModuleCost]:
+    """The outermost modules that keep at most ``limit`` bytes, and more than their inputs."""
+    chosen = []
+    for cost in tree:
+        if cost.kept <= limit and cost.kept > cost.inputs and not cost.overwritten:
+            chosen.append(cost)
+        elif cost.kept > limit or cost.overwritten:
+            chosen += cut(cost.inside, limit)
+    return chosen

@@ -1,0 +1,55 @@
+"""Modules that keep their inputs alone, and run again when the backward reaches them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+from torch.utils.checkpoint import checkpoint
+
+from .mode import LeanAutograd
+
+
+def _run_again(module: nn.Module, forward: Callable, *args, **kwargs):
+    """The forward of a module of which the graph keeps the arguments alone."""
+    tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+    if not torch.is_grad_enabled() or not _learns(module, tensors):
+        return forward(*args, **kwargs)
+
+    def run(*args, **kwargs):
+        with LeanAutograd():
+            return forward(*args, **kwargs)
+
+    return checkpoint(run, *args, use_reentrant=False, **kwargs)
+
+
+def _learns(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
+    """Whether a gradient flows through a module."""
+    return any(t.requires_grad for t in inputs) or any(p.requires_grad for p in module.parameters())
+
+
+@contextmanager
+def recomputing(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, forwards with gradients keep of these modules their inputs alone.
+
+    The backward runs such a module again, under ``LeanAutograd``, when a gradient reaches the
+    module's output. That takes the time of one more forward of the module. The gradients are those
+    of the plain forward, bit for bit, if the module gives the same result twice.
+
+    Args:
+        modules: Each takes tensors and gives tensors, in any nesting. None lies inside another.
+
+    Raises:
+        RuntimeError: In the backward, by torch: a layer has overwritten a module's input.
+    """
+    modules = list(modules)
+    for module in modules:
+        # On the object: a wrapper around the module would rename its parameters.
+        module.forward = partial(_run_again, module, module.forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
