@@ -37,9 +37,9 @@ Where mIoU was estimated without labels, the rounds and their SCORES also have `
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
 optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with, and
 ``"references": {NAME: mIoU}`` in ``"clear"`` what these have on the clear day.
-An optional ``"confusion": {"method": CONFUSION, "source": CONFUSION or null}`` has the pixels of each
-label and prediction in the method's last round and in the source's: CONFUSION = ``{"round": int,
-"pixels": {LABEL: {PREDICTION: int}}}``, without zeros, see ``confusion.py``.
+An optional ``"confusion": {"method": CONFUSION, "source": CONFUSION or null}`` has the pixels of
+each label and prediction in the method's last round and in the source's: CONFUSION = ``{"round":
+int, "pixels": {LABEL: {PREDICTION: int}}}``, without zeros, see ``confusion.py``.
 ``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.
 """
 
