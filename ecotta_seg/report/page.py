@@ -41,9 +41,6 @@ def _environment() -> Environment:
         # Names from data sets may hold anything: no control characters, no bytes that are no text.
         finalize=lambda value: _shown(value) if type(value) is str else value,
     )
-    environment.filters['id'] = lambda text: ''.join(
-        c if c.isalnum() else '-' for c in text.lower()
-    )
     return environment
 
 
