@@ -6,7 +6,7 @@ from .type_names import is_a
 
 
 def with_report(cfg: Config, checkpoint: str, pictures: bool) -> None:
-    """Tells the report which weights a run has, and has it show frames.
+    """Gives the report the path of the weights, and frames to show.
 
     Args:
         cfg: Changed in place; without a ``ReportHook`` only the frames are kept.

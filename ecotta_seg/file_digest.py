@@ -1,4 +1,4 @@
-"""Digits that tell files apart by what is in them."""
+"""Digits that identify the content of a file."""
 
 import hashlib
 from pathlib import Path

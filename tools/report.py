@@ -1,7 +1,7 @@
 """Writes the report of a run again: python tools/report.py WORK_DIR [--out FILE].
 
-tools/test_tta.py writes WORK_DIR/report.html at the end of a run. This tool makes it from the files
-in the work dir; of a run that was stopped or is still at work it shows what is saved.
+tools/test_tta.py writes WORK_DIR/report.html at the end of a run. This tool makes the report
+from the files in the work dir. If the run has not ended, the report shows its newest saved state.
 """
 
 import argparse

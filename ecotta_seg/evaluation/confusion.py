@@ -64,21 +64,21 @@ class LastRoundConfusion:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> 'LastRoundConfusion':
-        """What ``state_dict`` gave."""
+        """The confusion that ``state_dict`` described."""
         confusion = cls()
         confusion.add(int(state['round']), state['counts'])
         return confusion
 
 
 def check_confusion(document: Any, where: str) -> None:
-    """Checks what ``LastRoundConfusion.document`` gives.
+    """Checks a result of ``LastRoundConfusion.document``.
 
     Args:
         document: The parsed JSON.
-        where: Its place in the results, for the message.
+        where: The place in the results, for the message.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The document has another form.
     """
     rows = document.get('pixels') if isinstance(document, Mapping) else None
     number = document.get('round') if isinstance(document, Mapping) else None

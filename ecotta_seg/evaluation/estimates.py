@@ -1,4 +1,4 @@
-"""What was estimated without labels, beside what was measured, in ``results.json``."""
+"""Estimates without labels beside the measured scores of ``results.json``."""
 
 from collections.abc import Mapping, Sequence
 

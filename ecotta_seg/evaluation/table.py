@@ -192,7 +192,7 @@ def _clear_table(document: Mapping) -> Optional[Table]:
 
 
 def memory_rows(document: Mapping) -> list[tuple[str, int]]:
-    """Names and bytes of what was measured of the memory; indented names are parts."""
+    """Names and bytes of the measured memory; indented names are parts."""
     memory = document['memory']
     rows = [
         ('peak, stock inference', memory['inference_peak_bytes']),
@@ -287,7 +287,7 @@ def result_notes(document: Mapping) -> list[str]:
 
 
 def event_kind(event: Mapping) -> str:
-    """What kind of event it is, as ``results.json`` names it."""
+    """The kind of an event, as ``results.json`` names it."""
     for key in ('event', 'kind', 'type', 'action', 'reason'):
         if event.get(key):
             return str(event[key])

@@ -23,9 +23,10 @@ class BestAndWorstHook(Hook):
 
     Each file has the frame, the masks of the source and of the adapted model and the label, small
     enough for ``report.html``, which shows them. A frame counts by its mIoU in the last round minus
-    the source's mIoU of the same frame. Needs a ``SourceReferenceHook``, labels and the evaluator's
-    ``PerConditionIoU``; without them it writes nothing. The source predicts a frame again only if
-    the frame is kept. One number for each frame of a round stays in memory, and no picture.
+    the source's mIoU of the same frame. The hook needs a ``SourceReferenceHook``, labels and the
+    evaluator's ``PerConditionIoU``; without them it writes nothing. The source predicts a frame
+    again only if the frame is kept. One number for each frame of a round stays in memory, and no
+    picture.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
@@ -36,7 +37,7 @@ class BestAndWorstHook(Hook):
     """
 
     # After SourceReferenceHook (VERY_HIGH), which scores the source; before StreamStateHook (35),
-    # which goes on from a state.
+    # which resumes from a state.
     priority = 20
 
     def __init__(self, out_dir: Optional[str] = None, width: int = 480) -> None:
@@ -47,7 +48,7 @@ class BestAndWorstHook(Hook):
         self._kept: dict[tuple[str, str], float] = {}
 
     def before_test(self, runner: Any) -> None:
-        """Starts with no frame; a state that is gone on from may have some."""
+        """Starts with no frame; the state of a resumed run may have some."""
         self._folder = Path(self.out_dir or runner.work_dir)
         self._last_round = int(getattr(runner.test_dataloader.dataset, 'rounds', 1))
         self._source, self._kept = {}, {}
@@ -83,7 +84,7 @@ class BestAndWorstHook(Hook):
             self._write(runner, data_batch, outputs, wanted)
 
     def _kinds(self, condition: str, difference: float) -> list[str]:
-        """Whether a frame is the best or the worst so far; notes that it is."""
+        """Notes and returns whether a frame is the best or the worst so far."""
         kinds = []
         for kind, sign in ((BEST, 1), (WORST, -1)):
             kept = self._kept.get((condition, kind))
@@ -132,6 +133,6 @@ class BestAndWorstHook(Hook):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave, after ``before_test``."""
+        """Takes over a result of ``state_dict``, after ``before_test``."""
         self._source = {(name, path): value for name, path, value in state['source']}
         self._kept = {(name, kind): value for name, kind, value in state['kept']}

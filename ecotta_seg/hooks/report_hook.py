@@ -1,4 +1,4 @@
-"""Writes what a run is before its first frame, and its report at its end."""
+"""Writes the settings of a run before its first frame, and its report at its end."""
 
 from pathlib import Path
 from typing import Any, Optional
@@ -17,8 +17,8 @@ from .run_facts import command, now, run_facts
 class ReportHook(Hook):
     """Writes ``run.json`` before a test and ``report.html`` after it.
 
-    The report is made of the files that the other hooks wrote into the work dir. If it cannot be
-    made, the log says why, and the run and its results are as without this hook.
+    The report is made of the files that the other hooks wrote into the work dir. If the
+    report cannot be made, the log says why, and the run and its results are as without this hook.
 
     Args:
         checkpoint: Path of the source model's weights; None for the config's ``load_from``.
@@ -33,20 +33,20 @@ class ReportHook(Hook):
         self._record: Optional[dict] = None
 
     def before_test(self, runner: Any) -> None:
-        """Writes ``run.json``; a run that is gone on with adds its command."""
+        """Writes ``run.json``; a resumed run adds its command."""
         if not is_main_process():
             return
         self._folder = Path(self.work_dir or runner.work_dir)
         try:
             self._record = run_facts(runner, self.checkpoint)
             if runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
-                self._go_on(read_run_file(self._folder))
+                self._resume(read_run_file(self._folder))
             write_run_file(self._folder, self._record)
         except (OSError, ValueError) as error:
             self._record = None
             runner.logger.warning(f'run.json is not written, and no report: {sentence(error)}')
 
-    def _go_on(self, before: Optional[dict]) -> None:
+    def _resume(self, before: Optional[dict]) -> None:
         if before is not None:
             self._record['started'] = before['started']
             self._record['commands'] = [*before['commands'], command()]
@@ -62,7 +62,7 @@ class ReportHook(Hook):
             # Hours of a run end here, and all of its results are on the disk.
             runner.logger.warning(
                 f'the report is not written ({type(error).__name__}: {sentence(error)}): the '
-                f'results are whole; python tools/report.py {self._folder} makes it again'
+                f'results are whole; python tools/report.py {self._folder} makes the report again'
             )
         else:
             runner.logger.info(f'the report is {path}')

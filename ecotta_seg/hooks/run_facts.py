@@ -1,4 +1,4 @@
-"""What a Runner's test was started with, for ``run.json``."""
+"""The settings of a Runner's test, for ``run.json``."""
 
 import hashlib
 import json
@@ -20,8 +20,8 @@ from ..file_digest import file_digest
 from ..type_names import type_name
 from .run_identity import code_versions
 
-# A frame has its name and the folders of its drive and its split or condition; where the data set
-# lies is another place on each machine.
+# A frame has its name and the folders of its drive and its split or condition; the root of the
+# data set differs from machine to machine.
 _NAME_PARTS = 3
 # Steps that make no other frame: they load, cut to the model's size and pack.
 _PLAIN_STEPS = (
@@ -35,7 +35,7 @@ def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
 
     Args:
         runner: The Runner, in ``before_test`` and after the hook that builds the method.
-        checkpoint: Path of the source model's weights; None for what the config loads.
+        checkpoint: Path of the source model's weights; None for the config's ``load_from``.
 
     Returns:
         All keys of ``run.json``, see ``ecotta_seg.report.run_file``.
@@ -71,12 +71,12 @@ def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
 
 
 def now() -> str:
-    """This second in UTC, as ISO 8601 has it."""
+    """The time in UTC, in ISO 8601 to the second."""
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 
 def command() -> dict:
-    """The command line of this process and the folder that it was given in."""
+    """The command line of this process and its folder."""
     # Python before 3.10 does not know its own arguments, such as -m.
     line = getattr(sys, 'orig_argv', None) or [sys.executable, *sys.argv]
     return {'command': list(line), 'folder': os.getcwd()}
@@ -88,10 +88,21 @@ def _environment(cfg: Any) -> dict[str, str]:
 
 
 def _as_text(cfg: Any) -> str:
-    """The adaptation and what goes with it, as a config file has it."""
+    """The adaptation, the estimate and the views, as a config file has them."""
     keys = ('adaptation', 'estimate', 'views')
-    part = {key: cfg[key] for key in keys if cfg.get(key) is not None}
+    part = {key: _named(cfg[key]) for key in keys if cfg.get(key) is not None}
     return Config(part).pretty_text
+
+
+def _named(value: Any) -> Any:
+    """With names in the place of classes and objects, which no text of a config can have."""
+    if isinstance(value, Mapping):
+        return {str(key): _named(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return type_name(value)
 
 
 def _digest(checkpoint: Optional[str]) -> Optional[str]:
@@ -124,7 +135,7 @@ def _digest_of(names: list[str]) -> str:
 
 
 def _data_settings(cfg: Any) -> dict[str, str]:
-    """The steps of the test's pipeline that change what a frame shows."""
+    """The steps of the test's pipeline that change the content of a frame."""
     steps = inner_dataset(cfg).get('pipeline') if hasattr(cfg, 'get') else None
     settings = {}
     for step in steps or ():

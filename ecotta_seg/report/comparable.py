@@ -7,13 +7,13 @@ from .work_dir import RunFiles
 
 
 def refuse_others(first: RunFiles, other: RunFiles) -> None:
-    """Refuses a run whose scores are not of what the first run's are.
+    """Refuses a run whose scores are of other frames or labels than the first run's.
 
     Args:
         first, other: Both have ended and have a ``run.json``.
 
     Raises:
-        ValueError: One sentence on what differs.
+        ValueError: One sentence on the difference.
     """
     reason = _difference(first, other)
     if reason is not None:
@@ -24,7 +24,7 @@ def refuse_others(first: RunFiles, other: RunFiles) -> None:
 
 
 def is_known(run: RunFiles) -> bool:
-    """Whether a run tells the names of its frames."""
+    """Whether the names of a run's frames are recorded."""
     return run.record['data']['frames'] is not None
 
 

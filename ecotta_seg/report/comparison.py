@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         names: A short name for each run.
-        runs: What their work dirs hold; the first is the one that others are compared with.
+        runs: The contents of their work dirs; the others are compared with the first.
         rounds: How many rounds all of them have.
         differences: For each run but the first ``{'conditions': {NAME: ENTRY}, 'mean': ENTRY}``
             over these rounds, as from ``paired_bootstrap``; without intervals ``'low'`` and
@@ -46,7 +46,7 @@ def compare_runs(folders: Sequence[Union[str, Path]], draws: int = 1000) -> Comp
     Raises:
         FileNotFoundError: A folder does not exist or holds no run.
         ValueError: There is one folder only, one is given twice, a run has not ended, has no
-            scores, does not tell its frames, or is not comparable with the first.
+            scores or no ``run.json``, or is not comparable with the first.
     """
     resolved = [Path(folder).resolve() for folder in folders]
     if len(resolved) < 2 or len(set(resolved)) < len(resolved):
@@ -85,20 +85,20 @@ def _checked(folder: Union[str, Path]) -> RunFiles:
     run = read_work_dir(folder)
     if run.frames_done is not None:
         raise ValueError(
-            f'the run in {folder} has not ended: end it with tools/test_tta.py --resume first'
+            f'the run in {folder} has not ended: resume it with tools/test_tta.py --resume first'
         )
     if run.record is None:
         raise ValueError(
-            f'{folder} has no run.json, so that nobody can tell which frames its scores are of: '
-            'run it again with this version'
+            f'{folder} has no run.json, so that the frames of its scores are not known: '
+            'run the test again with this version'
         )
     if run.document['mean_mIoU'] is None:
-        raise ValueError(f'the run in {folder} has no scores: it needs frames with labels')
+        raise ValueError(f'the run in {folder} has no scores: use a run on frames with labels')
     return run
 
 
 def _short_names(paths: Sequence[PurePath]) -> list[str]:
-    """The last parts of the paths, as many as it takes to tell them apart."""
+    """The last parts of the paths, as many as make the names different."""
     depth = 1
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
@@ -110,7 +110,7 @@ def _areas(run: RunFiles) -> tuple[Optional[FrameAreas], str]:
     try:
         return load_frame_areas(run.folder, run.document), ''
     except FileNotFoundError:
-        return None, 'it was run without --frame-areas'
+        return None, 'the run was made without --frame-areas'
     except ValueError as error:
         return None, str(error)
 

@@ -29,7 +29,7 @@ def write_comparison(comparison: Comparison, path: Union[str, Path]) -> Path:
         The path.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The page cannot be written.
     """
     return write_page(
         path,
@@ -99,7 +99,7 @@ def score_table(comparison: Comparison) -> Table:
 
 
 def _sources(comparison: Comparison) -> list[tuple[str, Mapping, Optional[float]]]:
-    """The source of each run, once if it is the same for all."""
+    """The source of each run, once if all runs have the same."""
     found: list[tuple[str, Mapping, Optional[float]]] = []
     for name, run in zip(comparison.names, comparison.runs):
         source = run.document['source']
@@ -178,7 +178,7 @@ def _ratio(value: Optional[float], than: Optional[float]) -> Cell:
 
 
 def settings_table(comparison: Comparison) -> Table:
-    """What each run was made with."""
+    """The settings of each run."""
     head = ['', 'method', 'rounds', 'seed', 'checkpoint', 'checkpoint digest', 'ecotta_seg']
     table = Table('Settings', head)
     for name, run in zip(comparison.names, comparison.runs):

@@ -1,4 +1,4 @@
-"""What a report says of a run, ready for its template."""
+"""The contents of a report, ready for its template."""
 
 import shlex
 from collections import Counter
@@ -32,7 +32,7 @@ def report_values(run: RunFiles) -> dict[str, Any]:
     """The values that the template of a report shows.
 
     Args:
-        run: What the work dir holds; without plots, which cost seconds.
+        run: The contents of the work dir.
     """
     document = run.document
     return {
@@ -93,7 +93,7 @@ def _forgetting(document: Mapping) -> Optional[str]:
 
 
 def memory_table(document: Mapping) -> Optional[Table]:
-    """Peaks and what stands between frames, in MiB; None if nothing was measured."""
+    """Peaks and the memory between frames, in MiB; None if nothing was measured."""
     rows, memory = memory_rows(document), document['memory']
     if not rows:
         return None
@@ -122,7 +122,7 @@ def seconds_table(document: Mapping) -> Optional[Table]:
 
 
 def _distinct(frames: Sequence[Mapping]) -> list[Mapping]:
-    """Without a condition's worst frame if that is its best one, too: the only one that it has."""
+    """Without the worst frame of a condition that has a single frame, its best one."""
     best = {f['condition']: f['stream_index'] for f in frames if f['kind'] == BEST}
     return [f for f in frames if f['kind'] == BEST or best.get(f['condition']) != f['stream_index']]
 
@@ -182,7 +182,7 @@ def _settings(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def _commands(record: Optional[Mapping]) -> list[str]:
-    """The command lines that start the run and go on with it, ready for a shell."""
+    """The command lines that started and resumed the run, ready for a shell."""
     if record is None:
         return []
     variables = ' '.join(

@@ -23,7 +23,7 @@ _NUMBERS = ('round', 'stream_index', 'difference', 'source_mIoU', 'adapted_mIoU'
 
 
 def frame_file(folder: Union[str, Path], condition: str, kind: str) -> Path:
-    """Where the best or the worst frame of a condition is kept.
+    """The file of the best or the worst frame of a condition.
 
     Args:
         folder: The work dir.
@@ -58,7 +58,7 @@ def write_frame_file(
         The path.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
     shrinks = image.shape[1] > width
@@ -71,7 +71,10 @@ def write_frame_file(
         occurring |= {int(i) for i in np.unique(mask) if 0 <= i < len(classes)}
         picture = mask_picture(mask, classes, palette, size)
         pictures.append([title, _data_uri(picture, '.png', 'png', [])])
-    legend = [[str(classes[i]), '#' + bytes(palette[i]).hex()] for i in sorted(occurring)]
+    legend = [
+        [str(classes[i]), '#' + bytes(int(part) for part in palette[i]).hex()]
+        for i in sorted(occurring)
+    ]
     path = frame_file(folder, facts['condition'], facts['kind'])
     atomic_write_text(path, json.dumps({**facts, 'pictures': pictures, 'legend': legend}))
     return path
@@ -96,14 +99,14 @@ def read_frame_files(folder: Union[str, Path]) -> list[dict]:
             found = None
         if not _fits(found):
             raise ValueError(
-                f'{path} is damaged: remove it to make the report without this picture'
+                f'{path} is damaged: remove the file to make the report without this picture'
             )
         frames.append(found)
     return frames
 
 
 def _fits(found: Any) -> bool:
-    """Whether all of it may be put into a page: pictures inside the file, colours, numbers."""
+    """Whether a page may contain all values: embedded pictures, colours, numbers."""
     if not isinstance(found, Mapping) or found.get('kind') not in (BEST, WORST):
         return False
     pictures, legend = found.get('pictures'), found.get('legend')

@@ -18,13 +18,13 @@ def write_page(path: Union[str, Path], template: str, **values: Any) -> Path:
     Args:
         path: The file.
         template: Name of a file in ``templates``.
-        **values: What the template shows.
+        **values: The variables of the template.
 
     Returns:
         The path.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The page cannot be written.
     """
     atomic_write_text(path, _environment().get_template(template).render(values))
     return Path(path)

@@ -14,7 +14,7 @@ def stream_plots(document: Mapping, history: Sequence[Mapping]) -> dict[str, str
 
     Args:
         document: A document of ``results.json``.
-        history: As ``plot_stream`` takes it.
+        history: See ``plot_stream``.
 
     Returns:
         ``'wide'`` and ``'narrow'``, each the data URI of a PNG; empty without a history.

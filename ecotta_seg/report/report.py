@@ -14,7 +14,7 @@ REPORT_FILE = 'report.html'
 def write_report(folder: Union[str, Path], path: Optional[Union[str, Path]] = None) -> Path:
     """Writes the report of a run from the files in its work dir.
 
-    If the run has not ended, the report shows what is saved.
+    If the run has not ended, the report shows its newest saved state.
 
     Args:
         folder: The work dir.
@@ -26,7 +26,7 @@ def write_report(folder: Union[str, Path], path: Optional[Union[str, Path]] = No
     Raises:
         FileNotFoundError: The folder does not exist or holds no run.
         ValueError: A file in it is damaged.
-        OSError: The page cannot be written; what was there before is untouched.
+        OSError: The page cannot be written; an older page is untouched.
     """
     run = read_work_dir(folder)
     values = report_values(run)

@@ -1,4 +1,4 @@
-"""``run.json``: what a run was started with, written before its first frame.
+"""``run.json``: the settings of a run, written before its first frame.
 
 .. code-block:: text
 
@@ -12,9 +12,9 @@
      "data": {"frames": {CONDITION: {"frames": int, "digest": str}} or null,
               "settings": {NAME: str}}}
 
-The first command starts the run, the others go on with it. ``"environment"`` has the variables that
+The first command started the run, the others resumed it. ``"environment"`` has the variables that
 the config reads and that are set. ``"adaptation"`` is that part of the config as text. ``"digest"``
-tells whether two runs have frames of the same names; ``"settings"`` are the steps that make
+is equal if two runs have frames of the same names; ``"settings"`` are the steps that make
 weather.
 """
 
@@ -60,7 +60,7 @@ def write_run_file(folder: Union[str, Path], record: Mapping) -> Path:
         The path.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     path = Path(folder) / RUN_FILE
     text = json.dumps({'schema': SCHEMA, **{key: record[key] for key in _TYPES}}, indent=2)
@@ -69,7 +69,7 @@ def write_run_file(folder: Union[str, Path], record: Mapping) -> Path:
 
 
 def read_run_file(folder: Union[str, Path]) -> Optional[dict]:
-    """What ``run.json`` in a work dir holds; None if there is none.
+    """The content of ``run.json`` in a work dir; None without the file.
 
     Raises:
         ValueError: The file is damaged.
@@ -83,8 +83,8 @@ def read_run_file(folder: Union[str, Path]) -> Optional[dict]:
         record = None
     if not _fits(record):
         raise ValueError(
-            f'{path} is damaged or of another version: remove it to go without the settings of '
-            'the run'
+            f'{path} is damaged or of another version: remove the file to make the report without '
+            'settings'
         )
     return record
 

@@ -110,7 +110,7 @@ def class_table(document: Mapping) -> Optional[Table]:
 
 
 def confusion_tables(document: Mapping) -> list[Table]:
-    """Where the labelled pixels of each class went, before and after; empty without labels."""
+    """The predictions of each label, before and after; empty without labels."""
     found = document.get('confusion') or {}
     after, before = found.get('method'), found.get('source')
     if not after:

@@ -12,7 +12,7 @@ class Cell:
     """A cell.
 
     Attributes:
-        text: What it shows.
+        text: The text in the cell.
         kind: ``'gain'``, ``'loss'``, ``'shade0'`` to ``'shade10'``, or empty.
     """
 
@@ -25,7 +25,7 @@ class Table:
     """A table with a head over its columns and a name before each row.
 
     Attributes:
-        title: What it is of.
+        title: The caption.
         head: A text for each column, the names' column included.
         rows: The name and the cells of each row.
         strong: Numbers of the rows that are shown bold.
@@ -72,5 +72,5 @@ def shade(share: Optional[float]) -> Cell:
 
 
 def _kind(difference: float) -> str:
-    # What is shown as +0.00 is neither.
+    # A difference that is shown as +0.00 is neither.
     return 'gain' if difference >= 0.005 else 'loss' if difference <= -0.005 else ''

@@ -1,4 +1,4 @@
-"""What there is of a run that has not ended: results so far, from its newest saved state."""
+"""The results so far of a run that has not ended, from its newest saved state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ class SavedPart(NamedTuple):
     Attributes:
         frames: How many frames of the stream are done; 0 without a state.
         document: Results of these frames, of schema 1.
-        history: As ``StreamPlotHook`` keeps it.
+        history: See ``StreamPlotHook``.
     """
 
     frames: int

@@ -17,13 +17,13 @@ _WHOLE = ('stream_index', 'round')
 
 
 class RunFiles(NamedTuple):
-    """What a work dir holds.
+    """The contents of a work dir.
 
     Attributes:
         folder: The work dir.
         document: A document of ``results.json``, schema 1.
         record: Of ``run.json``; None for a run that wrote none.
-        history: A dict a frame, as ``plot_stream`` takes it; empty without ``history.csv``.
+        history: A dict for each frame, see ``plot_stream``; empty without ``history.csv``.
         frames: As from ``read_frame_files``.
         frames_done: How many frames of the stream are done, of a run that has not ended; None for
             one that has.
@@ -73,7 +73,7 @@ def _history(path: Path) -> list[dict]:
         return [_entry(row) for row in csv.DictReader(io.StringIO(text, newline=''))]
     except (ValueError, TypeError, KeyError, csv.Error):
         raise ValueError(
-            f'{path} is damaged: remove it to make the report without the course of the stream'
+            f'{path} is damaged: remove the file to make the report without the stream plot'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What of a frame is shown: its picture, its name, and colours for its classes."""
+"""The picture of a frame, its name, and colours for its classes."""
 
 import colorsys
 from collections.abc import Mapping

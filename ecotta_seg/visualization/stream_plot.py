@@ -76,7 +76,7 @@ def draw_stream(
     title: str = '',
     narrow: bool = False,
 ) -> Figure:
-    """Draws what :func:`plot_stream` writes.
+    """Draws the figure that :func:`plot_stream` writes.
 
     Args:
         history, source, events, title: See :func:`plot_stream`.

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 from mmengine.config import Config
 
-from ecotta_seg.hooks.run_facts import _data_settings, _environment, _frames
+from ecotta_seg.hooks.run_facts import _as_text, _data_settings, _environment, _frames
 
 
 class Files:
@@ -56,3 +56,14 @@ def test_variables_of_the_config_that_are_set(tmp_path, monkeypatch):
     monkeypatch.setenv('ROOT_A', '/data/a')
     monkeypatch.delenv('ROOT_B', raising=False)
     assert _environment(Config.fromfile(path)) == {'ROOT_A': '/data/a'}
+
+
+def test_the_adaptation_is_text_of_a_config(tmp_path):
+    adaptation = dict(type=Files, optimizer=dict(type='SGD', lr=1e-4), layers=(1, 'a'), at=object())
+    text = _as_text(Config(dict(adaptation=adaptation, views=3, model=dict(a=1))))
+    (tmp_path / 'c.py').write_text(text)
+    found = Config.fromfile(tmp_path / 'c.py')
+    assert found.adaptation == dict(
+        type='Files', optimizer=dict(type='SGD', lr=1e-4), layers=[1, 'a'], at='object'
+    )
+    assert found.views == 3 and 'model' not in found

@@ -106,7 +106,7 @@ def test_without_areas_the_differences_have_no_interval(made_run, tmp_path, name
     page = Page(write_comparison(comparison, tmp_path / 'c.html').read_text())
     table = page.table('Difference to 0 in points')
     assert table['1']['mean'] == f'{other - first:+.2f}'
-    assert 'There is no interval with 1: it was run without --frame-areas' in page.text
+    assert 'There is no interval with 1: the run was made without --frame-areas' in page.text
 
 
 def test_costs_and_settings(three):

@@ -112,7 +112,7 @@ def test_settings_and_the_command_line(made_run, tmp_path):
         """cd '/w d'\nACDC_ROOT='/data/<acdc> x' python tools/test_tta.py 'a b.py' 'it'"'"'s.pth'"""
     )
     assert line in page.text
-    assert 'these commands went on with it' in page.text and '--resume' in page.text
+    assert 'these commands resumed it' in page.text and '--resume' in page.text
 
 
 def test_nothing_is_outside_the_page_and_all_is_escaped(made_run, tmp_path):

@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_and_gone_on_with(project, ended, tmp_path):
     run = run_tool('test_tta', *options, '--resume')
     assert run.returncode == 0, run.stderr
     page, whole = page_of(tmp_path), page_of(ended[0])
-    assert 'has not ended' not in page.text and 'these commands went on with it' in page.text
+    assert 'has not ended' not in page.text and 'these commands resumed it' in page.text
     for title in ('mIoU in percent', 'IoU by class in percent, round 2', 'source'):
         assert page.tables[title] == whole.tables[title]
     pictures = [value for tag, _, value in page.loads if tag == 'img'][1:]
