@@ -219,3 +219,14 @@ def test_a_full_disk_keeps_the_old_report(made_run, tmp_path, monkeypatch):
     assert caught.value.filename == str(folder / 'report.html')
     assert (folder / 'report.html').read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == there
+
+
+def test_a_history_that_is_cut_off_in_its_last_value_is_refused(made_run, tmp_path):
+    folder = made_run().write(tmp_path)
+    path = folder / 'history.csv'
+    # The last column says whether the source's prediction was given out.
+    path.write_text(path.read_text().rstrip('\n') + 'Tru')
+    with pytest.raises(ValueError, match=r'history\.csv is damaged'):
+        write_report(folder)
+    path.write_text(path.read_text() + 'e\n')
+    assert write_report(folder).is_file()
