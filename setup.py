@@ -18,6 +18,7 @@ setup(
     author='The ecotta_seg developers',
     python_requires='>=3.9',
     packages=find_packages(include=['ecotta_seg', 'ecotta_seg.*']),
+    package_data={'ecotta_seg.report': ['templates/*']},
     # torch and the OpenMMLab stack are extras: what a user has already is never overwritten.
     install_requires=[
         'albumentations>=2.0.8,<3',

@@ -44,7 +44,7 @@ _NO_MISTAKES = ('models', 'custom_keys')
 # What measures and reports; a config made for mmseg's own tools/test.py has none of it.
 _REPORTING = (
     *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamProgressHook'),
-    *('StreamPlotHook', 'ResultsHook'),
+    *('StreamPlotHook', 'ResultsHook', 'ReportHook'),
 )
 
 

@@ -2,7 +2,8 @@
 
 "tta" here is test-time *adaptation*: the model learns from each unlabelled frame that it
 predicts. (In OpenMMLab's own tools, TTA is test-time augmentation; that is another thing.)
-The table on screen is also in WORK_DIR/results.json and results.csv.
+The table on screen is also in WORK_DIR/results.json and results.csv. WORK_DIR/report.html shows the
+run on one page.
 """
 
 import argparse
@@ -24,6 +25,7 @@ try:
         with_seed,
     )
     from ecotta_seg.config_checks import require
+    from ecotta_seg.config_report import with_report
     from ecotta_seg.config_stream import (
         STREAMS,
         with_frames,
@@ -100,7 +102,15 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='keep the class areas of each scored frame, of the method and the source, in '
         'WORK_DIR/frame_areas.jsonl',
     )
-    parser.add_argument('--show-dir', help='folder for pictures of the masks')
+    parser.add_argument(
+        '--show-dir', help='folder for pictures of the masks; implies --report-pictures'
+    )
+    parser.add_argument(
+        '--report-pictures',
+        action='store_true',
+        help='show the best and the worst frame of each condition in WORK_DIR/report.html; it '
+        'then has pictures of the data, and the source runs once more on each frame that is kept',
+    )
     parser.add_argument(
         '--out',
         metavar='DIR',
@@ -192,6 +202,7 @@ def main(argv: list[str]) -> None:
         cfg.custom_hooks = [*cfg.custom_hooks, hook]
     elif args.out_format or args.out_size or args.out_source:
         raise ValueError('--out-format, --out-size and --out-source need --out DIR')
+    with_report(cfg, args.checkpoint, args.report_pictures)
     if args.frame_areas:
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FrameAreasHook')]
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 from ..config import RESULT_KEYS, method_file, read_config
 from ..config_stream import STREAMS
 from ..evaluation.results import load_results
+from ..file_digest import file_digest
 from ..version import __version__
 
 CELL_FILE = 'cell.json'
@@ -192,7 +193,7 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
     settings['model'] = {
         'name': cell.model.name,
         'config': _config_digest(cell.model.config),
-        'checkpoint': _file_digest(cell.model.checkpoint),
+        'checkpoint': file_digest(cell.model.checkpoint),
     }
     settings['method'] = {
         'label': cell.method.label,
@@ -201,7 +202,7 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
         'config': _config_digest(method),
     }
     if cell.adapters is not None:
-        settings['adapters'] = _file_digest(cell.adapters)
+        settings['adapters'] = file_digest(cell.adapters)
     settings['version'] = __version__
     return settings
 
@@ -223,14 +224,6 @@ def _without_places(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_places(item) for k, item in value.items() if k != 'data_root'}
     return [_without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _file_digest(path: Union[str, Path]) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def cell_status(folder: Path, settings: Mapping) -> str:

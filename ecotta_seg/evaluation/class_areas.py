@@ -36,20 +36,40 @@ def class_areas(
     Raises:
         ValueError: The sizes differ, or the label holds an index of no class.
     """
+    return areas_of(confusion_counts(prediction, label, num_classes, ignore_index))
+
+
+def areas_of(confusion: Tensor) -> Tensor:
+    """The areas that follow from confusion counts.
+
+    Args:
+        confusion: (C, C + 1) int64 pixels, from ``confusion_counts``.
+
+    Returns:
+        (3, C) int64 pixels, see ``class_areas``.
+    """
+    classes = confusion[:, :-1]
+    return torch.stack([classes.diagonal(), classes.sum(0), confusion.sum(1)])
+
+
+def confusion_counts(
+    prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = 255
+) -> Tensor:
+    """Counts the pixels of each label and prediction in one frame, ignored pixels left out.
+
+    Args and Raises: See ``class_areas``.
+
+    Returns:
+        (C, C + 1) int64 pixels on the CPU: rows are labels and columns predictions; the last
+        column is predictions outside ``[0, C)``.
+    """
     if prediction.shape != label.shape:
         raise ValueError(
             f'the label is {tuple(label.shape)} (H, W) but the prediction is '
             f'{tuple(prediction.shape)}; give labels at the size of the original image'
         )
     if not label.numel():
-        return torch.zeros(3, num_classes, dtype=torch.int64)
-    confusion = _confusion(prediction, label, num_classes, ignore_index)
-    classes = confusion[:, :num_classes]
-    return torch.stack([classes.diagonal(), classes.sum(0), confusion.sum(1)])
-
-
-def _confusion(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """(C, C + 1) int64 pixels on the CPU: labels by predictions, the last column all others."""
+        return torch.zeros(num_classes, num_classes + 1, dtype=torch.int64)
     # Ignored pixels are counted too, in a row of their own that is dropped: ten times as fast as
     # picking the others out of a large frame.
     low, high = (int(end) for end in label.aminmax())

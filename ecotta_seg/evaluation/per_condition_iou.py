@@ -10,7 +10,15 @@ from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from torch import Tensor
 
-from .class_areas import LABELLED, MEAN_OVER, class_areas, mean_iou, mean_of, scores
+from .class_areas import (
+    MEAN_OVER,
+    areas_of,
+    confusion_counts,
+    mean_iou,
+    mean_of,
+    scores,
+)
+from .confusion import LastRoundConfusion
 
 
 class _Group:
@@ -35,8 +43,9 @@ class PerConditionIoU(BaseMetric):
 
     Frames tell their condition and round in the metainfo ``condition`` and ``round``; without
     them they count as condition ``'all'`` of round 1. Only (3, C) int64 sums per condition and
-    round are kept, so memory does not depend on the number of frames. Frames without a label,
-    or with every pixel ignored, are counted and told, and leave the scores alone.
+    round are kept, and (C, C + 1) of the latest round, so memory does not depend on the number of
+    frames. Frames without a label, or with every pixel ignored, are counted and told, and leave the
+    scores alone.
 
     IoU per class and pixel accuracy are equal to mmseg's ``IoUMetric``. The mean leaves out the
     classes that never occur in the condition's labels, whether or not the model predicts them:
@@ -57,6 +66,8 @@ class PerConditionIoU(BaseMetric):
     Attributes:
         rounds: The result of the last ``evaluate``, see :meth:`summary`.
         mean_mIoU: The mean of the rounds' mIoU in percent, or None.
+        confusion: Of the last ``evaluate`` or ``merged_summary``, see
+            ``LastRoundConfusion.document``; None without a label.
     """
 
     default_prefix = ''
@@ -75,13 +86,16 @@ class PerConditionIoU(BaseMetric):
         self.mean_over = mean_over
         self.rounds: list[dict] = []
         self.mean_mIoU: Optional[float] = None
+        self.confusion: Optional[dict] = None
         self.reset()
 
     def reset(self) -> None:
         """Forgets all frames; ``rounds`` stays."""
         self._groups: dict[tuple[int, str], _Group] = {}
+        self._confusion = LastRoundConfusion()
         self._seen = 0
-        self._latest: list[tuple[tuple[int, str], Optional[Tensor]]] = []
+        # Key, areas and confusion counts of each frame.
+        self._latest: list[tuple[tuple[int, str], Optional[Tensor], Optional[Tensor]]] = []
 
     @staticmethod
     def among(metrics: Iterable[BaseMetric]) -> Optional['PerConditionIoU']:
@@ -117,22 +131,24 @@ class PerConditionIoU(BaseMetric):
         self._latest = []
         for sample in data_samples:
             key = (int(sample.get('round', 1)), str(sample.get('condition', 'all')))
-            areas = self._frame_areas(sample)
+            counts = self._frame_counts(sample)
+            areas = None if counts is None else areas_of(counts)
             group = self._groups.get(key)
             if group is None:
                 group = self._groups[key] = _Group(len(self.classes))
             group.add(areas)
+            self._confusion.add(key[0], counts)
             self._seen += 1
-            self._latest.append((key, areas))
+            self._latest.append((key, areas, counts))
 
-    def _frame_areas(self, sample: dict) -> Optional[Tensor]:
-        """(3, C) int64 areas of a frame, or None where nothing in it is labelled."""
+    def _frame_counts(self, sample: dict) -> Optional[Tensor]:
+        """(C, C + 1) int64 confusion of a frame, or None where nothing in it is labelled."""
         if 'gt_sem_seg' not in sample:
             return None
         prediction = sample['pred_sem_seg']['data']
         label = sample['gt_sem_seg']['data'].to(prediction.device)
         try:
-            areas = class_areas(
+            counts = confusion_counts(
                 prediction.reshape(prediction.shape[-2:]),
                 label.reshape(label.shape[-2:]),
                 len(self.classes),
@@ -141,7 +157,7 @@ class PerConditionIoU(BaseMetric):
         except ValueError as error:
             name = sample.get('seg_map_path') or sample.get('img_path')
             raise ValueError(f'{name}: {error}' if name else str(error)) from None
-        return areas if areas[LABELLED].any() else None
+        return counts if counts.any() else None
 
     def frame_areas(self, index: int = -1) -> Optional[Tensor]:
         """(3, C) int64 areas of one frame of the latest batch, None where it has no label."""
@@ -176,7 +192,9 @@ class PerConditionIoU(BaseMetric):
         Args:
             size: The number of frames in the data set.
         """
-        return self._summarise(self._merge(size))
+        groups, confusion = self._merge(size)
+        self.confusion = confusion.document(self.classes)
+        return self._summarise(groups)
 
     def _summarise(self, groups: dict[tuple[int, str], _Group]) -> list[dict]:
         classes = self.classes
@@ -202,7 +220,8 @@ class PerConditionIoU(BaseMetric):
             there is more than one condition or round, ``'round1/fog/mIoU'`` and so on. Scores
             that do not exist are not in it.
         """
-        groups = self._merge(size)
+        groups, confusion = self._merge(size)
+        self.confusion = confusion.document(self.classes) if groups else None
         self.rounds = self._summarise(groups) if groups else []
         self.mean_mIoU = mean_of([entry['mIoU'] for entry in self.rounds])
         self.reset()
@@ -224,25 +243,29 @@ class PerConditionIoU(BaseMetric):
         """Not used: :meth:`evaluate` works on sums instead of a list of results."""
         raise NotImplementedError('PerConditionIoU keeps no list of results; call evaluate(size)')
 
-    def _merge(self, size: int) -> dict[tuple[int, str], _Group]:
+    def _merge(self, size: int) -> tuple[dict[tuple[int, str], _Group], LastRoundConfusion]:
         """The sums of all processes; the same on each."""
         world = get_world_size()
         if world == 1:
-            return self._groups
+            return self._groups, self._confusion
         # mmengine's sampler deals frames out in turn and repeats the first ones until all
         # ranks have equally many; that is at most the last frame of a rank.
         position = get_rank() + (self._seen - 1) * world
         if self._latest and self._seen == -(-size // world) and position >= size:
-            key, areas = self._latest[-1]
+            key, areas, counts = self._latest[-1]
             self._groups[key].add(areas, sign=-1)
+            self._confusion.add(key[0], counts, sign=-1)
         merged: dict[tuple[int, str], _Group] = {}
+        confusion = LastRoundConfusion()
         for state in all_gather_object(self.state_dict()):
+            of_rank = LastRoundConfusion.from_state(state['confusion'])
+            confusion.add(of_rank.round, of_rank.counts)
             for key, group in _groups_from(state).items():
                 total = merged.setdefault(key, _Group(group.areas.shape[1]))
                 total.areas += group.areas
                 total.frames += group.frames
                 total.frames_without_label += group.frames_without_label
-        return {key: group for key, group in merged.items() if _frames(group)}
+        return {key: group for key, group in merged.items() if _frames(group)}, confusion
 
     def _tell(self) -> None:
         """Logs what the means leave out."""
@@ -273,7 +296,8 @@ class PerConditionIoU(BaseMetric):
             }
             for (number, condition), group in self._groups.items()
         ]
-        return {'groups': groups, 'seen': self._seen}
+        confusion = self._confusion.state_dict()
+        return {'groups': groups, 'seen': self._seen, 'confusion': confusion}
 
     def load_state_dict(self, state: dict) -> None:
         """Takes over what :meth:`state_dict` gave.
@@ -290,6 +314,7 @@ class PerConditionIoU(BaseMetric):
                         f'has {len(self.classes)}; resume with the config that wrote it'
                     )
         self._groups = groups
+        self._confusion = LastRoundConfusion.from_state(state['confusion'])
         self._seen = int(state['seen'])
         self._latest = []
 

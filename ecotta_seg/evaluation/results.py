@@ -37,6 +37,9 @@ Where mIoU was estimated without labels, the rounds and their SCORES also have `
 ``"views"`` is the number of views that each prediction of the method is averaged over. An
 optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with, and
 ``"references": {NAME: mIoU}`` in ``"clear"`` what these have on the clear day.
+An optional ``"confusion": {"method": CONFUSION, "source": CONFUSION or null}`` has the pixels of
+each label and prediction in the method's last round and in the source's: CONFUSION = ``{"round":
+int, "pixels": {LABEL: {PREDICTION: int}}}``, without zeros, see ``confusion.py``.
 ``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.
 """
 
@@ -51,6 +54,8 @@ from typing import Any, Optional, Union
 
 from ..atomic_io import atomic_write
 from .class_areas import mean_of
+from .confusion import check_confusion
+from .estimates import ESTIMATE_KEYS
 
 SCHEMA = 1
 CLEAR_KEYS = ('source', 'before', 'after')
@@ -118,48 +123,6 @@ class Results:
         }
         document.update({key: value for key, value in self.extra.items() if key not in document})
         return validate_results(_plain(document))
-
-
-ESTIMATE_KEYS = ('estimated_mIoU', 'source_estimated_mIoU')
-
-
-def with_estimates(rounds: Sequence[Mapping], estimates: Sequence[Mapping]) -> list[dict]:
-    """Puts what was estimated beside what was measured.
-
-    Args:
-        rounds: As from ``PerConditionIoU.rounds``.
-        estimates: As from ``LabelFreeHook``; empty for none.
-
-    Returns:
-        The rounds, with the estimates' keys in those conditions and rounds that have one.
-    """
-    found = {entry['round']: entry for entry in estimates}
-    both = []
-    for entry in rounds:
-        estimate = dict(found.get(entry['round'], {'conditions': {}}))
-        conditions = estimate.pop('conditions')
-        scores = {
-            name: {**result, **conditions.get(name, {})}
-            for name, result in entry.get('conditions', {}).items()
-        }
-        both.append({**entry, **estimate, 'conditions': scores})
-    return both
-
-
-def source_with_estimates(source: Mapping, estimates: Sequence[Mapping]) -> dict:
-    """The same of the source's scores, by the estimates of the first round."""
-    if not estimates:
-        return dict(source)
-    first = estimates[0]
-    of_source = {
-        name: {'estimated_mIoU': found['source_estimated_mIoU']}
-        for name, found in first['conditions'].items()
-    }
-    scores = {
-        name: {**result, **of_source.get(name, {})}
-        for name, result in source.get('conditions', {}).items()
-    }
-    return {**source, 'conditions': scores, 'estimated_mIoU': first['source_estimated_mIoU']}
 
 
 def _plain(value: Any) -> Any:
@@ -278,6 +241,9 @@ def validate_results(document: Any) -> dict:
         _object(reference, f'references.{name}', ('conditions', 'mIoU'))
         _number(reference['mIoU'], f'references.{name}.mIoU', 100)
         _object(reference['conditions'], f'references.{name}.conditions')
+    for name, confusion in _object(document.get('confusion', {}), 'confusion').items():
+        if confusion is not None:
+            check_confusion(confusion, f'confusion.{name}')
     return document
 
 

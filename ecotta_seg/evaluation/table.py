@@ -47,7 +47,7 @@ def render_results(document: Mapping) -> Group:
     blocks = [block for block in blocks if block is not None]
     if blocks:
         parts.append(Columns(blocks, padding=(0, 3)))
-    parts.append(Text('\n'.join(_notes(document)), style='dim'))
+    parts.append(Text('\n'.join(result_notes(document)), style='dim'))
     return Group(*(Padding(part, (1, 0, 0, 0)) for part in parts))
 
 
@@ -82,7 +82,8 @@ def _points(value: Optional[float], than: Optional[float]) -> Text:
     return Text(f'{value - than:+.2f}', style=style)
 
 
-def _score(part: Mapping, condition: str, key: str = 'mIoU') -> Optional[float]:
+def condition_score(part: Mapping, condition: str, key: str = 'mIoU') -> Optional[float]:
+    """A score of a condition in a round, the source or a reference; None if there is none."""
     result = part['conditions'].get(condition)
     if isinstance(result, Mapping):
         return result.get(key)
@@ -90,7 +91,7 @@ def _score(part: Mapping, condition: str, key: str = 'mIoU') -> Optional[float]:
 
 
 def _accuracy(part: Mapping) -> Optional[float]:
-    return mean_of([_score(part, name, 'aAcc') for name in part['conditions']])
+    return mean_of([condition_score(part, name, 'aAcc') for name in part['conditions']])
 
 
 def _condition_table(document: Mapping) -> Table:
@@ -105,7 +106,8 @@ def _condition_table(document: Mapping) -> Table:
 
     def add(name: str, part: Mapping, compare: bool, clear_score: Optional[float] = None) -> None:
         cells = [
-            _percent(_score(part, c), _score(source, c) if compare else None) for c in conditions
+            _percent(condition_score(part, c), condition_score(source, c) if compare else None)
+            for c in conditions
         ]
         than = source['mIoU'] if compare else None
         mean = _percent(part['mIoU'], than, 'bold')
@@ -129,7 +131,7 @@ def _condition_table(document: Mapping) -> Table:
         average = {
             'conditions': {
                 name: {
-                    key: mean_of([_score(entry, name, key) for entry in rounds])
+                    key: mean_of([condition_score(entry, name, key) for entry in rounds])
                     for key in ('mIoU', 'aAcc')
                 }
                 for name in conditions
@@ -150,11 +152,11 @@ def _class_table(document: Mapping) -> Table:
     table = _table(title, '', *conditions, 'mean', *change)
 
     def mean_iou(part: Mapping, name: str) -> Optional[float]:
-        return mean_of([_class_iou(result, name) for result in part['conditions'].values()])
+        return mean_of([class_iou(result, name) for result in part['conditions'].values()])
 
     names = dict.fromkeys(n for r in last['conditions'].values() for n in r['IoU'])
     for name in names:
-        cells = [_class_iou(last['conditions'][condition], name) for condition in conditions]
+        cells = [class_iou(last['conditions'][condition], name) for condition in conditions]
         if mean_of(cells) is None:
             continue
         mean, before = mean_of(cells), mean_iou(source, name)
@@ -167,7 +169,8 @@ def _class_table(document: Mapping) -> Table:
     return table
 
 
-def _class_iou(result: object, name: str) -> Optional[float]:
+def class_iou(result: object, name: str) -> Optional[float]:
+    """IoU in percent of a class in a condition's scores; None if its mean leaves the class out."""
     if not isinstance(result, Mapping) or name in result.get('left_out', ()):
         return None
     return result.get('IoU', {}).get(name)
@@ -188,12 +191,12 @@ def _clear_table(document: Mapping) -> Optional[Table]:
     return table
 
 
-def _memory_table(document: Mapping) -> Optional[Table]:
+def memory_rows(document: Mapping) -> list[tuple[str, int]]:
+    """Names and bytes of the measured memory; indented names are parts."""
     memory = document['memory']
-    inference, adaptation = memory['inference_peak_bytes'], memory['adaptation_peak_bytes']
     rows = [
-        ('peak, stock inference', inference),
-        ('peak, adapting', adaptation),
+        ('peak, stock inference', memory['inference_peak_bytes']),
+        ('peak, adapting', memory['adaptation_peak_bytes']),
         ('  predicted', memory.get('predicted_peak_bytes')),
         ('  budget', memory.get('budget_bytes')),
         ('  activations', memory.get('activations_bytes')),
@@ -205,9 +208,15 @@ def _memory_table(document: Mapping) -> Optional[Table]:
         ('total', memory.get('total_bytes')),
         ('process peak', memory.get('process_peak_bytes')),
     ]
-    rows = [(name, value) for name, value in rows if value is not None]
+    return [(name, value) for name, value in rows if value is not None]
+
+
+def _memory_table(document: Mapping) -> Optional[Table]:
+    rows = memory_rows(document)
     if not rows:
         return None
+    memory = document['memory']
+    inference, adaptation = memory['inference_peak_bytes'], memory['adaptation_peak_bytes']
     table = _table('Memory', '', 'MiB')
     for name, value in rows:
         table.add_row(name, f'{value / MIB:.1f}')
@@ -234,7 +243,7 @@ def _seconds_table(document: Mapping) -> Optional[Table]:
     return table
 
 
-def _notes(document: Mapping) -> list[str]:
+def result_notes(document: Mapping) -> list[str]:
     """What a reader must know beside the numbers, a line each."""
     results = [
         (name, result)
@@ -271,13 +280,14 @@ def _notes(document: Mapping) -> list[str]:
         names = _names(document['memory']['fallbacks'])
         notes.append(f'Run, and kept, by plain autograd: {names}.')
     if document['events']:
-        kinds = Counter(_event_kind(event) for event in document['events'])
+        kinds = Counter(event_kind(event) for event in document['events'])
         listed = ', '.join(f'{count} x {printable(kind)}' for kind, count in kinds.most_common())
         notes.append(f'Events: {listed}; see results.json.')
     return notes
 
 
-def _event_kind(event: Mapping) -> str:
+def event_kind(event: Mapping) -> str:
+    """The kind of an event, as ``results.json`` names it."""
     for key in ('event', 'kind', 'type', 'action', 'reason'):
         if event.get(key):
             return str(event[key])

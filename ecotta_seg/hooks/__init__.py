@@ -1,5 +1,6 @@
 """mmengine hooks: the only place of the package that knows the Runner."""
 
+from .best_and_worst_hook import BestAndWorstHook
 from .ecotta_hook import EcoTTAHook
 from .forgetting_hook import ForgettingHook
 from .frame_areas_hook import FrameAreasHook
@@ -10,6 +11,7 @@ from .masks_hook import MasksHook
 from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
 from .progress import StreamProgressHook
+from .report_hook import ReportHook
 from .results_hook import ResultsHook
 from .resumable_test_loop import ResumableTestLoop
 from .safe_checkpoint_hook import SafeCheckpointHook
@@ -20,6 +22,7 @@ from .stream_state_hook import StreamStateHook
 from .warm_up_hook import WarmUpHook
 
 __all__ = [
+    'BestAndWorstHook',
     'EcoTTAHook',
     'ForgettingHook',
     'FrameAreasHook',
@@ -29,6 +32,7 @@ __all__ = [
     'MasksHook',
     'MemoryHook',
     'PanelHook',
+    'ReportHook',
     'ResultsHook',
     'ResumableTestLoop',
     'SafeCheckpointHook',

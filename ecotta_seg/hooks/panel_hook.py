@@ -1,6 +1,5 @@
 """Saves pictures of some frames of each condition while a stream runs."""
 
-import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -16,10 +15,9 @@ from ..evaluation.printable import printable
 from ..png_file import atomic_write_png
 from ..visualization.condition_panel import condition_panel
 from ..visualization.file_names import safe_file_name
+from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from .sample_masks import class_mask
 from .source_reference_hook import source_hook
-
-_SUFFIXES = ('_leftImg8bit', '_rgb_anon')
 
 
 @HOOKS.register_module()
@@ -112,7 +110,7 @@ class PanelHook(Hook):
             parts = [('adapted', masks[index])]
             if source is not None:
                 parts.insert(0, ('source', class_mask(source[index])))
-            image = _rgb(data_batch['inputs'][index])
+            image = rgb_image(data_batch['inputs'][index])
             self._draw(runner, outputs[index].metainfo, image, parts, labels[index])
 
     def _is_chosen(self, sample: Any) -> bool:
@@ -140,12 +138,12 @@ class PanelHook(Hook):
     ) -> None:
         metainfo = runner.test_dataloader.dataset.metainfo
         classes = metainfo['classes']
-        palette = metainfo.get('palette') or _palette(len(classes))
+        palette = metainfo.get('palette') or distinct_colours(len(classes))
         masks = [(name + self._score(mask, label, len(classes)), mask) for name, mask in parts]
         if label is not None:
             masks.append(('label', label))
         number, condition = int(info.get('round', 1)), str(info.get('condition', 'all'))
-        frame = _frame_name(info)
+        frame = frame_name(info)
         title = f'{printable(condition)}, round {number}: {printable(frame)}'
         panel = condition_panel(image, masks, classes, palette, title, self.width)
         name = f'{number:02d}_{safe_file_name(frame)}.png'
@@ -157,38 +155,3 @@ class PanelHook(Hook):
         tensors = (torch.from_numpy(mask), torch.from_numpy(label))
         score = mean_iou(class_areas(*tensors, num_classes, self.ignore_index))
         return '' if score is None else f', {score:.1f} mIoU'
-
-
-def _rgb(image: torch.Tensor) -> np.ndarray:
-    """What can be shown of a packed (C, H, W) image, as (H, W, 3) uint8 RGB.
-
-    Three channels are BGR, as mmcv loads them; of more the first three are taken, of fewer the
-    first, in grey. Values beyond 0 to 255 (and floating ones from 0 to 1) are scaled to it.
-    """
-    image = image.detach().to('cpu', torch.float32).nan_to_num(0.0, 0.0, 0.0)
-    image = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
-    low, high = float(image.min()), float(image.max())
-    if low < 0 or high > 255 or (0 < high <= 1):
-        image = (image - low) * (255 / max(high - low, 1e-12))
-    image = image.clamp(0, 255).byte()
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()[..., ::-1])
-
-
-def _frame_name(info: dict) -> str:
-    """``<sequence>_<frame>`` from a sample's metainfo, each part once."""
-    sequence = str(info.get('sequence', ''))
-    frame = Path(str(info.get('img_path') or info.get('stream_index', 0))).stem
-    for suffix in _SUFFIXES:
-        frame = frame[: -len(suffix)] if frame.endswith(suffix) else frame
-    if not sequence or frame == sequence or frame.startswith(f'{sequence}_'):
-        return frame
-    return f'{sequence}_{frame}'
-
-
-def _palette(num_classes: int) -> list[tuple]:
-    """Colours for a data set that has none: evenly spaced hues, light and dark in turn."""
-    colours = [
-        colorsys.hsv_to_rgb(i / num_classes, 0.75, 0.95 if i % 2 else 0.6)
-        for i in range(num_classes)
-    ]
-    return [tuple(round(255 * value) for value in colour) for colour in colours]

@@ -10,13 +10,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from rich.console import Console
 
+from ..evaluation.estimates import source_with_estimates, with_estimates
 from ..evaluation.per_condition_iou import PerConditionIoU
-from ..evaluation.results import (
-    Results,
-    save_results,
-    source_with_estimates,
-    with_estimates,
-)
+from ..evaluation.results import Results, save_results
 from ..evaluation.table import print_results
 from .run_identity import code_versions
 
@@ -30,10 +26,11 @@ class ResultsHook(Hook):
 
     Runs after the hooks that measure. It reads what they left in the message hub under
     ``'ecotta_seg/<part>'``: ``method``, ``source``, ``clear``, ``memory``,
-    ``seconds_per_frame``, ``events``, ``references``, ``views``, ``estimate``, and ``extra`` (a
-    dict of more keys for the top level). A part that no hook measured is ``null``; one that does
-    not fit the schema is left out with a warning, so that it cannot cost the rest. Scores come from
-    the evaluator's ``PerConditionIoU`` and are put into the hub as ``rounds`` and ``mean_mIoU``.
+    ``seconds_per_frame``, ``events``, ``references``, ``views``, ``estimate``,
+    ``source_confusion``, and ``extra`` (a dict of more keys for the top level). A part that no hook
+    measured is ``null``; one that does not fit the schema is left out with a warning, so that it
+    cannot cost the rest. Scores come from the evaluator's ``PerConditionIoU`` and are put into the
+    hub as ``rounds``, ``mean_mIoU`` and ``confusion``.
     ``code`` is what ran: versions, and a digest of this package's files.
 
     Args:
@@ -61,6 +58,7 @@ class ResultsHook(Hook):
         if metric is not None:
             runner.message_hub.update_info('ecotta_seg/rounds', metric.rounds)
             runner.message_hub.update_info('ecotta_seg/mean_mIoU', metric.mean_mIoU)
+            runner.message_hub.update_info('ecotta_seg/confusion', metric.confusion)
 
     def after_test(self, runner: Any) -> None:
         """Writes the files and prints the table, on the main process."""
@@ -96,6 +94,11 @@ class ResultsHook(Hook):
                 runner.logger.log(logging.WARNING, f'{name} is not in results.json: {error}')
         extra = {'code': code_versions(), **(info('extra') or {})}
         extra.update({name: info(name) for name in _EXTRA if info(name) is not None})
+        if info('confusion') is not None:
+            extra['confusion'] = {
+                'method': info('confusion'),
+                'source': info('source_confusion'),
+            }
         try:
             return Results(method, rounds, extra=extra, **parts).document()
         except ValueError as error:

@@ -25,10 +25,12 @@ from .weight_watch import tensor_bytes
 # What reports changes no result, nor whether a bad frame stops the run: one that stopped goes on in
 # tolerant mode.
 _HOOKS_LEFT_OUT = (
+    'BestAndWorstHook',
     'FrameAreasHook',
     'FrameCheckHook',
     'MasksHook',
     'PanelHook',
+    'ReportHook',
     'ResultsHook',
     'StreamProgressHook',
     'StreamStateHook',

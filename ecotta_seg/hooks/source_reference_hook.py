@@ -108,6 +108,8 @@ class SourceReferenceHook(Hook):
                 results[name] = {k: summary[0][k] for k in ('conditions', 'mIoU', 'aAcc')}
         runner.message_hub.update_info('ecotta_seg/source', results.pop('source', None))
         runner.message_hub.update_info('ecotta_seg/references', results)
+        confusion = self._metrics['source'].confusion
+        runner.message_hub.update_info('ecotta_seg/source_confusion', confusion)
         if self._seconds:
             runner.message_hub.update_info('ecotta_seg/source_seconds', median(self._seconds))
 

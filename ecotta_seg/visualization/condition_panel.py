@@ -60,13 +60,33 @@ def condition_panel(
     for _, mask in masks:
         mask = np.where((mask >= 0) & (mask < len(classes)), mask, 255).astype(np.int32)
         occurring |= set(np.unique(mask).tolist())
-        pictures.append(_draw_mask(_scale_mask(mask, size), classes, palette))
+        pictures.append(mask_picture(mask, classes, palette, size))
     legend = [
         (classes[index], tuple(palette[index])) if index < len(classes) else (_IGNORED, (0, 0, 0))
         for index in sorted(occurring)
     ]
     titles = ['image', *(name for name, _ in masks)]
     return _compose(pictures, titles, legend, title)
+
+
+def mask_picture(
+    mask: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Draws a mask in the colours of its classes.
+
+    Args:
+        mask: (h, w) integer class indices; pixels of no class are black.
+        classes: C class names.
+        palette: C colours (red, green, blue) from 0 to 255.
+        size: Width and height of the picture in pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    return _draw_mask(_scale_mask(mask, size), classes, palette)
 
 
 def _scale_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

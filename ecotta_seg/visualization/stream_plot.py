@@ -74,9 +74,18 @@ def draw_stream(
     source: Optional[Mapping[str, Optional[float]]] = None,
     events: Sequence[Mapping] = (),
     title: str = '',
+    narrow: bool = False,
 ) -> Figure:
-    """Draws what :func:`plot_stream` writes; the same arguments."""
-    figure = Figure(figsize=(13, 7), layout='constrained')
+    """Draws the figure that :func:`plot_stream` writes.
+
+    Args:
+        history, source, events, title: See :func:`plot_stream`.
+        narrow: Upright, with a legend in two columns, for a telephone.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(4.6, 6.4) if narrow else (13, 7), layout='constrained')
     FigureCanvasAgg(figure)
     score_axes, loss_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     segments = _segments(history)
@@ -103,7 +112,9 @@ def draw_stream(
         handles += [Patch(color=shades[name]) for name in conditions]
         labels += [_plain(name) for name in conditions]
     if handles:
-        figure.legend(handles, labels, loc='outside lower center', ncols=9, frameon=False)
+        # As many as fit beside each other, with the longest of the labels.
+        columns = 2 if narrow else 5
+        figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False)
     if title:
         figure.suptitle(_plain(title))
     return figure

@@ -206,7 +206,7 @@ def _rank(rank, port, size, folder):
     for index in indices:
         ours.process({}, [frame(index, dict(condition='fog' if index < 2 else 'rain'))])
     flat = ours.evaluate(size)
-    torch.save((flat, ours.rounds), f'{folder}/{rank}.pth')
+    torch.save((flat, ours.rounds, ours.confusion), f'{folder}/{rank}.pth')
     end_launch()
 
 
@@ -217,6 +217,7 @@ def test_two_processes_equal_one_without_the_padded_frame(tmp_path):
     torch.multiprocessing.spawn(_rank, args=(port, 5, str(tmp_path)), nprocs=2)
     alone = metric()
     alone.process({}, [frame(i, dict(condition='fog' if i < 2 else 'rain')) for i in range(5)])
-    expected = (alone.evaluate(5), alone.rounds)
+    expected = (alone.evaluate(5), alone.rounds, alone.confusion)
+    assert expected[2] is not None
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pth', weights_only=True) == expected

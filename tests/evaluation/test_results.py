@@ -9,13 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecotta_seg.evaluation.estimates import source_with_estimates, with_estimates
 from ecotta_seg.evaluation.results import (
     Results,
     load_results,
     save_results,
-    source_with_estimates,
     validate_results,
-    with_estimates,
 )
 
 
@@ -228,3 +227,14 @@ def test_estimates_are_checked_and_have_columns(tmp_path):
     document['rounds'][0]['conditions']['fog']['estimated_mIoU'] = 101
     with pytest.raises(ValueError, match='fog.estimated_mIoU'):
         validate_results(document)
+
+
+def test_confusion_is_checked():
+    row = {'road': {'road': 12, 'sky': 3}}
+    confusion = {'method': {'round': 2, 'pixels': row}, 'source': None}
+    assert results(extra={'confusion': confusion}).document()['confusion'] == confusion
+    for wrong in (5, {'pixels': row}, {'round': 1, 'pixels': [3]}, {'round': 1, 'pixels': {'a': 1}},
+                  {'round': 1, 'pixels': {'road': {'road': -1}}},
+                  {'round': 1, 'pixels': {'road': {'road': 0.5}}}):  # fmt: skip
+        with pytest.raises(ValueError, match=r'confusion\.method must be'):
+            results(extra={'confusion': {'method': wrong}}).document()

@@ -6,7 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ecotta_seg.hooks import SourceReferenceHook
-from ecotta_seg.hooks.panel_hook import PanelHook, _rgb
+from ecotta_seg.hooks.panel_hook import PanelHook
+from ecotta_seg.visualization.frame_picture import rgb_image
 
 
 class Source(SourceReferenceHook):
@@ -115,13 +116,13 @@ def test_wrong_settings_are_refused():
 def test_what_can_be_shown_of_any_frame():
     frame = torch.arange(4 * 2 * 3).reshape(4, 2, 3) * 10
     rgb = frame[[2, 1, 0]].permute(1, 2, 0).numpy()
-    assert np.array_equal(_rgb(frame[:3].byte()), rgb)
-    assert np.array_equal(_rgb(frame.byte()), rgb), 'of more than three the first three'
-    grey = _rgb(frame[:1].byte())
+    assert np.array_equal(rgb_image(frame[:3].byte()), rgb)
+    assert np.array_equal(rgb_image(frame.byte()), rgb), 'of more than three the first three'
+    grey = rgb_image(frame[:1].byte())
     assert grey.shape == (2, 3, 3) and np.array_equal(grey[..., 0], frame[0].numpy())
     assert np.array_equal(grey[..., 0], grey[..., 2])
     for other in (frame[:3] / 255, (frame[:3] - 50.0) / 60, frame[:3] * 100):
-        shown = _rgb(other)
+        shown = rgb_image(other)
         assert shown.dtype == np.uint8 and shown.max() == 255 and shown.min() <= 1
 
 

@@ -124,3 +124,22 @@ def test_estimates_are_drawn_where_there_are_any():
     assert list(source.get_ydata()[:3])[::2] == [18, 18] and math.isnan(source.get_ydata()[1])
     (given,) = [line for line in top.get_lines() if 'given out' in str(line.get_label())]
     assert list(given.get_xdata()) == [3, 4]
+
+
+@pytest.mark.parametrize('narrow', [False, True])
+def test_the_legend_is_inside_the_figure(narrow):
+    conditions = ('fog', 'night', 'rain', 'snow')
+    history = [
+        dict(round=1, condition=conditions[i // 4], stream_index=i, frame_mIoU=30.0,
+             running_mIoU=30.0, loss=0.1, estimated_mIoU=31.0, source_estimated_mIoU=29.0,
+             source_given=i == 3)
+        for i in range(16)
+    ]  # fmt: skip
+    source = dict.fromkeys(conditions, 20.0)
+    figure = draw_stream(history, source, [{'stream_index': 2}], narrow=narrow)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == 11
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.width
+    assert (figure.bbox.height > figure.bbox.width) == narrow

@@ -20,6 +20,8 @@ custom_hooks = [
     dict(type='StreamProgressHook'),
     dict(type='StreamPlotHook'),
     dict(type='ResultsHook'),
+    # report.html: the run on one page.
+    dict(type='ReportHook'),
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -1,0 +1,24 @@
+"""The report of a run, as the command line asks for it."""
+
+from mmengine.config import Config
+
+from .type_names import is_a
+
+
+def with_report(cfg: Config, checkpoint: str, pictures: bool) -> None:
+    """Gives the report the path of the weights, and frames to show.
+
+    Args:
+        cfg: Changed in place; without a ``ReportHook`` only the frames are kept.
+        checkpoint: Path of the source model's weights.
+        pictures: Whether the best and the worst frames are kept for the report. A run that writes
+            pictures anyway (``PanelHook``) keeps them, too.
+    """
+    hooks = list(cfg.custom_hooks)
+    pictures = pictures or any(is_a(hook, 'PanelHook') for hook in hooks)
+    if pictures and not any(is_a(hook, 'BestAndWorstHook') for hook in hooks):
+        hooks.append(dict(type='BestAndWorstHook'))
+    cfg.custom_hooks = [
+        dict(hook, checkpoint=str(checkpoint)) if is_a(hook, 'ReportHook') else hook
+        for hook in hooks
+    ]

@@ -1,0 +1,18 @@
+"""Digits that identify the content of a file."""
+
+import hashlib
+from pathlib import Path
+from typing import Union
+
+
+def file_digest(path: Union[str, Path]) -> str:
+    """The first sixteen digits of a file's SHA-256.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
