@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..printable import printable
 from .class_areas import mean_of
-from .printable import printable
 from .results import CLEAR_KEYS
 
 MIB = 2**20

@@ -3,9 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from ecotta_seg.evaluation.printable import printable
 from ecotta_seg.evaluation.results import Results
 from ecotta_seg.evaluation.table import print_results, render_results
+from ecotta_seg.printable import printable
 
 MIB = 2**20
 
