@@ -106,7 +106,7 @@ def _plot(
     styles = _styles(entries)
     others = sum('label' not in style for style in styles.values())
     if others:
-        title += f'\n{others} other methods: thin, light grey'
+        title += f'\n{others} other methods: light grey'
     models, streams = _unique(entries, 'model'), _unique(entries, 'stream')
     streams.sort(key=list(STREAMS).index)
     figure = _figure(4.6 * len(streams) + 2, 3.4 * len(models) + 0.6)

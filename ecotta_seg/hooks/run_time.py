@@ -12,7 +12,6 @@ LONG = 60.0
 """A run that takes fewer seconds needs no estimate."""
 SHORT = 30 * 60.0
 """A run that takes more seconds has advice: options with which it ends within this time."""
-_CHOICES = (400, 200, 100, 40, 20, 10, 5, 2, 1)
 _FEW = 5
 
 
@@ -112,17 +111,21 @@ def advice(size: StreamSize, frame_seconds: tuple[float, float], clear_seconds: 
     Returns:
         The options and the duration; '' if no choice makes the run short.
     """
-    options = ''
+    options = []
     if clear_seconds > SHORT / 2:
-        options, clear_seconds = ' --cfg-options clear_dataloader=None', 0.0
+        options, clear_seconds = ['--cfg-options clear_dataloader=None'], 0.0
     first, later = frame_seconds
     for rounds in dict.fromkeys((size.rounds, 1)):
         per_frame = size.conditions * (first + (rounds - 1) * later)
-        for frames in (number for number in _CHOICES if number < size.frames):
-            seconds = frames * per_frame + clear_seconds
-            if seconds <= SHORT and (frames >= _FEW or rounds == 1):
-                fewer = '' if rounds == size.rounds else ' --rounds 1'
-                return f'`--frames {frames}{fewer}{options}` takes about {duration(seconds)}'
+        frames = int((SHORT - clear_seconds) / per_frame)
+        frames -= frames % 10 if frames > 20 else 0
+        if frames < (_FEW if rounds > 1 else 1):
+            continue
+        fewer = [f'--frames {frames}'] if frames < size.frames else []
+        fewer += ['--rounds 1'] if rounds != size.rounds else []
+        if fewer or options:
+            seconds = min(frames, size.frames) * per_frame + clear_seconds
+            return f'`{" ".join([*fewer, *options])}` takes about {duration(seconds)}'
     return ''
 
 

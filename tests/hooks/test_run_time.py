@@ -66,15 +66,17 @@ def test_the_advice_holds_what_it_says(size, seconds, clear):
     text = advice(size, seconds, clear)
     words = text.strip('`').split('`')[0].split()
     assert ('clear_dataloader=None' in text) == (clear > 900 and bool(text))
+    kept = 0 if 'None' in text else clear
     if not text:
-        smallest = size.conditions * seconds[0] + (clear if clear <= 900 else 0)
-        assert smallest > 1800 or size.frames <= 1
+        one_round = size.conditions * seconds[0]
+        whole = size.frames * (one_round + size.conditions * (size.rounds - 1) * seconds[1])
+        assert one_round + clear > 1800 or whole + clear <= 1800
         return
-    frames = int(words[words.index('--frames') + 1])
+    frames = int(words[words.index('--frames') + 1]) if '--frames' in words else size.frames
     rounds = 1 if '--rounds' in words else size.rounds
     each = itertools.chain([seconds[0]], itertools.repeat(seconds[1], rounds - 1))
-    expected = frames * size.conditions * sum(each) + (0 if 'None' in text else clear)
-    assert frames < size.frames and expected <= 1800
+    expected = frames * size.conditions * sum(each) + kept
+    assert frames <= size.frames and expected <= 1800
     assert text.endswith(f'takes about {duration(expected)}')
 
 
@@ -119,7 +121,7 @@ def test_a_run_tells_its_duration(project, tmp_path, monkeypatch):  # noqa: F811
     (text,) = (line for line in said if ' a frame' in str(line))
     found = re.fullmatch(
         r'about ([\d.]+) s for 12 frames \(([\d.]+) s a frame, peak memory of a step ([\d.]+) MiB '
-        r'above the parameters.*\); `--frames 2 --rounds 1` takes about .*',
+        r'above the parameters.*\); `--rounds 1` takes about .*',
         text,
     )
     total, of_frame, peak = map(float, found.groups())
