@@ -1,10 +1,80 @@
 """Describes the package for pip; tool settings are in pyproject.toml."""
 
+import base64
+import hashlib
+import shutil
+import zipfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
 HERE = Path(__file__).parent
+MIM = ('configs', 'tools', 'model-index.yml')
+# Python runs this file at its start if it is beside the package: see ecotta_seg/zoo_names.py.
+START = HERE / 'ecotta_seg' / 'ecotta_seg.pth'
+
+
+class BuildWithMim(build_py):
+    """Puts configs, tools and the model index into ``ecotta_seg/.mim``, as OpenMMLab's packages do.
+
+    A wheel has copies, an editable install has links to the clone.
+    """
+
+    def run(self) -> None:
+        """Builds the package, then the folder."""
+        super().run()
+        if self.editable_mode:
+            self._link(HERE / 'ecotta_seg' / '.mim')
+        else:
+            self._copy(Path(self.build_lib) / 'ecotta_seg' / '.mim')
+            shutil.copyfile(START, Path(self.build_lib) / START.name)
+
+    @staticmethod
+    def _copy(folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in MIM:
+            source = HERE / name
+            if source.is_dir():
+                ignored = shutil.ignore_patterns('__pycache__')
+                shutil.copytree(source, folder / name, ignore=ignored)
+            else:
+                shutil.copyfile(source, folder / name)
+
+    @staticmethod
+    def _link(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        for name in MIM:
+            link = folder / name
+            if not link.exists():
+                try:
+                    link.symlink_to(Path('..', '..', name))
+                except OSError:
+                    # Windows may forbid links. The package itself also looks beside its folder.
+                    return
+
+
+class EditableWithStart(editable_wheel):
+    """Adds ``ecotta_seg.pth`` to the wheel of an editable install: setuptools itself cannot."""
+
+    def run(self) -> None:
+        """Builds the wheel, then adds the file and its line in the wheel's RECORD."""
+        super().run()
+        for path in Path(self.dist_dir).glob('ecotta_seg-*.whl'):
+            with zipfile.ZipFile(path) as wheel:
+                files = {name: wheel.read(name) for name in wheel.namelist()}
+            content = START.read_bytes()
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip('=')
+            record = next(name for name in files if name.endswith('.dist-info/RECORD'))
+            files[record] += f'{START.name},sha256={digest},{len(content)}\n'.encode()
+            files[START.name] = content
+            with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as wheel:
+                for name, data in files.items():
+                    wheel.writestr(name, data)
+
+
 version = {}
 exec((HERE / 'ecotta_seg' / 'version.py').read_text(encoding='utf-8'), version)
 
@@ -19,6 +89,8 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['ecotta_seg', 'ecotta_seg.*']),
     package_data={'ecotta_seg.report': ['templates/*']},
+    entry_points={'console_scripts': ['ecotta-seg = ecotta_seg.console:main']},
+    cmdclass={'build_py': BuildWithMim, 'editable_wheel': EditableWithStart},
     # torch and the OpenMMLab stack are extras: what a user has already is never overwritten.
     install_requires=[
         'albumentations>=2.0.8,<3',

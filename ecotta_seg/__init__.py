@@ -6,16 +6,15 @@ needs only ``custom_imports = dict(imports=['ecotta_seg'])``.
 
 import warnings
 
-from .stack import bridge_model_zoo, check_stack, import_datasets_quietly
+from .loading import load_lightly, load_package, run_by_tool
 from .version import __version__
 
 # The lite builds of mmcv warn, on every start, of operators that no model here uses.
 warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
-check_stack()
-bridge_model_zoo()
-import_datasets_quietly()
+if run_by_tool():
+    load_lightly()
+else:
+    load_package()
 
-from . import adaptation, datasets, evaluation, hooks, warm_up  # noqa: E402
-
-__all__ = ['__version__', 'adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up']
+__all__ = ['__version__', 'adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up']  # noqa: F822

@@ -12,6 +12,7 @@ from torch import nn
 
 from .archive_check import load_whole
 from .class_names import names_in_checkpoint
+from .first_look import check_checkpoint
 
 # Heads that prediction does not use may be missing from a model or from a checkpoint.
 _OPTIONAL_PREFIXES = ('auxiliary_head.',)
@@ -32,8 +33,7 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
         ValueError: The file is missing, damaged, holds no state dict, or would run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f'expected a checkpoint file, but {path} does not exist')
+    check_checkpoint(path)
     try:
         with _loading(trust):
             checkpoint = load_whole(path, weights_only=not trust)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from .allocator import keep_freed_memory
-from .evaluation.printable import printable
+from .printable import printable
 
 EXIT_OTHER_ERROR, EXIT_USER_ERROR = 1, 2
 # What Python and the system raise about a user's files and environment.

@@ -1,23 +1,19 @@
-"""Configs as the tools read them: one place for arguments, safe loading and clear errors."""
+"""Configs as the tools read them: names, methods, hooks and clear errors."""
 
-import argparse
 import difflib
-import inspect
-import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
-from .command_line import PROCESS_FLAGS
 from .config_checks import check_version
 from .config_environment import config_from_file
-from .config_options import Options
-from .distributed import prepare_cpu_launch
-from .stack import force_safe_loading
+from .first_look import check_pictures
 from .type_names import is_a, type_name
+from .zoo_names import own_config
 
 # What the result of a test depends on; all else is where and how it is written, or of the training.
 RESULT_KEYS = (
@@ -27,9 +23,14 @@ RESULT_KEYS = (
 )
 
 # What mmengine and this package read of a config. Other names are a config's own variables.
-_READ = {
+READ_NAMES = {
     '': (
-        *(n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')),
+        # The arguments of mmengine's Runner; the Runner itself would import torch.
+        *('model', 'work_dir', 'launcher', 'default_scope', 'randomness', 'experiment_name'),
+        *('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg'),
+        *('test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator'),
+        *('test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from'),
+        *('resume', 'env_cfg', 'log_processor', 'log_level', 'visualizer'),
         *('adaptation', 'calibration_dataloader', 'class_names', 'clear_dataloader', 'method'),
         *('custom_imports', 'estimate', 'views'),
     ),
@@ -48,111 +49,50 @@ _REPORTING = (
 )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
-    """Adds the arguments that all tools share, named as in mmseg's own tools."""
-    parser.add_argument('config', help='config file')
-    if checkpoint:
-        parser.add_argument('checkpoint', help='weights of the source model')
-        parser.add_argument(
-            '--trust-checkpoint',
-            action='store_true',
-            help='load a checkpoint even if that runs code in it; only for files of your own',
-        )
-    parser.add_argument('--work-dir', help='folder for everything that is written')
-    parser.add_argument('--seed', type=int, help='seed of all random generators')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if there is one')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        help='settings to override, as key=value; lists as key="[a,b]", a text with commas as '
-        'key="\'a,b\'"',
-    )
-    parser.add_argument('--traceback', action='store_true', help='show where an error came from')
-    for flag, text in PROCESS_FLAGS.items():
-        parser.add_argument(flag, action='store_true', help=text)
-
-
-def add_show_log(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument of the tools that run a Runner."""
-    parser.add_argument(
-        '--show-log',
-        action='store_true',
-        help='show all of the log on screen; without it settings and versions are in the log file '
-        'alone, WORK_DIR/TIME/TIME.log',
-    )
-
-
-def load_config(args: argparse.Namespace) -> Config:
-    """Reads the config and puts the command line's settings into it.
-
-    Raises:
-        ValueError: The file is missing or is not a config, or a name in it or among the options
-            is misspelt.
-    """
-    force_safe_loading()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.device == 'cpu':
-        # mmengine chooses its device from what it finds and has no argument for it.
-        os.environ['CUDA_VISIBLE_DEVICES'] = ''
-        import mmengine.device.utils as device_utils
-
-        device_utils.DEVICE = 'cpu'
-    elif args.device == 'cuda':
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ValueError('--device cuda: torch finds no CUDA device here; use --device cpu')
-    cfg = read_config(args.config)
-    known = set(cfg.keys())
-    if args.cfg_options:
-        for key in args.cfg_options:
-            top = key.split('.')[0]
-            if top not in known and top not in _READ['']:
-                raise ValueError(
-                    f'--cfg-options {key}: the config has no {top!r}; it has '
-                    f'{", ".join(sorted(known))}'
-                )
-        cfg.merge_from_dict(args.cfg_options)
-        check_names(cfg, '--cfg-options')
-    if not isinstance(cfg.get('adaptation') or {}, Mapping):
-        raise ValueError(
-            f'{args.config}: expected `adaptation` to be a dict with `type`, got {cfg.adaptation!r}'
-        )
-    if cfg.get('default_scope') is None:
-        cfg.default_scope = 'mmseg'
-    cfg.launcher = args.launcher
-    prepare_cpu_launch(cfg)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    if args.seed is not None:
-        with_seed(cfg, args.seed)
-    return cfg
-
-
 def read_config(path) -> Config:
     """Reads a config file, base files and all.
+
+    Its ``custom_imports`` are imported if this package is loaded; else ``import_custom_modules`` is
+    to be called when the package is.
+
+    Args:
+        path: The file, or the name of a config of a package, such as ``'ecotta_seg::demo.py'``.
 
     Raises:
         ValueError: It is missing, cannot be parsed, is of mmseg 0.x, a base of it is missing, or a
             name in it is misspelt.
     """
+    path = own_config(str(path)) or path
     if not Path(path).is_file():
         raise ValueError(f'expected a config file, but {path} does not exist')
     try:
         cfg = config_from_file(str(path))
     except (Exception, SystemExit) as error:  # A config is code: anything can come out of it.
-        reason = (str(error).strip().splitlines() or [''])[-1]
-        raise ValueError(
-            f'the config {path} cannot be read: {type(error).__name__}: {reason}'
-        ) from None
+        raise _unreadable(path, error) from None
     check_version(cfg, path)
     check_names(cfg, f'the config {path}')
+    if f'{__package__}.adaptation' in sys.modules:
+        import_custom_modules(cfg)
     return cfg
+
+
+def import_custom_modules(cfg: Config) -> None:
+    """Imports what a config asks for with ``custom_imports``.
+
+    Raises:
+        ValueError: A module cannot be imported.
+    """
+    if not cfg.get('custom_imports'):
+        return
+    try:
+        import_modules_from_strings(**cfg.custom_imports)
+    except (Exception, SystemExit) as error:
+        raise _unreadable(cfg.filename, error) from None
+
+
+def _unreadable(path, error: BaseException) -> ValueError:
+    reason = (str(error).strip().splitlines() or [''])[-1]
+    return ValueError(f'the config {path} cannot be read: {type(error).__name__}: {reason}')
 
 
 def check_names(cfg: Config, where: str) -> None:
@@ -168,7 +108,7 @@ def check_names(cfg: Config, where: str) -> None:
     Raises:
         ValueError: Naming the key and the likely one it was meant to be.
     """
-    for place, read in _READ.items():
+    for place, read in READ_NAMES.items():
         names = cfg.get(place) if place else cfg
         for name in names if isinstance(names, Mapping) or names is cfg else ():
             if name in read or name in _NO_MISTAKES:
@@ -306,8 +246,7 @@ def with_calibration(cfg: Config, folder: str) -> None:
     Raises:
         ValueError: There is no such folder.
     """
-    if not Path(folder).is_dir():
-        raise ValueError(f'--calibrate: expected a folder with pictures, got {folder}')
+    check_pictures(folder)
     cfg.custom_hooks = [
         dict(hook, calibrate=folder) if is_a(hook, 'EcoTTAHook') else hook
         for hook in cfg.custom_hooks

@@ -1,9 +1,12 @@
-"""Is a config one of mmseg 1.x, and has it what a tool reads of it."""
+"""Is a config one of mmseg 1.x, has it what a tool reads of it, and is its data set there."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
+
+from .config_environment import variables_of
 
 # What mmseg 0.x had in place of what.
 _GIVEN_UP = {
@@ -71,3 +74,31 @@ def require(cfg: Config, *names: str) -> None:
                 f'the config {cfg.filename or ""} has no `{name}`: expected a whole config of '
                 'mmseg 1.x, or one with it among its _base_ files'
             )
+
+
+def check_data_root(cfg: Config, key: str) -> None:
+    """Checks that the folder of a data set exists.
+
+    Args:
+        cfg: The config.
+        key: The config's name of the data set, such as ``'test_dataloader.dataset'``; if that is
+            around another data set, ``data_root`` of the innermost counts.
+
+    Raises:
+        ValueError: The folder does not exist.
+    """
+    dataset = cfg
+    for name in key.split('.'):
+        dataset = dataset[name]
+    while isinstance(dataset.get('dataset'), Mapping):
+        dataset, key = dataset['dataset'], f'{key}.dataset'
+    root = dataset.get('data_root')
+    # A path with a scheme is in a storage that mmengine reads by a backend of its own.
+    if not isinstance(root, str) or not root or '://' in root or os.path.isdir(root):
+        return
+    names = [name for name, value in variables_of(cfg).items() if value == root]
+    remedy = f'set the environment variable {names[0]}, or' if names else 'mend the path, or use'
+    raise ValueError(
+        f'the folder of the data set does not exist: {root} (of {key}, seen from {os.getcwd()}): '
+        f'{remedy} --cfg-options {key}.data_root=DIR'
+    )

@@ -22,7 +22,8 @@ _STAND_INS = re.compile(_STAND_IN.format(r'(\w+?)'))
 def config_from_file(path: str) -> Config:
     """mmengine's ``Config.fromfile``; variables in texts may hold any characters.
 
-    In new-style configs (pure Python), too, which mmengine leaves as they are.
+    In new-style configs (pure Python), too, which mmengine leaves as they are. The caller imports
+    the custom modules.
 
     Raises:
         ValueError: A value with a quote or a backslash is in a place that is read as code.
@@ -35,13 +36,15 @@ def config_from_file(path: str) -> Config:
         # Plain ones go into the text as they are: `_base_` is read before there is a config.
         values = {name: _value(name) for name in names}
         values = {n: v if _PLAIN.fullmatch(v) else _STAND_IN.format(n) for n, v in values.items()}
-        with mock.patch.dict(os.environ, values):
+        # mmengine logs each variable; the first line of a log imports torch.
+        silent = mock.patch('mmengine.config.config.print_log')
+        with mock.patch.dict(os.environ, values), silent:
             found = substitute(filename, temp_config_name) or {}
         return {name: os.environ.get(name, value) for name, value in found.items()}
 
     with mock.patch.object(Config, '_substitute_env_variables', staticmethod(substituted)):
         try:
-            cfg = Config.fromfile(path)
+            cfg = Config.fromfile(path, import_custom_modules=False)
         except Exception as error:
             found = _STAND_INS.search(str(error))
             if found:
@@ -54,6 +57,11 @@ def config_from_file(path: str) -> Config:
             raise
     _put_values_in(cfg._cfg_dict)
     return cfg
+
+
+def variables_of(cfg: Config) -> dict[str, str]:
+    """The variables that stand in the texts of a config and its bases, each with its value."""
+    return {name: _value(name) or default for name, default in _IN_TEXT.findall(cfg.text)}
 
 
 def _value(name: str, default: str = '') -> str:

@@ -6,10 +6,8 @@ from typing import Optional
 
 from mmengine.config import Config
 
+from .choices import STREAMS
 from .type_names import is_a, type_name
-
-# The orders of a ContinualStream, by the names that a user gives them.
-STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 
 
 def _stream(cfg: Config, purpose: str) -> Mapping:

@@ -21,6 +21,18 @@ class StackError(ImportError):
     """A library that the package needs is missing, broken or too old."""
 
 
+def missing_library(name: str, reason: object) -> StackError:
+    """The error of a library that cannot be imported, with the command that installs it."""
+    return StackError(
+        f'ecotta_seg needs {name} >= {_wanted(name)}, which could not be imported ({reason}): '
+        f'{_INSTALL}'
+    )
+
+
+def _wanted(name: str) -> str:
+    return '.'.join(map(str, _MINIMUM[name]))
+
+
 def _version_tuple(version: str) -> tuple:
     numbers = [re.match(r'\d*', piece).group() for piece in version.split('+')[0].split('.')]
     return tuple(int(number or 0) for number in numbers)
@@ -34,14 +46,10 @@ def check_stack() -> None:
             that installs it.
     """
     for name, minimum in _MINIMUM.items():
-        wanted = '.'.join(map(str, minimum))
         try:
             module = importlib.import_module(name)
         except ImportError as error:
-            raise StackError(
-                f'ecotta_seg needs {name} >= {wanted}, which could not be imported ({error}): '
-                f'{_INSTALL}'
-            ) from None
+            raise missing_library(name, error) from None
         except AssertionError as error:
             # mmseg asserts on the versions of mmcv and mmengine that it accepts.
             raise StackError(
@@ -51,7 +59,7 @@ def check_stack() -> None:
         found = getattr(module, '__version__', '0')
         if _version_tuple(found) < minimum:
             raise StackError(
-                f'ecotta_seg needs {name} >= {wanted}, but {found} is installed: {_INSTALL}'
+                f'ecotta_seg needs {name} >= {_wanted(name)}, but {found} is installed: {_INSTALL}'
             )
         if name == 'torch':
             _check_numpy(module)
@@ -80,30 +88,6 @@ def import_datasets_quietly() -> None:
     for line in said.getvalue().splitlines():
         if line != 'Could not import OneDL':
             print(line)
-
-
-def bridge_model_zoo() -> None:
-    """Makes ``_base_ = ['mmseg::...']`` work whichever distribution installed mmseg.
-
-    mmengine finds a zoo by the *distribution* name in ``MODULE2PACKAGE`` and knows only
-    ``mmsegmentation``; under the forks the distribution is ``onedl-mmsegmentation``.
-    """
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    from mmengine.config.utils import MODULE2PACKAGE
-
-    forks = {'mmseg': 'onedl-mmsegmentation', 'mmdet': 'onedl-mmdetection'}
-    for module, fork in forks.items():
-        try:
-            distribution(MODULE2PACKAGE.get(module, module))
-            continue  # The original is installed: leave the table as it is.
-        except PackageNotFoundError:
-            pass
-        try:
-            distribution(fork)
-        except PackageNotFoundError:
-            continue
-        MODULE2PACKAGE[module] = fork
 
 
 def force_safe_loading() -> None:

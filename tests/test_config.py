@@ -1,22 +1,24 @@
 """Configs as the tools read them: names, options, streams, seeds, configs that mmseg knows."""
 
 import argparse
+import inspect
 from pathlib import Path
 
 import mmseg
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from ecotta_seg.config import (
-    add_config_arguments,
+    READ_NAMES,
     check_names,
-    load_config,
     read_config,
     with_meta_networks,
     with_method,
     with_reporting,
     with_seed,
 )
+from ecotta_seg.config_arguments import add_config_arguments, load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
@@ -32,6 +34,11 @@ def test_a_misspelt_name_is_told_with_the_right_one(name, meant):
     cfg.merge_from_dict({name: dict(type='X')})
     with pytest.raises(ValueError, match=f'here: nothing reads {name}; did you mean {meant!r}'):
         check_names(cfg, 'here')
+
+
+def test_each_argument_of_the_runner_is_known():
+    runner = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+    assert len(runner) > 15 and runner <= set(READ_NAMES[''])
 
 
 def test_variables_of_a_configs_own_are_left_alone():

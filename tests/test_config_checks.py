@@ -4,7 +4,8 @@ import pytest
 from mmengine.config import Config
 
 from ecotta_seg.config import read_config, with_reporting
-from ecotta_seg.config_checks import require
+from ecotta_seg.config_checks import check_data_root, require
+from ecotta_seg.config_environment import config_from_file
 from tests.test_config import _load
 from tests.tools.conftest import ROOT, error_of, run_tool
 
@@ -68,3 +69,24 @@ def test_a_config_without_scope_loop_or_evaluator_is_completed(tmp_path):
     with_reporting(cfg)
     assert cfg.default_scope == 'mmseg' and cfg.test_cfg == {}
     assert cfg.test_evaluator.type == 'PerConditionIoU'
+
+
+def test_the_folder_of_the_data_set_is_looked_up(tmp_path):
+    inner = dict(data_root=str(tmp_path))
+    cfg = Config(dict(test=dict(dataset=dict(dataset=inner))))
+    check_data_root(cfg, 'test')
+    for root in ('', 's3://bucket/acdc', None):
+        check_data_root(Config(dict(test=dict(data_root=root))), 'test')
+    cfg.test.dataset.dataset.data_root = root = str(tmp_path / 'none')
+    told = (
+        rf'{root} \(of test.dataset.dataset, seen from .*: mend .* test.dataset.dataset.data_root='
+    )
+    with pytest.raises(ValueError, match=told):
+        check_data_root(cfg, 'test')
+
+
+def test_the_environment_variable_of_the_folder_is_named(tmp_path):
+    (tmp_path / 'c.py').write_text("test = dict(data_root='{{$NO_ROOT:data/none}}')\n")
+    cfg = config_from_file(str(tmp_path / 'c.py'))
+    with pytest.raises(ValueError, match='data/none .* set the environment variable NO_ROOT, or'):
+        check_data_root(cfg, 'test')

@@ -16,6 +16,15 @@ import numpy as np
 
 try:
     from ecotta_seg.command_line import run_tool, whole_number
+    from ecotta_seg.config import import_custom_modules, read_config
+    from ecotta_seg.first_look import (
+        check_adapters,
+        check_checkpoint,
+        check_device,
+        check_pictures,
+    )
+    from ecotta_seg.loading import load_package
+    from ecotta_seg.printable import printable
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -53,25 +62,45 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> None:
-    """Steps through the frames."""
-    args = parse_args(argv)
-    from ecotta_seg.apis import init_adaptive_segmentor
-    from ecotta_seg.apis.frame_files import FrameSource, PictureSink
-    from ecotta_seg.config import read_config
-    from ecotta_seg.evaluation import printable
-    from ecotta_seg.hooks.progress import progress
-    from ecotta_seg.visualization.condition_panel import condition_panel
-
+def first_look(args: argparse.Namespace):
+    """Reads the config; tells mistakes in the arguments before torch is imported."""
     if (args.config is None) != (args.checkpoint is None):
         raise ValueError(
             'expected --config and --checkpoint together: weights are of the model of one config'
         )
+    if not Path(args.input).exists():
+        raise ValueError(
+            f'expected a video file or a folder of images: {args.input} does not exist'
+        )
     if Path(args.input).resolve() == Path(args.output).resolve():
         raise ValueError(f'{args.output} is the input: it would be written over, choose another')
+    if args.config is None and not CHECKPOINT.is_file():
+        raise ValueError(
+            f"the SegFormer-B0 of CamVid ({CHECKPOINT.name}) comes with a clone of ecotta_seg's "
+            'repository, and not with an installed wheel: give --config and --checkpoint, for '
+            'example ecotta_seg::acdc_ecotta_segformer_b5.py and a checkpoint of Cityscapes'
+        )
+    check_device(args.device)
+    check_checkpoint(args.checkpoint or CHECKPOINT)
+    if args.adapters:
+        check_adapters(args.adapters)
+    check_pictures(args.calibrate)
+    return read_config(args.config or CONFIG)
+
+
+def main(argv: list[str]) -> None:
+    """Steps through the frames."""
+    args = parse_args(argv)
+    config = first_look(args)
+    load_package()
+    import_custom_modules(config)
+    from ecotta_seg.apis import init_adaptive_segmentor
+    from ecotta_seg.apis.frame_files import FrameSource, PictureSink
+    from ecotta_seg.hooks.progress import progress
+    from ecotta_seg.visualization.condition_panel import condition_panel
+
     source = FrameSource(args.input)
     sink = PictureSink(args.output, source.rate)
-    config = read_config(args.config or CONFIG)
     if args.config is None:
         print(
             f'note: without --config the model is SegFormer-B0 of CamVid ({CHECKPOINT.name}), '

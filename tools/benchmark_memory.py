@@ -15,14 +15,8 @@ from pathlib import Path
 
 try:
     from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.config import (
-        add_config_arguments,
-        load_config,
-        method_name,
-        read_config,
-        with_meta_networks,
-        with_method,
-    )
+    from ecotta_seg.config import method_name, read_config, with_meta_networks, with_method
+    from ecotta_seg.config_arguments import add_config_arguments, load_config, start_run
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -91,6 +85,7 @@ def main(argv: list[str]) -> None:
     """Measures, shows and writes."""
     args = parse_args(argv)
     cfg = load_config(args)
+    start_run(cfg, args)
     import torch
     from mmengine.logging import MMLogger
     from mmseg.utils import register_all_modules

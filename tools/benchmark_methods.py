@@ -23,8 +23,10 @@ import sys
 from pathlib import Path
 
 try:
+    from ecotta_seg.choices import STREAMS
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-    from ecotta_seg.config_stream import STREAMS
+    from ecotta_seg.first_look import check_adapters, check_checkpoint, check_device
+    from ecotta_seg.loading import load_package
     from ecotta_seg.stack import force_safe_loading
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -81,7 +83,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Runs the cells and writes the report."""
     args = parse_args(argv)
+    check_device(args.device)
+    for _, _, checkpoint in args.model:
+        check_checkpoint(checkpoint)
+    for _, _, adapters in args.adapters:
+        check_adapters(adapters)
     force_safe_loading()
+    load_package()
     from mmengine.logging import MMLogger
 
     from ecotta_seg import benchmark

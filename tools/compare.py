@@ -10,7 +10,7 @@ import sys
 
 try:
     from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.report import compare_runs, print_comparison, write_comparison
+    from ecotta_seg.loading import load_package
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -34,6 +34,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes the page and prints the table."""
     args = parse_args(argv)
+    load_package()
+    from ecotta_seg.report import compare_runs, print_comparison, write_comparison
+
     comparison = compare_runs(args.work_dirs, args.draws)
     path = write_comparison(comparison, args.out)
     print_comparison(comparison)

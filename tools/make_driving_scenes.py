@@ -9,6 +9,7 @@ import sys
 
 try:
     from ecotta_seg.command_line import run_tool, whole_number
+    from ecotta_seg.loading import load_package
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -31,6 +32,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes the scenes with a progress bar."""
     args = parse_args(argv)
+    load_package()
     from mmengine.utils import ProgressBar
 
     from ecotta_seg.datasets.scene_writer import write_acdc_layout, write_cityscapes_layout

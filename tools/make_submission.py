@@ -8,9 +8,9 @@ import argparse
 import sys
 
 try:
+    from ecotta_seg.choices import SERVER_NAMES
     from ecotta_seg.command_line import run_tool
-    from ecotta_seg.masks import SERVERS, check_submission, write_submission
-    from ecotta_seg.masks.submission import frames_of_images
+    from ecotta_seg.loading import load_package
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -23,7 +23,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('masks', nargs='?', help='folder with the masks of a run')
     parser.add_argument('archive', help='.zip file to write, or with --check to check')
-    parser.add_argument('--server', required=True, choices=sorted(SERVERS))
+    parser.add_argument('--server', required=True, choices=SERVER_NAMES)
     parser.add_argument(
         '--part', help="'round_1' and so on, or 'source'; default: the round, if there is one only"
     )
@@ -42,13 +42,17 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes or checks the archive."""
     args = parse_args(argv)
+    if args.masks is None and not args.check:
+        raise ValueError('expected the folder with the masks and the archive to write')
+    load_package()
+    from ecotta_seg.masks import check_submission, write_submission
+    from ecotta_seg.masks.submission import frames_of_images
+
     if args.check:
         frames = frames_of_images(args.images, args.server) if args.images else None
         check_submission(args.archive, args.server, frames)
         print(f'{args.archive} is what {args.server} takes')
         return
-    if args.masks is None:
-        raise ValueError('expected the folder with the masks and the archive to write')
     number = write_submission(args.masks, args.archive, args.server, args.part, args.images)
     print(f'{number} masks for {args.server} are in {args.archive}')
 

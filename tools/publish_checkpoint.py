@@ -5,6 +5,8 @@ import sys
 
 try:
     from ecotta_seg.command_line import run_tool
+    from ecotta_seg.first_look import check_checkpoint
+    from ecotta_seg.loading import load_package
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -29,6 +31,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes the weights and the names of the classes, and nothing else."""
     args = parse_args(argv)
+    check_checkpoint(args.source)
+    load_package()
     import torch
 
     from ecotta_seg.atomic_io import atomic_write

@@ -9,7 +9,7 @@ import sys
 
 try:
     from ecotta_seg.command_line import run_tool
-    from ecotta_seg.report import write_report
+    from ecotta_seg.loading import load_package
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -28,6 +28,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes the report."""
     args = parse_args(argv)
+    load_package()
+    from ecotta_seg.report import write_report
+
     print(f'the report is {write_report(args.work_dir, args.out)}')
 
 

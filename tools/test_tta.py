@@ -11,11 +11,9 @@ import sys
 from pathlib import Path
 
 try:
+    from ecotta_seg.choices import MASK_FORMATS, MASK_SIZES, STREAMS
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.config import (
-        add_config_arguments,
-        add_show_log,
-        load_config,
         with_adapters,
         with_calibration,
         with_memory_budget,
@@ -24,16 +22,16 @@ try:
         with_resume,
         with_seed,
     )
-    from ecotta_seg.config_checks import require
-    from ecotta_seg.config_report import with_report
-    from ecotta_seg.config_stream import (
-        STREAMS,
-        with_frames,
-        with_stream,
-        without_missing_clear_day,
+    from ecotta_seg.config_arguments import (
+        add_config_arguments,
+        add_show_log,
+        load_config,
+        start_run,
     )
-    from ecotta_seg.hooks.masks_hook import SIZES
-    from ecotta_seg.masks import MASK_FORMATS, MaskFolder
+    from ecotta_seg.config_checks import check_data_root, require
+    from ecotta_seg.config_report import with_report
+    from ecotta_seg.config_stream import with_frames, with_stream, without_missing_clear_day
+    from ecotta_seg.first_look import check_adapters, check_pictures
     from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -60,7 +58,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--memory-budget',
         help="the most that a step may take above parameters and adapters: '600MB', or '1.0x' "
-        "times stock inference's peak; methods with meta networks only",
+        "times stock inference's peak; methods that learn by gradients only",
     )
     parser.add_argument(
         '--rounds', type=whole_number(1), help='how often the conditions are gone through'
@@ -123,7 +121,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--out-size',
-        choices=SIZES,
+        choices=MASK_SIZES,
         help="the size of --out's masks: that of the image file and its label (default), or that "
         'of the frame that the model saw',
     )
@@ -142,19 +140,15 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> None:
-    """Builds the run's config and tests."""
-    args = parse_args(argv)
+def first_look(args: argparse.Namespace):
+    """Puts the arguments into the config; tells mistakes in them before torch is imported."""
+    if args.adapters:
+        check_adapters(args.adapters)
+    check_pictures(args.calibrate)
+    if not args.out and (args.out_format or args.out_size or args.out_source):
+        raise ValueError('--out-format, --out-size and --out-source need --out DIR')
     cfg = load_config(args)
     require(cfg, 'model', 'test_dataloader.dataset')
-    from mmengine.model import is_model_wrapper
-    from mmengine.runner import Runner
-
-    from ecotta_seg.adaptation.views import prediction_views
-    from ecotta_seg.checkpoint import load_source
-    from ecotta_seg.distributed import end_launch
-    from ecotta_seg.hooks.quiet_runner import QuietRunner
-
     if args.method:
         configs = Path(__file__).resolve().parents[1] / 'configs'
         with_method(cfg, args.method, configs, args.cfg_options)
@@ -168,17 +162,42 @@ def main(argv: list[str]) -> None:
     left_out = None if args.strict else without_missing_clear_day(cfg)
     if left_out:
         print(f'note: {left_out}', file=sys.stderr)
-    if args.views:
-        prediction_views(args.views)
-        cfg.views = args.views
     if args.adapters:
         with_adapters(cfg.adaptation, args.adapters)
-    if args.memory_budget is not None:
-        with_memory_budget(cfg.adaptation, args.memory_budget)
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')
         cfg.test_dataloader.dataset.rounds = args.rounds
+    check_data_root(cfg, 'test_dataloader.dataset')
+    for option, folder in (
+        ('--work-dir', cfg.work_dir),
+        ('--show-dir', args.show_dir),
+        ('--out', args.out),
+    ):
+        if folder:
+            check_work_dir(folder, option)
+    return cfg
+
+
+def main(argv: list[str]) -> None:
+    """Builds the run's config and tests."""
+    args = parse_args(argv)
+    cfg = first_look(args)
+    start_run(cfg, args)
+    from mmengine.model import is_model_wrapper
+    from mmengine.runner import Runner
+
+    from ecotta_seg.adaptation.views import prediction_views
+    from ecotta_seg.checkpoint import load_source
+    from ecotta_seg.distributed import end_launch
+    from ecotta_seg.hooks.quiet_runner import QuietRunner
+    from ecotta_seg.masks import MaskFolder
+
+    if args.views:
+        prediction_views(args.views)
+        cfg.views = args.views
+    if args.memory_budget is not None:
+        with_memory_budget(cfg.adaptation, args.memory_budget)
     with_reporting(cfg)
     if args.calibrate is not None:
         with_calibration(cfg, args.calibrate)
@@ -188,20 +207,15 @@ def main(argv: list[str]) -> None:
         frames = cfg.test_dataloader.dataset.get('dataset')
         if frames is not None:
             frames.setdefault('missing_labels', 'error')
-    check_work_dir(cfg.work_dir)
     if args.show_dir:
-        check_work_dir(args.show_dir, '--show-dir')
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='PanelHook', show_dir=args.show_dir)]
     if args.out:
-        check_work_dir(args.out, '--out')
         if not args.resume:
             MaskFolder(args.out).refuse_other_run()
         options = dict(out_format=args.out_format, size=args.out_size)
         options = {key: value for key, value in options.items() if value is not None}
         hook = dict(type='MasksHook', out_dir=args.out, source=args.out_source, **options)
         cfg.custom_hooks = [*cfg.custom_hooks, hook]
-    elif args.out_format or args.out_size or args.out_source:
-        raise ValueError('--out-format, --out-size and --out-source need --out DIR')
     with_report(cfg, args.checkpoint, args.report_pictures)
     if args.frame_areas:
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FrameAreasHook')]

@@ -5,7 +5,12 @@ import sys
 
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool
-    from ecotta_seg.config import add_config_arguments, add_show_log, load_config
+    from ecotta_seg.config_arguments import (
+        add_config_arguments,
+        add_show_log,
+        load_config,
+        start_run,
+    )
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -24,12 +29,13 @@ def main(argv: list[str]) -> None:
     """Runs the training."""
     args = parse_args(argv)
     cfg = load_config(args)
+    check_work_dir(cfg.work_dir)
+    start_run(cfg, args)
     from mmengine.runner import Runner
 
     from ecotta_seg.distributed import end_launch
     from ecotta_seg.hooks.quiet_runner import QuietRunner
 
-    check_work_dir(cfg.work_dir)
     cfg.resume = args.resume
     (Runner if args.show_log else QuietRunner).from_cfg(cfg).train()
     end_launch()

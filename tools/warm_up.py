@@ -12,14 +12,15 @@ from pathlib import Path
 
 try:
     from ecotta_seg.command_line import check_work_dir, run_tool
-    from ecotta_seg.config import (
+    from ecotta_seg.config import with_meta_networks, with_method
+    from ecotta_seg.config_arguments import (
         add_config_arguments,
         add_show_log,
         load_config,
-        with_meta_networks,
-        with_method,
+        start_run,
     )
-    from ecotta_seg.config_checks import require
+    from ecotta_seg.config_checks import check_data_root, require
+    from ecotta_seg.first_look import check_pictures
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -48,13 +49,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Builds the warm-up's config from the adaptation's and runs it."""
     args = parse_args(argv)
+    check_pictures(args.calibrate)
     cfg = load_config(args)
-    from mmengine.runner import Runner
-
-    from ecotta_seg.distributed import end_launch
-    from ecotta_seg.hooks.calibration import clear_training_loader, frame_steps
-    from ecotta_seg.hooks.quiet_runner import QuietRunner
-
     if args.method:
         configs = Path(__file__).resolve().parents[1] / 'configs'
         with_method(cfg, args.method, configs, args.cfg_options)
@@ -65,7 +61,15 @@ def main(argv: list[str]) -> None:
             "`adaptation` with `meta_networks`, such as type='ecotta'"
         )
     require(cfg, 'model', 'train_dataloader.dataset', 'train_cfg', 'optim_wrapper')
+    check_data_root(cfg, 'train_dataloader.dataset')
     check_work_dir(cfg.work_dir)
+    start_run(cfg, args)
+    from mmengine.runner import Runner
+
+    from ecotta_seg.distributed import end_launch
+    from ecotta_seg.hooks.calibration import clear_training_loader, frame_steps
+    from ecotta_seg.hooks.quiet_runner import QuietRunner
+
     segmentor = deepcopy(cfg.model)
     # mmengine hands a top-level preprocessor to the outermost model; here that is the wrapper.
     preprocessor = cfg.pop('data_preprocessor', None)
@@ -79,8 +83,6 @@ def main(argv: list[str]) -> None:
         frozen_norm=adaptation.get('frozen_norm'),
         trust_checkpoint=args.trust_checkpoint,
     )
-    if args.calibrate is not None and not Path(args.calibrate).is_dir():
-        raise ValueError(f'--calibrate: expected a folder with pictures, got {args.calibrate}')
     warm_up = dict(
         type='WarmUpHook',
         adaptation=adaptation,

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..atomic_io import atomic_write_text
-from ..evaluation.printable import printable
 from ..memory import MIB
+from ..printable import printable
 
 SCHEMA = 1
 _NOTHING = '–'

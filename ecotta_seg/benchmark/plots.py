@@ -18,6 +18,9 @@ from .aggregate import source_of
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#7f3c8d', '#4d4d4d')
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _DASHES = ('-', '--', ':')
+# More names than these no reader tells apart; those of the best mean are labelled.
+_MOST_LABELLED = 7
+_OTHER = dict(color='0.8', marker='.', ls='-', mfc='0.8', ms=4, lw=0.8, zorder=1)
 _MIB = 2**20
 
 
@@ -35,7 +38,10 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
         ValueError: There are no entries.
     """
 
-    def draw(axes: Axes, group: Sequence[dict], styles: dict) -> None:
+    def draw(axes: Axes, group: Sequence[dict], styles: dict) -> bool:
+        last = max(len(entry['rounds']) for entry in group)
+        if all(value is None for entry in group for value in entry['rounds']):
+            return False
         for entry in group:
             values = [nan if value is None else value for value in entry['rounds']]
             axes.plot(range(1, len(values) + 1), values, **styles[entry['method']])
@@ -46,7 +52,10 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
         ):
             if source[name] is not None:
                 axes.axhline(source[name], color=colour, lw=1.2, ls=dashes, zorder=1)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # One round alone would be drawn on an axis from 0.96 to 1.04.
+        axes.set_xlim(0.5, last + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        return True
 
     labels = ('round', 'mIoU in percent')
     return _plot(entries, path, draw, labels, 'source: dotted\nbatch statistics: grey')
@@ -58,7 +67,9 @@ def plot_memory(entries: Sequence[dict], path: Union[str, Path]) -> Path:
     Arguments, result and errors as of ``plot_rounds``.
     """
 
-    def draw(axes: Axes, group: Sequence[dict], styles: dict) -> None:
+    def draw(axes: Axes, group: Sequence[dict], styles: dict) -> bool:
+        if all(entry['peak_bytes'] is None or entry['mean'] is None for entry in group):
+            return False
         for entry in group:
             if entry['peak_bytes'] is None or entry['mean'] is None:
                 continue
@@ -67,13 +78,15 @@ def plot_memory(entries: Sequence[dict], path: Union[str, Path]) -> Path:
             hollow = style['mfc'] == 'none'
             style['mew'] = 2 if hollow else 0.5
             place = [entry['peak_bytes'] / _MIB], [entry['mean']]
-            axes.plot(*place, zorder=3 if hollow else 2, **style)
+            style.setdefault('zorder', 3 if hollow else 2)
+            axes.plot(*place, **style)
         peaks = [e['inference_peak_bytes'] for e in group if e['inference_peak_bytes'] is not None]
         mean = source_of(group)['source_mean']
         if peaks and mean is not None:
             axes.plot([peaks[0] / _MIB], [mean], marker='*', ms=13, color='black', ls='')
         axes.margins(0.12)
         axes.set_xlim(left=0)
+        return True
 
     labels = ('peak memory of a step above the parameters, MiB', 'mean mIoU in percent')
     return _plot(entries, path, draw, labels, 'source: star')
@@ -82,12 +95,18 @@ def plot_memory(entries: Sequence[dict], path: Union[str, Path]) -> Path:
 def _plot(
     entries: Sequence[dict],
     path: Union[str, Path],
-    draw: Callable[[Axes, Sequence[dict], dict], None],
+    draw: Callable[[Axes, Sequence[dict], dict], bool],
     labels: tuple[str, str],
     title: str,
 ) -> Path:
-    """Lays out a panel for each model (down) and stream (across) and has each drawn."""
+    """Lays out a panel for each model (down) and stream (across) and has each drawn.
+
+    A panel in which nothing is drawn is left out.
+    """
     styles = _styles(entries)
+    others = sum('label' not in style for style in styles.values())
+    if others:
+        title += f'\n{others} other methods: light grey'
     models, streams = _unique(entries, 'model'), _unique(entries, 'stream')
     streams.sort(key=list(STREAMS).index)
     figure = _figure(4.6 * len(streams) + 2, 3.4 * len(models) + 0.6)
@@ -96,10 +115,9 @@ def _plot(
         for column, stream in enumerate(streams):
             axes = panels[row][column]
             group = [e for e in entries if e['model'] == model and e['stream'] == stream]
-            if not group:
+            if not group or not draw(axes, group, styles):
                 axes.remove()
                 continue
-            draw(axes, group, styles)
             axes.set_title(_plain(f'{model}, {stream}'), fontsize=10)
             axes.grid(alpha=0.25, lw=0.5)
             below = [
@@ -109,14 +127,18 @@ def _plot(
                 axes.set_xlabel(labels[0])
             if column == 0:
                 axes.set_ylabel(labels[1])
+    if not figure.axes:
+        figure.text(0.5, 0.5, 'nothing was measured', ha='center', va='center')
     return _save(figure, title, path)
 
 
 def _styles(entries: Sequence[dict]) -> dict[str, dict[str, Any]]:
     if not entries:
         raise ValueError('there is nothing to plot: no cell has results')
-    styles = {}
-    for index, method in enumerate(_unique(entries, 'method')):
+    methods = _unique(entries, 'method')
+    best = sorted(methods, key=lambda method: -_best_mean(entries, method))[:_MOST_LABELLED]
+    styles = {method: dict(_OTHER) for method in methods if method not in best}
+    for index, method in enumerate(method for method in methods if method in best):
         turn = index // len(_COLOURS)
         styles[method] = dict(
             color=_COLOURS[index % len(_COLOURS)],
@@ -128,6 +150,11 @@ def _styles(entries: Sequence[dict]) -> dict[str, dict[str, Any]]:
             label=_plain(method),
         )
     return styles
+
+
+def _best_mean(entries: Sequence[dict], method: str) -> float:
+    means = [entry['mean'] for entry in entries if entry['method'] == method]
+    return max((mean for mean in means if mean is not None), default=0.0)
 
 
 def _unique(entries: Sequence[dict], key: str) -> list[str]:

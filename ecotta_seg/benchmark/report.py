@@ -12,7 +12,7 @@ from typing import Optional, Union
 from ..atomic_io import atomic_write
 from ..config_stream import STREAMS
 from ..evaluation.class_areas import mean_of
-from ..evaluation.printable import printable
+from ..printable import printable
 from .aggregate import aggregate, source_of
 from .paired import DRAWS, with_paired
 from .summary import NUMBERS

@@ -1,7 +1,7 @@
 """Scores per condition and round, the results file and the table on screen."""
 
+from ..printable import printable
 from .per_condition_iou import PerConditionIoU
-from .printable import printable
 from .results import Results, load_results, save_results, validate_results
 from .table import print_results, render_results
 

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..printable import printable
 from .class_areas import mean_of
-from .printable import printable
 from .results import CLEAR_KEYS
 
 MIB = 2**20
@@ -274,6 +274,14 @@ def result_notes(document: Mapping) -> list[str]:
         notes.append(f'Never in the labels, so left out of the mean{where}: {_names(names)}.')
     if document['memory']['inference_peak_bytes'] is not None:
         notes.append('Peaks are above the parameters, adapters among them.')
+    predicted = document['memory'].get('predicted_peak_bytes')
+    measured = document['memory'].get('adaptation_peak_bytes')
+    if predicted is not None and measured is not None and measured > predicted:
+        notes.append(
+            'The measured peak is above the predicted one, because it is of the whole step: the '
+            'plan leaves out the preprocessed frame, logits at the size of the label, and forwards '
+            'beside the one that learns (of the source, of an estimate).'
+        )
     if document['memory'].get('plan'):
         notes.append(f'Memory plan: {printable(document["memory"]["plan"])}.')
     if document['memory'].get('fallbacks'):

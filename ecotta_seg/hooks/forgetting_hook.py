@@ -1,5 +1,6 @@
 """Scores the source domain before and after the stream: what was forgotten on the way."""
 
+import time
 from copy import deepcopy
 from typing import Optional
 
@@ -9,9 +10,13 @@ from mmengine.runner import Runner
 
 from ..evaluation import PerConditionIoU
 from .progress import progress
+from .run_time import LONG, duration
 from .settled_model import check_same_classes
 from .source_reference_hook import source_hook
 from .stop_signals import leave_signals_to_parent
+
+# Frames of the clear day whose time is measured for an estimate.
+_TIMED = 3
 
 
 @HOOKS.register_module()
@@ -34,6 +39,8 @@ class ForgettingHook(Hook):
         self.dataloader_config = dataloader
         self.dataloader = None
         self._scores = {}
+        self.seconds = {}
+        """What each pass over the clear day took, by its name."""
 
     def before_test(self, runner) -> None:
         """Scores the source and the fresh adapted model."""
@@ -73,12 +80,33 @@ class ForgettingHook(Hook):
         """Goes on from what ``state_dict`` gave; the scores are not taken again."""
         self._scores = dict(state)
 
+    def _tell(self, runner, seconds: float) -> None:
+        """Tells what the clear day takes, and the least that the stream takes, if that is long."""
+        reference = source_hook(runner)
+        passes = 2 + (1 + len(reference.others) if reference is not None else 0)
+        clear = seconds * len(self.dataloader) * passes
+        frames = len(runner.test_dataloader)
+        if clear < LONG:
+            return
+        runner.logger.info(
+            f'the clear day takes about {duration(clear)} ({passes} passes over '
+            f'{len(self.dataloader.dataset)} frames, before and after the stream), and the '
+            f'{frames} frames of the stream at least {duration(seconds * frames)}; '
+            '`--cfg-options clear_dataloader=None` leaves the clear day out'
+        )
+
     def _score(self, runner, model, title: str) -> Optional[float]:
         metric = PerConditionIoU()
         metric.dataset_meta = self.dataloader.dataset.metainfo
+        start = first = time.perf_counter()
         with model.holding_still():
-            for batch in progress(self.dataloader, title):
+            for number, batch in enumerate(progress(self.dataloader, title)):
                 samples = model.test_step(batch)
                 metric.process(None, [sample.to_dict() for sample in samples])
+                if number == _TIMED and not self.seconds:
+                    # The first frame is slower than others.
+                    self._tell(runner, (time.perf_counter() - first) / _TIMED)
+                first = first if number else time.perf_counter()
+        self.seconds[title] = time.perf_counter() - start
         summary = metric.merged_summary(len(self.dataloader.dataset))
         return summary[0]['mIoU'] if summary else None

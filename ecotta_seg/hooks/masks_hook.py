@@ -11,14 +11,13 @@ from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ..choices import MASK_SIZES
 from ..masks.folder import MaskFolder, frame_names
 from ..masks.ids import MaskEncoder
 from ..png_file import atomic_write_png
 from ..visualization.file_names import safe_file_name
 from .sample_masks import class_mask
 from .source_reference_hook import source_hook
-
-SIZES = ('label', 'frame')
 
 
 @HOOKS.register_module()
@@ -59,9 +58,9 @@ class MasksHook(Hook):
         size: str = 'label',
         source: bool = False,
     ) -> None:
-        if size not in SIZES:
+        if size not in MASK_SIZES:
             raise ValueError(
-                f'expected one of {", ".join(SIZES)} as the size of masks, got {size!r}'
+                f'expected one of {", ".join(MASK_SIZES)} as the size of masks, got {size!r}'
             )
         self.out_dir, self.out_format = out_dir, out_format
         self.size, self.source = size, source

@@ -95,6 +95,12 @@ class MemoryHook(Hook):
         if source is not None and self._inference is None:
             self._inference = measure_peak(lambda: source.predict(data_batch), self._device(model))
 
+    @property
+    def peak_bytes(self) -> Optional[int]:
+        """Peak of a step that has the optimizer's state already; None before one was measured."""
+        # The first step makes the optimizer's state; where it is the only one it must do.
+        return max(self._peaks[1:] or self._peaks) if self._peaks else None
+
     def state_dict(self) -> dict:
         """The measurements so far."""
         return {
@@ -135,8 +141,7 @@ class MemoryHook(Hook):
         kept = max(self._standing.kept_bytes, _standing(model).kept_bytes)
         report = MemoryReport.build(
             replace(self._standing, kept_bytes=kept),
-            # The first step makes the optimizer's state; where it is the only one it must do.
-            max(self._peaks[1:] or self._peaks),
+            self.peak_bytes,
             self._inference,
             transient_gradients_bytes=gradients,
             process_peak_bytes=process_peak_bytes(),

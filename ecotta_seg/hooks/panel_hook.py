@@ -11,8 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import class_areas, mean_iou
-from ..evaluation.printable import printable
 from ..png_file import atomic_write_png
+from ..printable import printable
 from ..visualization.condition_panel import condition_panel
 from ..visualization.file_names import safe_file_name
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image

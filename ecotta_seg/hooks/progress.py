@@ -16,6 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..type_names import is_a
+from .run_time import LONG, SHORT, RunTime, StreamSize, advice, describe
+
 
 class _RateColumn(TextColumn):
     """Frames a second."""
@@ -54,12 +57,18 @@ def progress(loader, title: str) -> Iterator:
 
 @HOOKS.register_module()
 class StreamProgressHook(Hook):
-    """A bar over the stream: round, condition, running mIoU, rate and remaining time."""
+    """A bar over the stream: round, condition, running mIoU, rate and remaining time.
+
+    After the first few frames of a run longer than a minute it says how long the run will take, and
+    the options that make a long run short; see ``RunTime``.
+    """
 
     priority = 'LOW'
 
     def __init__(self) -> None:
         self._bar: Optional[Progress] = None
+        self._time: Optional[RunTime] = None
+        self._metered, self._frames = False, 0
 
     def before_test_epoch(self, runner) -> None:
         """Opens the bar, after the hooks that run bars of their own before the test."""
@@ -67,9 +76,17 @@ class StreamProgressHook(Hook):
         batch_size = getattr(runner.test_dataloader, 'batch_size', None) or 1
         # A resumed loader has the rest of the stream only.
         done = (runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0) // batch_size
-        total = done + len(runner.test_dataloader)
-        self._task = self._bar.add_task('stream', total=total, completed=done, note='')
+        left = len(runner.test_dataloader)
+        self._task = self._bar.add_task('stream', total=done + left, completed=done, note='')
+        rounds = getattr(runner.test_dataloader.dataset, 'rounds', 1)
+        first = max(0, (done + left) // rounds - done)
+        self._time = RunTime(first * batch_size, (left - first) * batch_size)
+        self._frames = (done + left) * batch_size
         self._bar.start()
+
+    def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Notes whether the memory meter, which takes time, is around the next frame."""
+        self._metered = getattr(runner.model, 'observer', None) is not None
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Moves the bar on by one batch."""
@@ -81,9 +98,36 @@ class StreamProgressHook(Hook):
         running = metric.running_mIoU() if metric else None
         note = '' if running is None else f'mIoU {running:.1f}'
         self._bar.update(self._task, advance=1, description=title, note=note)
+        first = sample.get('round', 1) == 1
+        beside = getattr(_hook(runner, 'SourceReferenceHook'), 'last_seconds', 0.0)
+        if self._time.end_of_frame(first, not self._metered, beside, len(outputs)):
+            self._tell(runner)
+
+    def _tell(self, runner) -> None:
+        """Says how long the run takes, and how to make it short."""
+        clear_hook = _hook(runner, 'ForgettingHook')
+        passes = getattr(clear_hook, 'seconds', {})
+        # The pass after the stream is like the one before.
+        clear = sum(passes.values()) + passes.get('clear day, before', 0.0)
+        total = self._time.stream_seconds + clear
+        if total < LONG:
+            return
+        peak = getattr(_hook(runner, 'MemoryHook'), 'peak_bytes', None)
+        text = describe(total, self._frames, self._time.mean_seconds, peak, clear)
+        dataset = runner.test_dataloader.dataset
+        if total > SHORT and hasattr(dataset, 'frames_per_round'):
+            kinds = len(dataset.conditions)
+            size = StreamSize(dataset.frames_per_round // kinds, kinds, dataset.rounds)
+            shorter = advice(size, self._time.frame_seconds, clear)
+            text += f'; {shorter}' if shorter else ''
+        runner.logger.info(text)
 
     def after_test_epoch(self, runner, metrics=None) -> None:
         """Closes the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _hook(runner, name: str) -> Optional[Hook]:
+    return next((hook for hook in runner.hooks if is_a(hook, name)), None)

@@ -1,5 +1,6 @@
 """Runs the untouched source beside the adapted model, in turn, on the frames of round 1."""
 
+import time
 from copy import deepcopy
 from statistics import median
 from typing import Optional
@@ -34,6 +35,8 @@ class SourceReferenceHook(Hook):
         self.source = None
         self.others = {}
         self._scored = False
+        self.last_seconds = 0.0
+        """What the source and the references took on the latest frame."""
 
     def before_test(self, runner) -> None:
         """Copies the model before it is adapted."""
@@ -68,13 +71,16 @@ class SourceReferenceHook(Hook):
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Predicts and scores the frames of round 1."""
         self._scored = all(sample.get('round', 1) == 1 for sample in outputs)
+        self.last_seconds = 0.0
         if not self._scored:
             return
+        start = time.perf_counter()
         for name, model in {'source': self.source, **self.others}.items():
             samples = model.test_step(deepcopy(data_batch))
             self._metrics[name].process(None, [sample.to_dict() for sample in samples])
             if name == 'source':
                 self._seconds.append(model.last_step.seconds / len(samples))
+        self.last_seconds = time.perf_counter() - start
 
     def source_areas(self, index: int = -1) -> Optional[Tensor]:
         """(3, C) int64 areas of the source's prediction of one frame of the latest batch.

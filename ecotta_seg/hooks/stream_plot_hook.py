@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 
 from ..atomic_io import atomic_write
 from ..evaluation.per_condition_iou import PerConditionIoU
-from ..evaluation.printable import printable
+from ..printable import printable
 from ..visualization.stream_plot import plot_stream
 
 COLUMNS = (

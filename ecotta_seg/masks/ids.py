@@ -5,9 +5,9 @@ from typing import Optional
 
 import numpy as np
 
+from ..choices import MASK_FORMATS
 from ..class_names import NO_CLASS, plain_name
 
-MASK_FORMATS = ('train_ids', 'label_ids', 'colours')
 # cityscapesscripts/helpers/labels.py: the ids of the 19 classes that are evaluated.
 _LABEL_IDS = {
     'road': 7, 'sidewalk': 8, 'building': 11, 'wall': 12, 'fence': 13, 'pole': 17,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..atomic_io import atomic_write
 from ..class_names import plain_name
-from ..evaluation.printable import printable
+from ..printable import printable
 from .folder import MANIFEST, SOURCE, MaskFolder
 from .ids import CITYSCAPES_CLASSES, MaskEncoder, label_ids_of
 from .submission_rules import SERVERS, SubmissionRules

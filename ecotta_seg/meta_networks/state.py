@@ -8,6 +8,7 @@ import torch
 
 from ..archive_check import load_whole
 from ..atomic_io import atomic_write
+from ..first_look import check_adapters
 from ..version import __version__
 from .encoder import AdaptedEncoder
 from .meta_encoder import MetaEncoder
@@ -74,10 +75,7 @@ def read_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> dict:
             message names what does not fit.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f'expected an adapters file, but {path} does not exist: tools/warm_up.py writes one'
-        )
+    check_adapters(path)
     try:
         state = load_whole(path)
     except Exception as error:  # What a damaged pickle raises depends on where it is damaged.

@@ -66,7 +66,7 @@ def _cells():
         yield pytest.param(model, draw.choice(names), size, draw.random(), id=f'{number}-{model}')
 
 
-@pytest.mark.parametrize(('model', 'name', 'size', 'share'), _cells())
+@pytest.mark.parametrize(('model', 'name', 'size', 'share'), list(_cells()))
 def test_a_budget_is_kept_or_refused(model, name, size, share):
     image = _frame(*size)
     method = method_of(name, model, torch.float32)

@@ -3,9 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from ecotta_seg.evaluation.printable import printable
 from ecotta_seg.evaluation.results import Results
 from ecotta_seg.evaluation.table import print_results, render_results
+from ecotta_seg.printable import printable
 
 MIB = 2**20
 
@@ -155,3 +155,11 @@ def test_the_plan_stands_beside_what_was_measured():
     assert 'Run, and kept, by plain autograd: neck.[conv], head.' in text
     plain = shown(full())
     assert 'predicted' not in plain and 'autograd' not in plain
+
+
+def test_a_measured_peak_above_the_predicted_one_is_explained():
+    memory = full()['memory']
+    peak = memory['adaptation_peak_bytes']
+    for predicted, explained in ((peak - MIB, True), (peak, False), (peak + MIB, False)):
+        text = shown(full(memory={**memory, 'predicted_peak_bytes': predicted}))
+        assert ('The measured peak is above the predicted one' in text) == explained

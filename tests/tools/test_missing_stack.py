@@ -6,16 +6,40 @@ import pytest
 
 from tests.tools.conftest import ROOT, error_of, run_tool
 
-TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
+CONFIG, CHECKPOINT = ROOT / 'configs/demo.py', ROOT / 'data/checkpoints/demo_source.pth'
+TEST = (CONFIG, CHECKPOINT)
+# Commands without a mistake: a mistake is told before a library is imported.
+COMMANDS = {
+    'adapt_video': (ROOT / 'data/driving_scenes/leftImg8bit', 'out'),
+    'benchmark_memory': (CONFIG, '--size', 32, 32),
+    'benchmark_methods': ('--model', 'demo', *TEST, '--methods', 'source'),
+    'make_adverse': ('in', 'out'),
+    'make_driving_scenes': ('out', '--test', 1),
+    'make_submission': ('masks', 'out.zip', '--server', 'acdc'),
+    'publish_checkpoint': (CHECKPOINT, 'out.pth'),
+    'test_tta': TEST,
+    'train': (CONFIG,),
+    'warm_up': (*TEST, '--cfg-options', 'train_dataloader.dataset.data_root=.'),
+}
+
+
+def test_all_tools_are_here():
+    assert sorted(COMMANDS) == sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
 
 
 def _run(tool, folder, library, content):
     (folder / library).mkdir()
     (folder / library / '__init__.py').write_text(content)
-    return run_tool(tool, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]))
+    return run_tool(
+        tool,
+        *COMMANDS[tool],
+        cwd=folder,
+        PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
+        SCENES_ROOT=str(ROOT / 'data/driving_scenes'),
+    )
 
 
-@pytest.mark.parametrize('tool', TOOLS)
+@pytest.mark.parametrize('tool', COMMANDS)
 def test_a_missing_torch_is_one_sentence(tool, tmp_path):
     error = error_of(_run(tool, tmp_path, 'torch', "raise ImportError('it is not there')\n"))
     assert 'needs torch' in error and 'pip install' in error

@@ -1,0 +1,13 @@
+"""The values that options of the tools may have; nothing has to be imported to list them."""
+
+STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
+"""The orders of a ``ContinualStream``, by the names that a user gives them."""
+
+MASK_FORMATS = ('train_ids', 'label_ids', 'colours')
+"""What the pixels of a mask file hold."""
+
+MASK_SIZES = ('label', 'frame')
+"""The size of a mask file: that of the label, or that of the frame that the model saw."""
+
+SERVER_NAMES = ('acdc', 'cityscapes', 'muses')
+"""Evaluation servers that an archive can be made for."""

@@ -1,0 +1,91 @@
+"""Looks at the files, folders and devices that a user names, before a library is imported."""
+
+import ctypes
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Optional, Union
+
+_BUILT_FOR = re.compile(r"^(cuda|hip)\s*(?::[^=]*)?=\s*['\"]", re.MULTILINE)
+
+
+def check_checkpoint(path: Union[str, Path]) -> None:
+    """Checks that a checkpoint is a file that can be read, and is not empty.
+
+    Raises:
+        ValueError: It is not.
+    """
+    _check_file(path, 'a checkpoint')
+
+
+def check_adapters(path: Union[str, Path]) -> None:
+    """The same of a file of meta networks.
+
+    Raises:
+        ValueError: It is not such a file.
+    """
+    _check_file(path, 'an adapters', ': tools/warm_up.py writes one')
+
+
+def _check_file(path: Union[str, Path], kind: str, remedy: str = '') -> None:
+    if not Path(path).is_file():
+        what = 'is a folder' if Path(path).is_dir() else 'does not exist'
+        raise ValueError(f'expected {kind} file, but {path} {what}{remedy}')
+    with open(path, 'rb') as file:  # What cannot be read raises here.
+        if not file.read(1):
+            raise ValueError(f'{path} is damaged or not {kind} file (it is empty): write it again')
+
+
+def check_pictures(folder: Optional[str], option: str = '--calibrate') -> None:
+    """Checks that a folder of pictures exists; None is no folder.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f'{option}: expected a folder with pictures, got {folder}')
+
+
+def check_device(name: Optional[str]) -> None:
+    """Checks that the installed torch was built for the device, and finds a driver of the device.
+
+    The version file of torch is read, torch is not imported. Whether the device works is for torch
+    to say.
+
+    Args:
+        name: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...; None is the default.
+
+    Raises:
+        ValueError: It is a CUDA device, and torch was built for the CPU alone, or there is no
+            driver.
+    """
+    if not str(name or 'cpu').startswith('cuda'):
+        return
+    built_for = _torch_is_built_for()
+    if built_for == 'cpu':
+        raise ValueError(
+            f'--device {name}: the installed torch was built without CUDA; use --device cpu, or '
+            'install a build of torch with CUDA'
+        )
+    if built_for == 'cuda' and sys.platform == 'linux':
+        try:
+            ctypes.CDLL('libcuda.so.1')
+        except OSError:
+            raise ValueError(
+                f'--device {name}: this machine has no driver for CUDA (libcuda.so.1); use '
+                '--device cpu, or install the driver'
+            ) from None
+
+
+def _torch_is_built_for() -> Optional[str]:
+    """``'cuda'``, ``'hip'`` or ``'cpu'``; None if torch does not say it."""
+    spec = importlib.util.find_spec('torch')
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = os.path.join(folder, 'version.py')
+        if os.path.isfile(path):
+            with open(path, encoding='utf-8') as file:
+                found = _BUILT_FOR.search(file.read())
+            return found[1] if found else 'cpu'
+    return None

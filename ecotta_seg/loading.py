@@ -1,0 +1,52 @@
+"""Loads the package: for a program at once, for the tools after a first look at their arguments.
+
+torch, mmcv and mmseg take seconds to import. A tool first tells mistakes in its arguments, and then
+calls ``load_package``. Modules of this package that a tool needs before import none of the three.
+"""
+
+import importlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from .stack import check_stack, import_datasets_quietly, missing_library
+from .zoo_names import bridge_model_zoo, package_folder
+
+_PARTS = ('adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up')
+COMMAND = 'ecotta-seg'
+
+
+def run_by_tool() -> bool:
+    """Whether the main program of this process is one of the tools, or the console command."""
+    path = getattr(sys.modules.get('__main__'), '__file__', None)
+    if not path:
+        return False
+    path = Path(path).resolve()
+    tools = Path(package_folder('tools')).resolve()
+    # On Windows the command is a program with a __main__.py in it.
+    return path.parent == tools or path.stem == COMMAND or path.parent.name == f'{COMMAND}.exe'
+
+
+def load_lightly() -> None:
+    """Checks that the libraries are there, and makes the names of configs known to mmengine.
+
+    Raises:
+        StackError: A library is not installed.
+    """
+    for name in ('torch', 'mmengine', 'mmcv', 'mmseg'):
+        if find_spec(name) is None:
+            raise missing_library(name, 'it is not installed')
+    bridge_model_zoo()
+
+
+def load_package() -> None:
+    """Checks the libraries and registers datasets, transforms, metrics, models and hooks.
+
+    Raises:
+        StackError: A library is missing, broken or too old.
+    """
+    check_stack()
+    bridge_model_zoo()
+    import_datasets_quietly()
+    for name in _PARTS:
+        importlib.import_module(f'.{name}', __package__)

@@ -1,0 +1,146 @@
+"""Names of configs in packages: ``ecotta_seg::demo.py``, and ``mmseg::`` on either stack.
+
+mmengine finds the configs of a package by a table of its own, which knows neither this package nor
+the distributions of the ``onedl-*`` forks. A config names its bases before it can import anything.
+So ``ecotta_seg.pth`` runs this file at each start of Python: the file imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_SCOPE = 'ecotta_seg::'
+_FORKS = {'mmseg': 'onedl-mmsegmentation', 'mmdet': 'onedl-mmdetection'}
+_PACKAGE = os.path.dirname(os.path.realpath(__file__))
+
+
+def package_folder(name: str) -> str:
+    """The folder ``configs`` or ``tools``: in the installed package, or in the clone around it."""
+    installed = os.path.join(_PACKAGE, '.mim', name)
+    return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(_PACKAGE), name)
+
+
+def own_config(name: str) -> str | None:
+    """The path of a config of this package.
+
+    Args:
+        name: Such as ``'ecotta_seg::acdc_ecotta.py'``.
+
+    Returns:
+        The path; None if the name is not one of this package.
+
+    Raises:
+        ValueError: The package has no such config.
+    """
+    if not name.startswith(_SCOPE):
+        return None
+    folder = package_folder('configs')
+    path = os.path.join(folder, name[len(_SCOPE) :])
+    if not os.path.isfile(path):
+        known = ', '.join(sorted(file for file in os.listdir(folder) if file.endswith('.py')))
+        raise ValueError(f'expected a config of ecotta_seg, got {name}: there are {known}')
+    return path
+
+
+def _add_forks(module) -> None:
+    """Puts the name of a fork into mmengine's table if the original is not installed."""
+    table = module.MODULE2PACKAGE
+    for name, fork in _FORKS.items():
+        if not _is_installed(table.get(name, name)) and _is_installed(fork):
+            table[name] = fork
+
+
+def _is_installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _find_bases(module) -> None:
+    """Has ``_base_`` take the names of this package, with or without a folder in them.
+
+    The base has no scope of its own: its types are those of mmseg.
+    """
+    original = module.Config._get_cfg_path
+
+    def get_cfg_path(cfg_path: str, filename: str) -> tuple:
+        own = own_config(cfg_path)
+        return original(cfg_path, filename) if own is None else (own, None)
+
+    module.Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def _find_whole(module) -> None:
+    """Has ``mmengine.hub.get_config`` take the names of this package."""
+    original = module.get_config
+
+    def get_config(cfg_path: str, pretrained: bool = False):
+        own = own_config(cfg_path)
+        if own is None:
+            return original(cfg_path, pretrained)
+        if pretrained:
+            raise ValueError(
+                f'ecotta_seg publishes no weights for {cfg_path}: leave out pretrained, and give '
+                "a checkpoint of the config's model"
+            )
+        return module.Config.fromfile(own)
+
+    module.get_config = get_config
+    hub = sys.modules.get('mmengine.hub')
+    if hasattr(hub, 'get_config'):
+        hub.get_config = get_config
+
+
+_BRIDGES = {
+    'mmengine.config.utils': _add_forks,
+    'mmengine.config.config': _find_bases,
+    'mmengine.hub.hub': _find_whole,
+}
+_DONE = '_knows_ecotta_seg'
+
+
+def _bridge(module) -> None:
+    if not getattr(module, _DONE, False):
+        _BRIDGES[module.__name__](module)
+        setattr(module, _DONE, True)
+
+
+class _AfterImport:
+    """A finder that bridges mmengine's modules as soon as they are imported."""
+
+    def find_spec(self, name: str, path=None, target=None):
+        """The spec that the other finders find, with the bridge behind its execution."""
+        if name not in _BRIDGES:
+            return None
+        others = (finder for finder in sys.meta_path if not isinstance(finder, _AfterImport))
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _followed(spec.loader.exec_module)
+        return spec
+
+
+def _followed(execute):
+    def exec_module(module) -> None:
+        execute(module)
+        _bridge(module)
+
+    return exec_module
+
+
+def bridge_model_zoo() -> None:
+    """Makes ``mmseg::`` and ``ecotta_seg::`` known to mmengine, now or when it is imported."""
+    for name in _BRIDGES:
+        if name in sys.modules:
+            _bridge(sys.modules[name])
+    if not any(type(finder).__name__ == '_AfterImport' for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+
+
+if __name__ == 'ecotta_seg.pth':
+    bridge_model_zoo()

@@ -1,0 +1,94 @@
+"""Mistakes in a command line are told before torch is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ecotta_seg import first_look
+from tests.tools.conftest import ROOT, _environment
+
+CONFIG, CHECKPOINT = ROOT / 'configs' / 'demo.py', ROOT / 'data/checkpoints/demo_source.pth'
+DATA = 'test_dataloader.dataset.dataset.data_root'
+TEST = ('test_tta', CONFIG, CHECKPOINT)
+
+
+@pytest.mark.parametrize(('command', 'text'), [
+    (('test_tta', CONFIG, 'missing.pth'), 'expected a checkpoint file, but missing.pth does not'),
+    (('test_tta', CONFIG, '.'), 'expected a checkpoint file, but . is a folder'),
+    (('test_tta', 'missing.py', CHECKPOINT), 'expected a config file, but missing.py does not'),
+    ((*TEST, '--frames', '0'), 'expected a whole number from 1'),
+    ((*TEST, '--adapters', 'a.pth'), 'expected an adapters file, but a.pth does not exist'),
+    ((*TEST, '--calibrate', 'clear'), '--calibrate: expected a folder with pictures, got clear'),
+    ((*TEST, '--method', 'ecota'), '--method ecota: expected one of'),
+    ((*TEST, '--method', 'tent', '--adapters', CHECKPOINT), 'goes with a method that has meta'),
+    ((*TEST, '--cfg-options', 'adaptatoin.x=1'), "the config has no 'adaptatoin'"),
+    ((*TEST, '--cfg-options', f'{DATA}=none'), 'folder of the data set does not exist: none (of '),
+    ((*TEST, '--work-dir', CHECKPOINT), 'cannot be written to'),
+    ((*TEST, '--out', CHECKPOINT), 'choose another --out'),
+    ((*TEST, '--out-format', 'colours'), 'need --out DIR'),
+    (('warm_up', CONFIG, 'missing.pth'), 'expected a checkpoint file, but missing.pth does not'),
+    (('warm_up', CONFIG, CHECKPOINT, '--method', 'tent'), 'has no meta networks to warm up'),
+    (('adapt_video', 'none', 'out'), 'expected a video file or a folder of images: none does not'),
+    (('adapt_video', '.', 'out', '--config', CONFIG), 'expected --config and --checkpoint'),
+    (('benchmark_methods', '--model', 'r', CONFIG, 'm.pth', '--methods', 'tent'), 'm.pth does not'),
+    (('publish_checkpoint', 'm.pth', 'out.pth'), 'expected a checkpoint file, but m.pth does not'),
+    (('make_submission', 'out.zip', '--server', 'acdc'), 'expected the folder with the masks'),
+])  # fmt: skip
+def test_a_mistake_needs_no_torch(command, text, tmp_path):
+    tool, *arguments = map(str, command)
+    path = ROOT / 'tools' / f'{tool}.py'
+    run = subprocess.run(
+        [sys.executable, '-X', 'importtime', str(path), *arguments],
+        capture_output=True, text=True, cwd=tmp_path,
+        env=_environment(SCENES_ROOT=str(ROOT / 'data' / 'driving_scenes')),
+    )  # fmt: skip
+    assert run.returncode == 2, run.stderr[-2000:]
+    said = [line for line in run.stderr.splitlines() if not line.startswith('import time:')]
+    assert text in ' '.join(said), said
+    imported = {line.rpartition('|')[2].strip() for line in run.stderr.splitlines()}
+    assert 'ecotta_seg.loading' in imported
+    assert 'torch' not in imported
+
+
+def _fake_torch(monkeypatch, folder, version):
+    (folder / 'version.py').write_text(version)
+    spec = type('Spec', (), {'submodule_search_locations': [str(folder)]})
+    monkeypatch.setattr(first_look.importlib.util, 'find_spec', lambda name: spec)
+
+
+def test_the_device_is_looked_up_in_torchs_version_file(monkeypatch, tmp_path):
+    loaded = []
+    monkeypatch.setattr(first_look.ctypes, 'CDLL', loaded.append)
+    for text in ('cuda: Optional[str] = None\nhip: Optional[str] = None\n', 'cuda = None\n'):
+        _fake_torch(monkeypatch, tmp_path, text)
+        for name in ('cuda', 'cuda:1'):
+            with pytest.raises(ValueError, match=f'--device {name}: .* without CUDA'):
+                first_look.check_device(name)
+        first_look.check_device('cpu')
+        first_look.check_device(None)
+    assert not loaded
+    for text in ("cuda: Optional[str] = '12.6'\n", "cuda = '12.1'\n"):
+        _fake_torch(monkeypatch, tmp_path, text)
+        first_look.check_device('cuda')
+    assert loaded == ['libcuda.so.1'] * 2 * (sys.platform == 'linux')
+    _fake_torch(monkeypatch, tmp_path, "cuda: Optional[str] = None\nhip: Optional[str] = '6.2'\n")
+    first_look.check_device('cuda')
+    assert len(loaded) == 2 * (sys.platform == 'linux')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the name of the driver is that of Linux')
+def test_a_missing_driver_is_told(monkeypatch, tmp_path):
+    def no_library(name):
+        raise OSError(name)
+
+    _fake_torch(monkeypatch, tmp_path, "cuda = '12.1'\n")
+    monkeypatch.setattr(first_look.ctypes, 'CDLL', no_library)
+    with pytest.raises(ValueError, match='--device cuda: this machine has no driver for CUDA'):
+        first_look.check_device('cuda')
+
+
+def test_files_and_folders(tmp_path):
+    (tmp_path / 'empty.pth').touch()
+    with pytest.raises(ValueError, match='damaged or not a checkpoint file .it is empty'):
+        first_look.check_checkpoint(tmp_path / 'empty.pth')
