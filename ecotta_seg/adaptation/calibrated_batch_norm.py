@@ -85,7 +85,7 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
     def statistics(self, x: Tensor, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """See base class."""
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
-        if not self._has_variance(x):
+        if self.mode == 'source' or not self._has_variance(x):
             return source_mean, source_var
         mean, var = frame_statistics(x.detach(), self.region)
         if self._drifts is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _NUMBER_OF = torch.ops.aten._local_scalar_dense.default
+_BATCH_NORM = torch.ops.aten.native_batch_norm.default
 
 
 class _Kind(NamedTuple):
@@ -59,6 +60,9 @@ class KnownResults(TorchDispatchMode):
             made = tuple(map(_make, known))
             return made[0] if len(func._schema.returns) == 1 else made
         result = func(*args, **kwargs)
+        if func is _BATCH_NORM and not args[5]:
+            # With data a norm in evaluation mode gives no statistics beside its result.
+            result = (result[0], result[1].new_empty(0), result[2].new_empty(0))
         self._known[key] = _describe(func, result, args, key[1])
         return result
 

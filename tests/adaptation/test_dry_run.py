@@ -61,10 +61,14 @@ def test_what_each_module_keeps():
     method, image = method_of('tent', 'pspnet', torch.float32), _frame()
     run = DryRun(method, image, METAS)
     costs = run.costs()
-    assert {'backbone', 'decode_head'} <= {cost.name for cost in costs}
+    names = {cost.name for cost in costs}
+    # mmseg calls the head's methods and never the head.
+    assert 'backbone' in names and any(name.startswith('decode_head.') for name in names)
     for cost in costs:
-        assert cost.kept >= sum(inner.kept for inner in cost.inside) > 0
-        assert cost.operations >= sum(inner.operations for inner in cost.inside) > 0
+        assert cost.kept >= sum(inner.kept for inner in cost.inside) >= 0
+        assert cost.operations >= sum(inner.operations for inner in cost.inside) >= 0
+    (backbone,) = (cost for cost in costs if cost.name == 'backbone')
+    assert backbone.operations > 0 and len(backbone.inside) > 4
     # The hooks are gone: a later step is the plain one.
     assert run.peak() == run.peak(())
 
