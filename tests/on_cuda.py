@@ -49,6 +49,8 @@ def _away_from_the_start(method):
 
 def _gradients(config, device, dtype, plan=None, **options):
     method = published_method(config, **options).to(device, dtype)
+    # Without the engine the method is the reference: torch's own autograd.
+    method.lean = method.engine is not None
     _away_from_the_start(method)
     if plan is not None:
         chosen = plan(len(method.encoder.parts))

@@ -3,10 +3,10 @@
 python tools/benchmark_memory.py configs/acdc_ecotta.py --size 512 1024 --json memory.json \
     --plot memory.png --budgets 1.25x 1.0x 0.8x
 
-One table over stock inference, Tent, full fine-tuning, CoTTA with one view, EcoTTA by plain
-autograd, and EcoTTA by the memory engine: the fastest step, then one for each budget. Peak bytes
-of a step, everything together, seconds, and what that is to stock inference. Random weights where
-no checkpoint is given. docs/memory.md says what is counted.
+One table over stock inference, full fine-tuning, Tent, CoTTA with one view and EcoTTA, each by
+plain and by lean autograd, and EcoTTA by the memory engine: the fastest step, then one for each
+budget. Peak bytes of a step, everything together, seconds, and what that is to stock inference.
+Random weights where no checkpoint is given. docs/memory.md says what is counted.
 """
 
 import argparse
@@ -54,7 +54,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--methods', nargs='+', metavar='NAME',
-        help='rows beside inference: tent, full, cotta, ecotta_plain, ecotta',
+        help='rows beside inference: tent_plain, tent, full, cotta_plain, cotta, ecotta_plain, '
+        'ecotta_lean, ecotta',
     )  # fmt: skip
     parser.add_argument('--repeats', type=whole_number(1), default=5, help='timed steps a row')
     parser.add_argument(

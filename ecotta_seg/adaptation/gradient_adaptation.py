@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
+from ..lean import plain_autograd
 from ..lean.recompute import recomputing
 from .base import AdaptationMethod
 from .recompute_plan import RecomputePlanner
@@ -46,6 +47,7 @@ class GradientAdaptation(AdaptationMethod):
             no watcher.
         planner: Plans steps for a memory budget; None without a budget.
         planned: The ``PlannedStep`` of the latest frame; None without a budget.
+        lean: Whether steps run under ``LeanAutograd``. False is for comparisons.
 
     Raises:
         TypeError: ``optimizer`` is no dictionary.
@@ -61,6 +63,7 @@ class GradientAdaptation(AdaptationMethod):
         self.optimizer_config = dict(optimizer)
         self.watcher = None
         self.planner = self.planned = None
+        self.lean = True
 
     def start(self) -> None:
         """Makes the optimizer and remembers the state that ``reset`` goes back to."""
@@ -211,18 +214,33 @@ class GradientAdaptation(AdaptationMethod):
         if isinstance(self.planner, RecomputePlanner):
             self.planned = self.planner.plan_for(inputs, metas)
             modules = [self.segmentor.get_submodule(n) for n in self.planned.plan.modules]
-        with recomputing(modules):
+        with plain_autograd(not self.lean), recomputing(modules):
             yield
 
     def update(self) -> None:
-        """Takes the optimizer step where there are gradients, and lets go of them."""
+        """Takes the optimizer step if there are gradients, and lets go of them."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
             if self.watcher is not None:
                 self.watcher.weigh(self.optimizer)
+            moves = self.moves()
             self.optimizer.step()
             self.after_update()
-            self.last_step.updated = True
+            self.last_step.updated = moves
         self.optimizer.zero_grad(set_to_none=True)
+
+    def moves(self) -> bool:
+        """Whether the coming step of the optimizer changes a parameter.
+
+        Gradients of 0 change none, if there is no momentum of earlier frames either.
+        """
+        groups = [group for group in self.optimizer.param_groups if group['lr'] != 0]
+        for parameter in (p for group in groups for p in group['params']):
+            state = self.optimizer.state.get(parameter, {}).values()
+            momenta = [t for t in state if isinstance(t, Tensor) and t.shape == parameter.shape]
+            for tensor in (parameter.grad, *momenta):
+                if tensor is not None and bool(tensor.any()):
+                    return True
+        return False
 
     def after_update(self) -> None:
         """Called when the parameters have just been changed."""

@@ -18,7 +18,10 @@ from ..memory.plan import parse_budget
 from ..meta_networks import input_channels
 from .full_fine_tuning import FullFineTuning
 
-METHODS = ('inference', 'tent', 'full', 'cotta', 'ecotta_plain', 'ecotta')
+METHODS = (
+    'inference', 'tent_plain', 'tent', 'full', 'cotta_plain', 'cotta', 'ecotta_plain',
+    'ecotta_lean', 'ecotta',
+)  # fmt: skip
 # A random head's logits are next to equal; a trained one's are about so far apart.
 _SPREAD = 4.0
 
@@ -127,6 +130,17 @@ class Candidate(NamedTuple):
     budget: Optional[str] = None
 
 
+def _plainly(build: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
+    """The same method by torch's own autograd."""
+
+    def build_plain(segmentor: nn.Module) -> nn.Module:
+        method = build(segmentor)
+        method.lean = False
+        return method
+
+    return build_plain
+
+
 def make_candidates(
     presets: Mapping[str, dict],
     budgets: Iterable[Union[str, int]],
@@ -156,11 +170,15 @@ def make_candidates(
         return lambda segmentor: build_method(deepcopy(options), segmentor)
 
     optimizer = presets['tent'].get('optimizer')
+    cotta, without_engine = dict(presets['cotta'], views=1), dict(ecotta, memory_engine=False)
     found = {
+        'tent_plain': [Candidate('tent_plain', _plainly(of(presets['tent'])))],
         'tent': [Candidate('tent', of(presets['tent']))],
-        'full': [Candidate('full', lambda model: FullFineTuning(model, optimizer))],
-        'cotta': [Candidate('cotta', of(dict(presets['cotta'], views=1)))],
-        'ecotta_plain': [Candidate('ecotta_plain', of(dict(ecotta, memory_engine=False)))],
+        'full': [Candidate('full', _plainly(lambda model: FullFineTuning(model, optimizer)))],
+        'cotta_plain': [Candidate('cotta_plain', _plainly(of(cotta)))],
+        'cotta': [Candidate('cotta', of(cotta))],
+        'ecotta_plain': [Candidate('ecotta_plain', _plainly(of(without_engine)))],
+        'ecotta_lean': [Candidate('ecotta_lean', of(without_engine))],
         'ecotta': [Candidate('ecotta@fastest', of(ecotta))]
         + [
             Candidate(f'ecotta@{budget}', of(dict(ecotta, memory_budget=budget)), budget)

@@ -17,6 +17,7 @@ from .calibration import CalibrationHook
 from .export_names import prepare_pictures
 from .guard_hook import add_event
 from .label_check import look_at_labels
+from .learning_hook import LearningHook
 from .metric_inputs import prepare_metrics
 from .settled_model import refuse_augmentation, settle_model
 from .source_reference_hook import SourceReferenceHook
@@ -89,6 +90,8 @@ class EcoTTAHook(Hook):
         """Has the method calibrated after all hooks that may go on from a saved state."""
         if not any(isinstance(hook, CalibrationHook) for hook in runner.hooks):
             runner.register_hook(CalibrationHook(self.calibrate, self.calibration_frames))
+        if not any(isinstance(hook, LearningHook) for hook in runner.hooks):
+            runner.register_hook(LearningHook())
 
     def before_test(self, runner) -> None:
         """Builds the method around the model and swaps it in; a second test keeps it."""

@@ -1,7 +1,7 @@
 """Ordinary autograd that keeps of frozen layers only what their backward needs."""
 
 from . import activations, convolutions, losses, norms, pooling  # noqa: F401  (their rules)
-from .mode import LeanAutograd, lean_autograd
+from .mode import LeanAutograd, lean_autograd, plain_autograd
 from .resized import resized_entropy, source_of_resize
 
-__all__ = ['LeanAutograd', 'lean_autograd', 'resized_entropy', 'source_of_resize']
+__all__ = ['LeanAutograd', 'lean_autograd', 'plain_autograd', 'resized_entropy', 'source_of_resize']

@@ -7,8 +7,9 @@ number a channel. The mode looks at functions and not at modules: any model prof
 calls ``torch.nn.functional`` itself.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import wraps
 from typing import Optional
 
@@ -71,9 +72,26 @@ class LeanAutograd(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def lean_autograd(wanted: bool = True) -> AbstractContextManager:
-    """``LeanAutograd``, or a context that does nothing."""
-    return LeanAutograd() if wanted else nullcontext()
+_PLAIN: ContextVar[bool] = ContextVar('plain autograd', default=False)
+
+
+def lean_autograd() -> AbstractContextManager:
+    """``LeanAutograd``; inside ``plain_autograd`` a context that does nothing."""
+    return nullcontext() if _PLAIN.get() else LeanAutograd()
+
+
+@contextmanager
+def plain_autograd(wanted: bool = True) -> Iterator[None]:
+    """Inside, ``lean_autograd`` does nothing: steps are torch's own, to compare with.
+
+    Args:
+        wanted: False leaves all as it is.
+    """
+    before = _PLAIN.set(wanted or _PLAIN.get())
+    try:
+        yield
+    finally:
+        _PLAIN.reset(before)
 
 
 def frozen(*tensors: object) -> bool:

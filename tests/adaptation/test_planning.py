@@ -171,6 +171,7 @@ def test_a_stream_ends_where_plain_autograd_does(kind):
     scores, methods = [], []
     for engine in (True, False):
         method = _method(kind, memory_engine=engine)
+        method.lean = engine
         pairs = torch.zeros(49)
         for index, label in enumerate(labels):
             predicted = _step(method, _frame(61, 93, index)).argmax(dim=1)[0]

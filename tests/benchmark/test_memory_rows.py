@@ -10,7 +10,7 @@ from mmengine.config import Config
 from rich.console import Console
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.benchmark.memory_model import ModelSource, make_candidates, make_frame
+from ecotta_seg.benchmark.memory_model import METHODS, ModelSource, make_candidates, make_frame
 from ecotta_seg.benchmark.memory_plot import plot_memory_rows
 from ecotta_seg.benchmark.memory_report import print_memory_tables, write_memory_json
 from ecotta_seg.benchmark.memory_rows import ROW_KEYS, measure_rows
@@ -47,8 +47,7 @@ def budget(source):
 
 @pytest.fixture(scope='module')
 def rows(source, budget):
-    names = ('inference', 'tent', 'full', 'cotta', 'ecotta_plain', 'ecotta')
-    candidates = make_candidates(PRESETS, [budget, '1kB'], names)
+    candidates = make_candidates(PRESETS, [budget, '1kB'], METHODS)
     return measure_rows(source, FRAME, candidates, repeats=1)
 
 
@@ -63,8 +62,8 @@ def parameter_bytes(module):
 
 def test_all_rows_are_there_and_in_order(rows, budget):
     assert [row['name'] for row in rows] == [
-        'inference', 'tent', 'full', 'cotta', 'ecotta_plain', 'ecotta@fastest',
-        f'ecotta@{budget}', 'ecotta@1kB',
+        'inference', 'tent_plain', 'tent', 'full', 'cotta_plain', 'cotta', 'ecotta_plain',
+        'ecotta_lean', 'ecotta@fastest', f'ecotta@{budget}', 'ecotta@1kB',
     ]  # fmt: skip
     assert all(tuple(row) == ROW_KEYS for row in rows)
     for row in rows[:-1]:
@@ -126,6 +125,14 @@ def test_budgets_are_kept_or_told(rows, budget):
     assert str(unmet['smallest_bytes']) in unmet['error']
 
 
+def test_plain_rows_are_plain(rows):
+    found = by_name(rows)
+    for name, lean in (('tent', 'tent'), ('ecotta', 'ecotta_lean')):
+        assert found[lean]['peak_bytes'] < 0.7 * found[f'{name}_plain']['peak_bytes']
+    # Every convolution of CoTTA's student learns and keeps its input.
+    assert found['cotta']['peak_bytes'] < found['cotta_plain']['peak_bytes']
+
+
 def test_what_a_method_keeps_is_found_inside_another_one(source):
     method = build_method(dict(type='rdumb', method=PRESETS['tent']), source.build())
     learned = sum(p.numel() for p in method.adaptable_parameters().values())
@@ -160,13 +167,16 @@ def test_unknown_methods_and_budgets_are_refused():
         make_candidates(PRESETS, ['much'])
 
 
-def test_a_model_that_the_engine_does_not_know_has_rows_without_a_budget():
+def test_a_model_that_the_engine_does_not_know_has_budgets_too():
     source = ModelSource(Config(dict(model=model_config('hrnet_ocrnet'))), make_frame(64, 96))
-    candidates = make_candidates(PRESETS, ['1.0x'], ['ecotta'])
+    candidates = make_candidates(PRESETS, ['9x', '1.0x'], ['ecotta'])
     rows = by_name(measure_rows(source, make_frame(64, 96), candidates, repeats=1))
-    fastest, refused = rows['ecotta@fastest'], rows['ecotta@1.0x']
+    fastest, kept, refused = (rows[f'ecotta@{name}'] for name in ('fastest', '9x', '1.0x'))
     assert fastest['fallbacks'] == ['whole step, for its backbone (HRNet)']
     assert fastest['peak_bytes'] > 0 and fastest['plan'] is None
     # The classifier's weights are scaled, in the last of the heads.
     assert fastest['confident_fraction'] > 0
-    assert refused['peak_bytes'] is None and 'backbone (HRNet) of this model' in refused['error']
+    assert kept['peak_bytes'] <= kept['predicted_peak_bytes'] <= kept['budget_bytes']
+    assert kept['planning_seconds'] > 0
+    # So small a frame takes less than the gradients and momenta of the meta networks.
+    assert refused['peak_bytes'] is None and refused['smallest_bytes'] > refused['budget_bytes']

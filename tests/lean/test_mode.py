@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.lean import LeanAutograd, lean_autograd
+from ecotta_seg.lean import LeanAutograd, lean_autograd, plain_autograd
 
 
 def test_a_context_that_does_nothing():
     x = torch.randn(3, requires_grad=True)
-    with lean_autograd(False):
+    with plain_autograd(), plain_autograd(False), lean_autograd():
         assert type(x.relu().grad_fn).__name__ == 'ReluBackward0'
+    with plain_autograd(False), lean_autograd():
+        assert type(x.relu().grad_fn).__name__ != 'ReluBackward0'
     with lean_autograd():
         assert type(x.relu().grad_fn).__name__ != 'ReluBackward0'
 
@@ -57,7 +59,7 @@ def test_in_place_layers_on_shared_maps():
     block, x = Block(), torch.randn(1, 4, 6, 6, requires_grad=True)
     for lean in (False, True):
         with pytest.raises(RuntimeError, match='modified by an inplace operation'):
-            with lean_autograd(lean):
+            with plain_autograd(not lean), lean_autograd():
                 block(x).sum().backward()
 
 
