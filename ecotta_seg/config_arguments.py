@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from .command_line import PROCESS_FLAGS
 from .config import READ_NAMES, check_names, import_custom_modules, read_config, with_seed
+from .config_checks import check_packages
 from .config_options import Options
 from .first_look import check_checkpoint, check_device
 from .loading import load_package
@@ -78,6 +79,7 @@ def load_config(args: argparse.Namespace) -> Config:
                 )
         cfg.merge_from_dict(args.cfg_options)
         check_names(cfg, '--cfg-options')
+    check_packages(cfg, args.config)
     if not isinstance(cfg.get('adaptation') or {}, Mapping):
         raise ValueError(
             f'{args.config}: expected `adaptation` to be a dict with `type`, got {cfg.adaptation!r}'

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
@@ -19,6 +20,10 @@ _GIVEN_UP = {
     'evaluation': 'val_evaluator',
     'dist_params': 'env_cfg',
 }
+# Other packages of OpenMMLab that models are taken from, and how each is installed.
+_SIBLINGS = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet'}
+# Names of mmseg's own registry that are built on one of them.
+_PACKAGE_OF = {'MaskFormerHead': 'mmdet', 'Mask2FormerHead': 'mmdet'}
 # Steps of pipelines that mmseg 1.x has not; its MultiScaleFlipAug has other options.
 _OLD_STEPS = ('Collect', 'DefaultFormatBundle', 'ImageToTensor')
 
@@ -53,6 +58,38 @@ def _old_steps(value: Any) -> Iterator[str]:
         return
     for item in value:
         yield from _old_steps(item)
+
+
+def check_packages(cfg: Config, path) -> None:
+    """Refuses a model of a package that is not installed.
+
+    mmseg itself says that the registry lacks a name, or leaves heads without a base class.
+
+    Raises:
+        ValueError: A type has the scope of a package, or is a head that needs the package, and
+            the package is missing.
+    """
+    for kind in _types_in(dict.get(cfg._cfg_dict, 'model')):
+        package = _PACKAGE_OF.get(kind, kind.partition('.')[0] if '.' in kind else None)
+        if package in _SIBLINGS and find_spec(package) is None:
+            raise ValueError(
+                f'{path}: the model has a {kind}, which needs {package}, and {package} is not '
+                f'installed: pip install {_SIBLINGS[package]}'
+            )
+
+
+def _types_in(value: Any) -> Iterator[str]:
+    """All types that are written as text, in nested dictionaries and lists."""
+    if isinstance(value, Mapping):
+        # As they are stored: asking a new-style config for a value would import it.
+        kind = dict.get(value, 'type')
+        if isinstance(kind, str):
+            yield kind
+        value = dict.values(value)
+    elif not isinstance(value, (list, tuple)):
+        return
+    for item in value:
+        yield from _types_in(item)
 
 
 def require(cfg: Config, *names: str) -> None:

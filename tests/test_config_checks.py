@@ -3,8 +3,9 @@
 import pytest
 from mmengine.config import Config
 
+from ecotta_seg import config_checks
 from ecotta_seg.config import read_config, with_reporting
-from ecotta_seg.config_checks import check_data_root, require
+from ecotta_seg.config_checks import check_data_root, check_packages, require
 from ecotta_seg.config_environment import config_from_file
 from tests.test_config import _load
 from tests.tools.conftest import ROOT, error_of, run_tool
@@ -90,3 +91,24 @@ def test_the_environment_variable_of_the_folder_is_named(tmp_path):
     cfg = config_from_file(str(tmp_path / 'c.py'))
     with pytest.raises(ValueError, match='data/none .* set the environment variable NO_ROOT, or'):
         check_data_root(cfg, 'test')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'package'),
+    [('mmpretrain.ConvNeXt', 'mmpretrain'), ('Mask2FormerHead', 'mmdet'), ('mmdet.X', 'mmdet')],
+)
+def test_a_package_that_is_missing_is_named(kind, package, monkeypatch):
+    """Stand-ins for installed packages: the check must not import them."""
+    cfg = Config(dict(model=dict(type='EncoderDecoder', decode_head=[dict(type=kind)])))
+    installed = {'mmpretrain', 'mmdet'} - {package}
+    monkeypatch.setattr(config_checks, 'find_spec', lambda name: name in installed or None)
+    with pytest.raises(ValueError, match=f'a {kind}, which needs {package}.*pip install'):
+        check_packages(cfg, 'mine.py')
+    monkeypatch.setattr(config_checks, 'find_spec', lambda name: True)
+    check_packages(cfg, 'mine.py')
+
+
+@pytest.mark.parametrize('kind', ['ResNetV1c', 'mmseg.ResNetV1c', 'my_package.Backbone'])
+def test_other_names_are_left_to_the_registry(kind):
+    check_packages(Config(dict(model=dict(backbone=dict(type=kind)))), 'mine.py')
+    check_packages(Config(dict(test_dataloader=dict(type=kind))), 'mine.py')
