@@ -76,6 +76,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:
     for rows in _bands(query, key):
         scores = torch.bmm(query[:, rows], key.transpose(1, 2))
         into[:, rows] = torch.bmm(scores.softmax(dim=-1), value)
+        del scores
     return into
 
 
@@ -103,6 +104,7 @@ def attend_gradients_(
         del attention, grad_attention
         grad_key.baddbmm_(grad_scores.transpose(1, 2), query[:, rows])
         grad[:, rows] = torch.bmm(grad_scores, key)
+        del grad_scores
     return grad, grad_key, grad_value
 
 

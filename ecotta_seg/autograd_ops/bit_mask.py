@@ -74,6 +74,7 @@ def mask_(grad: Tensor, packed: Tensor) -> Tensor:
     for span in spans(whole, CHUNK, grad.device):
         flags = table.index_select(0, packed[span.start // 8 : span.stop // 8].int())
         flat[span].view(integer).view(-1, 8).bitwise_and_(flags)
+        del flags
     if whole < flat.numel():
         flags = table.index_select(0, packed[whole // 8 :].int()).view(-1)
         flat[whole:].view(integer).bitwise_and_(flags[: flat.numel() - whole])
@@ -104,6 +105,7 @@ def add_sign_(x: Tensor, positive: Tensor, negative: Tensor, factor: float) -> T
         for bits, sign in ((positive, -factor), (negative, factor)):
             flags = table.index_select(0, bits[of_bytes].int()).view(-1)
             flat[span].add_(flags[: span.stop - span.start], alpha=sign)
+            del flags
     return x
 
 

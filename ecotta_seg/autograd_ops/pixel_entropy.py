@@ -53,6 +53,8 @@ def entropy_map(logits: Tensor) -> Tensor:
         log_probabilities = logits[:, :, rows].log_softmax(dim=1)
         weighted = log_probabilities.exp().mul_(log_probabilities)
         entropy[:, rows] = -weighted.sum(dim=1)
+        # Or they would stand beside those of the next band.
+        del log_probabilities, weighted
     return entropy
 
 
@@ -69,6 +71,7 @@ def entropy_gradient_(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tenso
     """
     for rows, gradient in entropy_bands(logits, entropy, weights):
         logits[:, :, rows].copy_(gradient)
+        del gradient
     return logits
 
 
@@ -85,14 +88,18 @@ def entropy_bands(
         weights: (N, H, W), constants.
 
     Yields:
-        Rows, and the gradient of these rows (N, C, rows, W).
+        Rows, and the gradient of these rows (N, C, rows, W). Who goes through them lets go of one
+        before the next is made.
     """
     for rows in _bands(logits):
-        log_probabilities = logits[:, :, rows].log_softmax(dim=1)
-        gradient = log_probabilities.exp()
-        gradient.mul_(log_probabilities.add_(entropy[:, None, rows]))
-        del log_probabilities
-        yield rows, gradient.mul_(weights[:, None, rows]).neg_()
+        yield rows, _entropy_gradient(logits[:, :, rows], entropy[:, rows], weights[:, rows])
+
+
+def _entropy_gradient(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tensor:
+    log_probabilities = logits.log_softmax(dim=1)
+    gradient = log_probabilities.exp()
+    gradient.mul_(log_probabilities.add_(entropy[:, None]))
+    return gradient.mul_(weights[:, None]).neg_()
 
 
 def log_likelihood_map(logits: Tensor, classes: Tensor) -> Tensor:
@@ -109,6 +116,7 @@ def log_likelihood_map(logits: Tensor, classes: Tensor) -> Tensor:
     for rows in _bands(logits):
         log_probabilities = logits[:, :, rows].log_softmax(dim=1)
         likelihood[:, rows] = log_probabilities.gather(1, classes[:, None, rows])[:, 0]
+        del log_probabilities
     return likelihood
 
 
@@ -124,13 +132,15 @@ def log_likelihood_bands(
         weights: (N, H, W), constants.
 
     Yields:
-        Rows, and the gradient of these rows (N, C, rows, W).
+        As ``entropy_bands``.
     """
     for rows in _bands(logits):
-        gradient = logits[:, :, rows].softmax(dim=1)
-        of_band = weights[:, None, rows]
-        gradient.mul_(of_band).neg_()
-        yield rows, gradient.scatter_add_(1, classes[:, None, rows], of_band.contiguous())
+        yield rows, _likelihood_gradient(logits[:, :, rows], classes[:, rows], weights[:, rows])
+
+
+def _likelihood_gradient(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+    gradient = logits.softmax(dim=1).mul_(weights[:, None]).neg_()
+    return gradient.scatter_add_(1, classes[:, None], weights[:, None].contiguous())
 
 
 class _ResizedWeightedEntropy(torch.autograd.Function):

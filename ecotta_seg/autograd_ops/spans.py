@@ -6,9 +6,10 @@ import torch
 def spans(total: int, size: int, device: torch.device) -> list[slice]:
     """0 to ``total`` in pieces of ``size``, the last perhaps shorter.
 
-    On torch's ``meta`` device only the first is given: there a step is run for the memory that it
-    takes, and each piece would take what the first one took.
+    On torch's ``meta`` device the first two are given: there a step is run for the memory that it
+    takes. The second piece takes what the first one took and what was left of the first one, and so
+    does each piece after it.
     """
     size = max(1, size)
-    stop = min(size, total) if device.type == 'meta' else total
+    stop = min(2 * size, total) if device.type == 'meta' else total
     return [slice(start, min(start + size, total)) for start in range(0, stop, size)]

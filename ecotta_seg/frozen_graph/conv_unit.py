@@ -150,6 +150,7 @@ def separable_backward(
             part, weight, (1, c.stop - c.start, *in_shape[2:]), conv.stride, conv.padding,
             conv.dilation, c.stop - c.start,
         )  # fmt: skip
+        del part, weight
     return into
 
 

@@ -78,10 +78,13 @@ class _PixelValues(torch.autograd.Function):
             gradient = torch.empty_like(logits)
             for rows, band in bands:
                 gradient[:, :, rows] = band
+                del band
         else:
             back = _BandsBack(logits, ctx.shape, ctx.align_corners)
             for rows, band in bands:
                 back.add(rows, band)
+                # Or it would stand beside the next one.
+                del band
             gradient = back.gradient
         return gradient, None, None, None, None
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
+from ecotta_seg.adaptation.dry_run import DryRun
 from ecotta_seg.adaptation.planning import Planner
 from ecotta_seg.adaptation.trial_step import TrialStep, without_data
+from ecotta_seg.autograd_ops import attention, bit_mask, pixel_entropy
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import BudgetError, fastest_plan
 
@@ -59,6 +61,24 @@ def _fixed(method, plan):
     plan_for = method.planner.plan_for
     method.planner.plan_for = lambda *args: replace(plan_for(*args), plan=plan)
     return method
+
+
+@pytest.mark.parametrize('type', ['ecotta', 'ecotta_plus', 'tent'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_frames_of_many_pieces(kind, type, monkeypatch):
+    """What a piece of work leaves behind stands beside the next one, and is planned with."""
+    monkeypatch.setattr(pixel_entropy, 'BAND_ELEMENTS', 2**14)
+    monkeypatch.setattr(attention, 'BAND_ELEMENTS', 2**12)
+    monkeypatch.setattr(bit_mask, 'CHUNK', 2**12)
+    frame = _frame(128, 256)
+    options = dict(type=type, optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+    if type == 'tent':
+        method = build_method(options, build_segmentor(kind)).eval()
+        predicted = DryRun(method, *frame).peak()
+    else:
+        method = _method(**options, kind=kind)
+        predicted = TrialStep(method, *frame).peak(fastest_plan(2))
+    assert _measured(method, frame) <= predicted
 
 
 @pytest.mark.parametrize('config', ['camvid_severe.py', 'camvid_severe_segformer_b0.py'])
