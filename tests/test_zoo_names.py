@@ -53,8 +53,9 @@ def test_a_start_of_python_is_enough(tmp_path):
         "assert get_config('ecotta_seg::demo.py').adaptation.type == 'ecotta_plus'\n"
         "import ecotta_seg\nassert 'torch' in sys.modules and ecotta_seg.hooks\n"
     )
+    paths = f'import sys; sys.path[1:] = {[str(ROOT), *sys.path]!r}'
     run = subprocess.run(
-        [sys.executable, '-S', '-c', f'import sys; sys.path[1:] = {sys.path[1:]!r}\n{code}'],
+        [sys.executable, '-S', '-c', f'{paths}\n{code}'],
         cwd=tmp_path, capture_output=True, text=True, env={'PYTHONPATH': str(ROOT)},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

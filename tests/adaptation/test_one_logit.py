@@ -69,7 +69,13 @@ def test_one_logit_is_two_of_which_one_is_zero(name, kind):
     methods = []
     for segmentor in _pair(kind):
         torch.manual_seed(3)
-        methods.append(built(name, kind, segmentor))
+        method = built(name, kind, segmentor)
+        if name == 'tent':
+            # Adam makes steps of rounding errors of gradients that are 0, as of a norm's shift in
+            # front of a norm.
+            method.optimizer_config = dict(type='SGD', lr=1e-2)
+            method.start()
+        methods.append(method)
     one, two = methods
     masks = list(zip(_masks(one), _masks(two)))
     assert any(0 < mask.float().mean() < 1 for mask, _ in masks)

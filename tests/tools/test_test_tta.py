@@ -256,7 +256,10 @@ def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tm
     (['--method', 'ecota'], 'expected one of'),
     (['--views', '15'], 'from 1 to 14'),
     (['--adapters', 'none.pth'], 'none.pth does not exist'),
-    (['--adapters', 'none.pth', '--method', 'tent'], 'goes with a method that has meta networks'),
+    (
+        ['--adapters', ROOT / 'data/checkpoints/demo_adapters.pth', '--method', 'tent'],
+        'goes with a method that has meta networks',
+    ),
 ])  # fmt: skip
 def test_wrong_settings_are_one_sentence(project, tmp_path, options, says):
     run = run_tool(
