@@ -48,16 +48,22 @@ def check_version(cfg: Config, path) -> None:
 
 
 def _old_steps(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        # As they are stored: asking a new-style config for a value would import it.
-        kind = dict.get(value, 'type')
-        if kind in _OLD_STEPS or (kind == 'MultiScaleFlipAug' and 'img_scale' in value):
+    for part in _mappings_in(value):
+        kind = dict.get(part, 'type')
+        if kind in _OLD_STEPS or (kind == 'MultiScaleFlipAug' and 'img_scale' in part):
             yield kind
+
+
+def _mappings_in(value: Any) -> Iterator[Mapping]:
+    """All dictionaries in nested dictionaries and lists, the outermost first."""
+    if isinstance(value, Mapping):
+        yield value
+        # As they are stored: asking a new-style config for a value would import it.
         value = dict.values(value)
     elif not isinstance(value, (list, tuple)):
         return
     for item in value:
-        yield from _old_steps(item)
+        yield from _mappings_in(item)
 
 
 def check_packages(cfg: Config, path) -> None:
@@ -69,27 +75,16 @@ def check_packages(cfg: Config, path) -> None:
         ValueError: A type has the scope of a package, or is a head that needs the package, and
             the package is missing.
     """
-    for kind in _types_in(dict.get(cfg._cfg_dict, 'model')):
+    for part in _mappings_in(dict.get(cfg._cfg_dict, 'model')):
+        kind = dict.get(part, 'type')
+        if not isinstance(kind, str):
+            continue
         package = _PACKAGE_OF.get(kind, kind.partition('.')[0] if '.' in kind else None)
         if package in _SIBLINGS and find_spec(package) is None:
             raise ValueError(
                 f'{path}: the model has a {kind}, which needs {package}, and {package} is not '
                 f'installed: pip install {_SIBLINGS[package]}'
             )
-
-
-def _types_in(value: Any) -> Iterator[str]:
-    """All types that are written as text, in nested dictionaries and lists."""
-    if isinstance(value, Mapping):
-        # As they are stored: asking a new-style config for a value would import it.
-        kind = dict.get(value, 'type')
-        if isinstance(kind, str):
-            yield kind
-        value = dict.values(value)
-    elif not isinstance(value, (list, tuple)):
-        return
-    for item in value:
-        yield from _types_in(item)
 
 
 def require(cfg: Config, *names: str) -> None:

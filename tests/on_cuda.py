@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from mmseg.utils import register_all_modules
 
-from ecotta_seg.adaptation.planning import PlannedStep
+from ecotta_seg.adaptation.planned_step import PlannedStep
 from ecotta_seg.atomic_io import atomic_write
 from ecotta_seg.benchmark.memory_model import make_frame
 from ecotta_seg.memory import measure_peak, optimizer_tensors, storage_bytes

@@ -8,7 +8,6 @@ write their conditions so that True is the usual case.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
@@ -19,8 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..lean.recompute import recomputing
 from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
-from .adaptive_batch_norm import AdaptiveBatchNorm2d
-from .windows import slides
+from .without_data import stock_inference_peak, without_data
 
 
 @dataclass
@@ -47,27 +45,11 @@ class ModuleCost:
 
 def method_without_data(method: nn.Module) -> nn.Module:
     """A copy of a method on the meta device; no tensor's data is copied on the way."""
-    memo: dict[int, Tensor] = {}
-
-    def without_data(tensor: Tensor) -> Tensor:
-        if id(tensor) not in memo:
-            empty = torch.empty_like(tensor, device='meta')
-            if isinstance(tensor, nn.Parameter):
-                empty = nn.Parameter(empty, tensor.requires_grad)
-            memo[id(tensor)] = empty
-        return memo[id(tensor)]
-
-    for tensor in (*method.parameters(), *method.buffers()):
-        without_data(tensor)
-    for holder in (method.learned_tensors(), vars(method), dict(method.optimizer.state)):
-        for leaf in tree_flatten(holder)[0]:
-            if isinstance(leaf, Tensor):
-                without_data(leaf)
+    held = (method.learned_tensors(), vars(method), dict(method.optimizer.state))
+    tensors = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
     # What watches the real steps has no part in these.
-    for name in ('observer', 'guard', 'gate', 'estimate', 'planner', 'planned'):
-        memo[id(getattr(method, name, None))] = None
-    memo.pop(id(None), None)
-    return deepcopy(method, memo)
+    watching = ('observer', 'guard', 'gate', 'estimate', 'planner', 'planned')
+    return without_data(method, tensors, [getattr(method, name, None) for name in watching])
 
 
 class DryRun:
@@ -115,17 +97,7 @@ class DryRun:
 
     def inference_peak(self) -> int:
         """Peak of stock inference: no meta networks, and the source's own statistics."""
-        segmentor = deepcopy(self._method.segmentor)
-        if hasattr(segmentor.backbone, 'meta_networks'):
-            segmentor.backbone = segmentor.backbone.backbone
-        for module in segmentor.modules():
-            if isinstance(module, AdaptiveBatchNorm2d):
-                module.mode, module.through_statistics = 'source', False
-        run = segmentor.slide_inference if slides(segmentor) else segmentor.encode_decode
-        metas = [dict(meta) for meta in self._metas]
-        with torch.no_grad(), self._known, StorageMeter(device='meta') as meter:
-            run(self._inputs, metas)
-        return meter.peak_bytes
+        return stock_inference_peak(self._method.segmentor, self._inputs, self._metas, self._known)
 
 
 @contextmanager

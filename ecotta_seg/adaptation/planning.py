@@ -1,77 +1,27 @@
-"""Chooses a plan for a memory budget, for one frame size after the other."""
+"""Chooses a plan of the memory engine for a memory budget."""
 
-from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Union
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..memory.plan import Plan, choose_plan, fastest_plan, parse_budget, smallest_plan
+from ..memory.plan import choose_plan, fastest_plan, parse_budget, smallest_plan
 from .memory_engine import can_update_in_place
-from .padding import frame_region
+from .planned_step import PlannedStep, SizedPlanner
 from .trial_step import TrialStep
 from .windows import slides
 
 
-@dataclass(frozen=True)
-class PlannedStep:
-    """The plan of a frame size and what it is expected to take.
-
-    Attributes:
-        plan: What to keep.
-        predicted_bytes: Peak of the step above parameters and adapters, the optimizer's state
-            counted in.
-        inference_bytes: Predicted peak of stock inference on the same frame, in the test mode
-            of the model: whole, or in sliding windows.
-        budget_bytes: What was asked for; None for no limit.
-    """
-
-    plan: Plan
-    predicted_bytes: int
-    inference_bytes: int
-    budget_bytes: Optional[int]
-
-    def to_dict(self) -> dict:
-        """For the report."""
-        return {
-            'plan': self.plan.describe(),
-            'predicted_peak_bytes': self.predicted_bytes,
-            'predicted_inference_peak_bytes': self.inference_bytes,
-            'budget_bytes': self.budget_bytes,
-        }
-
-
-class Planner:
-    """Plans the steps of a method for one frame size after the other.
+class Planner(SizedPlanner):
+    """Plans for the memory engine.
 
     Args:
         method: A ``MetaNetworkAdaptation``.
-        budget: See ``parse_budget``.
-
-    Raises:
-        ValueError: The budget is not one.
+        budget: See ``parse_budget``; None for the fastest step.
     """
 
-    def __init__(self, method: nn.Module, budget: Union[str, int, float, None]) -> None:
-        parse_budget(budget, 2**40)
-        self.budget = budget
-        self._method = method
-        self._planned: dict[tuple, PlannedStep] = {}
-
-    def plan_for(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
-        """The plan of a frame; made once for each size.
-
-        Args:
-            inputs: (N, 3, H, W).
-            metas: Metainfo of the N samples.
-
-        Raises:
-            BudgetError: The budget cannot be met; the message tells the smallest that can.
-        """
-        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0]))
-        if key not in self._planned:
-            trial = TrialStep(self._method, inputs, metas)
-            self._planned[key] = self.plan_by(trial, self.budget)
-        return self._planned[key]
+    def make_plan(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
+        """See base class."""
+        return self.plan_by(TrialStep(self._method, inputs, metas), self.budget)
 
     def plan_by(self, trial: TrialStep, budget: Union[str, int, float, None]) -> PlannedStep:
         """A plan for any budget, by a trial that may be used again.

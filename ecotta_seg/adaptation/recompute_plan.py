@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Union
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..memory.plan import BudgetError, parse_budget
 from .dry_run import DryRun, ModuleCost
-from .padding import frame_region
-from .planning import PlannedStep
+from .planned_step import PlannedStep, SizedPlanner
 
 # How many limits of a recomputed module's size are tried.
 _LIMITS = 6
@@ -34,43 +32,22 @@ class RecomputePlan:
         return f'recomputed: {", ".join(self.modules)}'
 
 
-class RecomputePlanner:
-    """Plans the steps of a method for one frame size after the other.
+class RecomputePlanner(SizedPlanner):
+    """Plans for ordinary autograd: which modules are recomputed.
 
     Args:
         method: A method that learns by gradients.
         budget: See ``parse_budget``.
-
-    Raises:
-        ValueError: The budget is not one.
     """
 
-    def __init__(self, method: nn.Module, budget: Union[str, int, float]) -> None:
-        parse_budget(budget, 2**40)
-        self.budget = budget
-        self._method = method
-        self._planned: dict[tuple, PlannedStep] = {}
-
-    def plan_for(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
-        """The plan of a frame; made once for each size.
-
-        Args:
-            inputs: (N, 3, H, W).
-            metas: Metainfo of the N samples.
-
-        Raises:
-            BudgetError: The budget cannot be met; the message has the smallest that can.
-        """
-        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0]))
-        if key not in self._planned:
-            run = DryRun(self._method, inputs, metas)
-            inference = run.inference_peak()
-            limit = parse_budget(self.budget, inference)
-            modules = choose_modules(run.peak, run.costs, limit)
-            self._planned[key] = PlannedStep(
-                RecomputePlan(tuple(modules)), run.peak(modules), inference, limit
-            )
-        return self._planned[key]
+    def make_plan(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
+        """See base class."""
+        run = DryRun(self._method, inputs, metas)
+        inference = run.inference_peak()
+        limit = parse_budget(self.budget, inference)
+        modules = choose_modules(run.peak, run.costs, limit)
+        plan = RecomputePlan(tuple(modules))
+        return PlannedStep(plan, run.peak(modules), inference, limit)
 
 
 def choose_modules(
@@ -96,7 +73,7 @@ def choose_modules(
         return []
     tree = costs()
     largest = max((cost.kept for cost in tree), default=0)
-    sets = [cut(tree, largest >> (shift)) for shift in range(_LIMITS)]
+    sets = [cut(tree, largest >> shift) for shift in range(_LIMITS)]
     sets = [modules for modules in sets if modules]
     peaks = [peak([cost.name for cost in modules]) for modules in sets]
     if not peaks or min(peaks) > budget_bytes:

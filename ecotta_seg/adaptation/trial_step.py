@@ -4,7 +4,6 @@ A step on torch's ``meta`` device makes every tensor that the real one makes and
 them. What the storage meter sees there is the peak that the real step will have.
 """
 
-from copy import deepcopy
 from typing import Optional
 
 import torch
@@ -15,29 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
 from ..memory.plan import Drop, Plan
-from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .calibrated_batch_norm import calibrated_norms, following
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
 from .padding import frame_region, without_padding
 from .prediction_watch import entropy_share
 from .reduced_frame import reduced_frame
-from .windows import first_window, over_windows, slides
+from .windows import first_window, over_windows
+from .without_data import stock_inference_peak, without_data
 
 # All windows are of one size. While the second is run the first one's gradients stand; from then
 # on nothing is added. Of a padded frame all are run: those with padding take more.
 _WINDOWS = 2
-
-
-def without_data(module: nn.Module) -> nn.Module:
-    """A copy of a module on the meta device; no weight is copied on the way."""
-    memo = {}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(
-            torch.empty_like(parameter, device='meta'), parameter.requires_grad
-        )
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device='meta')
-    return deepcopy(module, memo)
 
 
 class TrialStep:
@@ -150,15 +137,7 @@ class TrialStep:
         """Peak of stock inference, without meta networks and with the source's own statistics."""
         if self._inference is not None:
             return self._inference
-        segmentor = without_data(self._segmentor)
-        segmentor.backbone = segmentor.backbone.backbone
-        for module in segmentor.modules():
-            if isinstance(module, AdaptiveBatchNorm2d):
-                module.mode = 'source'
-        # mmseg writes into the metainfo of sliding windows.
-        metas = [dict(meta) for meta in self._metas]
-        run = segmentor.slide_inference if slides(segmentor) else segmentor.encode_decode
-        with torch.no_grad(), self._known, StorageMeter(device='meta') as meter:
-            run(self._inputs, metas)
-        self._inference = meter.peak_bytes
+        self._inference = stock_inference_peak(
+            self._segmentor, self._inputs, self._metas, self._known
+        )
         return self._inference

@@ -3,8 +3,10 @@
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .backward import of_backward
 from .spans import spans
 
 # Multiplying eight 0/1 bytes, read as one little-endian 64-bit word, by this moves the i-th of
@@ -111,22 +113,32 @@ def add_sign_(x: Tensor, positive: Tensor, negative: Tensor, factor: float) -> T
 
 class _OneBitReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
-        y = x.relu()
-        ctx.save_for_backward(pack_positive(y.contiguous()))
+    def forward(ctx, x, inplace, upper):
+        if inplace:
+            ctx.mark_dirty(x)
+        if upper is None:
+            y = x.relu_() if inplace else x.relu()
+            passes = y
+        else:
+            y = F.hardtanh(x, 0.0, upper, inplace)
+            # Positive strictly inside the range alone.
+            passes = torch.where(y < upper, y, torch.zeros_like(y))
+        ctx.save_for_backward(pack_positive(passes.contiguous()))
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @of_backward
     def backward(ctx, grad):
         (packed,) = ctx.saved_tensors
-        return mask_(grad.clone(memory_format=torch.contiguous_format), packed)
+        return mask_(grad.clone(memory_format=torch.contiguous_format), packed), None, None
 
 
-def one_bit_relu(x: Tensor) -> Tensor:
-    """max(x, 0), differentiable once. Keeps numel / 8 bytes.
+def one_bit_relu(x: Tensor, inplace: bool = False, upper: Optional[float] = None) -> Tensor:
+    """max(x, 0), or x clamped to 0 to ``upper``; differentiable once. Keeps numel / 8 bytes.
 
     Args:
-        x: Any shape, floating point.
+        x: Any shape, floating point; not a leaf if the result is to take its memory.
+        inplace: Write the result over ``x``.
+        upper: Above 0; None for no bound.
     """
-    return _OneBitReLU.apply(x)
+    return _OneBitReLU.apply(x, inplace, upper)

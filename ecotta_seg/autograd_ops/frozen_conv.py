@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backward import of_backward, sized_like
 from .matrix_product import is_pointwise, product_over_pixels
 from .spans import spans
 from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
@@ -103,11 +104,32 @@ def _autograd_input(grad, weight, shape, stride, padding, dilation, groups) -> T
     same = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, weight.shape[2:]))
     if groups == weight.shape[0] == shape[1] and tuple(stride) == (1, 1) and same:
         return _depthwise_input(grad, weight, padding, dilation)
-    # The operator looks at the input's size alone; it is given one that has no memory.
-    placeholder = grad.new_empty(1).expand(tuple(shape))
+    return torchs_input_gradient(grad, weight, shape, stride, padding, dilation, groups)
+
+
+def torchs_input_gradient(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    output_padding: Optional[Sequence[int]] = None,
+) -> Tensor:
+    """Torch's own gradient of a convolution with respect to its input.
+
+    Args:
+        grad, weight, shape, stride, padding, dilation, groups: See ``conv_input_gradient``.
+        output_padding: Of a transposed convolution; None for a plain one.
+
+    Returns:
+        (N, Ci, H, W).
+    """
     return torch.ops.aten.convolution_backward(
-        grad, placeholder, weight, None, list(stride), list(padding), list(dilation), False,
-        [0, 0], groups, [True, False, False],
+        grad, sized_like(grad, tuple(shape)), weight, None, list(stride), list(padding),
+        list(dilation), output_padding is not None, list(output_padding or (0, 0)), groups,
+        [True, False, False],
     )[0]  # fmt: skip
 
 
@@ -196,11 +218,13 @@ class _FrozenConv2d(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @of_backward
     def backward(ctx, grad):
         (weight,) = ctx.saved_tensors
-        gradient = conv_input_gradient(grad.contiguous(), weight, *ctx.options)
-        return gradient, None, None, None, None, None, None
+        # Torch's own kernels add up half the width in float32.
+        narrow = grad.element_size() < 4
+        gradient = torchs_input_gradient if narrow else conv_input_gradient
+        return gradient(grad.contiguous(), weight, *ctx.options), None, None, None, None, None, None
 
 
 def frozen_conv2d(

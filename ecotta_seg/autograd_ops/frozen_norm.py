@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from .backward import of_backward
 
 
 def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float) -> Tensor:
@@ -25,6 +28,10 @@ def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float)
         torch.native_batch_norm(
             x, weight, bias, mean, var, False, 0.0, eps, out=(x, nothing, x.new_empty(0))
         )
+    return _scale(var, weight, eps)
+
+
+def _scale(var: Tensor, weight: Optional[Tensor], eps: float) -> Tensor:
     scale = torch.rsqrt(var + eps)
     return scale if weight is None else scale.mul_(weight)
 
@@ -32,15 +39,16 @@ def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float)
 class _FrozenAffineNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mean, var, weight, bias, eps):
-        y = x.clone(memory_format=torch.contiguous_format)
-        ctx.save_for_backward(affine_norm_(y, mean, var, weight, bias, eps))
-        return y
+        ctx.save_for_backward(_scale(var, weight, eps))
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @of_backward
     def backward(ctx, grad):
         (scale,) = ctx.saved_tensors
-        return grad * scale.view(-1, 1, 1), None, None, None, None, None
+        by_channel = (-1, *(1 for _ in grad.shape[2:]))
+        # In the precision of the scale, which under autocast has twice the width.
+        return (grad * scale.view(by_channel)).to(grad.dtype), None, None, None, None, None
 
 
 def frozen_affine_norm(
@@ -54,7 +62,8 @@ def frozen_affine_norm(
     """``F.batch_norm`` in evaluation mode with frozen parameters; keeps C numbers.
 
     Autograd's own keeps the whole input, for gradients of parameters that have none.
-    Arguments as of ``affine_norm_``; the gradient flows to ``x`` alone.
+    Arguments as of ``affine_norm_``, and ``x`` may be (N, C) or (N, C, L) as well; the gradient
+    flows to ``x`` alone.
     """
     return _FrozenAffineNorm.apply(x, mean, var, weight, bias, eps)
 

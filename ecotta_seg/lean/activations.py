@@ -4,32 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..autograd_ops.bit_mask import mask_, pack_positive, unpack
-from .mode import frozen, of_backward, register_rule
-
-
-class _Rectified(torch.autograd.Function):
-    """max(x, 0), or x clamped to 0 to ``upper``."""
-
-    @staticmethod
-    def forward(ctx, x, inplace, upper):
-        if inplace:
-            ctx.mark_dirty(x)
-        if upper is None:
-            y = x.relu_() if inplace else x.relu()
-            passes = y
-        else:
-            y = F.hardtanh(x, 0.0, upper, inplace)
-            # Positive strictly inside the range alone.
-            passes = torch.where(y < upper, y, torch.zeros_like(y))
-        ctx.save_for_backward(pack_positive(passes.contiguous()))
-        return y
-
-    @staticmethod
-    @of_backward
-    def backward(ctx, grad):
-        (packed,) = ctx.saved_tensors
-        return mask_(grad.clone(memory_format=torch.contiguous_format), packed), None, None
+from ..autograd_ops.backward import of_backward
+from ..autograd_ops.bit_mask import one_bit_relu, pack_positive, unpack
+from .mode import frozen, register_rule
 
 
 class _Leaky(torch.autograd.Function):
@@ -59,7 +36,7 @@ def relu(input, inplace=False) -> Tensor:
     """Rule for ``F.relu``. Keeps one bit an element."""
     if inplace and input.is_leaf:
         return NotImplemented
-    return _Rectified.apply(input, inplace, None)
+    return one_bit_relu(input, inplace)
 
 
 @register_rule(torch.relu, Tensor.relu)
@@ -85,7 +62,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False) -> Tensor:
     """Rule for ``F.hardtanh`` from 0 to a positive number. Keeps one bit an element."""
     if min_val != 0 or max_val <= 0 or (inplace and input.is_leaf):
         return NotImplemented
-    return _Rectified.apply(input, inplace, max_val)
+    return one_bit_relu(input, inplace, max_val)
 
 
 @register_rule(F.leaky_relu)

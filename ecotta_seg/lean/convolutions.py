@@ -5,41 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
-from ..autograd_ops.frozen_conv import conv_input_gradient
+from ..autograd_ops.backward import of_backward
+from ..autograd_ops.frozen_conv import frozen_conv2d, torchs_input_gradient
 from .autocast import in_autocast_dtype
-from .mode import frozen, of_backward, register_rule, sized_like
-
-
-def _input_gradient(
-    grad: Tensor, weight: Tensor, shape, stride, padding, dilation, groups, output_padding=None
-) -> Tensor:
-    """Torch's own gradient with respect to the input; with an output padding, of a transposed
-    convolution."""
-    transposed = output_padding is not None
-    return torch.ops.aten.convolution_backward(
-        grad, sized_like(grad, shape), weight, None, list(stride), list(padding), list(dilation),
-        transposed, list(output_padding or (0, 0)), groups, [True, False, False],
-    )[0]  # fmt: skip
-
-
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, stride, padding, dilation, groups):
-        ctx.save_for_backward(weight)
-        ctx.options = (tuple(x.shape), stride, padding, dilation, groups)
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-
-    @staticmethod
-    @of_backward
-    def backward(ctx, grad):
-        (weight,) = ctx.saved_tensors
-        grad = grad.contiguous()
-        if grad.element_size() < 4:
-            # Torch's own kernels add up half the width in float32.
-            gradient = _input_gradient(grad, weight, *ctx.options)
-        else:
-            gradient = conv_input_gradient(grad, weight, *ctx.options)
-        return gradient, None, None, None, None, None, None
+from .mode import frozen, register_rule
 
 
 class _TransposedConvolution(torch.autograd.Function):
@@ -55,7 +24,7 @@ class _TransposedConvolution(torch.autograd.Function):
     @of_backward
     def backward(ctx, grad):
         (weight,) = ctx.saved_tensors
-        gradient = _input_gradient(grad.contiguous(), weight, *ctx.options)
+        gradient = torchs_input_gradient(grad.contiguous(), weight, *ctx.options)
         return gradient, None, None, None, None, None, None, None
 
 
@@ -66,7 +35,7 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) 
         return NotImplemented
     sizes = map(tuple, map(_pair, (stride, padding, dilation)))
     with in_autocast_dtype(input, weight, bias) as tensors:
-        return _Convolution.apply(*tensors, *sizes, groups)
+        return frozen_conv2d(*tensors, *sizes, groups)
 
 
 @register_rule(torch.conv_transpose2d)

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..autograd_ops.backward import of_backward
 from ..autograd_ops.bit_mask import add_sign_, pack_positive
-from .mode import frozen, of_backward, register_rule
+from .mode import frozen, register_rule
 
 
 class _MeanDistance(torch.autograd.Function):

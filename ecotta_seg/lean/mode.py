@@ -10,14 +10,10 @@ calls ``torch.nn.functional`` itself.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import wraps
-from typing import Optional
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-
-from ..autograd_ops.autocast import under_autocast
 
 # By torch's function: takes the call's arguments and gives the result, or ``NotImplemented`` for
 # a call that torch itself has to run.
@@ -25,7 +21,7 @@ Rule = Callable[..., object]
 _RULES: dict[Callable, Rule] = {}
 
 
-def register_rule(*functions: Optional[Callable]) -> Callable[[Rule], Rule]:
+def register_rule(*functions: Callable) -> Callable[[Rule], Rule]:
     """Decorator: the rule runs these functions of torch under ``LeanAutograd``.
 
     A rule has the signature of its functions. Its first argument is the input; the mode asks the
@@ -51,7 +47,7 @@ class LeanAutograd(TorchFunctionMode):
     (trainable weights, another kind of layer) is torch's own.
 
     Torch leaves its modes while it goes backward. So a function that ``torch.utils.checkpoint``
-    recomputes without reentrance has to enter the mode itself, as ``lean.recomputed`` does.
+    recomputes without reentrance has to enter the mode itself, as ``recomputing`` has it do.
 
     Example:
         >>> x = torch.randn(1, 3, 8, 8, requires_grad=True)
@@ -97,27 +93,3 @@ def plain_autograd(wanted: bool = True) -> Iterator[None]:
 def frozen(*tensors: object) -> bool:
     """Whether none of the arguments is a tensor that needs a gradient."""
     return not any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
-
-
-def of_backward(backward: Callable) -> Callable:
-    """Decorator of a ``Function``'s backward: differentiable once, in the gradient's precision.
-
-    Torch goes backward under the autocast that is around the call, which casts matrix products.
-    """
-
-    @wraps(backward)
-    def run(ctx, grad):
-        if not under_autocast(grad):
-            return backward(ctx, grad)
-        with torch.autocast(grad.device.type, enabled=False):
-            return backward(ctx, grad)
-
-    return torch.autograd.function.once_differentiable(run)
-
-
-def sized_like(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor of a shape that takes the memory of one number.
-
-    For torch's backward operators that look at the size of an input and not at its values.
-    """
-    return grad.new_empty(1).expand(shape)

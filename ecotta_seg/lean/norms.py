@@ -1,26 +1,10 @@
 """Norms whose scale and shift are frozen."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .mode import frozen, of_backward, register_rule
-
-
-class _AffineNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, mean, var, weight, bias, eps):
-        scale = torch.rsqrt(var + eps)
-        ctx.save_for_backward(scale if weight is None else scale.mul_(weight))
-        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
-
-    @staticmethod
-    @of_backward
-    def backward(ctx, grad):
-        (scale,) = ctx.saved_tensors
-        by_channel = (-1, *(1 for _ in grad.shape[2:]))
-        # In the precision of the scale, which under autocast has twice the width.
-        return (grad * scale.view(by_channel)).to(grad.dtype), None, None, None, None, None
+from ..autograd_ops.frozen_norm import frozen_affine_norm
+from .mode import frozen, register_rule
 
 
 @register_rule(F.batch_norm)
@@ -33,4 +17,4 @@ def batch_norm(
     """
     if training or not frozen(running_mean, running_var, weight, bias):
         return NotImplemented
-    return _AffineNorm.apply(input, running_mean, running_var, weight, bias, eps)
+    return frozen_affine_norm(input, running_mean, running_var, weight, bias, eps)

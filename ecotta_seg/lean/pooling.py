@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
-from .mode import of_backward, register_rule, sized_like
+from ..autograd_ops.backward import of_backward, sized_like
+from .mode import register_rule
 
 
 class _MaxPool(torch.autograd.Function):

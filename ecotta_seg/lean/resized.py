@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..autograd_ops.backward import of_backward
 from ..autograd_ops.pixel_entropy import (
     entropy_bands,
     entropy_map,
@@ -20,7 +21,7 @@ from ..autograd_ops.pixel_entropy import (
     pixel_entropy,
 )
 from ..autograd_ops.resize import resize_bilinear
-from .mode import of_backward, register_rule
+from .mode import register_rule
 
 
 class Resized(NamedTuple):

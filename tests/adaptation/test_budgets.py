@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.planning import PlannedStep, Planner
+from ecotta_seg.adaptation.planned_step import PlannedStep
+from ecotta_seg.adaptation.planning import Planner
 from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import BudgetError, fastest_plan, leanest_plan

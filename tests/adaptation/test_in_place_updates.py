@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import UpdateGuard, build_method
-from ecotta_seg.adaptation.planning import PlannedStep, Planner
+from ecotta_seg.adaptation.planned_step import PlannedStep
+from ecotta_seg.adaptation.planning import Planner
 from ecotta_seg.memory.plan import leanest_plan
 
 from .conftest import build_segmentor

@@ -7,7 +7,7 @@ import torch
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.memory_engine import MemoryEngine
-from ecotta_seg.adaptation.planning import PlannedStep
+from ecotta_seg.adaptation.planned_step import PlannedStep
 from ecotta_seg.memory.plan import Plan, fastest_plan, leanest_plan
 
 from .conftest import build_segmentor, published_method

@@ -1,0 +1,58 @@
+"""Modules on torch's ``meta`` device, and what stock inference takes of memory there."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from ..memory import StorageMeter
+from ..memory.known_results import KnownResults
+from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from .windows import slides
+
+
+def without_data(
+    module: nn.Module, tensors: Iterable[Tensor] = (), left_out: Iterable[object] = ()
+) -> nn.Module:
+    """A copy of a module on the meta device; no tensor's data is copied on the way.
+
+    Args:
+        module: Its parameters and buffers get copies without data.
+        tensors: Others that the module holds, likewise.
+        left_out: Objects that the copy has None in the place of.
+    """
+    memo: dict[int, object] = {}
+    for tensor in (*module.parameters(), *module.buffers(), *tensors):
+        if id(tensor) not in memo:
+            empty = torch.empty_like(tensor, device='meta')
+            if isinstance(tensor, nn.Parameter):
+                empty = nn.Parameter(empty, tensor.requires_grad)
+            memo[id(tensor)] = empty
+    memo.update({id(other): None for other in left_out if other is not None})
+    return deepcopy(module, memo)
+
+
+def stock_inference_peak(
+    segmentor: nn.Module, inputs: Tensor, metas: list[dict], known: KnownResults
+) -> int:
+    """Peak of stock inference in bytes: no meta networks, and the source's own statistics.
+
+    Args:
+        segmentor: A segmentor without data; it is left as it is.
+        inputs: (N, 3, H, W) without data.
+        metas: Metainfo of the N samples.
+        known: Remembers results of operators.
+    """
+    segmentor = without_data(segmentor)
+    if hasattr(segmentor.backbone, 'meta_networks'):
+        segmentor.backbone = segmentor.backbone.backbone
+    for module in segmentor.modules():
+        if isinstance(module, AdaptiveBatchNorm2d):
+            module.mode, module.through_statistics = 'source', False
+    # mmseg writes into the metainfo of sliding windows.
+    metas = [dict(meta) for meta in metas]
+    run = segmentor.slide_inference if slides(segmentor) else segmentor.encode_decode
+    with torch.no_grad(), known, StorageMeter(device='meta') as meter:
+        run(inputs, metas)
+    return meter.peak_bytes

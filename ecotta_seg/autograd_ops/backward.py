@@ -1,0 +1,33 @@
+"""What the backwards of this package's autograd functions share."""
+
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+from torch import Tensor
+
+from .autocast import under_autocast
+
+
+def of_backward(backward: Callable) -> Callable:
+    """Decorator of a ``Function``'s backward: differentiable once, in the gradient's precision.
+
+    Torch goes backward under the autocast that is around the call, which casts matrix products.
+    """
+
+    @wraps(backward)
+    def run(ctx, grad):
+        if not under_autocast(grad):
+            return backward(ctx, grad)
+        with torch.autocast(grad.device.type, enabled=False):
+            return backward(ctx, grad)
+
+    return torch.autograd.function.once_differentiable(run)
+
+
+def sized_like(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of a shape that takes the memory of one number.
+
+    For torch's backward operators that look at the size of an input and not at its values.
+    """
+    return grad.new_empty(1).expand(shape)
