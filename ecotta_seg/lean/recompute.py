@@ -22,6 +22,12 @@ def _run_again(module: nn.Module, forward: Callable, *args, **kwargs):
         with LeanAutograd():
             return forward(*args, **kwargs)
 
+    if any(tensor.is_meta for tensor in tensors):
+        # torch 2.1 looks for a module of the device among the positional arguments; tensors without
+        # data have none.
+        return checkpoint(
+            lambda held: run(*held[0], **held[1]), (args, kwargs), use_reentrant=False
+        )
     return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
 
