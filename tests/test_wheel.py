@@ -28,8 +28,13 @@ model = dict(data_preprocessor=dict(size=(512, 512)))
 
 def _pip(*arguments):
     command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, arguments)]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, text=True, env=_environment())
     assert run.returncode == 0, run.stderr
+
+
+def _environment():
+    """This process' own without PYTHONPATH, by which pip would find the clone installed already."""
+    return {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
 
 
 def _installed(folder, clone, *options):
@@ -47,7 +52,7 @@ def _installed(folder, clone, *options):
     (work / 'both.py').write_text(BOTH)
 
     def run(name, *arguments):
-        environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+        environment = _environment()
         environment.update(OMP_NUM_THREADS='1', SCENES_ROOT=str(ROOT / 'data/driving_scenes'))
         return subprocess.run(
             [str(scripts / name), *map(str, arguments)],
