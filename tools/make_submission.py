@@ -1,7 +1,7 @@
 """Makes the archive that an evaluation server takes: python tools/make_submission.py MASKS OUT.zip.
 
 MASKS is the folder that tools/test_tta.py was given as --out. The archive is checked against the
-server's rules before it is there; docs/operation.md says where the rules are from.
+server's rules before it is there; docs/masks.md names the source of the rules.
 """
 
 import argparse

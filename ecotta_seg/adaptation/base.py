@@ -165,7 +165,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         return self.predict(inputs, metas)
 
     def test_step(self, data: dict) -> list:
-        """mmengine's test interface: a batch of packed samples to predicted ``SegDataSample``s.
+        """mmengine's test interface: a batch of packed samples to predictions (``SegDataSample``).
 
         Raises:
             ValueError: It is run under ``torch.autocast``, see ``use_autocast``.
@@ -400,7 +400,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         return None
 
     def fallbacks(self) -> list[str]:
-        """Names of what a memory engine was to run and plain autograd does."""
+        """Names of modules that the memory engine does not know and autograd runs."""
         return []
 
     def reset(self) -> None:

@@ -98,7 +98,7 @@ class MemoryEngine:
         self.head = build_head_operator(segmentor.decode_head)
 
     def fallbacks(self) -> list[str]:
-        """Names of frozen modules that are run by plain autograd, and kept by it."""
+        """Names of frozen modules that lean autograd runs."""
         return self.operator.fallbacks() + self.head.fallbacks()
 
     @torch.no_grad()

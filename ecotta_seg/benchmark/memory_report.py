@@ -114,7 +114,7 @@ def _notes(rows: Sequence[dict]) -> list[str]:
             notes.append(f'{printable(row["name"])}: {printable(row["error"])}')
         if row['fallbacks']:
             names = ', '.join(map(printable, row['fallbacks']))
-            notes.append(f'{printable(row["name"])}: run by plain autograd: {names}')
+            notes.append(f'{printable(row["name"])}: run by lean autograd: {names}')
         if row['confident_fraction'] == 0:
             notes.append(
                 f'{printable(row["name"])} found no confident pixel: plain autograd leaves the '

@@ -286,7 +286,7 @@ def result_notes(document: Mapping) -> list[str]:
         notes.append(f'Memory plan: {printable(document["memory"]["plan"])}.')
     if document['memory'].get('fallbacks'):
         names = _names(document['memory']['fallbacks'])
-        notes.append(f'Run, and kept, by plain autograd: {names}.')
+        notes.append(f'Run by lean autograd: {names}.')
     if document['events']:
         kinds = Counter(event_kind(event) for event in document['events'])
         listed = ', '.join(f'{count} x {printable(kind)}' for kind, count in kinds.most_common())

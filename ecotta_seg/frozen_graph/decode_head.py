@@ -6,6 +6,7 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor, nn
 
+from ..lean import lean_autograd
 from .operator import Tape, add_into
 
 # A gradient that is still to be computed: given the sum to add it to, or None.
@@ -62,7 +63,7 @@ def ready(gradient: Tensor) -> PendingGradient:
 
 
 class AutogradHead(HeadOperator):
-    """Any head, by plain autograd; its whole graph stays until backward."""
+    """Any head, by lean autograd; its graph stays until backward."""
 
     def __init__(self, head: nn.Module) -> None:
         self.head = head
@@ -73,7 +74,7 @@ class AutogradHead(HeadOperator):
         """See base class."""
         if tape is None:
             return self.head.forward(features)
-        with torch.enable_grad():
+        with torch.enable_grad(), lean_autograd():
             leaves = [f if f is None else f.detach().clone().requires_grad_() for f in features]
             output = self.head.forward(leaves)
         tape.append((leaves, output))

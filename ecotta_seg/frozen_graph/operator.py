@@ -14,6 +14,8 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor, nn
 
+from ..lean import lean_autograd
+
 
 class Tape(list):
     """What backward will need, a stack.
@@ -74,7 +76,7 @@ def add_into(gradient: Tensor, into: Optional[Tensor]) -> Tensor:
 
 
 class AutogradOperator(FrozenOperator):
-    """Any module, by plain autograd: its whole graph stays until backward.
+    """Any module, by lean autograd: its graph stays until backward.
 
     Args:
         function: From input to output.
@@ -88,7 +90,7 @@ class AutogradOperator(FrozenOperator):
         """See base class."""
         if tape is None:
             return self.function(x).clone()
-        with torch.enable_grad():
+        with torch.enable_grad(), lean_autograd():
             # The graph must own its input: what is handed in may be overwritten later.
             leaf = x.detach().clone().requires_grad_()
             output = self.function(leaf)

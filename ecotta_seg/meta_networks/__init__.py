@@ -1,7 +1,8 @@
 """Meta networks: what is attached to a frozen segmentor, and where."""
 
-from . import mit_units, resnet_units  # noqa: F401  (they register their backbones)
+from . import mit_units, mobilenet_units, resnet_units  # noqa: F401  (they register their backbones)
 from .attach import attach_meta_networks
+from .block_units import BlockUnits
 from .encoder import AdaptedEncoder
 from .input_channels import input_channels
 from .ladder import LadderEncoder
@@ -14,6 +15,7 @@ from .units import EncoderUnits, UnitShape, find_units, is_described, register_u
 
 __all__ = [
     'AdaptedEncoder',
+    'BlockUnits',
     'EncoderUnits',
     'LadderEncoder',
     'MetaEncoder',

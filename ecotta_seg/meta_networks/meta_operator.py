@@ -17,6 +17,7 @@ from ..autograd_ops.frame_region import of_frame
 from ..autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
 from ..autograd_ops.winograd import pays, winograd_conv2d
 from ..frozen_graph import Tape
+from ..lean import lean_autograd
 from .meta_network import MetaNetwork
 from .norms import FrameBatchNorm2d
 
@@ -286,7 +287,7 @@ class MetaNetworkOperator:
 
     def _backward_by_autograd(self, grad, x, p, factor, deliver, further):
         parameters = list(self.module.parameters())
-        with torch.enable_grad():
+        with torch.enable_grad(), lean_autograd():
             frozen = x.detach().requires_grad_(further)
             part_input = p.detach().requires_grad_(further)
             adapted = self.module(frozen, part_input)
