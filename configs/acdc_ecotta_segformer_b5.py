@@ -5,7 +5,7 @@
 _base_ = [
     'mmseg::_base_/models/segformer_mit-b0.py',
     './_base_/datasets/acdc_stream.py',
-    './_base_/adaptation_segformer/ecotta_plus.py',
+    './_base_/adaptation/ecotta_plus.py',
     './_base_/runtime/adaptation.py',
 ]
 model = dict(

@@ -8,6 +8,6 @@
 _base_ = [
     './_base_/models/segformer_b0_camvid.py',
     './_base_/datasets/camvid_weather.py',
-    './_base_/adaptation_segformer/ecotta_plus.py',
+    './_base_/adaptation/ecotta_plus.py',
     './_base_/runtime/adaptation.py',
 ]

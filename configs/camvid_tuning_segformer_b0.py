@@ -4,6 +4,6 @@
 _base_ = [
     './_base_/models/segformer_b0_camvid.py',
     './_base_/datasets/camvid_weather_val.py',
-    './_base_/adaptation_segformer/ecotta.py',
+    './_base_/adaptation/ecotta.py',
     './_base_/runtime/adaptation.py',
 ]

@@ -148,11 +148,8 @@ def with_reporting(cfg: Config) -> None:
         cfg.test_evaluator = [*metrics, dict(type='PerConditionIoU', prefix='per_condition')]
 
 
-def method_file(cfg: Config, name: str, configs: Path) -> Path:
-    """The file with a method's settings for a config's model.
-
-    That is ``configs/_base_/adaptation/<name>.py``, or for a model on a mix transformer the one in
-    ``configs/_base_/adaptation_segformer`` where there is one.
+def method_file(name: str, configs: Path) -> Path:
+    """The file with a method's settings: ``configs/_base_/adaptation/<name>.py``.
 
     Raises:
         ValueError: There is no such method.
@@ -161,10 +158,6 @@ def method_file(cfg: Config, name: str, configs: Path) -> Path:
     known = sorted(path.stem for path in folder.glob('*.py'))
     if name not in known:
         raise ValueError(f'--method {name}: expected one of {", ".join(known)}')
-    backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if is_a(backbone, 'MixVisionTransformer'):
-        own = configs / '_base_' / 'adaptation_segformer' / f'{name}.py'
-        return own if own.is_file() else folder / f'{name}.py'
     return folder / f'{name}.py'
 
 
@@ -182,8 +175,7 @@ def method_name(options: Mapping) -> str:
 def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    Of the files with that name it is the model's own, see ``method_file``. Settings that the config
-    makes for the same method stay; nothing of another method's does.
+    Settings that the config makes for the same method stay. Settings of another method do not.
 
     Args:
         cfg: Changed in place.
@@ -195,7 +187,7 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     Raises:
         ValueError: There is no such file.
     """
-    path = method_file(cfg, name, configs)
+    path = method_file(name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         return
     cfg.adaptation = read_config(path).adaptation

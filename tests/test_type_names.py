@@ -10,7 +10,6 @@ from ecotta_seg.adaptation import ADAPTATION_METHODS, build_method
 from ecotta_seg.adaptation.tent import Tent
 from ecotta_seg.apis.init_segmentor import frame_pipeline
 from ecotta_seg.config import (
-    method_file,
     method_name,
     with_method,
     with_reporting,
@@ -106,14 +105,6 @@ def test_a_seed_reaches_a_method_that_is_a_class():
     cfg = Config(dict(adaptation=dict(type=ADAPTATION_METHODS.get('cotta'))))
     with_seed(cfg, 4)
     assert cfg.adaptation.seed == 4
-
-
-def test_a_backbone_that_is_a_class_has_its_own_settings():
-    from mmseg.models.backbones import MixVisionTransformer
-
-    for kind in ('MixVisionTransformer', 'mmseg.MixVisionTransformer', MixVisionTransformer):
-        cfg = Config(dict(model=dict(backbone=dict(type=kind))))
-        assert method_file(cfg, 'ecotta_plus', CONFIGS).parent.name == 'adaptation_segformer'
 
 
 def test_the_pipeline_of_a_camera_leaves_out_what_reads_files():

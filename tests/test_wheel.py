@@ -21,7 +21,7 @@ clear_dataloader = None
 """
 BOTH = """_base_ = ['mmseg::_base_/models/segformer_mit-b0.py',
     'ecotta_seg::_base_/datasets/acdc_stream.py', 'ecotta_seg::_base_/runtime/adaptation.py',
-    'ecotta_seg::_base_/adaptation_segformer/ecotta_plus.py']
+    'ecotta_seg::_base_/adaptation/ecotta_plus.py']
 model = dict(data_preprocessor=dict(size=(512, 512)))
 """
 

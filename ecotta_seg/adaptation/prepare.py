@@ -36,7 +36,8 @@ def prepare_meta_networks(
     known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
-    check_keys('frozen_norm', frozen_norm or {}, ['mode', 'weight', 'tolerance', 'momentum'])
+    known = ['mode', 'weight', 'shared', 'tolerance', 'momentum']
+    check_keys('frozen_norm', frozen_norm or {}, known)
     replace_batch_norms(segmentor, **(frozen_norm or {}))
     options = dict(options)
     encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder

@@ -18,6 +18,7 @@ def replace_batch_norms(
     weight: Optional[float] = None,
     through_statistics: bool = False,
     skip: Optional[nn.Module] = None,
+    shared: bool = False,
     **options,
 ) -> list[AdaptiveBatchNorm2d]:
     """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm of maps below ``module``.
@@ -28,10 +29,12 @@ def replace_batch_norms(
     Args:
         module: Changed in place.
         mode: A mode of ``AdaptiveBatchNorm2d``, or 'calibrated' for ``CalibratedBatchNorm2d``.
-        weight: See ``AdaptiveBatchNorm2d``; 1 by default. In mode 'calibrated' the weight of all
-            layers together, 40 by default: each of L layers has ``weight / L``.
+        weight: See ``AdaptiveBatchNorm2d``; 1 by default, and 40 in mode 'calibrated'.
         through_statistics: See ``AdaptiveBatchNorm2d``.
         skip: A submodule to leave alone (the meta networks).
+        shared: Whether ``weight`` is that of all L layers together, so that each layer has
+            ``weight / L``: the corrections of the layers add up along the depth. In mode
+            'calibrated' it always is.
         **options: ``tolerance`` and ``momentum`` of ``CalibratedBatchNorm2d``, in that mode.
 
     Returns:
@@ -45,10 +48,12 @@ def replace_batch_norms(
     places = list(_places(module, skip))
     if weight is None:
         weight = 40.0 if calibrated else 1.0
+    if calibrated or shared:
+        weight /= max(1, len(places))
     replaced = []
     for parent, name, norm in places:
         if calibrated:
-            new = CalibratedBatchNorm2d(norm, weight / len(places), **options)
+            new = CalibratedBatchNorm2d(norm, weight, **options)
         else:
             new = AdaptiveBatchNorm2d(norm, mode, weight, through_statistics)
         new.train(norm.training)

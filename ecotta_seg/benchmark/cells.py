@@ -187,7 +187,7 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
         cell: The cell.
         configs: The folder ``configs`` with the methods' files.
     """
-    method = method_file(read_config(cell.model.config), cell.method.name, Path(configs))
+    method = method_file(cell.method.name, Path(configs))
     settings = json.loads(json.dumps(asdict(cell)))
     # Where files lie does not matter, what is in them does.
     settings['model'] = {

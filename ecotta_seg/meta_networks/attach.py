@@ -6,6 +6,7 @@ from torch import nn
 
 from .encoder import AdaptedEncoder
 from .meta_encoder import MetaEncoder
+from .norms import norm_like
 from .output_encoder import OutputEncoder
 from .units import is_described
 
@@ -21,7 +22,8 @@ def attach_meta_networks(
     Args:
         segmentor: An mmseg ``EncoderDecoder``. All its own parameters are frozen.
         encoder: ``AdaptedEncoder``, or ``LadderEncoder`` for meta networks beside the backbone.
-        **options: See there.
+        **options: See there. ``norm='auto'`` takes the kind of norm that the backbone has most of,
+            see ``norm_like``.
 
     Returns:
         The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained, on the
@@ -45,6 +47,8 @@ def attach_meta_networks(
         )
     segmentor.requires_grad_(False)
     weight = next(backbone.parameters(), None)
+    if options.get('norm') == 'auto':
+        options['norm'] = norm_like(backbone)
     if is_described(backbone):
         segmentor.backbone = encoder(backbone, **options)
     else:

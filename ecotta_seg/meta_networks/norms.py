@@ -5,6 +5,7 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..autograd_ops.frame_norm import frame_batch_norm
 from ..autograd_ops.frame_region import FrameRegion, of_frame
@@ -110,6 +111,27 @@ NORMS = {
     'GN': FrameGroupNorm,
     'affine': ChannelAffine,
 }
+
+
+def norm_like(backbone: nn.Module) -> str:
+    """The norm of meta networks that suits a backbone: the kind that the backbone has most of.
+
+    Args:
+        backbone: Any backbone.
+
+    Returns:
+        'LN' if most norms are LayerNorms, which normalise tokens over their channels; 'GN' if most
+        are GroupNorms; else 'BN', as in the paper.
+    """
+    kinds = {'BN': 0, 'LN': 0, 'GN': 0}
+    for module in backbone.modules():
+        if isinstance(module, _BatchNorm):
+            kinds['BN'] += 1
+        elif isinstance(module, nn.GroupNorm):
+            kinds['GN'] += 1
+        elif isinstance(module, nn.LayerNorm):
+            kinds['LN'] += 1
+    return max(kinds, key=kinds.get)
 
 
 def build_norm(name: str, num_channels: int) -> nn.Module:

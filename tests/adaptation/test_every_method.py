@@ -26,13 +26,11 @@ from tests.adaptation.conftest import CONFIGS, build_segmentor
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
 METHODS = {path.stem: read_config(path).adaptation.to_dict() for path in FOLDER.glob('*.py')}
-# With settings that the one for ResNets does not have: a trust radius, brightness, more parts.
+# Meta networks with LayerNorms, which a SegFormer gets.
 SEGFORMER_PLUS = 'ecotta_plus, segformer'
 _SETTINGS = {
     **METHODS,
-    SEGFORMER_PLUS: read_config(
-        FOLDER.with_name('adaptation_segformer') / 'ecotta_plus.py'
-    ).adaptation.to_dict(),
+    SEGFORMER_PLUS: METHODS['ecotta_plus'],
 }
 # These learn no parameter; of them the first three keep nothing of a frame.
 STATIC = ('source', 'batch_norm_statistics', 'batch_norm_blend', 'batch_norm_calibrated')

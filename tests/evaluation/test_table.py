@@ -152,7 +152,7 @@ def test_the_plan_stands_beside_what_was_measured():
     text = shown(full(memory=memory))
     assert '245.0' in text and '260.0' in text
     assert 'Memory plan: kept of part 1: input alone.' in text
-    assert 'Run, and kept, by plain autograd: neck.[conv], head.' in text
+    assert 'Run by lean autograd: neck.[conv], head.' in text
     plain = shown(full())
     assert 'predicted' not in plain and 'autograd' not in plain
 

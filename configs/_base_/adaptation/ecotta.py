@@ -5,9 +5,9 @@
 # the highest rate that lasts on a drive that the source has not seen (docs/tuning.md).
 adaptation = dict(
     type='ecotta',
-    meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
-    # How the frozen model's BatchNorms normalise: by how far each channel has drifted.
-    frozen_norm=dict(mode='drift', weight=1.0),
+    meta_networks=dict(num_parts=4, kernel_size=3, norm='auto', start='identity'),
+    # The frozen BatchNorms share the weight: each counts the drift of its channels by 36 / L.
+    frozen_norm=dict(mode='drift', weight=36.0, shared=True),
     entropy_threshold=0.4,
     regularisation_weight=0.5,
     optimizer=dict(type='SGD', lr=1e-4, momentum=0.9),

@@ -8,7 +8,7 @@
 method = 'ecotta_paper'
 adaptation = dict(
     type='ecotta',
-    meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='paper'),
+    meta_networks=dict(num_parts=4, kernel_size=3, norm='auto', start='paper'),
     frozen_norm=dict(mode='source'),
     entropy_threshold=0.4,
     regularisation_weight=0.5,

@@ -2,7 +2,7 @@
 # class-balanced entropy, a pull back. docs/methods.md explains each part.
 adaptation = dict(
     type='ecotta_plus',
-    meta_networks=dict(num_parts=4, kernel_size=3, norm='BN', start='identity'),
+    meta_networks=dict(num_parts=4, kernel_size=3, norm='auto', start='identity'),
     # Only drift beyond three times that of clear frames counts; the norms share the weight.
     frozen_norm=dict(mode='calibrated', weight=40.0, tolerance=3.0, momentum=0.5),
     entropy_threshold=0.4,

@@ -5,9 +5,9 @@
 adaptation = dict(
     type='ladder',
     meta_networks=dict(
-        ladder=True, num_parts=4, kernel_size=3, reduction=8, norm='BN', start='identity'
+        ladder=True, num_parts=4, kernel_size=3, reduction=8, norm='auto', start='identity'
     ),
-    frozen_norm=dict(mode='drift', weight=1.0),
+    frozen_norm=dict(mode='drift', weight=36.0, shared=True),
     entropy_threshold=0.4,
     regularisation_weight=0.5,
     optimizer=dict(type='SGD', lr=1e-4, momentum=0.9),

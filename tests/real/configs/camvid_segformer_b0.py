@@ -5,7 +5,7 @@ _base_ = [
     '../../../configs/_base_/models/segformer_b0_camvid.py',
     './_base_/real_frames.py',
     './_base_/camvid_clear.py',
-    '../../../configs/_base_/adaptation_segformer/ecotta.py',
+    '../../../configs/_base_/adaptation/ecotta.py',
     '../../../configs/_base_/runtime/adaptation.py',
 ]
 custom_imports = dict(
