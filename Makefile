@@ -1,5 +1,6 @@
 # make demo: install into .venv and adapt the embedded model through fog, night, rain and snow.
 # make test: install, lint and run the tests.
+# make docs: build the manual into site/.
 # make test-openmmlab: run the tests on the original OpenMMLab packages, in a venv of their own.
 PYTHON ?= python3
 VENV := .venv
@@ -23,7 +24,7 @@ MMCV_WHEEL ?=
 # torch 2.13's bfloat16 convolutions are wrong with AMX (README, Limits): without it.
 TEST_ENVIRONMENT := ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint install test-openmmlab install-openmmlab clean
+.PHONY: demo test lint docs install test-openmmlab install-openmmlab clean
 
 install: $(VENV)/.installed
 
@@ -43,6 +44,9 @@ demo: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
 
 test: lint
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
@@ -64,4 +68,4 @@ test-openmmlab: install-openmmlab
 	$(TEST_ENVIRONMENT) $(OPENMMLAB_BIN)/python -m pytest $(WORKERS)
 
 clean:
-	rm -rf $(VENV) $(OPENMMLAB_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(OPENMMLAB_VENV) build dist site *.egg-info

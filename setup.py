@@ -88,7 +88,7 @@ setup(
     author='The ecotta_seg developers',
     python_requires='>=3.9',
     packages=find_packages(include=['ecotta_seg', 'ecotta_seg.*']),
-    package_data={'ecotta_seg.report': ['templates/*']},
+    package_data={'ecotta_seg': ['py.typed'], 'ecotta_seg.report': ['templates/*']},
     entry_points={'console_scripts': ['ecotta-seg = ecotta_seg.console:main']},
     cmdclass={'build_py': BuildWithMim, 'editable_wheel': EditableWithStart},
     # torch and the OpenMMLab stack are extras: what a user has already is never overwritten.
@@ -115,12 +115,17 @@ setup(
             'ftfy',
             'regex',
         ],
+        'docs': ['furo', 'myst-parser>=4', 'sphinx>=8', 'sphinx-copybutton'],
         'test': [
+            'furo',
             'hypothesis>=6',
+            'myst-parser>=4',
             'pytest>=8',
             'pytest-cov>=5',
             'pytest-xdist>=3.6',
             'ruff>=0.8',
+            'sphinx>=8',
+            'sphinx-copybutton',
         ],
     },
     classifiers=[

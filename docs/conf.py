@@ -10,7 +10,6 @@ extensions = [
     'sphinx.ext.viewcode',
     'sphinx_copybutton',
 ]
-exclude_patterns = ['benchmark']
 html_theme = 'furo'
 html_title = 'ecotta_seg'
 # Headings have anchors as on GitHub, so that links work in both.
