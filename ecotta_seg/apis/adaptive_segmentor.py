@@ -50,6 +50,7 @@ class AdaptiveSegmentor:
             learned, and whatever follows the stream without learning goes on following it.
         frames: Frames that ``step`` was given.
         updates: Frames that something was learned from.
+        channels: Of the frames that the model takes.
         events: What was found wrong: dicts with ``event``, ``stream_index`` and ``reason``; the
             last 1000.
 
@@ -85,7 +86,7 @@ class AdaptiveSegmentor:
         self.source, self.meta = source, meta
         self.adapt_every, self.time_budget = adapt_every, time_budget
         self._pipeline = pipeline
-        self._channels = input_channels(method.segmentor)
+        self.channels = input_channels(method.segmentor)
         self.watch = FrameWatch() if check_frames else None
         self.adapting = True
         self.identity = dict(identity or {})
@@ -298,19 +299,19 @@ class AdaptiveSegmentor:
     def _packed(self, frame: Any) -> dict:
         if not isinstance(frame, np.ndarray):
             raise TypeError(
-                f'expected a frame as a NumPy array (H, W, {self._channels}), BGR where it has 3 '
+                f'expected a frame as a NumPy array (H, W, {self.channels}), BGR where it has 3 '
                 f'channels, got {type(frame).__name__}'
             )
         found = frame.shape[2] if frame.ndim == 3 else 1
         if (
             frame.ndim not in (2, 3)
-            or found != self._channels
+            or found != self.channels
             or frame.dtype != np.uint8
             or not frame.size
         ):
             raise ValueError(
-                f'expected a frame of shape (H, W, {self._channels}) and dtype uint8'
-                f'{", BGR" if self._channels == 3 else ""}, got {frame.shape} {frame.dtype}'
+                f'expected a frame of shape (H, W, {self.channels}) and dtype uint8'
+                f'{", BGR" if self.channels == 3 else ""}, got {frame.shape} {frame.dtype}'
             )
         # Without mmengine's default scope, which is not safe in several threads: all is built.
         sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))

@@ -108,9 +108,7 @@ def test_a_shadow_follows_a_loaded_state(tmp_path):
     second = built(config, concurrent=True)
     second.load(tmp_path / 'state.pth')
     (asked,) = frames(1, seed=8)
-    assert torch.equal(
-        second.predict(asked).seg_logits.data, first.predict(asked).seg_logits.data
-    )
+    assert torch.equal(second.predict(asked).seg_logits.data, first.predict(asked).seg_logits.data)
 
 
 def test_a_state_of_something_else_is_refused_and_changes_nothing(tmp_path):
