@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .image_message import ImageMessageError, frame_of
 from .messages import CONFIDENCE, LABELS, MASK, Messages
 
 
@@ -43,7 +42,9 @@ class FrameLoop:
         Raises:
             EncodingError: The encoding of the images is not read.
         """
+        # Here, because they import OpenCV and torch.
         from ..apis.frame_answer import frame_confidence, frame_mask
+        from .image_message import ImageMessageError, frame_of
 
         try:
             frame = frame_of(message, self.kind, self.segmentor.channels)

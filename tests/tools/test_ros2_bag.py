@@ -178,7 +178,7 @@ def test_bags_that_are_cut_off(model, tmp_path, capsys, storage):
     for size in (0, 10, len(content) // 2, len(content) - 20):
         file.write_bytes(content[:size])
         for source in (file, bag):
-            assert_refused(model, source, tmp_path, capsys, f'{source} ')
+            assert_refused(model, source, tmp_path, capsys, str(source))
     file.unlink()
     assert_refused(model, bag, tmp_path, capsys, 'Some database files are missing')
     (bag / 'metadata.yaml').unlink()
