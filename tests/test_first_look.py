@@ -35,7 +35,7 @@ TEST = ('test_tta', CONFIG, CHECKPOINT)
     (('ros2_bag', 'none', 'out'), 'expected a bag, but none does not exist'),
     (('ros2_bag', '.', 'out'), 'it has no metadata.yaml'),
     (('ros2_bag', 'none', '.'), '. exists: a bag is not written over'),
-    (('ros2_node', '--topic', '/camera'), 'the live node needs rclpy, sensor_msgs, vision_msgs'),
+    (('ros2_node', '--topic', '/c', '--load-state', 's.pth'), '--save-state wrote, but s.pth does'),
     (('benchmark_methods', '--model', 'r', CONFIG, 'm.pth', '--methods', 'tent'), 'm.pth does not'),
     (('publish_checkpoint', 'm.pth', 'out.pth'), 'expected a checkpoint file, but m.pth does not'),
     (('make_submission', 'out.zip', '--server', 'acdc'), 'expected the folder with the masks'),

@@ -130,7 +130,10 @@ def test_another_encoding_ends_the_node_with_one_sentence(model, tmp_path, monke
     assert seen.nodes[0].destroyed and seen.shut_down and not (tmp_path / 'state.pth').exists()
 
 
-def test_without_ros_one_sentence(model, capsys):
+def test_without_ros_one_sentence(model, capsys, monkeypatch):
+    from ecotta_seg.ros import node
+
+    monkeypatch.setattr(node, 'find_spec', lambda name: None if name == 'rclpy' else True)
     assert run(model, '--topic', '/camera') == 2
     error = capsys.readouterr().err
-    assert 'the live node needs rclpy' in error and 'tools/ros2_bag.py' in error
+    assert 'the live node needs rclpy of ROS 2' in error and 'tools/ros2_bag.py' in error
