@@ -160,7 +160,7 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def data_files(dataset: Any) -> list[str]:
-    """The paths of a data set's images and labels, in its order and each once.
+    """The paths of a data set's images, labels and videos, in its order and each once.
 
     None where it tells no files.
     """
@@ -168,7 +168,7 @@ def data_files(dataset: Any) -> list[str]:
     for inner in inner_datasets(dataset):
         for index in range(len(inner) if hasattr(inner, 'get_data_info') else 0):
             info = inner.get_data_info(index)
-            found = (info.get(key) for key in ('img_path', 'seg_map_path'))
+            found = (info.get(key) for key in ('img_path', 'seg_map_path', 'video'))
             paths.update(dict.fromkeys(str(path) for path in found if path))
     return list(paths)
 
