@@ -115,11 +115,15 @@ setup(
             'ftfy',
             'regex',
         ],
+        # Bags of ROS 2 without ROS; tests also read what was written by the library mcap.
+        'ros': ['rosbags>=0.11; python_version >= "3.10"'],
         'test': [
             'hypothesis>=6',
+            'mcap>=1.2; python_version >= "3.10"',
             'pytest>=8',
             'pytest-cov>=5',
             'pytest-xdist>=3.6',
+            'rosbags>=0.11; python_version >= "3.10"',
             'ruff>=0.8',
         ],
     },

@@ -52,4 +52,7 @@ def test_the_estimate_is_reported(tmp_path, kind):
     for key in ('estimated_mIoU', 'source_estimated_mIoU'):
         assert 0 <= condition[key] <= 100
     assert len(list((tmp_path / 'masks/round_1/drive').glob('*.png'))) == 6
-    assert 'estimate' in (tmp_path / 'run/report.html').read_text().lower()
+    # The page shows them to two digits.
+    page = (tmp_path / 'run/report.html').read_text()
+    for key in ('estimated_mIoU', 'source_estimated_mIoU'):
+        assert f'{condition[key]:.2f}' in page
