@@ -28,4 +28,3 @@ def test_a_bag_is_made_and_segmented(tmp_path, monkeypatch, capsys):
     messages = bags.read_mcap('segmented/segmented.mcap')
     stamps = [bags.Cdr(m[4]).header() for m in messages if m[0] == '/segmentation/mask']
     assert stamps == [(100 * 10**9, 'camera'), (101 * 10**9, 'camera')]
-

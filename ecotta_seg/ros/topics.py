@@ -4,7 +4,7 @@ import re
 
 from .messages import CONFIDENCE, IMAGE, LABEL_INFO, LABELS, MASK
 
-_NAME = re.compile(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*')
+_NAME = re.compile(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 
 def answer_topics(prefix: str, confidence: str) -> dict[str, tuple[str, str]]:
