@@ -1,10 +1,10 @@
 """The arguments of tools that step through frames: read before torch is imported."""
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional
 
 from mmengine.config import Config
 
@@ -37,11 +37,10 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--memory-budget', help="for example 600MB or 1.0x; needs a method's own")
     parser.add_argument(
         '--size',
-        nargs='+',
-        metavar='N',
+        metavar='SIZE',
         help="at which the model sees a frame: 'frame' (its own), 'config' (as the config says), "
-        'or H W in pixels; default: as the config says, but no frame is made larger. Masks always '
-        "have the frame's own size",
+        'or height,width in pixels, such as 540,960; default: as the config says, but no frame is '
+        "made larger. Masks always have the frame's own size",
     )
     parser.add_argument('--adapt-every', type=whole_number(1), default=1)
     parser.add_argument('--time-budget', type=float, help='seconds a frame, on average')
@@ -140,15 +139,14 @@ def save_segmentor(args: argparse.Namespace, segmentor: Any) -> None:
         segmentor.save(args.save_state)
 
 
-def _size_of(texts: Union[None, Sequence[str]]) -> Any:
+def _size_of(text: Optional[str]) -> Any:
     """What ``init_adaptive_segmentor`` takes as ``size``."""
-    if texts is None:
-        return None
-    if len(texts) == 1 and texts[0] in ('frame', 'config'):
-        return texts[0]
-    if len(texts) == 2 and all(text.isdecimal() and int(text) > 0 for text in texts):
-        return int(texts[0]), int(texts[1])
-    raise ValueError(
-        "--size: expected 'frame', 'config' or a height and a width in pixels, such as 540 960, "
-        f'got {" ".join(texts)}'
-    )
+    if text in (None, 'frame', 'config'):
+        return text
+    found = re.fullmatch(r'([1-9][0-9]*),([1-9][0-9]*)', text)
+    if not found:
+        raise ValueError(
+            "--size: expected 'frame', 'config' or height,width in pixels, such as 540,960, "
+            f'got {text!r}'
+        )
+    return int(found[1]), int(found[2])

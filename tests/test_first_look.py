@@ -31,7 +31,7 @@ TEST = ('test_tta', CONFIG, CHECKPOINT)
     (('warm_up', CONFIG, CHECKPOINT, '--method', 'tent'), 'has no meta networks to warm up'),
     (('adapt_video', 'none', 'out'), 'expected a video file or a folder of images: none does not'),
     (('adapt_video', '.', 'out', '--config', CONFIG), 'expected --config and --checkpoint'),
-    (('adapt_video', '0', 'out', '--size', 'half'), "--size: expected 'frame', 'config' or a"),
+    (('adapt_video', '0', 'out', '--size', 'half'), "--size: expected 'frame', 'config' or h"),
     (('ros2_bag', 'none', 'out'), 'expected a bag, but none does not exist'),
     (('ros2_bag', '.', 'out'), 'it has no metadata.yaml'),
     (('ros2_bag', 'none', '.'), '. exists: a bag is not written over'),

@@ -82,8 +82,11 @@ def test_another_method_and_the_frames_own_size(place, tmp_path, capsys):
     assert 'tent adapts no meta networks' in refused(capsys)
     assert run(place, tmp_path / 'out', '--method', 'tint') == 2
     assert '--method tint: expected one of' in refused(capsys)
-    assert run(place, tmp_path / 'out', '--size', '32') == 2
-    assert "--size: expected 'frame', 'config' or a height and a width" in refused(capsys)
+    for size in ('32', '0,5', '32,', 'half', '3.0,4'):
+        assert run(place, tmp_path / 'out', '--size', size) == 2
+        assert "--size: expected 'frame', 'config' or height,width" in refused(capsys)
+    assert run(place, tmp_path / 'small', '--size', '32,48', '--masks', tmp_path / 'masks') == 0
+    assert cv2.imread(str(tmp_path / 'masks/0.png')).shape[:2] == (64, 96)
 
 
 def test_a_stream_in_two_parts_by_a_state(place, tmp_path):
