@@ -44,7 +44,9 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--adapt-every', type=whole_number(1), default=1)
     parser.add_argument('--time-budget', type=float, help='seconds a frame, on average')
-    parser.add_argument('--load-state', metavar='FILE', help='go on from what --save-state wrote')
+    parser.add_argument(
+        '--load-state', metavar='FILE', help='continue from what --save-state wrote'
+    )
     parser.add_argument(
         '--save-state',
         metavar='FILE',
@@ -59,7 +61,7 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def look_at_segmentor(args: argparse.Namespace) -> Config:
-    """Reads the config; tells mistakes in the arguments before torch is imported.
+    """Reads the config and refuses wrong arguments, before torch is imported.
 
     Raises:
         ValueError: A file is missing, or an argument is wrong.
@@ -129,6 +131,36 @@ def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool 
     if args.load_state:
         segmentor.load(args.load_state)
     return segmentor
+
+
+class Progress:
+    """What a segmentor did since a tool began, without what a loaded state brought.
+
+    Args:
+        segmentor: An ``AdaptiveSegmentor``.
+    """
+
+    def __init__(self, segmentor: Any) -> None:
+        self._segmentor = segmentor
+        self._frames, self._updates = segmentor.frames, segmentor.updates
+
+    @property
+    def frames(self) -> int:
+        """Frames that were stepped through."""
+        return self._segmentor.frames - self._frames
+
+    @property
+    def updates(self) -> int:
+        """Frames that something was learned from."""
+        return self._segmentor.updates - self._updates
+
+    def events(self, what: str) -> list[str]:
+        """A line an event; ``what`` is the word for a frame."""
+        return [
+            f'{what} {event["stream_index"]}: {event["event"]}, {event["reason"]}'
+            for event in self._segmentor.events
+            if event['stream_index'] >= self._frames
+        ]
 
 
 def save_segmentor(args: argparse.Namespace, segmentor: Any) -> None:

@@ -23,6 +23,7 @@ try:
     from ecotta_seg.printable import printable
     from ecotta_seg.segmentor_arguments import (
         CHECKPOINT,  # noqa: F401  (of this tool, for whoever imports it)
+        Progress,
         add_segmentor_arguments,
         build_segmentor,
         look_at_segmentor,
@@ -142,6 +143,7 @@ def main(argv: list[str]) -> None:
     source = FrameSource(args.input) if address is None else LiveSource(address)
     sink = PictureSink(args.output, source.rate)
     segmentor = build_segmentor(args, config, keep_source=not args.overlay)
+    done = Progress(segmentor)
     known = config.get('trained_classes') if args.config is None else None
     pictures = Pictures(segmentor, args.overlay, args.width, known)
     encoder = MaskEncoder(args.mask_format or MASK_FORMATS[0], *segmentor.meta)
@@ -172,16 +174,16 @@ def main(argv: list[str]) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
         save_segmentor(args, segmentor)
-    if not segmentor.frames:
+    if not done.frames:
         raise ValueError(f'{args.input}: none of its {len(unreadable)} images can be decoded')
     print(
-        f'{segmentor.frames} frames, {segmentor.updates} updates, '
-        f'{segmentor.frames / seconds:.1f} frames/s (adapting alone): {printable(args.output)}'
+        f'{done.frames} frames, {done.updates} updates, '
+        f'{done.frames / seconds:.1f} frames/s (adapting alone): {printable(args.output)}'
     )
     if getattr(source, 'left_out', 0):
         print(f'{source.left_out} frames came while another was worked on, and were left out')
-    for event in segmentor.events:
-        print(f'frame {event["stream_index"]}: {event["event"]}, {event["reason"]}')
+    for line in done.events('frame'):
+        print(line)
     if unreadable:
         names = printable(', '.join(unreadable[:5]))
         print(f'{len(unreadable)} images could not be decoded: {names}')

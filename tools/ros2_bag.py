@@ -15,6 +15,7 @@ try:
     from ecotta_seg.command_line import run_tool, whole_number
     from ecotta_seg.printable import printable
     from ecotta_seg.segmentor_arguments import (
+        Progress,
         add_segmentor_arguments,
         build_segmentor,
         look_at_segmentor,
@@ -78,6 +79,7 @@ def main(argv: list[str]) -> None:
     topics = answer_topics(args.prefix, args.confidence)
     with ImageBag(args.bag, args.topic) as bag:
         segmentor = build_segmentor(args, config)
+        done = Progress(segmentor)
         from ecotta_seg.hooks.progress import progress
         from ecotta_seg.ros.frame_loop import FrameLoop
         from ecotta_seg.ros.messages import LABELS
@@ -90,7 +92,7 @@ def main(argv: list[str]) -> None:
                 for recorded, message in progress(Images(bag, args.max_frames), 'images'):
                     for name, answer in loop.answer(message):
                         answers.write(name, recorded, answer)
-                if not segmentor.frames:
+                if not done.frames:
                     raise ValueError(
                         f'{args.bag}: none of the {loop.skipped} messages of {bag.topic} holds a '
                         f'whole image ({loop.unreadable[0]})'
@@ -98,12 +100,9 @@ def main(argv: list[str]) -> None:
         finally:
             signal.signal(signal.SIGTERM, before)
             save_segmentor(args, segmentor)
-    print(
-        f'{bag.topic}: {segmentor.frames} images, {segmentor.updates} updates: '
-        f'{printable(args.output)}'
-    )
-    for event in segmentor.events:
-        print(f'image {event["stream_index"]}: {event["event"]}, {event["reason"]}')
+    print(f'{bag.topic}: {done.frames} images, {done.updates} updates: {printable(args.output)}')
+    for line in done.events('image'):
+        print(line)
     if loop.skipped:
         print(f'{loop.skipped} messages hold no whole image: {printable(loop.unreadable[0])}')
 

@@ -12,6 +12,7 @@ import sys
 try:
     from ecotta_seg.command_line import run_tool
     from ecotta_seg.segmentor_arguments import (
+        Progress,
         add_segmentor_arguments,
         build_segmentor,
         look_at_segmentor,
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
     answer_topics(args.prefix, args.confidence)
     compressed = args.compressed or args.topic.endswith('/compressed')
     segmentor = build_segmentor(args, config)
+    done = Progress(segmentor)
     node = SegmentationNode(
         segmentor,
         args.topic,
@@ -77,7 +79,7 @@ def main(argv: list[str]) -> None:
     finally:
         save_segmentor(args, segmentor)
     print(
-        f'{args.topic}: {segmentor.frames} images, {segmentor.updates} updates, '
+        f'{args.topic}: {done.frames} images, {done.updates} updates, '
         f'{node.loop.skipped} messages without a whole image'
     )
 

@@ -31,7 +31,7 @@ class AdaptiveSegmentor:
     may be called from any thread while a step runs.
 
     A pickle of a segmentor is the whole segmentor, weights and momenta with it: another process
-    goes on from there, and nothing is shared with it.
+    continues from there, and nothing is shared with it.
 
     Args:
         method: The adaptation method, on its device.
@@ -47,7 +47,7 @@ class AdaptiveSegmentor:
 
     Attributes:
         adapting: Whether ``step`` may learn. False pauses: frames are predicted with what was
-            learned, and whatever follows the stream without learning goes on following it.
+            learned; statistics that follow the stream without learning still do.
         frames: Frames that ``step`` was given.
         updates: Frames that something was learned from.
         channels: Of the frames that the model takes.
@@ -226,10 +226,10 @@ class AdaptiveSegmentor:
             write_state(gather_state(self), path)
 
     def load(self, path: Union[str, Path], allow: Sequence[str] = ()) -> None:
-        """Goes on from what ``save`` wrote: on the CPU, bit for bit as if nothing had stopped.
+        """Continues from what ``save`` wrote: on the CPU, bit for bit as if nothing had stopped.
 
-        The random generators of this process go on from the state as well. How often and how long
-        a step may learn (``adapt_every``, ``time_budget``) stays as it was built.
+        The random generators of this process continue from the state as well. How often and for
+        how long a step may learn (``adapt_every``, ``time_budget``) stays as it was built.
 
         Args:
             path: The file.

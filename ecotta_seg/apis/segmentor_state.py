@@ -91,7 +91,7 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
 def take_state(segmentor: Any, state: dict) -> None:
     """Takes over a state that ``check_state`` has found right.
 
-    Python's, NumPy's and torch's generators of this process go on from the state as well.
+    Python's, NumPy's and torch's generators of this process continue from the state as well.
     """
     method = segmentor.method
     if method.estimate is not None:

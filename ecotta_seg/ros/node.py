@@ -33,8 +33,8 @@ class SegmentationNode:
     """A node that answers each image with its mask, its confidence and the names of the classes.
 
     An image that comes while another is worked on takes the place of the one that waits: the node
-    is never behind the camera. The service ``~/adapting`` (``std_srvs/SetBool``) pauses the
-    adaptation and lets it go on.
+    is never behind the camera. The service ``~/adapting`` (``std_srvs/SetBool``) pauses and
+    continues the adaptation.
 
     Args:
         segmentor: An ``AdaptiveSegmentor``.
@@ -73,7 +73,7 @@ class SegmentationNode:
         self.node.create_subscription(_message_class(kind), topic, self._answer, newest)
         service = import_module('std_srvs.srv').SetBool
         self.node.create_service(service, '~/adapting', self._set_adapting)
-        self._reported, self._frames, self._events = time.monotonic(), segmentor.frames, 0
+        self._reported, self._frames = time.monotonic(), segmentor.frames
 
     def spin(self) -> None:
         """Answers images until ROS or a signal ends the node.
@@ -93,16 +93,16 @@ class SegmentationNode:
             rclpy.try_shutdown()
 
     def _answer(self, message: Any) -> None:
-        skipped = self.loop.skipped
+        skipped, number = self.loop.skipped, self.segmentor.frames
         for name, answer in self.loop.answer(message):
             self._publishers[name].publish(answer)
         if self.loop.skipped > skipped:
             self.node.get_logger().warning(f'no whole image: {self.loop.unreadable[-1]}')
-        for event in self.segmentor.events[self._events :]:
-            self.node.get_logger().warning(
-                f'image {event["stream_index"]}: {event["event"]}, {event["reason"]}'
-            )
-        self._events = len(self.segmentor.events)
+        for event in self.segmentor.events:
+            if event['stream_index'] >= number:
+                self.node.get_logger().warning(
+                    f'image {event["stream_index"]}: {event["event"]}, {event["reason"]}'
+                )
         passed = time.monotonic() - self._reported
         if passed >= _SECONDS_BETWEEN_REPORTS:
             rate = (self.segmentor.frames - self._frames) / passed

@@ -47,7 +47,7 @@ def test_three_frames_a_file_and_three_frames_are_six_frames(tmp_path, method):
     assert same(second.method.guard.state_dict(), whole.method.guard.state_dict())
     assert (second.frames, second.updates) == (whole.frames, whole.updates)
     assert second.events == whole.events and 'frozen' in whole.events[0]['reason']
-    # The one that was saved goes on as well.
+    # The one that was saved continues as well.
     assert equal(logits_of(first, stream[3:]), expected[3:])
     # What reset goes back to is the start of the one that was saved.
     for segmentor in (whole, second):

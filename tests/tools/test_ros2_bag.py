@@ -98,7 +98,7 @@ def test_topics_confidence_and_a_number_of_frames(model, tmp_path):
     }  # fmt: skip
 
 
-def test_two_bags_are_one_stream_by_a_saved_state(model, tmp_path):
+def test_two_bags_are_one_stream_by_a_saved_state(model, tmp_path, capsys):
     stream = list(frames(4))
     parts = {'all': stream, 'one': stream[:2], 'two': stream[2:]}
     for name, part in parts.items():
@@ -106,7 +106,9 @@ def test_two_bags_are_one_stream_by_a_saved_state(model, tmp_path):
     state = tmp_path / 'state.pth'
     assert run(tmp_path / 'all', tmp_path / 'all.mcap', model) == 0
     assert run(tmp_path / 'one', tmp_path / 'one.mcap', model, '--save-state', state) == 0
+    capsys.readouterr()
     assert run(tmp_path / 'two', tmp_path / 'two.mcap', model, '--load-state', state) == 0
+    assert '/camera: 2 images, 2 updates' in capsys.readouterr().out, 'those of this bag alone'
     masks = {
         name: [
             bags.Cdr(m[4]).image()[3]
