@@ -13,7 +13,7 @@ from ecotta_seg.apis import AdaptiveSegmentor, init_adaptive_segmentor
 from ecotta_seg.state_file import read_state, write_state
 from tests.apis.small_segmentor import built, frames, same, write_config
 
-METHODS = ('cotta', 'ecotta_plus', 'rdumb', 'sar', 'batch_norm_calibrated')
+METHODS = ('cotta', 'ecotta_plus', 'rdumb', 'batch_norm_calibrated')
 
 
 def logits_of(segmentor, stream):
