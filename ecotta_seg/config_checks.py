@@ -109,7 +109,7 @@ def require(cfg: Config, *names: str) -> None:
 
 
 def check_data_root(cfg: Config, key: str) -> None:
-    """Checks that the folder of a data set exists.
+    """Checks that the folder of a data set, or its file, exists.
 
     Args:
         cfg: The config.
@@ -117,7 +117,7 @@ def check_data_root(cfg: Config, key: str) -> None:
             around another data set, ``data_root`` of the innermost counts.
 
     Raises:
-        ValueError: The folder does not exist.
+        ValueError: It does not exist.
     """
     dataset = cfg
     for name in key.split('.'):
@@ -126,7 +126,7 @@ def check_data_root(cfg: Config, key: str) -> None:
         dataset, key = dataset['dataset'], f'{key}.dataset'
     root = dataset.get('data_root')
     # A path with a scheme is in a storage that mmengine reads by a backend of its own.
-    if not isinstance(root, str) or not root or '://' in root or os.path.isdir(root):
+    if not isinstance(root, str) or not root or '://' in root or os.path.exists(root):
         return
     names = [name for name, value in variables_of(cfg).items() if value == root]
     remedy = f'set the environment variable {names[0]}, or' if names else 'mend the path, or use'

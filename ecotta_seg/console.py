@@ -16,6 +16,8 @@ COMMANDS = {
     'adapt': 'test_tta',
     'warm-up': 'warm_up',
     'video': 'adapt_video',
+    'bag': 'ros2_bag',
+    'node': 'ros2_node',
     'benchmark': 'benchmark_methods',
     'memory': 'benchmark_memory',
     'report': 'report',

@@ -9,15 +9,24 @@ import torch
 
 
 class CopiedGenerator(torch.Generator):
-    """A random generator whose deep copy goes on from the same state.
+    """A random generator whose copy, in this process or another, draws the same numbers.
 
-    torch 2.1 cannot copy its own.
+    torch 2.1 can neither copy nor pickle its own.
     """
 
     def __deepcopy__(self, memo: dict) -> 'CopiedGenerator':
         copy = type(self)(self.device)
         copy.set_state(self.get_state())
         return copy
+
+    def __reduce__(self) -> tuple:
+        return _generator_with, (type(self), str(self.device), self.get_state())
+
+
+def _generator_with(kind: type, device: str, state: torch.Tensor) -> CopiedGenerator:
+    generator = kind(device)
+    generator.set_state(state)
+    return generator
 
 
 def random_state() -> dict:

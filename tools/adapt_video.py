@@ -1,8 +1,11 @@
-"""Adapts to a video or a folder of frames: python tools/adapt_video.py IN OUT --config C ...
+"""Adapts to a video, a camera or a folder of frames: python tools/adapt_video.py IN OUT ...
 
+IN is a video, a folder of images, the number of a camera (0) or an address (rtsp://host/stream).
 OUT, a video (.mp4, .avi) or a folder, shows side by side the frame, the source model's mask and
-the adapted model's. Nothing but the frames is needed: no labels. Without a config the model is a
-small SegFormer of CamVid, which knows 11 classes; a checkpoint of Cityscapes does better.
+the adapted model's; with --overlay the adapted mask over the frame. --masks DIR writes the masks
+themselves. Nothing but the frames is needed: no labels. Without a config the model is a small
+SegFormer of CamVid, which knows 11 classes; a checkpoint of Cityscapes does better. A camera runs
+until Ctrl-C, which ends the video as well as --max-frames does.
 """
 
 import argparse
@@ -15,24 +18,20 @@ from pathlib import Path
 import numpy as np
 
 try:
+    from ecotta_seg.choices import MASK_FORMATS
     from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.config import import_custom_modules, read_config
-    from ecotta_seg.first_look import (
-        check_adapters,
-        check_checkpoint,
-        check_device,
-        check_pictures,
-    )
-    from ecotta_seg.loading import load_package
     from ecotta_seg.printable import printable
+    from ecotta_seg.segmentor_arguments import (
+        CHECKPOINT,  # noqa: F401  (of this tool, for whoever imports it)
+        Progress,
+        add_segmentor_arguments,
+        build_segmentor,
+        look_at_segmentor,
+        save_segmentor,
+    )
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
-
-
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/camvid_video.py'
-CHECKPOINT = ROOT / 'data/checkpoints/segformer_b0_camvid.pth'
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -40,134 +39,151 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('input', help='video file or folder of images')
-    parser.add_argument('output', help='video file or folder for the pictures')
-    parser.add_argument('--config', help='default: SegFormer-B0 of CamVid, in this repository')
-    parser.add_argument('--checkpoint', help='weights of the source, with --config')
-    parser.add_argument('--adapters', help='warmed-up meta networks')
     parser.add_argument(
-        '--calibrate',
-        metavar='DIR',
-        help='folder with a dozen pictures of clear weather, without labels; default: the '
-        'calibration in the adapters, or estimates',
+        'input', help='video file, folder of images, number of a camera, or address of a stream'
     )
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--memory-budget', help="for example 600MB or 1.0x; needs a method's own")
-    parser.add_argument('--adapt-every', type=whole_number(1), default=1)
-    parser.add_argument('--time-budget', type=float, help='seconds a frame, on average')
+    parser.add_argument('output', help='video file or folder for the pictures')
+    parser.add_argument(
+        '--overlay', action='store_true', help='show the adapted mask over the frame, and no more'
+    )
+    parser.add_argument('--masks', metavar='DIR', help='write the mask of each frame as a PNG file')
+    parser.add_argument(
+        '--mask-format',
+        choices=MASK_FORMATS,
+        help="what the files of --masks hold: class indices (default), Cityscapes' label ids, or "
+        'colours',
+    )
     parser.add_argument('--max-frames', type=whole_number(1))
     parser.add_argument('--width', type=whole_number(16), default=480, help='of each picture')
-    parser.add_argument('--save-adapters', help='file for the meta networks at the end')
-    parser.add_argument('--trust-checkpoint', action='store_true')
+    add_segmentor_arguments(parser)
     return parser.parse_args(argv)
 
 
 def first_look(args: argparse.Namespace):
     """Reads the config; tells mistakes in the arguments before torch is imported."""
-    if (args.config is None) != (args.checkpoint is None):
-        raise ValueError(
-            'expected --config and --checkpoint together: weights are of the model of one config'
-        )
-    if not Path(args.input).exists():
-        raise ValueError(
-            f'expected a video file or a folder of images: {args.input} does not exist'
-        )
-    if Path(args.input).resolve() == Path(args.output).resolve():
-        raise ValueError(f'{args.output} is the input: it would be written over, choose another')
-    if args.config is None and not CHECKPOINT.is_file():
-        raise ValueError(
-            f"the SegFormer-B0 of CamVid ({CHECKPOINT.name}) comes with a clone of ecotta_seg's "
-            'repository, and not with an installed wheel: give --config and --checkpoint, for '
-            'example ecotta_seg::acdc_ecotta_segformer_b5.py and a checkpoint of Cityscapes'
-        )
-    check_device(args.device)
-    check_checkpoint(args.checkpoint or CHECKPOINT)
-    if args.adapters:
-        check_adapters(args.adapters)
-    check_pictures(args.calibrate)
-    return read_config(args.config or CONFIG)
+    live = args.input.isdecimal() or '://' in args.input
+    if not live:
+        if not Path(args.input).exists():
+            raise ValueError(
+                f'expected a video file or a folder of images: {args.input} does not exist'
+            )
+        for path in (args.output, args.masks):
+            if path and Path(args.input).resolve() == Path(path).resolve():
+                raise ValueError(f'{path} is the input: it would be written over, choose another')
+    if args.masks and Path(args.masks).resolve() == Path(args.output).resolve():
+        raise ValueError(f'{args.masks} is the output: choose another folder for --masks')
+    if args.mask_format and not args.masks:
+        raise ValueError('--mask-format needs --masks DIR')
+    return look_at_segmentor(args)
+
+
+class Pictures:
+    """Draws the pictures of a run, all of one size and with one legend.
+
+    Args:
+        segmentor: With its source, unless ``overlay``.
+        overlay: The adapted mask over the frame, instead of frame and masks side by side.
+        width: Of each picture in pixels.
+        known: Names of the classes in the legend; None for all.
+    """
+
+    def __init__(self, segmentor, overlay: bool, width: int, known=None) -> None:
+        self.segmentor, self.overlay, self.width = segmentor, overlay, width
+        classes = segmentor.meta.classes
+        self.legend = [i for i, name in enumerate(classes) if known is None or name in known]
+
+    def draw(self, name: str, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 BGR of a frame (BGR) and its mask (H, W)."""
+        from ecotta_seg.apis.frame_answer import frame_mask
+        from ecotta_seg.visualization.condition_panel import condition_panel
+        from ecotta_seg.visualization.overlay import overlay_panel
+
+        options = dict(title=printable(name), width=self.width, legend=self.legend)
+        rgb, meta = frame[..., ::-1], self.segmentor.meta
+        if self.overlay:
+            picture = overlay_panel(rgb, mask, *meta, **options)
+        else:
+            source = frame_mask(self.segmentor.predict_source(frame))
+            picture = condition_panel(
+                rgb, [('source', source), ('adapted', mask)], *meta, **options
+            )
+        return np.ascontiguousarray(picture[..., ::-1])
+
+
+class Frames:
+    """The frames of a source, up to a number, with a length for the bar (0: unknown)."""
+
+    def __init__(self, source, most) -> None:
+        self._frames = islice(source, most)
+        self._length = min((n for n in (source.count, most) if n), default=0)
+
+    def __iter__(self):
+        return iter(self._frames)
+
+    def __len__(self):
+        return self._length
 
 
 def main(argv: list[str]) -> None:
     """Steps through the frames."""
     args = parse_args(argv)
     config = first_look(args)
+    from ecotta_seg.loading import load_package
+
     load_package()
-    import_custom_modules(config)
-    from ecotta_seg.apis import init_adaptive_segmentor
+    from ecotta_seg.apis.frame_answer import frame_mask
     from ecotta_seg.apis.frame_files import FrameSource, PictureSink
+    from ecotta_seg.apis.live_source import LiveSource, live_address
     from ecotta_seg.hooks.progress import progress
-    from ecotta_seg.visualization.condition_panel import condition_panel
+    from ecotta_seg.masks import MaskEncoder
+    from ecotta_seg.png_file import atomic_write_png
+    from ecotta_seg.visualization.file_names import safe_file_name
 
-    source = FrameSource(args.input)
+    address = live_address(args.input)
+    source = FrameSource(args.input) if address is None else LiveSource(address)
     sink = PictureSink(args.output, source.rate)
-    if args.config is None:
-        print(
-            f'note: without --config the model is SegFormer-B0 of CamVid ({CHECKPOINT.name}), '
-            f'which knows {", ".join(config.trained_classes)}, and no other class; a checkpoint of '
-            "Cityscapes does better, for example of mmseg's zoo: --config "
-            'configs/acdc_ecotta_segformer_b5.py --checkpoint FILE',
-            file=sys.stderr,
-        )
-    segmentor = init_adaptive_segmentor(
-        config,
-        args.checkpoint or CHECKPOINT,
-        args.device,
-        args.memory_budget,
-        adapters=args.adapters,
-        adapt_every=args.adapt_every,
-        time_budget=args.time_budget,
-        keep_source=True,
-        trust_checkpoint=args.trust_checkpoint,
-        calibrate=args.calibrate,
-    )
-    if args.save_adapters and not segmentor.has_adapters:
-        raise ValueError(f'--save-adapters: {args.config or CONFIG} adapts no meta networks')
-    # As Ctrl-C: what was learned is saved, and no half of a video is left.
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    frames = islice(source, args.max_frames)
-    counts = [count for count in (source.count, args.max_frames) if count]
+    segmentor = build_segmentor(args, config, keep_source=not args.overlay)
+    done = Progress(segmentor)
+    known = config.get('trained_classes') if args.config is None else None
+    pictures = Pictures(segmentor, args.overlay, args.width, known)
+    encoder = MaskEncoder(args.mask_format or MASK_FORMATS[0], *segmentor.meta)
+
+    def stop(number, _):
+        if address is None:
+            # As Ctrl-C: what was learned is saved, and no half of a video is left.
+            sys.exit(128 + number)
+        source.stop()
+
+    signals = (signal.SIGTERM,) if address is None else (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in signals}
     unreadable, seconds = [], 0.0
-
-    class Sized:
-        def __iter__(self):
-            return iter(frames)
-
-        def __len__(self):
-            return min(counts) if counts else 0
-
     try:
         with sink:
-            for name, frame in progress(Sized(), 'frames'):
+            for name, frame in progress(Frames(source, args.max_frames), 'frames'):
                 if frame is None:
                     unreadable.append(name)
                     continue
                 start = time.perf_counter()
-                adapted = segmentor.step(frame)
+                mask = frame_mask(segmentor.step(frame))
                 seconds += time.perf_counter() - start
-                masks = [
-                    (title, sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64))
-                    for title, sample in (
-                        ('source', segmentor.predict_source(frame)),
-                        ('adapted', adapted),
-                    )
-                ]
-                picture = condition_panel(
-                    frame[..., ::-1], masks, *segmentor.meta, printable(name), args.width
-                )
-                sink.write(name, np.ascontiguousarray(picture[..., ::-1]))
+                if args.masks:
+                    path = Path(args.masks) / f'{safe_file_name(name)}.png'
+                    atomic_write_png(path, encoder.encode(mask))
+                sink.write(name, pictures.draw(name, frame, mask))
     finally:
-        signal.signal(signal.SIGTERM, before)
-        if args.save_adapters and segmentor.updates:
-            segmentor.save_adapters(args.save_adapters)
-    if not segmentor.frames:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        save_segmentor(args, segmentor)
+    if not done.frames:
         raise ValueError(f'{args.input}: none of its {len(unreadable)} images can be decoded')
     print(
-        f'{segmentor.frames} frames, {segmentor.updates} updates, '
-        f'{segmentor.frames / seconds:.1f} frames/s (adapting alone): {printable(args.output)}'
+        f'{done.frames} frames, {done.updates} updates, '
+        f'{done.frames / seconds:.1f} frames/s (adapting alone): {printable(args.output)}'
     )
-    for event in segmentor.events:
-        print(f'frame {event["stream_index"]}: {event["event"]}, {event["reason"]}')
+    if getattr(source, 'left_out', 0):
+        print(f'{source.left_out} frames came while another was worked on, and were left out')
+    for line in done.events('frame'):
+        print(line)
     if unreadable:
         names = printable(', '.join(unreadable[:5]))
         print(f'{len(unreadable)} images could not be decoded: {names}')

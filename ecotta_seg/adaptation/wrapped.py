@@ -96,7 +96,11 @@ class WrappedAdaptation(AdaptationMethod):
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.inner.gate, self.inner.last_step = self.gate, self.last_step
-        return self.inner.adapt(inputs, metas)
+        try:
+            return self.inner.adapt(inputs, metas)
+        finally:
+            # A guard's gate is of this frame alone.
+            self.inner.gate = None
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

@@ -1,8 +1,9 @@
 """A segmentor that a camera loop calls frame by frame."""
 
+import pickle
 import threading
 import time
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -15,7 +16,12 @@ from ..adaptation import AdaptationMethod
 from ..datasets.frame_check import FrameWatch
 from ..memory import StandingMemory, standing_memory
 from ..meta_networks import input_channels, read_adapters, save_adapters
+from ..state_file import read_state, write_state
 from .dataset_meta import DatasetMeta
+from .segmentor_state import check_state, gather_state, take_state
+from .shadow import shadow_of
+
+_OF_THREADS = ('_lock', '_shadow', '_shadow_lock')
 
 
 class AdaptiveSegmentor:
@@ -23,6 +29,9 @@ class AdaptiveSegmentor:
 
     ``step`` and ``reset`` are for one thread at a time (they wait for each other); ``predict``
     may be called from any thread while a step runs.
+
+    A pickle of a segmentor is the whole segmentor, weights and momenta with it: another process
+    continues from there, and nothing is shared with it.
 
     Args:
         method: The adaptation method, on its device.
@@ -33,10 +42,15 @@ class AdaptiveSegmentor:
         time_budget: Likewise.
         concurrent: Likewise.
         meta: Names and colours of the classes.
+        identity: What the segmentor was built from, see ``model_identity``. ``load`` refuses a
+            state with another one; an empty one is not compared.
 
     Attributes:
+        adapting: Whether ``step`` may learn. False pauses: frames are predicted with what was
+            learned; statistics that follow the stream without learning still do.
         frames: Frames that ``step`` was given.
         updates: Frames that something was learned from.
+        channels: Of the frames that the model takes.
         events: What was found wrong: dicts with ``event``, ``stream_index`` and ``reason``; the
             last 1000.
 
@@ -55,6 +69,7 @@ class AdaptiveSegmentor:
         time_budget: Optional[float] = None,
         concurrent: bool = False,
         meta: Optional[DatasetMeta] = None,
+        identity: Optional[Mapping[str, str]] = None,
     ) -> None:
         seconds = (int, float, type(None))
         if not isinstance(adapt_every, int) or not isinstance(time_budget, seconds):
@@ -71,14 +86,19 @@ class AdaptiveSegmentor:
         self.source, self.meta = source, meta
         self.adapt_every, self.time_budget = adapt_every, time_budget
         self._pipeline = pipeline
-        self._channels = input_channels(method.segmentor)
-        self._watch = FrameWatch() if check_frames else None
-        self._lock = threading.RLock()
-        self._shadow = _shadow_of(method) if concurrent else None
-        self._shadow_lock = threading.Lock()
+        self.channels = input_channels(method.segmentor)
+        self.watch = FrameWatch() if check_frames else None
+        self.adapting = True
+        self.identity = dict(identity or {})
         self.frames = self.updates = 0
         self.events: list[dict] = []
-        self._lag = 0.0
+        self.lag = 0.0
+        self._start_threads(concurrent)
+
+    def _start_threads(self, concurrent: bool) -> None:
+        self._lock = threading.RLock()
+        self._shadow = shadow_of(self.method) if concurrent else None
+        self._shadow_lock = threading.Lock()
 
     def step(self, frame: np.ndarray) -> SegDataSample:
         """Predicts a frame and, where it is this frame's turn, learns from it.
@@ -104,13 +124,13 @@ class AdaptiveSegmentor:
         sample = data['data_samples'][0]
         with self._lock:
             sample.set_metainfo({'stream_index': self.frames})
-            fault = self._watch.check(data['inputs'][0]) if self._watch is not None else None
+            fault = self.watch.check(data['inputs'][0]) if self.watch is not None else None
             if fault:
                 sample.set_metainfo({'frame_fault': fault})
                 self._tell({'event': 'bad_frame', 'stream_index': self.frames, 'reason': fault})
-            late = self.time_budget is not None and self._lag > 0
+            late = self.time_budget is not None and self.lag > 0
             turn = self.frames % self.adapt_every == 0 and not late
-            self.method.adapting = turn
+            self.method.adapting = bool(self.adapting) and turn
             (result,) = self.method.test_step(data)
             self.method.adapting = True
             updated = bool(self.method.last_step.updated)
@@ -128,7 +148,7 @@ class AdaptiveSegmentor:
             if self.time_budget is not None:
                 # What a frame took too long has to be made up for by frames without an update.
                 spent = time.perf_counter() - start
-                self._lag = max(0.0, self._lag + spent - self.time_budget)
+                self.lag = max(0.0, self.lag + spent - self.time_budget)
             record = self.method.last_step
             told = {'updated': updated}
             if self.method.estimate is not None:
@@ -173,9 +193,9 @@ class AdaptiveSegmentor:
                 self.method.guard.forget()
             if self.method.estimate is not None:
                 self.method.estimate.forget()
-            if self._watch is not None:
-                self._watch = FrameWatch()
-            self._lag = 0.0
+            if self.watch is not None:
+                self.watch = FrameWatch()
+            self.lag = 0.0
             self._sync()
 
     def standing_memory(self) -> StandingMemory:
@@ -191,6 +211,47 @@ class AdaptiveSegmentor:
                 getattr(method, 'optimizer', None),
                 beside=(self._shadow, self.source),
             )
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Writes the whole state, whole or not at all, for ``load``.
+
+        That is all that was learned, the optimizer's momenta, what ``reset`` goes back to, the
+        guard, the estimate, the check of frames, the counts and events, ``adapting``, and the
+        state of all random generators of this process. The source's own weights are not in it.
+
+        Raises:
+            OSError: It cannot be written; what was there before is untouched.
+        """
+        with self._lock:
+            write_state(gather_state(self), path)
+
+    def load(self, path: Union[str, Path], allow: Sequence[str] = ()) -> None:
+        """Continues from what ``save`` wrote: on the CPU, bit for bit as if nothing had stopped.
+
+        The random generators of this process continue from the state as well. How often and for
+        how long a step may learn (``adapt_every``, ``time_budget``) stays as it was built.
+
+        Args:
+            path: The file.
+            allow: Names of what may differ from the segmentor that was saved, by their beginning:
+                ``('code',)`` for another version of this package or of its libraries.
+
+        Raises:
+            ValueError: The file is missing, damaged, or of another method, model, checkpoint,
+                option or version, which is named; nothing is changed then.
+        """
+        state = read_state(path)
+        with self._lock:
+            check_state(self, state, allow)
+            take_state(self, state)
+            self._sync()
+
+    def __reduce__(self) -> tuple:
+        # Bytes of its own: multiprocessing would put tensors into memory that both processes see.
+        with self._lock:
+            own = {k: v for k, v in vars(self).items() if k not in _OF_THREADS}
+            content = pickle.dumps(own, pickle.HIGHEST_PROTOCOL)
+        return _restored, (type(self), content, self._shadow is not None)
 
     @property
     def has_adapters(self) -> bool:
@@ -238,19 +299,19 @@ class AdaptiveSegmentor:
     def _packed(self, frame: Any) -> dict:
         if not isinstance(frame, np.ndarray):
             raise TypeError(
-                f'expected a frame as a NumPy array (H, W, {self._channels}), BGR where it has 3 '
+                f'expected a frame as a NumPy array (H, W, {self.channels}), BGR where it has 3 '
                 f'channels, got {type(frame).__name__}'
             )
         found = frame.shape[2] if frame.ndim == 3 else 1
         if (
             frame.ndim not in (2, 3)
-            or found != self._channels
+            or found != self.channels
             or frame.dtype != np.uint8
             or not frame.size
         ):
             raise ValueError(
-                f'expected a frame of shape (H, W, {self._channels}) and dtype uint8'
-                f'{", BGR" if self._channels == 3 else ""}, got {frame.shape} {frame.dtype}'
+                f'expected a frame of shape (H, W, {self.channels}) and dtype uint8'
+                f'{", BGR" if self.channels == 3 else ""}, got {frame.shape} {frame.dtype}'
             )
         # Without mmengine's default scope, which is not safe in several threads: all is built.
         sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))
@@ -270,22 +331,8 @@ class AdaptiveSegmentor:
                 tensor.copy_(learned[name])
 
 
-def _shadow_of(method: AdaptationMethod) -> AdaptationMethod:
-    """A copy that predicts: frozen parameters are shared, what adaptation changes is its own."""
-    learned = {id(tensor) for tensor in method.learned_tensors().values()}
-    memo = {id(p): p for p in method.parameters() if id(p) not in learned}
-    for name in ('optimizer', 'guard'):
-        if getattr(method, name, None) is not None:
-            memo[id(getattr(method, name))] = None
-    for module in method.modules():
-        # Never written to, so that one is enough; a method may be around another one.
-        initial = getattr(module, '_initial', None)
-        if initial is not None:
-            memo[id(initial)] = initial
-    if method.estimate is not None:
-        # The same source, and the choice that the stream has led to.
-        memo[id(method.estimate)] = method.estimate
-    shadow = deepcopy(method, memo)
-    shadow.adapting = shadow.estimating = False
-    shadow.guard = shadow.observer = None
-    return shadow.eval()
+def _restored(kind: type, content: bytes, concurrent: bool) -> AdaptiveSegmentor:
+    segmentor = kind.__new__(kind)
+    vars(segmentor).update(pickle.loads(content))
+    segmentor._start_threads(concurrent)
+    return segmentor

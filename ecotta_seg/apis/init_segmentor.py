@@ -1,6 +1,6 @@
 """Builds an adaptive segmentor from a config and a checkpoint, without a Runner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -24,10 +24,12 @@ from ..config import (
     with_memory_budget,
 )
 from ..datasets.clear_frames import frames_of_folder
+from ..hooks.run_identity import model_identity
 from ..stack import force_safe_loading
 from ..type_names import type_name
 from .adaptive_segmentor import AdaptiveSegmentor
 from .dataset_meta import dataset_meta
+from .frame_size import FrameSize, check_size, sized_steps
 
 
 def init_adaptive_segmentor(
@@ -48,8 +50,12 @@ def init_adaptive_segmentor(
     calibrate: Optional[str] = None,
     calibration_frames: int = 12,
     estimate: Union[bool, dict, None] = None,
+    size: FrameSize = None,
 ) -> AdaptiveSegmentor:
     """Builds a segmentor that adapts to each frame that its ``step`` is given.
+
+    A frame goes through the config's test pipeline, without the steps that load files and labels;
+    its masks have the frame's own size whatever ``size`` the model saw.
 
     Args:
         config: A config of this project (file or loaded), such as ``configs/acdc_ecotta.py``.
@@ -74,6 +80,11 @@ def init_adaptive_segmentor(
         estimate: Whether mIoU is estimated without labels; a dict gives options of
             ``LabelFreeEstimate``. None for what the method's config or the config's ``estimate``
             says.
+        size: At which the model sees a frame. None: the config's ``Resize`` makes larger frames
+            smaller and leaves smaller ones as they are. ``'frame'``: no frame is resized.
+            ``'config'``: all frames are resized as the config says, small ones to larger ones as
+            well. (height, width) in pixels: each frame is resized to fit into it, larger or
+            smaller, the ratio of its sides is kept.
 
     Returns:
         The segmentor.
@@ -102,6 +113,7 @@ def init_adaptive_segmentor(
         options['estimate'] = merged_estimate(options.get('estimate'), estimate)
     if not isinstance(guard, (bool, dict, type(None))):
         raise TypeError(f'expected guard to be True, False or a dict of limits, got {guard!r}')
+    check_size(size)
     try:
         device = torch.device(device)
         if device.type == 'meta':
@@ -114,10 +126,12 @@ def init_adaptive_segmentor(
         model, meta = MODELS.build(deepcopy(cfg.model)), {}
         if checkpoint is not None:
             meta = load_source(model, checkpoint, trust_checkpoint)
+        steps = frame_pipeline(cfg, size)
+        settings = {'adaptation': _without_paths(options), 'guard': guard, 'pipeline': steps}
+        identity = model_identity(model, settings)
         model = revert_sync_batchnorm(model).to(device).eval()
         source = deepcopy(model).requires_grad_(False) if keep_source else None
         built = build_method(options, model).to(device).eval()
-        steps = frame_pipeline(cfg)
         if calibrate is not None:
             from_files = [dict(type='LoadImageFromFile'), *steps[1:]]
             frames = frames_of_folder(calibrate, from_files, calibration_frames, model)
@@ -135,15 +149,26 @@ def init_adaptive_segmentor(
         time_budget=time_budget,
         concurrent=concurrent,
         meta=meta,
+        identity=identity,
     )
 
 
-def frame_pipeline(cfg: Config) -> Sequence[dict]:
-    """The config's test pipeline for frames in memory instead of files."""
+def _without_paths(options: dict) -> dict:
+    """The options of a method and of those that it is around, without the file of adapters: a
+    state has its content."""
+    return {
+        key: _without_paths(value) if isinstance(value, Mapping) else value
+        for key, value in options.items()
+        if key != 'adapters'
+    }
+
+
+def frame_pipeline(cfg: Config, size: FrameSize = 'config') -> Sequence[dict]:
+    """The config's test pipeline for frames in memory instead of files, see ``sized_steps``."""
     steps = (
         inner_dataset(cfg).get('pipeline')
         or cfg.get('test_pipeline')
         or [dict(type='PackSegInputs')]
     )
     kept = [step for step in unlabelled_steps(steps) if not type_name(step).startswith('LoadImage')]
-    return [dict(type='LoadImageFromNDArray'), *kept]
+    return sized_steps([dict(type='LoadImageFromNDArray'), *kept], size)

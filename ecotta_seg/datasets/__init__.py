@@ -16,6 +16,7 @@ from .driving_sets import (
 )
 from .frame_error import FrameError
 from .frame_folder import FrameFolderDataset
+from .video_frames import VideoFramesDataset
 from .weather import WeatherCityscapesDataset
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     'RainyCityscapesDataset',
     'SHIFTDataset',
     'StreamPosition',
+    'VideoFramesDataset',
     'WeatherCityscapesDataset',
 ]

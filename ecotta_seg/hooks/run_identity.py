@@ -76,6 +76,24 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
     return identity
 
 
+def model_identity(model: nn.Module, settings: Mapping[str, Any]) -> dict:
+    """The identity of a model that adapts without a Runner, before its first frame.
+
+    Args:
+        model: The source model.
+        settings: What the predictions depend on, as nested containers: of the method, of the
+            preparation of frames, and so on.
+
+    Returns:
+        A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
+    """
+    identity = {f'code {name}': version for name, version in code_versions().items()}
+    identity['weights'] = _weights_digest(model)[:16]
+    for key, value in settings.items():
+        identity.update({f'config {name}': text for name, text in _leaves(value, key)})
+    return identity
+
+
 def code_versions() -> dict[str, str]:
     """Versions of this package (with a digest of its files), torch, mmengine and mmseg."""
     return {
@@ -142,7 +160,7 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def data_files(dataset: Any) -> list[str]:
-    """The paths of a data set's images and labels, in its order and each once.
+    """The paths of a data set's images, labels and videos, in its order and each once.
 
     None where it tells no files.
     """
@@ -150,7 +168,7 @@ def data_files(dataset: Any) -> list[str]:
     for inner in inner_datasets(dataset):
         for index in range(len(inner) if hasattr(inner, 'get_data_info') else 0):
             info = inner.get_data_info(index)
-            found = (info.get(key) for key in ('img_path', 'seg_map_path'))
+            found = (info.get(key) for key in ('img_path', 'seg_map_path', 'video'))
             paths.update(dict.fromkeys(str(path) for path in found if path))
     return list(paths)
 

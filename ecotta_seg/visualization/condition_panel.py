@@ -1,6 +1,7 @@
 """One picture of a frame: image, source mask, adapted mask and label side by side."""
 
 from collections.abc import Sequence
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -24,8 +25,9 @@ def condition_panel(
     palette: Sequence[Sequence[int]],
     title: str = '',
     width: int = 480,
+    legend: Optional[Sequence[int]] = None,
 ) -> np.ndarray:
-    """Draws a frame's image and masks in a row, with a legend of the classes that occur.
+    """Draws a frame's image and masks in a row, with a legend.
 
     Drawn with mmseg's and mmengine's visualizers. Everything is scaled to one width, masks
     without mixing classes; pixels of no class are black.
@@ -37,6 +39,8 @@ def condition_panel(
         palette: C colours (red, green, blue) from 0 to 255.
         title: A line above the row.
         width: The width of each picture in pixels.
+        legend: Indices of the classes in the legend, for pictures of one size; None for those that
+            occur in the masks.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -52,21 +56,33 @@ def condition_panel(
     for name, mask in masks:
         if mask.ndim != 2:
             raise ValueError(f'the mask {name!r} must be (h, w), got {mask.shape}')
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    size = (width, height)
-    shrinks = image.shape[1] > width
-    pictures = [cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)]
+    pictures = [scaled_image(image, width)]
+    size = pictures[0].shape[1::-1]
     occurring: set[int] = set()
     for _, mask in masks:
         mask = np.where((mask >= 0) & (mask < len(classes)), mask, 255).astype(np.int32)
         occurring |= set(np.unique(mask).tolist())
         pictures.append(mask_picture(mask, classes, palette, size))
-    legend = [
-        (classes[index], tuple(palette[index])) if index < len(classes) else (_IGNORED, (0, 0, 0))
-        for index in sorted(occurring)
-    ]
+    entries = legend_entries(sorted(occurring) if legend is None else legend, classes, palette)
     titles = ['image', *(name for name, _ in masks)]
-    return _compose(pictures, titles, legend, title)
+    return compose(pictures, titles, entries, title)
+
+
+def scaled_image(image: np.ndarray, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 to a width in pixels, the ratio of the sides kept."""
+    size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
+    shrinks = image.shape[1] > width
+    return cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def legend_entries(
+    indices: Sequence[int], classes: Sequence[str], palette: Sequence[Sequence[int]]
+) -> list[tuple[str, tuple]]:
+    """Name and colour of each class; an index beyond the classes is a pixel of no class."""
+    return [
+        (classes[index], tuple(palette[index])) if index < len(classes) else (_IGNORED, (0, 0, 0))
+        for index in indices
+    ]
 
 
 def mask_picture(
@@ -111,12 +127,23 @@ def _draw_mask(
     return visualizer.get_image()
 
 
-def _compose(
+def compose(
     pictures: Sequence[np.ndarray],
     titles: Sequence[str],
     legend: Sequence[tuple[str, tuple]],
-    title: str,
+    title: str = '',
 ) -> np.ndarray:
+    """Puts pictures of one size in a row, with titles above and a legend below.
+
+    Args:
+        pictures: (H, W, 3) uint8 RGB each.
+        titles: One a picture.
+        legend: Name and colour of each entry.
+        title: A line above the row.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
     height, width = pictures[0].shape[:2]
     total = _MARGIN + len(pictures) * (width + _MARGIN)
     places, rows = _place_legend([name for name, _ in legend], total)

@@ -18,7 +18,7 @@ from ecotta_seg.adaptation import (
     build_method,
 )
 from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
-from ecotta_seg.apis.adaptive_segmentor import _shadow_of
+from ecotta_seg.apis.shadow import shadow_of
 from ecotta_seg.config import read_config
 from ecotta_seg.memory import standing_memory
 from ecotta_seg.state_file import plain
@@ -313,7 +313,7 @@ def test_copies_for_a_second_thread_predict_the_same(name, kind, frames):
     images, metas = frames
     method = _method(name, kind)
     method.adapt(images[0], metas)
-    shadow = _shadow_of(method)
+    shadow = shadow_of(method)
     expected = method.predict(images[1], metas)
     assert torch.equal(shadow.predict(images[1], metas), expected)
     method.adapt(images[1], metas)

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from tests.tools.conftest import ROOT, error_of, run_tool
@@ -19,6 +20,8 @@ COMMANDS = {
     'make_submission': ('masks', 'out.zip', '--server', 'acdc'),
     'publish_checkpoint': (CHECKPOINT, 'out.pth'),
     'report': ('run',),
+    'ros2_bag': ('bag', 'out'),
+    'ros2_node': ('--topic', '/camera'),
     'test_tta': TEST,
     'train': (CONFIG,),
     'warm_up': (*TEST, '--cfg-options', 'train_dataloader.dataset.data_root=.'),
@@ -29,7 +32,18 @@ def test_all_tools_are_here():
     assert sorted(COMMANDS) == sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
 
 
+def _prepare(tool, folder):
+    """What a command needs that has no mistake."""
+    if tool == 'ros2_bag':
+        bags = pytest.importorskip('tests.ros.bags', reason='rosbags has no build for this Python')
+        bags.camera_bag(folder / 'bag', [np.zeros((4, 4, 3), np.uint8)])
+    elif tool == 'ros2_node':
+        for package in ('rclpy', 'sensor_msgs', 'std_srvs', 'vision_msgs'):
+            (folder / package).mkdir()
+
+
 def _run(tool, folder, library, content):
+    _prepare(tool, folder)
     (folder / library).mkdir()
     (folder / library / '__init__.py').write_text(content)
     return run_tool(

@@ -1,0 +1,122 @@
+"""The whole state of an adaptive segmentor: what the next frame's step depends on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adaptation.saved_state import expect_keys, misfit
+from ..hooks.run_identity import differences
+from ..random_state import random_state, set_random_state
+
+_KIND = 'adaptive segmentor'
+_KEYS = (
+    'kind', 'identity', 'method', 'start', 'guard', 'estimate', 'watch', 'random', 'frames',
+    'updates', 'events', 'lag', 'adapting',
+)  # fmt: skip
+
+
+def gather_state(segmentor: Any) -> dict:
+    """All that the next frame's step depends on: plain tensors, numbers and texts.
+
+    Args:
+        segmentor: An ``AdaptiveSegmentor`` between two steps.
+
+    Returns:
+        A dictionary for ``write_state``.
+    """
+    method = segmentor.method
+    guard, estimate, watch = method.guard, method.estimate, segmentor.watch
+    return {
+        'kind': _KIND,
+        'identity': dict(segmentor.identity),
+        'method': method.method_state(),
+        'start': _start_of(method),
+        'guard': None if guard is None else guard.state_dict(),
+        'estimate': None if estimate is None else estimate.state_dict(),
+        'watch': None if watch is None else watch.state_dict(),
+        'random': random_state(),
+        'frames': segmentor.frames,
+        'updates': segmentor.updates,
+        'events': [dict(event) for event in segmentor.events],
+        'lag': segmentor.lag,
+        'adapting': segmentor.adapting,
+    }
+
+
+def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
+    """Looks whether a segmentor can take over a state, and changes nothing.
+
+    Args:
+        segmentor: An ``AdaptiveSegmentor``.
+        state: From ``gather_state``.
+        allow: Names of what may differ, by their beginning.
+
+    Raises:
+        ValueError: The state is of something else.
+    """
+    if state.get('kind') != _KIND:
+        raise ValueError(
+            'expected the state of an adaptive segmentor, as AdaptiveSegmentor.save writes it, '
+            'got a state of another kind'
+        )
+    expect_keys(state, _KEYS, 'the state')
+    if segmentor.identity and state['identity']:
+        different = differences(state['identity'], segmentor.identity, allow)
+        if different:
+            raise ValueError(
+                f'the state is of another segmentor: {"; ".join(different)}. Build with what the '
+                'saved one was built with, or name in `allow` what may differ'
+            )
+    method = segmentor.method
+    method.check_method_state(state['method'])
+    start, parameters = state['start'], method.adaptable_parameters()
+    expect_keys(start, parameters, 'its start')
+    for name, parameter in parameters.items():
+        if not isinstance(start[name], Tensor) or start[name].shape != parameter.shape:
+            raise misfit(f'the start of {name} is of another shape')
+    for part, there in (
+        ('guard', method.guard),
+        ('estimate', method.estimate),
+        ('watch', segmentor.watch),
+    ):
+        if (state[part] is None) != (there is None):
+            raise misfit(f'one of the two has no {part}')
+        if there is not None:
+            expect_keys(state[part], there.state_dict(), f'its {part}')
+
+
+@torch.no_grad()
+def take_state(segmentor: Any, state: dict) -> None:
+    """Takes over a state that ``check_state`` has found right.
+
+    Python's, NumPy's and torch's generators of this process continue from the state as well.
+    """
+    method = segmentor.method
+    if method.estimate is not None:
+        method.estimate.load_state_dict(state['estimate'])
+    for name, parameter in method.adaptable_parameters().items():
+        parameter.copy_(state['start'][name])
+    method.start_from_here()
+    method.load_method_state(state['method'])
+    if method.guard is not None:
+        method.guard.load_state_dict(state['guard'])
+    if segmentor.watch is not None:
+        segmentor.watch.load_state_dict(state['watch'])
+    segmentor.frames, segmentor.updates = int(state['frames']), int(state['updates'])
+    segmentor.events = [dict(event) for event in state['events']]
+    segmentor.lag, segmentor.adapting = float(state['lag']), bool(state['adapting'])
+    set_random_state(state['random'])
+
+
+@torch.no_grad()
+def _start_of(method: Any) -> dict:
+    """The parameters that ``reset`` goes back to, by name; the method stays as it is."""
+    now = method.method_state()
+    try:
+        method.reset()
+        parameters = method.adaptable_parameters()
+        return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    finally:
+        method.load_method_state(now)

@@ -1,0 +1,186 @@
+"""The images of one topic of a rosbag2 or an MCAP file, read by the library rosbags."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from ..printable import printable
+from .messages import DEFINITIONS, IMAGE_TYPES
+from .sqlite_file import sqlite_fault
+
+
+def check_rosbags() -> None:
+    """Checks that the library is there.
+
+    Raises:
+        ImportError: It is not.
+    """
+    if find_spec('rosbags') is None:
+        raise ImportError(
+            'reading and writing bags needs rosbags, and rosbags is not installed: pip install '
+            "'ecotta-seg[ros]', or pip install 'rosbags>=0.11'"
+        )
+
+
+def message_types() -> Any:
+    """The types of ROS 2 Humble and those of ``DEFINITIONS``, for rosbags' reader and writer."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store, own = get_typestore(Stores.ROS2_HUMBLE), {}
+    for name, text in DEFINITIONS.items():
+        own.update(get_types_from_msg(text, name))
+    store.register(own)
+    return store
+
+
+class BagError(ValueError):
+    """A bag that cannot be read, or does not hold what is asked for."""
+
+
+class ImageBag:
+    """Reads the images of a topic, in the order in which they were recorded.
+
+    Args:
+        path: A folder of rosbag2, or a single file .mcap or .db3.
+        topic: Of the images; None for the bag's only topic of images.
+
+    Attributes:
+        topic: Of the images.
+        kind: The type of their messages.
+        count: Their number.
+
+    Raises:
+        BagError: It is no bag, cut off or damaged, has no images, or not that topic.
+        ImportError: rosbags is not installed.
+    """
+
+    def __init__(self, path: Union[str, Path], topic: Optional[str] = None) -> None:
+        check_rosbags()
+        self.path = Path(path)
+        self._reader = self._opened()
+        try:
+            self._connections = self._chosen(topic)
+        except BaseException:
+            self.close()
+            raise
+        self.topic, self.kind = self._connections[0].topic, self._connections[0].msgtype
+        self.count = sum(connection.msgcount for connection in self._connections)
+        self._types = message_types()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._reader.close()
+
+    def __enter__(self) -> 'ImageBag':
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """When it was recorded, in nanoseconds, and the message of each image.
+
+        Raises:
+            BagError: The bag is damaged from here on.
+        """
+        messages = iter(self._reader.messages(self._connections))
+        while True:
+            with _as_bag_errors(self.path, 'is damaged or cut off after some of its messages'):
+                try:
+                    connection, recorded, content = next(messages)
+                except StopIteration:
+                    return
+                message = self._types.deserialize_cdr(content, connection.msgtype)
+            yield recorded, message
+
+    def _opened(self) -> Any:
+        from rosbags.rosbag2 import Reader
+
+        path = self.path
+        if not path.exists():
+            raise BagError(f'expected a bag, but {path} does not exist')
+        if path.suffix == '.bag':
+            raise BagError(
+                f'{path} is a bag of ROS 1: convert it with `rosbags-convert --src {path} --dst '
+                'NEW`, a command of rosbags'
+            )
+        if path.is_file() and path.suffix not in ('.mcap', '.db3'):
+            raise BagError(f'expected a folder of rosbag2, or a file .mcap or .db3, got {path}')
+        if path.is_dir() and not (path / 'metadata.yaml').is_file():
+            raise BagError(
+                f'{path} is no bag, or its recording was not ended: it has no metadata.yaml. '
+                '`ros2 bag reindex` makes one; a single file .mcap or .db3 is read without'
+            )
+        for file in [path] if path.suffix == '.db3' else sorted(path.glob('*.db3')):
+            fault = sqlite_fault(file)
+            if fault:
+                raise BagError(
+                    f'{file} {fault}; `sqlite3 {file.name} .recover` and `ros2 bag reindex` mend it'
+                )
+        with _as_bag_errors(
+            path,
+            'cannot be read as a bag: it is damaged, cut off, or of another kind',
+            '. `mcap recover` mends MCAP files, `ros2 bag reindex` folders',
+        ):
+            reader = Reader(path)
+            reader.open()
+        return reader
+
+    def _chosen(self, topic: Optional[str]) -> list:
+        found = {}
+        for connection in self._reader.connections:
+            found.setdefault(connection.topic, []).append(connection)
+        images = {
+            name: connections
+            for name, connections in found.items()
+            if {connection.msgtype for connection in connections} <= set(IMAGE_TYPES)
+        }
+        listed = ', '.join(
+            printable(f'{name} ({connections[0].msgtype}, {_number(connections)} messages)')
+            for name, connections in sorted((images or found).items())
+        )
+        if not images:
+            raise BagError(
+                f'{self.path} has no topic of sensor_msgs/Image or CompressedImage; it has '
+                f'{listed or "no topic at all"}'
+            )
+        if topic is None and len(images) > 1:
+            raise BagError(
+                f'{self.path} has several topics of images, name one with --topic: {listed}'
+            )
+        if topic is None:
+            topic = next(iter(images))
+        elif topic not in images:
+            wrong = f'is of {found[topic][0].msgtype}' if topic in found else 'is not there'
+            raise BagError(
+                f'{self.path}: the topic {topic} {wrong}; its topics of images are {listed}'
+            )
+        if not _number(images[topic]):
+            raise BagError(f'{self.path}: the topic {topic} has no messages')
+        if len({connection.msgtype for connection in images[topic]}) > 1:
+            raise BagError(f'{self.path}: the topic {topic} has messages of two types')
+        return images[topic]
+
+
+def _number(connections: list) -> int:
+    return sum(connection.msgcount for connection in connections)
+
+
+class _as_bag_errors:
+    """Whatever the library says of a bag becomes one sentence."""
+
+    def __init__(self, path: Path, what: str, remedy: str = '') -> None:
+        self.path, self.what, self.remedy = path, what, remedy
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        # A damaged file leads the library to errors of many kinds.
+        if isinstance(error, Exception) and not isinstance(error, (MemoryError, StopIteration)):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
+            raise BagError(f'{self.path} {self.what} ({reason}){self.remedy}') from None

@@ -1,0 +1,173 @@
+"""A new bag with the answers to images, whole or not there, written by the library rosbags."""
+
+import sqlite3
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from ..atomic_folder import atomic_folder, move_new
+from .bag_reader import message_types
+from .messages import Messages
+
+STORAGES = ('mcap', 'sqlite3')
+_SUFFIXES = {'.mcap': 'mcap', '.db3': 'sqlite3'}
+
+
+def check_output(path: Union[str, Path]) -> None:
+    """Checks the name of a bag that is to be written.
+
+    Raises:
+        ValueError: There is something of that name, or a file cannot have it.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise ValueError(f'{path} exists: a bag is not written over, choose another name')
+    if path.suffix and path.suffix not in _SUFFIXES:
+        raise ValueError(f'expected a folder without a suffix, or a file .mcap or .db3, got {path}')
+
+
+class AnswerBag:
+    """Writes messages to a bag that appears under its name when it is whole.
+
+    Args:
+        path: A folder of rosbag2, or a single file .mcap or .db3.
+        topics: Topic and type of each kind of message, by a name of the caller's.
+        latched: Names of those that late subscribers are given, too.
+        storage: Of a folder: ``'mcap'`` or ``'sqlite3'``.
+
+    Attributes:
+        messages: Makes the messages.
+        written: Their number.
+
+    Raises:
+        ValueError: See ``check_output``.
+    """
+
+    def __init__(
+        self,
+        path: Union[str, Path],
+        topics: dict[str, tuple[str, str]],
+        latched: tuple[str, ...] = (),
+        storage: str = 'mcap',
+    ) -> None:
+        import numpy as np
+
+        check_output(path)
+        self.path, self.topics, self.latched = Path(path), topics, latched
+        self.storage = _SUFFIXES.get(self.path.suffix, storage)
+        self._types = message_types()
+        self.messages = Messages(self._types.types.get, lambda data: np.frombuffer(data, np.uint8))
+        self.written = 0
+        self._stack = ExitStack()
+        self._writer: Any = None
+
+    def __enter__(self) -> 'AnswerBag':
+        from rosbags.rosbag2 import StoragePlugin, Writer
+
+        folder = self._stack.enter_context(atomic_folder(self.path))
+        try:
+            # A version that the distributions from Humble on read.
+            self._bag = folder / self.path.stem
+            plugin = StoragePlugin[self.storage.upper()]
+            self._writer = Writer(self._bag, version=8, storage_plugin=plugin)
+            self._writer.open()
+            self._connections = {
+                name: self._writer.add_connection(
+                    topic,
+                    kind,
+                    typestore=self._types,
+                    offered_qos_profiles=[_quality(name in self.latched)],
+                )
+                for name, (topic, kind) in self.topics.items()
+            }
+        except BaseException as error:
+            self._leave(error)
+            raise self._plain(error) or error from None
+        return self
+
+    def write(self, name: str, recorded: int, message: Any) -> None:
+        """Adds a message.
+
+        Args:
+            name: A key of ``topics``.
+            recorded: When, in nanoseconds.
+            message: Of the topic's type, made by ``messages``.
+
+        Raises:
+            OSError: It cannot be written; nothing is left of the bag then.
+        """
+        kind = self.topics[name][1]
+        try:
+            content = self._types.serialize_cdr(message, kind, little_endian=True)
+            self._writer.write(self._connections[name], recorded, content)
+        except (OSError, sqlite3.Error) as error:
+            raise self._plain(error) from None
+        self.written += 1
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        if error is not None:
+            self._leave(error)
+            return
+        try:
+            self._writer.close()
+            self._check()
+            file = next(self._bag.glob(f'*{self.path.suffix}')) if self.path.suffix else self._bag
+            move_new(file, self.path)
+        except (OSError, sqlite3.Error) as failed:
+            self._leave(failed)
+            raise self._plain(failed) from None
+        self._stack.close()
+
+    def _leave(self, error: BaseException) -> None:
+        """Closes what is open and removes what was written."""
+        try:
+            if self._writer is not None:
+                self._writer.abort()
+        except (OSError, sqlite3.Error):
+            pass  # A full disk: the first error says so.
+        self._stack.close()
+
+    def _check(self) -> None:
+        """Reads back how many messages there are."""
+        from rosbags.rosbag2 import Reader, ReaderError
+
+        try:
+            with Reader(self._bag) as reader:
+                there = reader.message_count
+        except ReaderError as error:
+            raise OSError(f'it cannot be read back, {error}') from None
+        if there != self.written:
+            raise OSError(f'{there} of {self.written} messages are in it')
+
+    def _plain(self, error: BaseException) -> Optional[OSError]:
+        if not isinstance(error, (OSError, sqlite3.Error)):
+            return None
+        reason = getattr(error, 'strerror', None) or str(error)
+        return OSError(
+            f'{self.path} could not be written ({reason.rstrip(".")}): nothing is left of it'
+        )
+
+
+def _quality(latched: bool) -> Any:
+    """Reliable, the last ten messages; a latched topic keeps its last one for late subscribers."""
+    from rosbags.interfaces import (
+        Qos,
+        QosDurability,
+        QosHistory,
+        QosLiveliness,
+        QosReliability,
+        QosTime,
+    )
+
+    forever = QosTime(9223372036, 854775807)
+    return Qos(
+        QosHistory.KEEP_LAST,
+        1 if latched else 10,
+        QosReliability.RELIABLE,
+        QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        forever,
+        forever,
+        QosLiveliness.AUTOMATIC,
+        forever,
+        False,
+    )
