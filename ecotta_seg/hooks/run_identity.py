@@ -59,7 +59,7 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
         **{f'code {name}': version for name, version in code_versions().items()},
         'processes': f'rank {get_rank()} of {get_world_size()}',
         'device': next(runner.model.parameters()).device.type,
-        'weights': _weights_digest(runner.model)[:16],
+        'weights': weights_digest(runner.model)[:16],
         'data set': _names_digest(files)[:16],
         'data set size': str(len(runner.test_dataloader.dataset)),
     }
@@ -133,7 +133,8 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _weights_digest(model: nn.Module) -> str:
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of a model's state dict, as hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\0'.encode())
