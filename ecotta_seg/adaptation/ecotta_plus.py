@@ -174,6 +174,11 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         """The norms whose drift the gate reads."""
         return [] if self.shift_gate is None else self._probe_meter.norms
 
+    @property
+    def gated_norms(self) -> list[tuple[AdaptiveBatchNorm2d, float]]:
+        """The norms whose weight follows the strength, each with its weight at strength 1."""
+        return [] if self.shift_gate is None else self._norm_weights
+
     def probes_whole(self, inputs: Tensor) -> bool:
         """Whether the model cannot be run on frames (N, 3, H, W) of this size at half of it."""
         return tuple(inputs.shape[2:]) in self._only_whole

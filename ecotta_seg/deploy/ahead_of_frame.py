@@ -11,6 +11,13 @@ from ..adaptation.ecotta_plus import DRIFT, ENTROPY, AnchoredMetaNetworks
 from ..adaptation.reduced_frame import SMALLEST_SIDE
 
 
+def swaps_channels(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor turns BGR into RGB, or the other way round."""
+    # The first is the name in mmseg, the second that in mmengine.
+    names = ('channel_conversion', '_channel_conversion')
+    return any(getattr(preprocessor, name, False) for name in names)
+
+
 class PlainInput(nn.Module):
     """A frame as a camera gives it to what the network reads.
 
@@ -25,9 +32,7 @@ class PlainInput(nn.Module):
         mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
         self.register_buffer('mean', None if mean is None else mean.detach().clone()[None])
         self.register_buffer('std', None if std is None else std.detach().clone()[None])
-        # The first is the name in mmseg 1.2, the second that of its base class in mmengine.
-        names = ('channel_conversion', '_channel_conversion')
-        self.swaps = any(getattr(preprocessor, name, False) for name in names)
+        self.swaps = swaps_channels(preprocessor)
         self.target = target
 
     def forward(self, frame: Tensor) -> Tensor:
@@ -57,8 +62,6 @@ class PlainGate(nn.Module):
 
     Attributes:
         scale: Of the probe.
-        whole: Whether the probe is the frame as it is, because the frame is small. A traced graph
-            looks at the size itself.
     """
 
     def __init__(self, method: AnchoredMetaNetworks, classes: int, sample: Tensor) -> None:
@@ -68,19 +71,20 @@ class PlainGate(nn.Module):
         self.usual_entropy = float(method.usual[ENTROPY])
         self.most = log(max(2, classes))
         self.scale = 1.0 if method.probes_whole(sample) else method.probe_scale
-        self.whole = min(sample.shape[2:]) * self.scale < SMALLEST_SIDE
 
     def probe(self, frame: Tensor) -> Tensor:
         """``reduced_frame`` of (1, C, H, W) without padding."""
+        if self.scale == 1:
+            return frame
         sides = frame.shape[2:]
         if isinstance(sides[0], Tensor):  # Of a tracer, which cannot branch.
             small = torch.minimum(*sides) * self.scale < SMALLEST_SIDE
             size = [torch.where(small, side, (side * self.scale).long()) for side in sides]
-        elif self.whole or self.scale == 1:
-            return frame
         else:
-            # In whole numbers, as torch.export wants the sizes.
-            size = [side // round(1 / self.scale) for side in sides]
+            # Of torch.export, whose sizes are symbols; in whole numbers.
+            parts = round(1 / self.scale)
+            small = torch.sym_min(*sides) < SMALLEST_SIDE * parts
+            size = [torch.sym_ite(small, side, side // parts) for side in sides]
         return F.interpolate(frame, size=size, mode='bilinear', align_corners=False)
 
     def forward(self, logits: Tensor, drift: Optional[Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """A method's network to a file that has been compared with torch before it is there."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
@@ -15,7 +16,7 @@ from .check_frames import resized, scaled, unpadded
 from .onnx_file import LOGITS, onnx_model
 from .onnx_session import OnnxSession
 from .plain_network import PlainNetwork
-from .torch_export_file import check_torch, exported_program, loaded_program, side_limits
+from .torch_export_file import check_torch, exported_program, loaded_program
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 # The largest difference of two logits in float32; in half precision as a share of the largest.
@@ -98,8 +99,7 @@ def export_network(
     if fixed_size:
         frames = [resized(frame, frames[0].shape[1:]) for frame in frames]
     else:
-        limits = side_limits(network) if format == 'torch_export' else None
-        frames = [_of_another_size(method, frame, i, limits) for i, frame in enumerate(frames)]
+        frames = [_of_another_size(method, frame, index) for index, frame in enumerate(frames)]
     agreement = compare(run, method, frames, strength)
     limit = HALF_TOLERANCE * agreement.largest if half else tolerance
     if not agreement.difference <= limit:
@@ -112,14 +112,9 @@ def export_network(
     return Exported(network, agreement, len(content))
 
 
-def _of_another_size(
-    method: AdaptationMethod, frame: Tensor, index: int, limits: Optional[tuple[int, int]]
-) -> Tensor:
+def _of_another_size(method: AdaptationMethod, frame: Tensor, index: int) -> Tensor:
     """A frame at another size, if its turn comes and the method takes that size."""
     other = unpadded(scaled(frame, index), method.segmentor.data_preprocessor)
-    sides = other.shape[1:]
-    if limits is not None and not limits[0] <= min(sides) <= max(sides) <= limits[1]:
-        return frame
     try:
         predicted(method, other)
     except (AssertionError, RuntimeError, ValueError):
@@ -147,4 +142,28 @@ def _described(network: PlainNetwork, sample: Tensor, half: bool, fixed_size: bo
         'norms_by_frame': network.by_frame,
         'meta_networks': network.kept,
         'gate': network.gate_in_float32 is not None,
+        'classifier': _classifier(network),
+    }
+
+
+def _classifier(network: PlainNetwork) -> Optional[dict]:
+    """The weights that make logits of features, for an adapter outside of the network."""
+    if network.classifier is None:
+        return None
+    weight = network.classifier.weight.detach()[:, :, 0, 0]
+    if network.classifier.kernel_size != (1, 1):
+        raise ValueError(
+            'expected a classifier that is a 1x1 convolution for --features, got a kernel of '
+            f'{network.classifier.kernel_size}: leave out --features'
+        )
+    if len(weight) == 1:
+        # Of a model with one logit, whose network gives 0 beside it.
+        weight = torch.cat([torch.zeros_like(weight), weight])
+    head = network.segmentor.decode_head
+    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+    numbers = weight.float().contiguous().numpy().astype('<f4').tobytes()
+    return {
+        'weight': b64encode(numbers).decode('ascii'),
+        'shape': list(weight.shape),
+        'align_corners': bool(head.align_corners),
     }

@@ -65,6 +65,9 @@ class PlainNetwork(nn.Module):
             self.segmentor = deepcopy(method.segmentor, copies).eval().requires_grad_(False)
         self.shared, self.half_precision = SharedFrame(), False
         plus = method if isinstance(method, AnchoredMetaNetworks) else None
+        for norm, weight in () if plus is None else plus.gated_norms:
+            # The strength of the last frame is in the norm's own.
+            copies[id(norm)].blend_weight = weight
         gate = None if plus is None else plus.shift_gate
         target = None if plus is None or plus.exposure is None else float(plus.usual[TARGET])
         self.input_in_float32 = PlainInput(self.segmentor.data_preprocessor, target)

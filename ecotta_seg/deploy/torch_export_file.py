@@ -9,12 +9,10 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
-from ..adaptation.reduced_frame import SMALLEST_SIDE
 from .onnx_file import FORMAT, KEY
 
-# The largest side of a frame, in pixels: torch wants a limit to reason with.
-_LARGEST_SIDE = 8192
-_SMALLEST = 64
+# Sides of frames in pixels: torch wants limits to reason with.
+SMALLEST_SIDE, LARGEST_SIDE = 64, 8192
 
 
 def check_torch() -> None:
@@ -36,8 +34,7 @@ def exported_program(
     """Exports a network.
 
     Args:
-        network: A ``PlainNetwork``. If it has a gate, the program takes frames that are probed as
-            the sample is: those whose shorter side is at least 256 pixels, or those below.
+        network: A ``PlainNetwork``.
         sample: (1, C, H, W), 0 to 255.
         description: Kept in the file as JSON.
         fixed_size: Whether the program takes frames of the sample's size alone.
@@ -50,8 +47,10 @@ def exported_program(
     """
     shapes = None
     if not fixed_size:
-        least, most = side_limits(network)
-        sides = [torch.export.Dim(name, min=least, max=most) for name in ('height', 'width')]
+        sides = [
+            torch.export.Dim(name, min=SMALLEST_SIDE, max=LARGEST_SIDE)
+            for name in ('height', 'width')
+        ]
         shapes = ({2: sides[0], 3: sides[1]},)
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -68,15 +67,6 @@ def exported_program(
     text = json.dumps({'format': FORMAT, **description})
     torch.export.save(program, written, extra_files={f'{KEY}.json': text})
     return written.getvalue()
-
-
-def side_limits(network: nn.Module) -> tuple[int, int]:
-    """The least and the largest side of the frames that a program takes, in pixels."""
-    gate = getattr(network, 'gate_in_float32', None)
-    if gate is None or gate.scale == 1:
-        return _SMALLEST, _LARGEST_SIDE
-    limit = int(SMALLEST_SIDE / gate.scale)
-    return (_SMALLEST, limit - 1) if gate.whole else (limit, _LARGEST_SIDE)
 
 
 def loaded_program(content: bytes) -> Callable[[Tensor], Any]:
