@@ -75,6 +75,8 @@ class EditableWithStart(editable_wheel):
                     wheel.writestr(name, data)
 
 
+EXPORT = ['onnx>=1.16', 'onnxruntime>=1.17']
+
 version = {}
 exec((HERE / 'ecotta_seg' / 'version.py').read_text(encoding='utf-8'), version)
 
@@ -115,7 +117,10 @@ setup(
             'ftfy',
             'regex',
         ],
+        # What tools/export.py writes and compares with.
+        'export': EXPORT,
         'test': [
+            *EXPORT,
             'hypothesis>=6',
             'pytest>=8',
             'pytest-cov>=5',

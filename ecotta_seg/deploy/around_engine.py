@@ -1,6 +1,7 @@
 """Adaptation around an exported network as a method, so that a stream scores it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Optional
 
 import torch
@@ -53,19 +54,38 @@ class AroundEngine(AdaptationMethod):
     @torch.no_grad()
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the adapter's update comes after the prediction."""
-        seen = [self._seen(frame[None]) for frame in inputs]
-        logits = torch.cat([self._adapted(one) for one in seen]).to(inputs.device)
-        if self.adapter is not None and (self.gate is None or self.gate(logits)):
-            for one in seen:
-                updated = self.adapter.learn(one.features, one.small_logits())
-                self.last_step.updated = updated or self.last_step.updated
-        return logits
+        return self._predicted(inputs, self.adapter is not None)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        logits = [self._adapted(self._seen(frame[None])) for frame in inputs]
-        return torch.cat(logits).to(inputs.device)
+        return self._predicted(inputs, False)
+
+    @torch.no_grad()
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: statistics follow the stream."""
+        return self._predicted(inputs, self.adapter is not None and self.adapter.follows)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """See base class. Afterwards the adapter is that of the stream again."""
+        tensors = {} if self.adapter is None else self.adapter.tensors()
+        before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        with super().holding_still():
+            yield
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(before[name])
+
+    def _predicted(self, inputs: Tensor, learn: bool) -> Tensor:
+        """Logits of frames; what is learned from them comes after."""
+        seen = [self._seen(frame[None]) for frame in inputs]
+        logits = torch.cat([self._adapted(one) for one in seen]).to(inputs.device)
+        if learn and (self.gate is None or self.gate(logits)):
+            for one in seen:
+                updated = self.adapter.learn(one.features, one.small_logits())
+                self.last_step.updated = updated or self.last_step.updated
+        return logits
 
     @torch.no_grad()
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:

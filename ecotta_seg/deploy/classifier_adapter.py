@@ -37,7 +37,12 @@ class ClassifierAdapter(nn.Module):
 
     Args:
         weight: (classes, channels) of the frozen classifier.
+
+    Attributes:
+        follows: Whether the adapter follows a stream, as statistics do, where nothing is learned.
     """
+
+    follows = False
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -109,6 +114,8 @@ class FeatureAlignment(ClassifierAdapter):
         weight: See base class.
         drift_weight, tolerance, momentum: See ``CalibratedBatchNorm2d``.
     """
+
+    follows = True
 
     def __init__(
         self,
@@ -212,7 +219,9 @@ class EntropyMinimisation(ClassifierAdapter):
         if features:
             values = torch.cat([x.flatten(2)[0] for x in features], 1)
             self.mean.copy_(values.mean(1))
-            self.std.copy_(values.std(1).clamp(min=1e-6))
+            std = values.std(1)
+            # A channel that clear frames leave alone would count without bound elsewhere.
+            self.std.copy_(std.clamp(min=0.1 * float(std.mean())))
             super().calibrate(features)
 
     def residual(self) -> Optional[Residual]:

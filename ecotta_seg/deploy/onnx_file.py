@@ -52,6 +52,7 @@ def onnx_model(
         axes[FEATURES] = {2: 'features_height', 3: 'features_width'}
         axes = {name: axes[name] for name in (INPUT, *outputs)}
     model = onnx.load_from_string(_traced(network, sample, outputs, axes))
+    _drop_identities(model.graph)
     if half:
         model = _halved(model)
     model.producer_name, model.doc_string = 'ecotta_seg', description.get('summary', '')
@@ -83,6 +84,23 @@ def _traced(network: nn.Module, sample: Tensor, outputs: list[str], axes: dict) 
             'torch_export'
         ) from error
     return written.getvalue()
+
+
+def _drop_identities(graph: Any) -> None:
+    """Takes out the nodes by which torch names equal weights, which onnxruntime may trip over."""
+    outputs = {output.name for output in graph.output}
+    names: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        # In the order of the graph, so that a name's own name is known already.
+        for index, name in enumerate(node.input):
+            node.input[index] = names.get(name, name)
+        if node.op_type == 'Identity' and node.output[0] not in outputs:
+            names[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _halved(model: Any) -> Any:

@@ -56,7 +56,6 @@ def exported_program(
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             program = torch.export.export(network, (sample,), dynamic_shapes=shapes, strict=False)
-            program = program.run_decompositions()
     except Exception as error:  # What torch raises depends on what it stumbles over.
         reason = next((line for line in str(error).splitlines() if line.strip()), '')
         raise ValueError(
