@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ..adaptation import AdaptationMethod
 from ..apis import init_adaptive_segmentor
-from ..hooks.run_identity import weights_digest
+from ..hooks.run_identity import source_digest
 from ..state_file import StateFileError, read_state
 from .check_frames import check_frames
 from .export import export_network
@@ -97,7 +97,7 @@ def take_state(method: AdaptationMethod, path: str) -> int:
     """Loads what a run has learned.
 
     Args:
-        method: Built as the run's was: with the same config, checkpoint and adapters.
+        method: Built as the run's was: with the same config and checkpoint.
         path: A work dir, or one state of the run.
 
     Returns:
@@ -131,10 +131,10 @@ def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> in
     identity = state.get('identity')
     if not isinstance(identity, Mapping) or 'method' not in state:
         raise ValueError(f'--state: {file} is not the state of a stream')
-    if identity.get('weights') != weights_digest(method)[:16]:
+    if identity.get('source') != source_digest(method):
         raise ValueError(
-            f'--state: {file} is of a run with other weights at its start: give the config, the '
-            'checkpoint and the --adapters of that run'
+            f'--state: {file} is of a run of another source model: give the config and the '
+            'checkpoint of that run'
         )
     method.load_method_state(state['method'])
     return int(state['position'])

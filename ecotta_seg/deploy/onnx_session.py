@@ -47,7 +47,8 @@ class OnnxSession:
                 f'onnxruntime is needed to run {name}, and cannot be imported ({error}): {INSTALL}'
             ) from None
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        # Errors are raised: their log would be a second text.
+        options.log_severity_level = 4
         if threads is not None:
             options.intra_op_num_threads = threads
         content = model if isinstance(model, bytes) else Path(model).read_bytes()
@@ -98,4 +99,14 @@ class OnnxSession:
             raise ValueError(
                 f'expected a frame of shape {tuple(self._shape)}, got {tuple(frame.shape)}'
             )
-        return dict(zip(self.outputs, self._session.run(None, {INPUT: frame})))
+        try:
+            found = self._session.run(None, {INPUT: frame})
+        except Exception as error:  # See above.
+            if not type(error).__module__.startswith('onnxruntime'):
+                raise
+            reason = (str(error).strip().splitlines() or [''])[0]
+            raise ValueError(
+                f'the network cannot be run on a frame of {frame.shape[3]}x{frame.shape[2]} pixels '
+                f'({reason[:200]}): export it with --fixed-size, and give it frames of that size'
+            ) from None
+        return dict(zip(self.outputs, found))

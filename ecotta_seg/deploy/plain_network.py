@@ -16,6 +16,7 @@ from ..meta_networks.norms import FrameBatchNorm2d
 from .ahead_of_frame import PlainGate, PlainInput
 from .exportable import check_exportable, classifier_of, innermost, weights_of_prediction
 from .folding import fold_norms
+from .plain_attention import PlainAttention, is_plain
 from .plain_meta_network import LeftOut, PlainMetaNetwork, changes_nothing
 from .plain_norm import FrameStatistics, plain_norm
 from .shared_frame import SharedFrame
@@ -172,6 +173,8 @@ class PlainNetwork(nn.Module):
             if changes_nothing(module, self._fixed):
                 return LeftOut()
             return PlainMetaNetwork(module, self.shared, self._plain_norm, self._fixed)
+        if is_plain(module):
+            return PlainAttention(module)
         if isinstance(module, FastConv2d):
             plain = nn.Conv2d(
                 module.in_channels, module.out_channels, module.kernel_size, module.stride,

@@ -59,7 +59,8 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
         **{f'code {name}': version for name, version in code_versions().items()},
         'processes': f'rank {get_rank()} of {get_world_size()}',
         'device': next(runner.model.parameters()).device.type,
-        'weights': weights_digest(runner.model)[:16],
+        'weights': _digest(runner.model.state_dict()),
+        'source': source_digest(runner.model),
         'data set': _names_digest(files)[:16],
         'data set size': str(len(runner.test_dataloader.dataset)),
     }
@@ -133,13 +134,21 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of a model's state dict, as hexadecimal digits."""
+def source_digest(model: nn.Module) -> str:
+    """The first digits of the SHA-256 of a model's weights without meta networks.
+
+    Those of a method before its first frame are the source's, however meta networks were drawn.
+    """
+    state = model.state_dict()
+    return _digest({k: v for k, v in state.items() if '.meta_networks.' not in k})
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\0'.encode())
         digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def data_files(dataset: Any) -> list[str]:

@@ -76,47 +76,42 @@ def test_without_a_calibration_nothing_is_aligned(network):
     assert torch.equal(EngineSegmentor(network, None).predict(_hazy(2)).seg_logits.data, before)
 
 
-def test_alignment_is_that_of_numpy(network, source):
+def test_alignment_is_that_of_numpy():
     """Mean and variance of the features, channel by channel, by the formulas in the docstring."""
-    options = dict(drift_weight=30.0, tolerance=0.5, momentum=0.5)
-    segmentor = EngineSegmentor(network, 'statistics', **options)
-    segmentor.calibrate(_clear())
-    session, eps = OnnxSession(network), 1e-5
+    torch.manual_seed(0)
+    weight, eps, size = torch.randn(3, 6), 1e-5, (1, 6, 5, 7)
+    spread = torch.tensor([0.5, 1, 2, 1, 1, 0.1]).view(1, -1, 1, 1)
+    clear = [torch.randn(size) * spread + 0.3 * torch.randn(1, 6, 1, 1) for _ in range(5)]
+    drifted = torch.tensor([1.0, 1, 1, 0.2, 0, 1]).view(1, -1, 1, 1)
+    seen = [torch.randn(size) * (spread + 0.5 * drifted) + spread * drifted for _ in range(3)]
+    adapter = FeatureAlignment(weight, drift_weight=3.0, tolerance=1.5, momentum=0.5)
+    adapter.calibrate(clear)
+    for x in seen[:2]:
+        assert adapter.learn(x, torch.zeros(1, 3, 5, 7))
+    logits = torch.randn(1, 3, 5, 7)
+    found = adapter.added(seen[2], logits, False)
 
-    def features(image):
-        found = session.run(image.transpose(2, 0, 1)[None].astype(np.float32))['features'][0]
-        return found.reshape(len(found), -1).astype(np.float64)
+    clear, seen = ([x[0].flatten(1).double().numpy() for x in maps] for maps in (clear, seen))
+    clear_mean = np.mean([x.mean(1) for x in clear], 0)
+    clear_var = np.mean([(x**2).mean(1) for x in clear], 0) - clear_mean**2
 
     def drift(mean, var):
         ratio = (var + eps) / (clear_var + eps)
         return 0.5 * ((mean - clear_mean) ** 2 / (clear_var + eps) + ratio - 1 - np.log(ratio))
 
-    clear = [features(image) for image in _clear()]
-    clear_mean = np.mean([x.mean(1) for x in clear], 0)
-    clear_var = np.mean([(x**2).mean(1) for x in clear], 0) - clear_mean**2
     usual = np.mean([drift(x.mean(1), x.var(1)) for x in clear], 0)
-    first, second = features(_hazy(1)), features(_hazy(2))
-    apart = second.mean(1) - first.mean(1)
-    mean = first.mean(1) + 0.5 * apart
-    var = 0.5 * first.var(1) + 0.5 * second.var(1) + 0.25 * apart**2
-    for index in (1, 2):
-        segmentor.step(_hazy(index))
-    share = 1 - np.exp(-30.0 * np.maximum(0, drift(mean, var) - 0.5 * usual))
-    assert share.max() > 0.5
+    apart = seen[1].mean(1) - seen[0].mean(1)
+    mean = seen[0].mean(1) + 0.5 * apart
+    var = 0.5 * seen[0].var(1) + 0.5 * seen[1].var(1) + 0.25 * apart**2
+    share = 1 - np.exp(-3.0 * np.maximum(0, drift(mean, var) - 1.5 * usual))
+    assert share.min() < 0.5 < share.max()
     mean = clear_mean + share * (mean - clear_mean)
-    var = clear_var + share * (var - clear_var)
-    x = features(_hazy(3))
-    scale = np.sqrt((clear_var + eps) / (var + eps))
-    aligned = (x - mean[:, None]) * scale[:, None] + clear_mean[:, None]
-    head = source.segmentor.decode_head.conv_seg
-    weight, bias = head.weight[:, :, 0, 0].double().numpy(), head.bias.double().numpy()
-    expected = torch.from_numpy(weight @ aligned + bias[:, None]).view(1, -1, 16, 24)
-    expected = F.interpolate(expected, (64, 96), mode='bilinear')[0]
-    found = segmentor.predict(_hazy(3)).seg_logits.data
-    torch.testing.assert_close(found.double(), expected, atol=1e-3, rtol=1e-4)
-    assert (
-        found - EngineSegmentor(network, None).predict(_hazy(3)).seg_logits.data
-    ).abs().max() > 1
+    scale = np.sqrt((clear_var + eps) / (clear_var + share * (var - clear_var) + eps))
+    aligned = (seen[2] - mean[:, None]) * scale[:, None] + clear_mean[:, None]
+    change = weight.double().numpy() @ (aligned - seen[2])
+    expected = logits[0].flatten(1).double().numpy() + change
+    assert np.abs(change).max() > 1
+    np.testing.assert_allclose(found[0].flatten(1).numpy(), expected, atol=1e-4)
 
 
 def test_entropy_is_that_of_plain_autograd(network, source):

@@ -27,6 +27,7 @@ def run(project, tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     found = run_tool(
         'test_tta', project.config, project.checkpoint, '--work-dir', folder, '--rounds', 1,
+        '--conditions', 'fog', '--frames', 2,
         '--cfg-options', 'custom_hooks.4.interval=2', 'clear_dataloader=None',
         'custom_hooks.4.max_share=1.0',
     )  # fmt: skip
@@ -56,7 +57,7 @@ def test_what_a_run_has_learned(project, run, tmp_path, capsys):
     path = tmp_path / 'state.onnx'
     code, said = _export(capsys, *common, '--state', run, '--out', path)
     assert code == 0, said
-    assert 'the state is of frame 6 of its stream' in said and '3 frames of 3 sizes' in said
+    assert 'the state is of frame 2 of its stream' in said and '3 frames of 3 sizes' in said
     assert "of the config's test" in said and f'{path}: ' in said
     learned = _learned(run)
     assert any(bool(tensor.any()) for name, tensor in learned.items() if name.endswith('gain'))
@@ -130,7 +131,7 @@ def _mistakes(project, run):
         ((*own, '--state', empty), 'has no saved state'),
         ((*own, '--state', empty / 'none'), 'no saved state is whole'),
         ((*own, '--state', damaged), 'no saved state is whole: '),
-        ((project.config, other, '--state', run), 'of a run with other weights at its start'),
+        ((project.config, other, '--state', run), 'is of a run of another source model'),
         ((*own, '--adapters', adapters), 'do not fit this model'),
         ((*own, '--adapters', project.checkpoint), 'is not an adapters file'),
         ((*own, '--check', empty), 'holds no images'),
