@@ -76,13 +76,14 @@ class PlainGate(nn.Module):
         """``reduced_frame`` of (1, C, H, W) without padding."""
         if self.scale == 1:
             return frame
-        sides = frame.shape[2:]
-        if isinstance(sides[0], Tensor):  # Of a tracer, which cannot branch.
+        sides, parts = frame.shape[2:], round(1 / self.scale)
+        if isinstance(sides[0], int):
+            small = min(sides) * self.scale < SMALLEST_SIDE
+            size = sides if small else [side // parts for side in sides]
+        elif isinstance(sides[0], Tensor):  # Of a tracer, which cannot branch.
             small = torch.minimum(*sides) * self.scale < SMALLEST_SIDE
             size = [torch.where(small, side, (side * self.scale).long()) for side in sides]
-        else:
-            # Of torch.export, whose sizes are symbols; in whole numbers.
-            parts = round(1 / self.scale)
+        else:  # Symbols of torch.export.
             small = torch.sym_min(*sides) < SMALLEST_SIDE * parts
             size = [torch.sym_ite(small, side, side // parts) for side in sides]
         return F.interpolate(frame, size=size, mode='bilinear', align_corners=False)
