@@ -16,7 +16,7 @@ from .check_frames import resized, scaled, unpadded
 from .onnx_file import LOGITS, onnx_model
 from .onnx_session import OnnxSession
 from .plain_network import PlainNetwork
-from .torch_export_file import check_torch, exported_program, loaded_program
+from .torch_export_file import check_torch, exported_program, loaded_program, takes
 
 FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 # The largest difference of two logits in float32; in half precision as a share of the largest.
@@ -99,7 +99,11 @@ def export_network(
     if fixed_size:
         frames = [resized(frame, frames[0].shape[1:]) for frame in frames]
     else:
-        frames = [_of_another_size(method, frame, index) for index, frame in enumerate(frames)]
+        others = [_of_another_size(method, frame, index) for index, frame in enumerate(frames)]
+        limited = format == 'torch_export'
+        frames = [
+            frame if limited and not takes(other) else other for frame, other in zip(frames, others)
+        ]
     agreement = compare(run, method, frames, strength)
     limit = HALF_TOLERANCE * agreement.largest if half else tolerance
     if not agreement.difference <= limit:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .onnx_file import FORMAT, KEY
 
 # Sides of frames in pixels: torch wants limits to reason with.
-SMALLEST_SIDE, LARGEST_SIDE = 64, 8192
+SMALLEST_SIDE, LARGEST_SIDE = 32, 8192
 
 
 def check_torch() -> None:
@@ -26,6 +26,11 @@ def check_torch() -> None:
             f'--format torch_export needs a torch with torch.export.Dim (2.2 or newer), and '
             f'{torch.__version__} is installed: use --format onnx'
         )
+
+
+def takes(frame: Tensor) -> bool:
+    """Whether a program of open sizes takes a frame (..., H, W)."""
+    return all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in frame.shape[-2:])
 
 
 def exported_program(
@@ -47,6 +52,11 @@ def exported_program(
     """
     shapes = None
     if not fixed_size:
+        if not takes(sample):
+            raise ValueError(
+                f'--format torch_export takes frames of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels a '
+                f'side, got {sample.shape[3]}x{sample.shape[2]}: use --fixed-size'
+            )
         sides = [
             torch.export.Dim(name, min=SMALLEST_SIDE, max=LARGEST_SIDE)
             for name in ('height', 'width')

@@ -38,13 +38,18 @@ def test_twenty_frames_of_several_sizes(plus):
     assert exported.agreement.frames == 3 and exported.agreement.sizes == 3
     assert exported.size == path.stat().st_size
     session = OnnxSession(path)
-    sizes = ((64, 96), (71, 93), (258, 300), (300, 258), (512, 72))
+    sizes = ((64, 96), (80, 112), (256, 320), (336, 256), (512, 64))
     for index in range(20):
         image = frame(index, sizes[index % len(sizes)], light=1 - 0.04 * index)
         found = session.run(image[None].float().numpy())
         expected = predicted(method, image).numpy()
         assert found['logits'].shape == expected.shape
         assert np.abs(found['logits'] - expected).max() < 1e-4
+    # Where the resize of the logits is by no whole number, its rounding is in both.
+    image = frame(21, (71, 259))
+    expected = predicted(method, image).numpy()
+    found = session.run(image[None].float().numpy())['logits']
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_the_graph_is_plain(plus):
@@ -79,15 +84,37 @@ def test_half_precision_and_a_fixed_size(tmp_path):
 
 @pytest.mark.skipif(not hasattr(torch.export, 'Dim'), reason='torch has no torch.export.Dim')
 def test_a_program_of_torch_export(tmp_path):
-    method, path = learned('plus'), tmp_path / 'network.pt2'
+    method, path = learned('calibrated', steps=1), tmp_path / 'network.pt2'
     exported = _exported(path, method, format='torch_export')
-    assert exported.agreement.difference < 1e-4
+    assert exported.agreement.difference < 1e-4 and exported.agreement.sizes == 3
     program = torch.export.load(path).module()
-    for size in ((64, 96), (71, 93), (258, 300)):
-        image = frame(3, size)
-        torch.testing.assert_close(
-            program(image[None].float()), predicted(method, image), atol=1e-4, rtol=0
-        )
+    image = frame(3, (80, 256))
+    torch.testing.assert_close(
+        program(image[None].float()), predicted(method, image), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.skipif(not hasattr(torch.export, 'Dim'), reason='torch has no torch.export.Dim')
+def test_the_probe_of_a_program_goes_by_the_size(plus):
+    """Frames below 256 pixels are probed whole, others at half size, by the same program."""
+
+    class Probe(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = export.PlainNetwork(plus[0], frame(0)[None].float()).gate_in_float32
+
+        def forward(self, x):
+            return self.gate.probe(x)
+
+    sides = [torch.export.Dim(name, min=64, max=4096) for name in ('height', 'width')]
+    program = torch.export.export(
+        Probe(), (torch.zeros(1, 3, 64, 96),), dynamic_shapes=({2: sides[0], 3: sides[1]},),
+        strict=False,
+    ).module()  # fmt: skip
+    for size, probed in (((64, 300), (64, 300)), ((256, 301), (128, 150)), ((512, 255),) * 2):
+        x = torch.rand(1, 3, *size)
+        assert program(x).shape[2:] == probed
+        torch.testing.assert_close(program(x), Probe()(x))
 
 
 def test_torch_export_needs_a_newer_torch(tmp_path, monkeypatch):
