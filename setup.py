@@ -75,6 +75,8 @@ class EditableWithStart(editable_wheel):
                     wheel.writestr(name, data)
 
 
+EXPORT = ['onnx>=1.16', 'onnxruntime>=1.17']
+
 version = {}
 exec((HERE / 'ecotta_seg' / 'version.py').read_text(encoding='utf-8'), version)
 
@@ -123,11 +125,14 @@ setup(
         ],
         # Bags of ROS 2 without ROS; tests also read what was written by the library mcap.
         'ros': ['rosbags>=0.11; python_version >= "3.10"'],
+        # What tools/export.py writes and compares with.
+        'export': EXPORT,
         'test': [
+            *EXPORT,
             'furo',
             'hypothesis>=6',
-            'myst-parser>=4; python_version >= "3.10"',
             'mcap>=1.2; python_version >= "3.10"',
+            'myst-parser>=4; python_version >= "3.10"',
             'pytest>=8',
             'pytest-cov>=5',
             'pytest-xdist>=3.6',

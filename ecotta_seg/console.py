@@ -23,6 +23,7 @@ COMMANDS = {
     'report': 'report',
     'compare': 'compare',
     'train': 'train',
+    'export': 'export',
     'submission': 'make_submission',
     'make-adverse': 'make_adverse',
     'make-scenes': 'make_driving_scenes',

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -46,6 +47,26 @@ def check_pictures(folder: Optional[str], option: str = '--calibrate') -> None:
     """
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f'{option}: expected a folder with pictures, got {folder}')
+
+
+def check_libraries(option: str, names: Sequence[str], extra: str) -> None:
+    """Looks whether libraries of an extra are installed; none is imported.
+
+    Args:
+        option: What needs them, as the user writes it.
+        names: Of the libraries.
+        extra: Of this package.
+
+    Raises:
+        ValueError: One is missing.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f'{option} needs {" and ".join(missing)}, which '
+            f'{"is" if len(missing) == 1 else "are"} not installed: '
+            f"pip install 'ecotta-seg[{extra}]'"
+        )
 
 
 def check_device(name: Optional[str]) -> None:

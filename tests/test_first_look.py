@@ -38,6 +38,8 @@ TEST = ('test_tta', CONFIG, CHECKPOINT)
     (('ros2_node', '--topic', '/c', '--load-state', 's.pth'), '--save-state wrote, but s.pth does'),
     (('benchmark_methods', '--model', 'r', CONFIG, 'm.pth', '--methods', 'tent'), 'm.pth does not'),
     (('publish_checkpoint', 'm.pth', 'out.pth'), 'expected a checkpoint file, but m.pth does not'),
+    (('export', CONFIG, 'missing.pth'), 'expected a checkpoint file, but missing.pth does not'),
+    (('export', CONFIG, CHECKPOINT, '--check', 'none'), '--check: expected a video or a folder'),
     (('make_submission', 'out.zip', '--server', 'acdc'), 'expected the folder with the masks'),
 ])  # fmt: skip
 def test_a_mistake_needs_no_torch(command, text, tmp_path):

@@ -16,7 +16,7 @@ from .adaptive_batch_norm import AdaptiveBatchNorm2d
 ESTIMATED_DRIFT = 0.05
 # A frame jumps if its divergence from the moving average is so many times the usual drift, in the
 # mean over channels.
-_JUMP = 5.0
+JUMP = 5.0
 
 
 class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
@@ -105,7 +105,7 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         # without data works.
         old_mean, old_var = self.stream_mean[channels], self.stream_var[channels]
         distance = self._divergence(mean, var, old_mean, old_var).mean()
-        jumped = distance > _JUMP * self.usual_drift[channels].mean()
+        jumped = distance > JUMP * self.usual_drift[channels].mean()
         kept = (1 - self.momentum) * self.followed
         share = 1 - torch.where(jumped, torch.zeros_like(kept), kept)
         apart = mean - old_mean

@@ -23,7 +23,7 @@ from .shift_gate import ShiftGate
 _PROBE_SCALE = 0.5
 # Places in ``usual``; what is taken for usual if there was no calibration (docs/tuning.md); and
 # the least that counts as a unit.
-_DRIFT, _ENTROPY, _TARGET = range(3)
+DRIFT, ENTROPY, TARGET = range(3)
 _ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.036, 0.13
 _LEAST = 1e-3
 
@@ -135,7 +135,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         """See base class."""
         if self.exposure is None:
             return inputs
-        target = float(self.usual[_TARGET])
+        target = float(self.usual[TARGET])
         return self.exposure.brighten_(inputs, *padding_of(inputs, metas[0]), target)
 
     @property
@@ -158,7 +158,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                 self.exposure.brightness(inputs[0][(slice(None), *padding_of(inputs, metas[0]))])
                 for inputs, metas in frames
             ]
-            self.usual[_TARGET] = fmean(seen) - pstdev(seen)
+            self.usual[TARGET] = fmean(seen) - pstdev(seen)
         frames = [(self.prepare(inputs.clone(), metas), metas) for inputs, metas in frames]
         super().calibrate(frames)
         if self.shift_gate is not None:
@@ -166,8 +166,22 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             seen = [self._shift(inputs, metas) for inputs, metas in frames]
             drifts, entropies = zip(*seen)
             if drifts[0] is not None:
-                self.usual[_DRIFT] = max(fmean(drifts), _LEAST)
-            self.usual[_ENTROPY] = max(fmean(entropies), _LEAST)
+                self.usual[DRIFT] = max(fmean(drifts), _LEAST)
+            self.usual[ENTROPY] = max(fmean(entropies), _LEAST)
+
+    @property
+    def probe_norms(self) -> list[AdaptiveBatchNorm2d]:
+        """The norms whose drift the gate reads."""
+        return [] if self.shift_gate is None else self._probe_meter.norms
+
+    @property
+    def gated_norms(self) -> list[tuple[AdaptiveBatchNorm2d, float]]:
+        """The norms whose weight follows the strength, each with its weight at strength 1."""
+        return [] if self.shift_gate is None else self._norm_weights
+
+    def probes_whole(self, inputs: Tensor) -> bool:
+        """Whether the model cannot be run on frames (N, 3, H, W) of this size at half of it."""
+        return tuple(inputs.shape[2:]) in self._only_whole
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
@@ -208,8 +222,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         self._act_by(0.0)
         drift, entropy = self._shift(inputs, metas)
         if drift is not None:
-            drift /= float(self.usual[_DRIFT])
-        entropy /= float(self.usual[_ENTROPY])
+            drift /= float(self.usual[DRIFT])
+        entropy /= float(self.usual[ENTROPY])
         self.strength.fill_(self.shift_gate.strength(drift, entropy))
         self._act_by(self.strength)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .padding import frame_region, padding_sizes
 
-_SMALLEST_SIDE = 128
+SMALLEST_SIDE = 128
 
 
 def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tensor, list[dict]]:
@@ -24,7 +24,7 @@ def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tens
     """
     region = frame_region(inputs, metas[0])
     frame = inputs if region is None else region.crop(inputs)
-    if scale == 1 or min(frame.shape[2:]) * scale < _SMALLEST_SIDE:
+    if scale == 1 or min(frame.shape[2:]) * scale < SMALLEST_SIDE:
         return inputs, metas
     height, width = (int(side * scale) for side in inputs.shape[2:])
     reduced = _resized(inputs, height, width)

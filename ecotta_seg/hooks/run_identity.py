@@ -59,7 +59,8 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
         **{f'code {name}': version for name, version in code_versions().items()},
         'processes': f'rank {get_rank()} of {get_world_size()}',
         'device': next(runner.model.parameters()).device.type,
-        'weights': _weights_digest(runner.model)[:16],
+        'weights': _digest(runner.model.state_dict()),
+        'source': source_digest(runner.model),
         'data set': _names_digest(files)[:16],
         'data set size': str(len(runner.test_dataloader.dataset)),
     }
@@ -88,7 +89,7 @@ def model_identity(model: nn.Module, settings: Mapping[str, Any]) -> dict:
         A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
     """
     identity = {f'code {name}': version for name, version in code_versions().items()}
-    identity['weights'] = _weights_digest(model)[:16]
+    identity['weights'] = _digest(model.state_dict())
     for key, value in settings.items():
         identity.update({f'config {name}': text for name, text in _leaves(value, key)})
     return identity
@@ -151,12 +152,21 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _weights_digest(model: nn.Module) -> str:
+def source_digest(model: nn.Module) -> str:
+    """The first digits of the SHA-256 of a model's weights without meta networks.
+
+    Those of a method before its first frame are the source's, however meta networks were drawn.
+    """
+    state = model.state_dict()
+    return _digest({k: v for k, v in state.items() if '.meta_networks.' not in k})
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\0'.encode())
         digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def data_files(dataset: Any) -> list[str]:

@@ -17,7 +17,9 @@ from .units import EncoderUnits, UnitShape, register_units
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, H*W, C) tokens as an (N, C, H, W) view."""
-    return tokens.transpose(1, 2).unflatten(2, size)
+    # Not by ``unflatten``, whose sizes a tracer takes for constants.
+    maps = tokens.transpose(1, 2)
+    return maps.view(maps.shape[0], maps.shape[1], *size)
 
 
 def _to_tokens(feature_map: Tensor) -> Tensor:

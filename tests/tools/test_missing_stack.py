@@ -15,6 +15,7 @@ COMMANDS = {
     'benchmark_memory': (CONFIG, '--size', 32, 32),
     'benchmark_methods': ('--model', 'demo', *TEST, '--methods', 'source'),
     'compare': ('one', 'two'),
+    'export': TEST,
     'make_adverse': ('in', 'out'),
     'make_driving_scenes': ('out', '--test', 1),
     'make_submission': ('masks', 'out.zip', '--server', 'acdc'),

@@ -1,0 +1,131 @@
+"""Adaptation around an exported network as a method, so that a stream scores it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..adaptation import ADAPTATION_METHODS, AdaptationMethod
+from .ahead_of_frame import swaps_channels
+from .classifier_adapter import build_adapter
+from .frozen_engine import FrozenEngine, Seen
+
+
+@ADAPTATION_METHODS.register_module(name='around_engine')
+class AroundEngine(AdaptationMethod):
+    """Predicts by an ONNX file, and learns an adapter beside its classifier.
+
+    The segmentor of the config gives the data preprocessor and the reference alone: none of its
+    layers is run here.
+
+    Args:
+        segmentor: The source model.
+        onnx: A file of ``tools/export.py --features``.
+        adapter: 'statistics', 'entropy', see ``build_adapter``; None for the network alone.
+        threads: See ``OnnxSession``.
+        adapter_options: Options of the adapter.
+
+    Raises:
+        ValueError: The file is no such network, or has other classes than the model.
+    """
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        onnx: str,
+        adapter: Optional[str] = 'statistics',
+        threads: Optional[int] = 1,
+        adapter_options: Optional[dict] = None,
+    ) -> None:
+        super().__init__(segmentor.requires_grad_(False))
+        self._engine = FrozenEngine(onnx, threads=threads)
+        if len(self._engine.classes) != self.segmentor.out_channels:
+            raise ValueError(
+                f'{onnx} is of another network: it has {len(self._engine.classes)} classes, and '
+                f'the model of the config has {self.segmentor.out_channels}'
+            )
+        self.adapter = None
+        if adapter is not None:
+            weight = self._engine.classifier
+            self.adapter = build_adapter(adapter, weight, **(adapter_options or {}))
+
+    @torch.no_grad()
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the adapter's update comes after the prediction."""
+        return self._predicted(inputs, self.adapter is not None)
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        return self._predicted(inputs, False)
+
+    @torch.no_grad()
+    def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: statistics follow the stream."""
+        return self._predicted(inputs, self.adapter is not None and self.adapter.follows)
+
+    @contextmanager
+    def holding_still(self) -> Iterator[None]:
+        """See base class. Afterwards the adapter is that of the stream again."""
+        tensors = {} if self.adapter is None else self.adapter.tensors()
+        before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        with super().holding_still():
+            yield
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(before[name])
+
+    def _predicted(self, inputs: Tensor, learn: bool) -> Tensor:
+        """Logits of frames; what is learned from them comes after."""
+        seen = [self._seen(frame[None]) for frame in inputs]
+        logits = torch.cat([self._adapted(one) for one in seen]).to(inputs.device)
+        if learn and (self.gate is None or self.gate(logits)):
+            for one in seen:
+                updated = self.adapter.learn(one.features, one.small_logits())
+                self.last_step.updated = updated or self.last_step.updated
+        return logits
+
+    @torch.no_grad()
+    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the exported network's own prediction."""
+        return torch.cat([self._seen(frame[None]).logits for frame in inputs]).to(inputs.device)
+
+    def _seen(self, frame: Tensor) -> Seen:
+        """Runs the engine on (1, C, H, W), preprocessed: what the preprocessor did is undone."""
+        preprocessor = self.segmentor.data_preprocessor
+        if getattr(preprocessor, 'mean', None) is not None:
+            # Of whole numbers, so that nothing is lost on the way.
+            frame = (frame * preprocessor.std + preprocessor.mean).round().clamp(0, 255)
+        return self._engine.run(frame[:, [2, 1, 0]] if swaps_channels(preprocessor) else frame)
+
+    def _adapted(self, seen: Seen) -> Tensor:
+        if self.adapter is None:
+            return seen.logits
+        return self.adapter.added(seen.features, seen.logits, self._engine.align_corners)
+
+    def adaptable_parameters(self) -> dict[str, nn.Parameter]:
+        """See base class: the adapter's."""
+        return {} if self.adapter is None else dict(self.adapter.named_parameters())
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """See base class."""
+        return self.adaptable_parameters()
+
+    @property
+    def uses_clear_frames(self) -> bool:
+        """See base class."""
+        return self.adapter is not None
+
+    @torch.no_grad()
+    def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
+        """See base class: what the features are on clear frames."""
+        super().calibrate(frames)
+        if self.adapter is not None:
+            self.adapter.calibrate([self._seen(inputs).features for inputs, _ in frames])
+
+    def reset(self) -> None:
+        """See base class."""
+        if self.adapter is not None:
+            self.adapter.reset()

@@ -1,0 +1,116 @@
+"""Frames that an exported network is compared with torch on."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
+from torch import Tensor, nn
+
+from ..apis.frame_files import FrameSource
+from ..apis.init_segmentor import frame_pipeline
+from ..config_checks import check_data_root
+from ..datasets.driving_scenes import draw_scene
+from ..meta_networks import input_channels
+
+# Sides of the frames as shares of their own, so that a graph of one size alone is found out.
+_SCALES = (1.0, 0.75, 1.3)
+# Brightness of made scenes: night as well.
+_LIGHT = (1.0, 0.6, 0.25, 0.08)
+
+
+class CheckFrames(NamedTuple):
+    """Frames as they come before a data preprocessor.
+
+    Attributes:
+        frames: (C, H, W) uint8 tensors.
+        origin: Where they are from, for people.
+    """
+
+    frames: list[Tensor]
+    origin: str
+
+
+def check_frames(cfg: Config, model: nn.Module, number: int, folder: Optional[str]) -> CheckFrames:
+    """Evenly spaced frames of a folder, or else of the config's test; made ones without either.
+
+    Args:
+        cfg: The config.
+        model: The segmentor.
+        number: How many, at least 1.
+        folder: A video or a folder of pictures; None for the config's test.
+
+    Raises:
+        ValueError: The folder does not exist, or has no pictures that can be read.
+    """
+    if folder is not None:
+        return CheckFrames(_of_folder(cfg, number, folder), f'of {folder}')
+    channels = input_channels(model)
+    try:
+        check_data_root(cfg, 'test_dataloader.dataset')
+    except (KeyError, TypeError, ValueError):
+        return CheckFrames(_made(number, channels), 'made scenes, for the test has no data here')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = DATASETS.build(deepcopy(cfg.test_dataloader.dataset))
+    places = np.linspace(0, len(dataset) - 1, number).astype(int)
+    frames = [torch.as_tensor(dataset[int(place)]['inputs']) for place in places]
+    return CheckFrames(frames, "of the config's test")
+
+
+def scaled(frame: Tensor, index: int) -> Tensor:
+    """A frame at the size that is its turn: two of three at another one than their own.
+
+    Args:
+        frame: (C, H, W) uint8.
+        index: Its place among the frames.
+    """
+    scale = _SCALES[index % len(_SCALES)]
+    return resized(frame, [round(side * scale) for side in frame.shape[1:]])
+
+
+def unpadded(frame: Tensor, preprocessor: nn.Module) -> Tensor:
+    """A frame resized to what a data preprocessor pads to, so that nothing is padded.
+
+    Args:
+        frame: (C, H, W) uint8.
+        preprocessor: The segmentor's.
+    """
+    size = preprocessor(dict(inputs=[frame]), False)['inputs'].shape[2:]
+    return resized(frame, size)
+
+
+def resized(frame: Tensor, size: Sequence[int]) -> Tensor:
+    """A frame (C, H, W) uint8 at another size."""
+    if tuple(frame.shape[1:]) == tuple(size):
+        return frame
+    other = F.interpolate(frame[None].float(), tuple(size), mode='bilinear', align_corners=False)
+    return other[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _of_folder(cfg: Config, number: int, folder: str) -> list[Tensor]:
+    source = FrameSource(folder)
+    readable = [frame for _, frame in source if frame is not None]
+    if not readable:
+        raise ValueError(f'{folder}: none of its images can be decoded')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        pipeline = Compose(frame_pipeline(cfg))
+    places = np.linspace(0, len(readable) - 1, number).astype(int)
+    return [pipeline(dict(img=readable[place]))['inputs'] for place in places]
+
+
+def _made(number: int, channels: int) -> list[Tensor]:
+    frames = []
+    for index in range(number):
+        image, _ = draw_scene(index, (256, 128))
+        light = _LIGHT[index % len(_LIGHT)]
+        frame = torch.from_numpy((image.astype(np.float32) * light).astype(np.uint8))
+        frame = frame.permute(2, 0, 1)
+        repeats = -(-channels // frame.shape[0])
+        frames.append(frame.repeat(repeats, 1, 1)[:channels].contiguous())
+    return frames

@@ -1,0 +1,83 @@
+"""Which methods predict by a single forward, and with which weights."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Optional
+
+from torch import nn
+
+from ..adaptation import AdaptationMethod
+from ..adaptation.cotta import CoTTA
+from ..adaptation.gradient_adaptation import GradientAdaptation
+from ..adaptation.windows import slides
+from ..adaptation.wrapped import WrappedAdaptation
+from ..meta_networks import MetaNetwork
+
+
+def innermost(method: AdaptationMethod) -> AdaptationMethod:
+    """The method that others are around."""
+    while isinstance(method, WrappedAdaptation):
+        method = method.inner
+    return method
+
+
+def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> None:
+    """Refuses what no single forward predicts.
+
+    Args:
+        method: The innermost one.
+        strength: See ``PlainNetwork``.
+
+    Raises:
+        ValueError: The model predicts in sliding windows, the method averages over views, or the
+            strength goes with no meta network.
+    """
+    if slides(method.segmentor):
+        raise ValueError(
+            'expected a model that predicts a frame at once, but its test_cfg has sliding windows, '
+            'which are a loop around the network: export it with --cfg-options '
+            'model.test_cfg.mode=whole, and put windows around the exported file'
+        )
+    if isinstance(method, CoTTA) and method.label_views > 1:
+        raise ValueError(
+            f"CoTTA's prediction is an average over {method.label_views} views, which is no "
+            'single forward: export its teacher with --cfg-options adaptation.views=1'
+        )
+    if method.views > 1:
+        raise ValueError(
+            f'expected a prediction from one view, but the config asks for {method.views}, which '
+            'is no single forward: leave `views` out'
+        )
+    if strength is None:
+        return
+    if not 0 <= strength <= 1:
+        raise ValueError(f'expected a strength from 0 to 1, got {strength}')
+    networks = [module for module in method.segmentor.modules() if isinstance(module, MetaNetwork)]
+    if not networks or any(network.start != 'identity' for network in networks):
+        raise ValueError(
+            "a strength goes with meta networks of an identity start (start='identity'), and the "
+            f'method {type(method).__name__} has none here: leave out --strength'
+        )
+
+
+def weights_of_prediction(method: AdaptationMethod) -> AbstractContextManager:
+    """Inside, the segmentor has the weights that the method predicts with."""
+    if isinstance(method, GradientAdaptation) and 'teacher' in method.learned_beside():
+        return method.using(method.learned_beside()['teacher'])
+    return nullcontext()
+
+
+def classifier_of(segmentor: nn.Module) -> nn.Conv2d:
+    """The last convolution of a decode head, which gives the logits.
+
+    Raises:
+        ValueError: The head has none that is called ``conv_seg``.
+    """
+    head = segmentor.decode_head
+    head = head[-1] if isinstance(head, nn.ModuleList) else head
+    classifier = getattr(head, 'conv_seg', None)
+    if not isinstance(classifier, nn.Conv2d):
+        raise ValueError(
+            'expected a decode head whose classifier is a convolution `conv_seg`, but a '
+            f'{type(head).__name__} has none: leave out --features'
+        )
+    return classifier

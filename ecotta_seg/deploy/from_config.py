@@ -1,0 +1,151 @@
+"""From a config, a checkpoint and what was learned to an exported file."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ..adaptation import AdaptationMethod
+from ..apis import init_adaptive_segmentor
+from ..hooks.run_identity import source_digest
+from ..state_file import StateFileError, read_state
+from .check_frames import check_frames
+from .export import export_network
+from .exportable import innermost
+
+# What is around a prediction and no part of the network, on every level of a method's options.
+_AROUND = ('estimate', 'memory_budget', 'autocast')
+
+
+def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Iterator[str]:
+    """Exports what a config describes.
+
+    Args:
+        cfg: The config.
+        path: The file.
+        args: Those of ``tools/export.py``.
+
+    Yields:
+        Sentences for people, as they come.
+
+    Raises:
+        ValueError: See ``init_adaptive_segmentor``, ``take_state`` and ``export_network``.
+    """
+    options = deepcopy(cfg.get('adaptation'))
+    if options is None:
+        options = dict(type='source')
+    left_out = _without_surroundings(options)
+    if cfg.get('estimate'):
+        left_out.add('estimate')
+    built = init_adaptive_segmentor(
+        cfg,
+        args.checkpoint,
+        'cpu',
+        method=options,
+        adapters=args.adapters,
+        guard=False,
+        trust_checkpoint=args.trust_checkpoint,
+        estimate=False,
+    )
+    method = built.method
+    if cfg.get('views'):
+        method.use_views(cfg.views)
+    if args.state:
+        yield f'the state is of frame {take_state(method, args.state)} of its stream'
+    frames = check_frames(cfg, method.segmentor, args.frames, args.check)
+    exported = export_network(
+        method,
+        path,
+        frames.frames,
+        args.format,
+        half=args.half,
+        features=args.features,
+        strength=args.strength,
+        fixed_size=args.fixed_size,
+        tolerance=args.tolerance,
+        description=dict(
+            summary=f'{type(innermost(method)).__name__} exported by ecotta_seg',
+            method=str(cfg.get('method') or options.get('type')),
+            classes=list(built.meta.classes),
+            palette=[list(colour) for colour in built.meta.palette],
+        ),
+    )
+    network = exported.network
+    yield (
+        f'{network.folded} norms are folded into convolutions, {network.by_frame} measure the '
+        f'frame; {network.kept} meta networks are in the network'
+        + (f', {network.left_out} change nothing and are left out' if network.left_out else '')
+        + ('; the gate by shift is in it' if network.gate_in_float32 is not None else '')
+    )
+    follow = [m for m in network.modules() if getattr(m, 'mode', None) == 'calibrated']
+    if follow:
+        since = 'where the state has it' if args.state else 'at its start'
+        yield (
+            'note: the network does not follow a stream: the moving average of its '
+            f'{len(follow)} norms stays {since}'
+        )
+    if left_out:
+        yield f'note: {", ".join(sorted(left_out))} of the method is no part of a network'
+    yield f'{frames.origin}, {exported.agreement.sentence()}'
+    yield f'{path}: {exported.size / 2**20:.1f} MiB'
+
+
+def take_state(method: AdaptationMethod, path: str) -> int:
+    """Loads what a run has learned.
+
+    Args:
+        method: Built as the run's was: with the same config and checkpoint.
+        path: A work dir, or one state of the run.
+
+    Returns:
+        How many frames of the stream were done.
+
+    Raises:
+        ValueError: There is no whole state, or it is of another run.
+    """
+    newest = [Path(path)]
+    if Path(path).is_dir():
+        folders = (Path(path), Path(path) / 'state')
+        found = [file for folder in folders for file in folder.glob('stream_state_rank0_*.pth')]
+        newest = sorted(found, key=lambda file: file.name, reverse=True)
+        if not newest:
+            raise ValueError(
+                f'--state: expected the work dir of a run, but {path} has no saved state: a run '
+                'saves one every 20 frames, see docs/operation.md'
+            )
+    damaged = None
+    for file in newest:
+        try:
+            state = read_state(file)
+        except StateFileError as error:
+            damaged = damaged or error
+            continue
+        return _taken(method, state, file)
+    raise ValueError(f'--state: no saved state is whole: {damaged}')
+
+
+def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> int:
+    identity = state.get('identity')
+    if not isinstance(identity, Mapping) or 'method' not in state:
+        raise ValueError(f'--state: {file} is not the state of a stream')
+    if identity.get('source') != source_digest(method):
+        raise ValueError(
+            f'--state: {file} is of a run of another source model: give the config and the '
+            'checkpoint of that run'
+        )
+    method.load_method_state(state['method'])
+    return int(state['position'])
+
+
+def _without_surroundings(options: Any) -> set[str]:
+    """Takes out of a method's options what is no part of a network; gives their names."""
+    found: set[str] = set()
+    while isinstance(options, Mapping):
+        for name in _AROUND:
+            if options.pop(name, None):
+                found.add(name)
+        options = options.get('method')
+    return found
