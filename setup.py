@@ -115,12 +115,20 @@ setup(
             'ftfy',
             'regex',
         ],
+        # Recordings of a stream: --rerun.
+        'rerun': ['rerun-sdk>=0.24'],
+        # Many runs at once, on one machine or many: --engine ray.
+        'ray': ['ray>=2.9'],
         'test': [
             'hypothesis>=6',
             'pytest>=8',
             'pytest-cov>=5',
             'pytest-xdist>=3.6',
+            'ray>=2.9',
+            # Versions before 0.24 do not work with the numpy that they ask for: no test with them.
+            'rerun-sdk',
             'ruff>=0.8',
+            'tensorboard>=2.14',
         ],
     },
     classifiers=[

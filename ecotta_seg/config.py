@@ -32,7 +32,7 @@ READ_NAMES = {
         *('test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from'),
         *('resume', 'env_cfg', 'log_processor', 'log_level', 'visualizer'),
         *('adaptation', 'calibration_dataloader', 'class_names', 'clear_dataloader', 'method'),
-        *('custom_imports', 'estimate', 'views'),
+        *('custom_imports', 'estimate', 'views', 'vis_backends'),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -45,7 +45,7 @@ _NO_MISTAKES = ('models', 'custom_keys')
 # What measures and reports; a config made for mmseg's own tools/test.py has none of it.
 _REPORTING = (
     *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamProgressHook'),
-    *('StreamPlotHook', 'ResultsHook', 'ReportHook'),
+    *('LiveViewHook', 'StreamPlotHook', 'ResultsHook', 'ReportHook'),
 )
 
 
