@@ -117,10 +117,13 @@ setup(
         ],
         # Recordings of a stream: --rerun.
         'rerun': ['rerun-sdk>=0.24'],
+        # The search of tools/choose.py.
+        'choose': ['optuna>=3.2'],
         # Many runs at once, on one machine or many: --engine ray.
         'ray': ['ray>=2.9'],
         'test': [
             'hypothesis>=6',
+            'optuna>=3.2',
             'pytest>=8',
             'pytest-cov>=5',
             'pytest-xdist>=3.6',

@@ -34,22 +34,25 @@ def with_vis_backends(cfg: Config) -> None:
     Raises:
         ValueError: A backend is neither a dict with ``type`` nor a name, or its package is missing.
     """
-    visualizer = cfg.get('visualizer')
+    # As it is stored: asking a new-style config for a value would import it.
+    visualizer = dict.get(cfg._cfg_dict, 'visualizer')
     own = _as_dicts(cfg.get('vis_backends'))
     if own and not isinstance(visualizer, Mapping):
         visualizer = cfg.visualizer = dict(type='SegLocalVisualizer')
     if not isinstance(visualizer, Mapping):
         return
-    theirs = _as_dicts(visualizer.get('vis_backends'))
-    backends = own if own and (not theirs or _is_default(theirs)) else theirs
-    if backends:
-        cfg.visualizer = dict(visualizer, vis_backends=backends)
-    for backend in backends:
-        module, package = _PACKAGES.get(type_name(backend), (None, None))
+    backends = dict.get(visualizer, 'vis_backends')
+    if own:
+        theirs = _as_dicts(visualizer.get('vis_backends'))
+        backends = own if not theirs or _is_default(theirs) else theirs
+        cfg.visualizer.vis_backends = backends
+    for backend in backends if isinstance(backends, (list, tuple)) else ():
+        kind = dict.get(backend, 'type') if isinstance(backend, dict) else None
+        name = type_name(kind) if isinstance(kind, (str, type)) else ''
+        module, package = _PACKAGES.get(name, (None, None))
         if module is not None and find_spec(module) is None:
             raise ValueError(
-                f'{type_name(backend)} needs {package}, which is not installed: '
-                f'pip install {package}'
+                f'{name} needs {package}, which is not installed: pip install {package}'
             )
 
 

@@ -32,8 +32,8 @@ class RerunHook(Hook):
         ValueError: ``path`` does not end with ``.rrd``, or ``width`` is below 1.
     """
 
-    # Before StreamStateHook (35), which goes on from a state.
-    priority = 20
+    # As LiveViewHook: all that belongs to a frame is known then.
+    priority = 'LOW'
 
     def __init__(self, path: str, width: int = 640) -> None:
         if Path(path).suffix != '.rrd' or width < 1:
@@ -47,7 +47,6 @@ class RerunHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """Imports Rerun before the first frame."""
-        self._state = None
         if is_main_process():
             meta = runner.test_dataloader.dataset.metainfo
             palette = meta.get('palette') or distinct_colours(len(meta['classes']))
@@ -64,6 +63,7 @@ class RerunHook(Hook):
             whole = not self._done
         else:
             whole = self._file.go_on(self._name, self._state['part'], self._state['bytes'])
+        self._state = None
         if not whole:
             runner.logger.warning(
                 f'the recording {self.path} starts after frame {self._done}: there is no '
@@ -119,5 +119,5 @@ class RerunHook(Hook):
         return {'name': self._name, 'part': self._file.number, 'bytes': size}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave, after ``before_test``."""
+        """Goes on from what ``state_dict`` gave, before the file is opened."""
         self._state = state or None
