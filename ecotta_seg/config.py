@@ -152,11 +152,18 @@ def method_file(cfg: Config, name: str, configs: Path) -> Path:
     """The file with a method's settings for a config's model.
 
     That is ``configs/_base_/adaptation/<name>.py``, or for a model on a mix transformer the one in
-    ``configs/_base_/adaptation_segformer`` where there is one.
+    ``configs/_base_/adaptation_segformer`` where there is one. A name with ``.py`` is a file of
+    one's own, such as ``tools/choose.py`` writes.
 
     Raises:
         ValueError: There is no such method.
     """
+    if name.endswith('.py'):
+        if not Path(name).is_file():
+            raise ValueError(
+                f'--method {name}: expected a file with a method, which does not exist'
+            )
+        return Path(name)
     folder = configs / '_base_' / 'adaptation'
     known = sorted(path.stem for path in folder.glob('*.py'))
     if name not in known:
@@ -198,9 +205,12 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     path = method_file(cfg, name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         return
-    cfg.adaptation = read_config(path).adaptation
+    found = read_config(path).get('adaptation')
+    if not isinstance(found, Mapping) or not found.get('type'):
+        raise ValueError(f'--method {name}: expected `adaptation = dict(type=...)` in the file')
+    cfg.adaptation = found
     # Two presets can be of one type; the results tell them apart.
-    cfg.method = name
+    cfg.method = path.stem if name.endswith('.py') else name
     own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
     if own:
         cfg.merge_from_dict(own)

@@ -17,6 +17,7 @@ COMMANDS = {
     'warm-up': 'warm_up',
     'video': 'adapt_video',
     'benchmark': 'benchmark_methods',
+    'choose': 'choose',
     'memory': 'benchmark_memory',
     'report': 'report',
     'compare': 'compare',

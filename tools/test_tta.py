@@ -46,7 +46,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add_config_arguments(parser)
     add_show_log(parser)
     parser.add_argument(
-        '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
+        '--method',
+        help='adaptation method, a file in configs/_base_/adaptation without its .py, or a file of '
+        'your own with .py',
     )
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
     parser.add_argument(
