@@ -127,19 +127,30 @@ setup(
         'ros': ['rosbags>=0.11; python_version >= "3.10"'],
         # What tools/export.py writes and compares with.
         'export': EXPORT,
+        # Recordings of a stream: --rerun.
+        'rerun': ['rerun-sdk>=0.24'],
+        # The search of tools/choose.py.
+        'choose': ['optuna>=3.2'],
+        # Many runs at once, on one machine or many: --engine ray.
+        'ray': ['ray>=2.9'],
         'test': [
             *EXPORT,
             'furo',
             'hypothesis>=6',
             'mcap>=1.2; python_version >= "3.10"',
             'myst-parser>=4; python_version >= "3.10"',
+            'optuna>=3.2',
             'pytest>=8',
             'pytest-cov>=5',
             'pytest-xdist>=3.6',
+            'ray>=2.9',
+            # Versions before 0.24 do not work with the numpy that they ask for: no test with them.
+            'rerun-sdk',
             'rosbags>=0.11; python_version >= "3.10"',
             'ruff>=0.8',
             'sphinx>=8; python_version >= "3.10"',
             'sphinx-copybutton',
+            'tensorboard>=2.14',
         ],
     },
     classifiers=[

@@ -32,7 +32,7 @@ READ_NAMES = {
         *('test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from'),
         *('resume', 'env_cfg', 'log_processor', 'log_level', 'visualizer'),
         *('adaptation', 'calibration_dataloader', 'class_names', 'clear_dataloader', 'method'),
-        *('custom_imports', 'estimate', 'views'),
+        *('custom_imports', 'estimate', 'views', 'vis_backends'),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -45,7 +45,7 @@ _NO_MISTAKES = ('models', 'custom_keys')
 # What measures and reports; a config made for mmseg's own tools/test.py has none of it.
 _REPORTING = (
     *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamProgressHook'),
-    *('StreamPlotHook', 'ResultsHook', 'ReportHook'),
+    *('LiveViewHook', 'StreamPlotHook', 'ResultsHook', 'ReportHook'),
 )
 
 
@@ -151,9 +151,17 @@ def with_reporting(cfg: Config) -> None:
 def method_file(name: str, configs: Path) -> Path:
     """The file with a method's settings: ``configs/_base_/adaptation/<name>.py``.
 
+    A name that ends with ``.py`` is a file of your own, such as ``tools/choose.py`` writes.
+
     Raises:
         ValueError: There is no such method.
     """
+    if name.endswith('.py'):
+        if not Path(name).is_file():
+            raise ValueError(
+                f'--method {name}: expected a file with a method, which does not exist'
+            )
+        return Path(name)
     folder = configs / '_base_' / 'adaptation'
     known = sorted(path.stem for path in folder.glob('*.py'))
     if name not in known:
@@ -190,9 +198,12 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     path = method_file(name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         return
-    cfg.adaptation = read_config(path).adaptation
+    found = read_config(path).get('adaptation')
+    if not isinstance(found, Mapping) or not found.get('type'):
+        raise ValueError(f'--method {name}: expected `adaptation = dict(type=...)` in the file')
+    cfg.adaptation = found
     # Two presets can be of one type; the results tell them apart.
-    cfg.method = name
+    cfg.method = path.stem if name.endswith('.py') else name
     own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
     if own:
         cfg.merge_from_dict(own)

@@ -11,6 +11,7 @@ from .command_line import PROCESS_FLAGS
 from .config import READ_NAMES, check_names, import_custom_modules, read_config, with_seed
 from .config_checks import check_packages
 from .config_options import Options
+from .config_visualizer import with_vis_backends
 from .first_look import check_checkpoint, check_device
 from .loading import load_package
 from .stack import force_safe_loading
@@ -86,6 +87,7 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     if cfg.get('default_scope') is None:
         cfg.default_scope = 'mmseg'
+    with_vis_backends(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

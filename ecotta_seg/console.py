@@ -19,6 +19,7 @@ COMMANDS = {
     'bag': 'ros2_bag',
     'node': 'ros2_node',
     'benchmark': 'benchmark_methods',
+    'choose': 'choose',
     'memory': 'benchmark_memory',
     'report': 'report',
     'compare': 'compare',

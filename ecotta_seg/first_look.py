@@ -1,11 +1,11 @@
 """Looks at the files, folders and devices that a user names, before a library is imported."""
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -49,24 +49,45 @@ def check_pictures(folder: Optional[str], option: str = '--calibrate') -> None:
         raise ValueError(f'{option}: expected a folder with pictures, got {folder}')
 
 
-def check_libraries(option: str, names: Sequence[str], extra: str) -> None:
-    """Looks whether libraries of an extra are installed; none is imported.
-
-    Args:
-        option: What needs them, as the user writes it.
-        names: Of the libraries.
-        extra: Of this package.
+def check_recording(path: Optional[str], option: str = '--rerun') -> None:
+    """Checks that a file for Rerun can be written, and that Rerun is there; None is no file.
 
     Raises:
-        ValueError: One is missing.
+        ValueError: The path is none for a recording, or ``rerun-sdk`` is missing or too old.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f'{option} needs {" and ".join(missing)}, which '
-            f'{"is" if len(missing) == 1 else "are"} not installed: '
-            f"pip install 'ecotta-seg[{extra}]'"
-        )
+    if path is None:
+        return
+    if Path(path).suffix != '.rrd' or Path(path).is_dir():
+        raise ValueError(f'{option}: expected a file that ends with .rrd, got {path}')
+    check_extra('rerun', 'rerun-sdk', option, (0, 24))
+
+
+def check_extra(
+    extra: str, package: str, option: str, least: tuple[int, ...] = (), module: Optional[str] = None
+) -> None:
+    """Checks that a package of one of this package's extras is installed; nothing is imported.
+
+    Args:
+        extra: The name of the extra.
+        package: What pip calls the package.
+        option: What needs it, as the user names it.
+        least: The oldest version that will do.
+        module: What Python calls the package; None for the name of the extra.
+
+    Raises:
+        ValueError: The package is missing or too old.
+    """
+    remedy = f"pip install 'ecotta-seg[{extra}]'"
+    if importlib.util.find_spec(module or extra) is None:
+        raise ValueError(f'{option} needs {package}, which is not installed: {remedy}')
+    if least:
+        found = importlib.metadata.version(package)
+        numbers = tuple(int(number) for number in re.findall(r'\d+', found)[: len(least)])
+        if numbers < least:
+            wanted = '.'.join(map(str, least))
+            raise ValueError(
+                f'{option} needs {package} >= {wanted}, but {found} is there: {remedy}'
+            )
 
 
 def check_device(name: Optional[str]) -> None:

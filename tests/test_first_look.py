@@ -11,6 +11,11 @@ from tests.tools.conftest import ROOT, _environment
 CONFIG, CHECKPOINT = ROOT / 'configs' / 'demo.py', ROOT / 'data/checkpoints/demo_source.pth'
 DATA = 'test_dataloader.dataset.dataset.data_root'
 TEST = ('test_tta', CONFIG, CHECKPOINT)
+RERUN = 'choose another --rerun'
+try:
+    first_look.check_recording('run.rrd')
+except ValueError as old_or_missing:
+    RERUN = str(old_or_missing)
 
 
 @pytest.mark.parametrize(('command', 'text'), [
@@ -26,6 +31,8 @@ TEST = ('test_tta', CONFIG, CHECKPOINT)
     ((*TEST, '--cfg-options', f'{DATA}=none'), 'folder of the data set does not exist: none (of '),
     ((*TEST, '--work-dir', CHECKPOINT), 'cannot be written to'),
     ((*TEST, '--out', CHECKPOINT), 'choose another --out'),
+    ((*TEST, '--rerun', 'run.mp4'), '--rerun: expected a file that ends with .rrd, got run.mp4'),
+    ((*TEST, '--rerun', f'{CHECKPOINT}/run.rrd'), RERUN),
     ((*TEST, '--out-format', 'colours'), 'need --out DIR'),
     (('warm_up', CONFIG, 'missing.pth'), 'expected a checkpoint file, but missing.pth does not'),
     (('warm_up', CONFIG, CHECKPOINT, '--method', 'tent'), 'has no meta networks to warm up'),
@@ -99,3 +106,15 @@ def test_files_and_folders(tmp_path):
     (tmp_path / 'empty.pth').touch()
     with pytest.raises(ValueError, match='damaged or not a checkpoint file .it is empty'):
         first_look.check_checkpoint(tmp_path / 'empty.pth')
+
+
+def test_an_extra_that_is_missing_or_too_old_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"needs no-such, .* pip install 'ecotta-seg\[none\]'"):
+        first_look.check_extra('none', 'no-such', '--none')
+    monkeypatch.setattr(first_look.importlib.metadata, 'version', lambda name: '0.23.1')
+    with pytest.raises(ValueError, match='needs pytest >= 0.24, but 0.23.1 is there'):
+        first_look.check_extra('pytest', 'pytest', '--rerun', (0, 24))
+    first_look.check_extra('pytest', 'pytest', '--rerun', (0, 23, 1))
+    monkeypatch.setattr(first_look.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='--rerun needs rerun-sdk, which is not installed'):
+        first_look.check_recording('run.rrd')

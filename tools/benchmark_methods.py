@@ -13,8 +13,9 @@ networks: ecotta_plus:adapters=FILE. A seed is that of the weather, of a mixed s
 all random generators.
 
 --dry-run tells how far each cell is: done, started (goes on), new, or other (of other settings: it
-would be renamed and run anew). The exit code is 0, 1 where a cell failed, 2 for a mistake in the
-command, 130 after Ctrl-C.
+would be renamed and run anew). --engine ray runs many cells at once, on this machine or on a
+cluster: see docs/many_machines.md. The exit code is 0, 1 where a cell failed, 2 for a mistake in
+the command, 130 after Ctrl-C.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from pathlib import Path
 try:
     from ecotta_seg.choices import STREAMS
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-    from ecotta_seg.first_look import check_adapters, check_checkpoint, check_device
+    from ecotta_seg.engine_arguments import add_engine_arguments, check_engine
+    from ecotta_seg.first_look import check_adapters, check_checkpoint
     from ecotta_seg.loading import load_package
     from ecotta_seg.stack import force_safe_loading
 except ImportError as error:  # A library of the stack is missing or too old.
@@ -74,6 +76,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--collect', action='store_true',
         help='have the report hold what earlier calls finished in this work dir, too',
     )  # fmt: skip
+    add_engine_arguments(parser)
     parser.add_argument(
         '--dry-run', action='store_true', help='list the cells and how far each is, run nothing'
     )
@@ -83,7 +86,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Runs the cells and writes the report."""
     args = parse_args(argv)
-    check_device(args.device)
+    check_engine(args)
     for _, _, checkpoint in args.model:
         check_checkpoint(checkpoint)
     for _, _, adapters in args.adapters:
@@ -139,7 +142,9 @@ def main(argv: list[str]) -> None:
             errors[cell] = outcome.error
         report()
 
-    benchmark.run_cells(cells, work_dir, configs, ROOT / 'tools' / 'test_tta.py', after_each)
+    place = (work_dir, configs, ROOT / 'tools' / 'test_tta.py')
+    with benchmark.engine(args) as run:
+        run(cells, *place, after_each)
     entries = benchmark.aggregate(report(), args.draws)
     if entries:
         benchmark.plot_rounds(entries, work_dir / 'rounds.png')

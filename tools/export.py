@@ -14,7 +14,7 @@ try:
     from ecotta_seg.config import with_method
     from ecotta_seg.config_arguments import add_config_arguments, load_config, start_run
     from ecotta_seg.config_checks import require
-    from ecotta_seg.first_look import check_adapters, check_libraries
+    from ecotta_seg.first_look import check_adapters, check_extra
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -83,7 +83,8 @@ def main(argv: list[str]) -> None:
     if args.check is not None and not Path(args.check).exists():
         raise ValueError(f'--check: expected a video or a folder of pictures, got {args.check}')
     if args.format == 'onnx':
-        check_libraries('--format onnx', ('onnx', 'onnxruntime'), 'export')
+        for library in ('onnx', 'onnxruntime'):
+            check_extra('export', library, '--format onnx', module=library)
     cfg = load_config(args)
     require(cfg, 'model')
     if args.method:

@@ -31,7 +31,7 @@ try:
     from ecotta_seg.config_checks import check_data_root, require
     from ecotta_seg.config_report import with_report
     from ecotta_seg.config_stream import with_frames, with_stream, without_missing_clear_day
-    from ecotta_seg.first_look import check_adapters, check_pictures
+    from ecotta_seg.first_look import check_adapters, check_pictures, check_recording
     from ecotta_seg.type_names import is_a
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -46,7 +46,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add_config_arguments(parser)
     add_show_log(parser)
     parser.add_argument(
-        '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
+        '--method',
+        help='adaptation method, a file in configs/_base_/adaptation without its .py, or a file of '
+        'your own with .py',
     )
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
     parser.add_argument(
@@ -132,6 +134,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         'once more on each frame of round 1',
     )
     parser.add_argument(
+        '--rerun',
+        metavar='FILE.rrd',
+        help='record frames, masks and curves for the Rerun viewer',
+    )
+    parser.add_argument(
         '--strict',
         action='store_true',
         help='stop at the first bad frame; without it bad frames are predicted where there is a '
@@ -145,6 +152,7 @@ def first_look(args: argparse.Namespace):
     if args.adapters:
         check_adapters(args.adapters)
     check_pictures(args.calibrate)
+    check_recording(args.rerun)
     if not args.out and (args.out_format or args.out_size or args.out_source):
         raise ValueError('--out-format, --out-size and --out-source need --out DIR')
     cfg = load_config(args)
@@ -173,6 +181,7 @@ def first_look(args: argparse.Namespace):
         ('--work-dir', cfg.work_dir),
         ('--show-dir', args.show_dir),
         ('--out', args.out),
+        ('--rerun', args.rerun and str(Path(args.rerun).resolve().parent)),
     ):
         if folder:
             check_work_dir(folder, option)
@@ -216,6 +225,8 @@ def main(argv: list[str]) -> None:
         options = {key: value for key, value in options.items() if value is not None}
         hook = dict(type='MasksHook', out_dir=args.out, source=args.out_source, **options)
         cfg.custom_hooks = [*cfg.custom_hooks, hook]
+    if args.rerun:
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='RerunHook', path=args.rerun)]
     with_report(cfg, args.checkpoint, args.report_pictures)
     if args.frame_areas:
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FrameAreasHook')]

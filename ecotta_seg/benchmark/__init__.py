@@ -10,7 +10,9 @@ from .cells import (
     holds_others,
     make_cells,
 )
+from .engine import engine, runs_at_once
 from .plots import plot_memory, plot_rounds
+from .ray_engine import RayOptions, run_cells_on_ray
 from .report import write_report
 from .runner import cell_command, run_cell, run_cells
 from .summary import collect_cells, read_cells, summarise
@@ -19,11 +21,13 @@ __all__ = [
     'Cell',
     'MethodSpec',
     'ModelSpec',
+    'RayOptions',
     'aggregate',
     'cell_command',
     'cell_folder',
     'cell_status',
     'collect_cells',
+    'engine',
     'holds_others',
     'make_cells',
     'plot_memory',
@@ -31,6 +35,8 @@ __all__ = [
     'read_cells',
     'run_cell',
     'run_cells',
+    'run_cells_on_ray',
+    'runs_at_once',
     'source_of',
     'summarise',
     'write_report',

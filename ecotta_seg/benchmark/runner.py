@@ -26,7 +26,13 @@ except ImportError:  # Not on Windows.
 
 LOG_FILE = 'log.txt'
 _OTHER_RUN = 'is the state of another run'
-_SECONDS_TO_SAVE = 120
+# Has Linux send SIGTERM to the process when the one that started it dies (prctl's
+# PR_SET_PDEATHSIG, which exec keeps), then becomes the tool.
+_TIED = (
+    'import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); '
+    'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+)
+SECONDS_TO_SAVE = 120
 
 
 class Outcome(NamedTuple):
@@ -36,11 +42,13 @@ class Outcome(NamedTuple):
         status: ``'done'``, ``'skipped'`` (it was done before) or ``'failed'``.
         seconds: Of this call.
         error: One sentence where it failed.
+        died: Whether the process was killed from outside, so that a further try may go through.
     """
 
     status: str
     seconds: float = 0.0
     error: Optional[str] = None
+    died: bool = False
 
 
 def cell_command(cell: Cell, tool: Union[str, Path], folder: Path, resume: bool) -> list[str]:
@@ -69,6 +77,8 @@ def run_cell(
     configs: Union[str, Path],
     tool: Union[str, Path],
     tell: Callable[[str], None] = lambda text: None,
+    tied: bool = False,
+    patience: float = 0.0,
 ) -> Outcome:
     """Runs a cell, goes on with one that was cut off, or skips one that is done.
 
@@ -78,14 +88,18 @@ def run_cell(
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
         tell: Takes a word on how far it is, now and then.
+        tied: Whether the cell saves its state and ends if this process is killed (on Linux);
+            otherwise it is run to its end.
+        patience: Seconds to wait for another run that is at work in the cell.
 
     Returns:
         The outcome; a cell that fails raises nothing.
     """
     start = time.perf_counter()
     folder = cell_folder(cell, work_dir)
+    died = False
     try:
-        with _alone(folder) as lock:
+        with _alone(folder, patience) as lock:
             settings = cell_settings(cell, configs)
             status = cell_status(folder, settings)
             if status == 'done':
@@ -98,15 +112,16 @@ def run_cell(
             with atomic_write(folder / CELL_FILE) as temporary:
                 temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
             command = cell_command(cell, tool, folder, status == 'started')
-            error = _run(command, folder, tell, lock)
+            error, died = _run(command, folder, tell, lock, tied)
             if error and status == 'started' and _OTHER_RUN in error:
                 tell('its state is of other code, starting anew')
-                error = _run(cell_command(cell, tool, folder, False), folder, tell, lock)
+                command = cell_command(cell, tool, folder, False)
+                error, died = _run(command, folder, tell, lock, tied)
             if not error and cell_status(folder, settings) != 'done':
                 error = f'it ended without whole results; see {folder / LOG_FILE}'
     except (OSError, ValueError) as problem:
         error = str(problem)
-    return Outcome('failed' if error else 'done', time.perf_counter() - start, error)
+    return Outcome('failed' if error else 'done', time.perf_counter() - start, error, died)
 
 
 def put_aside(folder: Path) -> None:
@@ -119,8 +134,10 @@ def put_aside(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[int]:
+def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
     """Keeps a cell to one run; gives the lock, which a process that inherits it holds as well.
+
+    Another run is waited for, ``patience`` seconds at most.
 
     Raises:
         ValueError: Another run has it.
@@ -128,23 +145,32 @@ def _alone(folder: Path) -> Iterator[int]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside the folder, which may be renamed.
     with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
-        if fcntl is not None:
+        end = time.monotonic() + patience
+        while fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.2)
+                    continue
                 raise ValueError(
                     f'another run is at work in {folder}: wait for it, or end it'
                 ) from None
             except OSError:
                 pass  # A file system without locks.
+            break
         yield file.fileno()
 
 
-def _run(command: list[str], folder: Path, tell: Callable[[str], None], lock: int) -> Optional[str]:
-    """Runs a command to its end; gives back what it said was wrong."""
+def _run(
+    command: list[str], folder: Path, tell: Callable[[str], None], lock: int, tied: bool
+) -> tuple[Optional[str], bool]:
+    """Runs a command to its end; gives back what it said was wrong, and whether it was killed."""
     with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
         log.write(f'$ {" ".join(command)}\n')
         log.flush()
+        if tied and sys.platform == 'linux':
+            command = [sys.executable, '-c', _TIED, *command[1:]]
         begin = log.tell()
         # In a session of its own: a Ctrl-C reaches it through us, once, and it saves its state.
         # It has the lock, too: where we are killed and it goes on, no second one starts beside it.
@@ -165,11 +191,11 @@ def _run(command: list[str], folder: Path, tell: Callable[[str], None], lock: in
             if process.poll() is None:
                 process.terminate()
                 try:
-                    process.wait(timeout=_SECONDS_TO_SAVE)
+                    process.wait(timeout=SECONDS_TO_SAVE)
                 except subprocess.TimeoutExpired:
                     process.kill()
     if process.returncode == 0:
-        return None
+        return None, False
     with open(folder / LOG_FILE, encoding='utf-8', errors='replace') as log:
         log.seek(begin)
         lines = [line.strip() for line in log.read().splitlines() if line.strip()]
@@ -177,7 +203,7 @@ def _run(command: list[str], folder: Path, tell: Callable[[str], None], lock: in
     reason = said[-1].removeprefix('error: ') if said else 'no output'
     if process.returncode < 0:
         reason = f'killed by {signal.Signals(-process.returncode).name}: {reason}'
-    return f'{reason} (exit code {process.returncode})'
+    return f'{reason} (exit code {process.returncode})', process.returncode < 0
 
 
 def _frames_done(folder: Path) -> str:
@@ -212,7 +238,7 @@ def run_cells(
     """
     before = None
     try:
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:
         pass  # Not in the main thread: signals belong to the program around us.
     outcomes = {}
@@ -231,7 +257,8 @@ def run_cells(
     return outcomes
 
 
-def _interrupt(number: int, frame: object) -> None:
+def interrupt(number: int, frame: object) -> None:
+    """Ends a run on a signal as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

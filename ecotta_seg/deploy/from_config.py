@@ -114,7 +114,7 @@ def take_state(method: AdaptationMethod, path: str) -> int:
         if not newest:
             raise ValueError(
                 f'--state: expected the work dir of a run, but {path} has no saved state: a run '
-                'saves one every 20 frames, see docs/operation.md'
+                'saves one every 20 frames, see docs/resume.md'
             )
     damaged = None
     for file in newest:

@@ -7,11 +7,13 @@ from .frame_areas_hook import FrameAreasHook
 from .frame_check_hook import FrameCheckHook
 from .guard_hook import GuardHook
 from .label_free_hook import LabelFreeHook
+from .live_view_hook import LiveViewHook
 from .masks_hook import MasksHook
 from .memory_hook import MemoryHook
 from .panel_hook import PanelHook
 from .progress import StreamProgressHook
 from .report_hook import ReportHook
+from .rerun_hook import RerunHook
 from .results_hook import ResultsHook
 from .resumable_test_loop import ResumableTestLoop
 from .safe_checkpoint_hook import SafeCheckpointHook
@@ -29,10 +31,12 @@ __all__ = [
     'FrameCheckHook',
     'GuardHook',
     'LabelFreeHook',
+    'LiveViewHook',
     'MasksHook',
     'MemoryHook',
     'PanelHook',
     'ReportHook',
+    'RerunHook',
     'ResultsHook',
     'ResumableTestLoop',
     'SafeCheckpointHook',

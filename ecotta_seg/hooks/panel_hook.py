@@ -111,7 +111,7 @@ class PanelHook(Hook):
             if source is not None:
                 parts.insert(0, ('source', class_mask(source[index])))
             image = rgb_image(data_batch['inputs'][index])
-            self._draw(runner, outputs[index].metainfo, image, parts, labels[index])
+            self._draw(runner, outputs[index].metainfo, image, parts, labels[index], index)
 
     def _is_chosen(self, sample: Any) -> bool:
         info = sample.metainfo
@@ -135,6 +135,7 @@ class PanelHook(Hook):
         image: np.ndarray,
         parts: Sequence[tuple[str, np.ndarray]],
         label: Optional[np.ndarray],
+        index: int,
     ) -> None:
         metainfo = runner.test_dataloader.dataset.metainfo
         classes = metainfo['classes']
@@ -146,6 +147,12 @@ class PanelHook(Hook):
         frame = frame_name(info)
         title = f'{printable(condition)}, round {number}: {printable(frame)}'
         panel = condition_panel(image, masks, classes, palette, title, self.width)
+        self._put(runner, condition, number, frame, index, panel)
+
+    def _put(
+        self, runner: Any, condition: str, number: int, frame: str, index: int, panel: np.ndarray
+    ) -> None:
+        """Takes a (height, width, 3) uint8 RGB panel of the frame ``index`` of the batch."""
         name = f'{number:02d}_{safe_file_name(frame)}.png'
         atomic_write_png(self._folder / safe_file_name(condition) / name, panel[..., ::-1])
 

@@ -76,7 +76,7 @@ def place(tmp_path, document):
 def test_a_finished_cell_is_skipped(place, capsys):
     cell = place('fine')
     assert place.run(cell).status == 'done'
-    assert place.run(cell) == ('skipped', 0.0, None)
+    assert place.run(cell) == ('skipped', 0.0, None, False)
     assert len(place.calls(cell)) == 1
     changed = place('fine', rounds=2)
     assert cell_folder(changed, place.path / 'work') == cell_folder(cell, place.path / 'work')

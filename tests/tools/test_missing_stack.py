@@ -14,6 +14,7 @@ COMMANDS = {
     'adapt_video': (ROOT / 'data/driving_scenes/leftImg8bit', 'out'),
     'benchmark_memory': (CONFIG, '--size', 32, 32),
     'benchmark_methods': ('--model', 'demo', *TEST, '--methods', 'source'),
+    'choose': TEST,
     'compare': ('one', 'two'),
     'export': TEST,
     'make_adverse': ('in', 'out'),

@@ -18,6 +18,8 @@ custom_hooks = [
     dict(type='LabelFreeHook'),
     dict(type='MemoryHook'),
     dict(type='StreamProgressHook'),
+    # Curves and panels in the viewers of vis_backends, below.
+    dict(type='LiveViewHook'),
     dict(type='StreamPlotHook'),
     dict(type='ResultsHook'),
     # report.html: the run on one page.
@@ -37,9 +39,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
-)
+# dict(type='TensorboardVisBackend') and the like: docs/live_views.md.
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 randomness = dict(seed=0)

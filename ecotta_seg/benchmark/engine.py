@@ -1,0 +1,38 @@
+"""The engine that a command line chooses."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Callable
+
+from .ray_engine import RayOptions, ray_cluster, run_cells_on_ray
+from .runner import run_cells
+
+
+def runs_at_once(args: argparse.Namespace) -> int:
+    """How many runs an engine has room for, inside the block of ``engine``."""
+    if args.engine != 'ray':
+        return 1
+    import ray
+
+    cores = ray.cluster_resources().get('CPU', 1)
+    return max(1, int(cores // (args.cpus_per_run or 1)))
+
+
+@contextmanager
+def engine(args: argparse.Namespace) -> Iterator[Callable[..., dict]]:
+    """Gives a function that runs cells as ``run_cells`` does; a cluster stays for all calls.
+
+    Args:
+        args: With the arguments of ``add_engine_arguments``.
+
+    Raises:
+        ValueError: There is no such cluster.
+    """
+    if args.engine != 'ray':
+        yield run_cells
+        return
+    options = RayOptions(args.address, args.workers, args.cpus_per_run or 1, args.gpus_per_run)
+    with ray_cluster(options):
+        yield partial(run_cells_on_ray, options=options)

@@ -1,0 +1,101 @@
+"""What is searched: methods, and the one setting of each that matters most."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+
+from ..benchmark.cells import MethodSpec
+from ..config import with_method
+
+# A rate is searched from a thirtieth to thirty times that of the method's preset.
+_FACTORS = (1 / 30, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+METHODS = (
+    *('batch_norm_statistics', 'batch_norm_blend', 'batch_norm_calibrated', 'tent', 'eata', 'sar'),
+    *('rdumb', 'ecotta', 'ecotta_plus'),
+)
+"""Those that are tried by default: all but the ones that take several times as long."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A method and the values that are tried of its setting.
+
+    Attributes:
+        name: A file in ``configs/_base_/adaptation`` without its ``.py``.
+        key: The setting below ``adaptation``, or None if the method has none.
+        values: What is tried, from the lowest on; a single None without a setting.
+        preset: Index of the value that the preset has.
+    """
+
+    name: str
+    key: Optional[str] = None
+    values: tuple[Optional[float], ...] = (None,)
+    preset: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method with a value of its setting.
+
+    Attributes:
+        name, key: See ``Choices``.
+        value: Of the setting; None for the method as it is.
+    """
+
+    name: str
+    key: Optional[str] = None
+    value: Optional[float] = None
+
+    def __str__(self) -> str:
+        return self.name + (f', {self.key} {self.value:g}' if self.key else '')
+
+    @property
+    def method(self) -> MethodSpec:
+        """As the benchmark runs it."""
+        if self.key is None:
+            return MethodSpec(self.name, self.name)
+        option = f'{self.key}={self.value:g}'
+        return MethodSpec(f'{self.name}:{option}', self.name, (option,))
+
+
+def candidate_methods(cfg: Config, names: Sequence[str], configs: Path) -> list[Choices]:
+    """The methods with their settings for the model of a config.
+
+    Args:
+        cfg: Of the model.
+        names: Of the methods.
+        configs: The folder ``configs``.
+
+    Raises:
+        ValueError: A method is unknown or named twice.
+    """
+    if len(set(names)) != len(names):
+        raise ValueError(f'expected each of --methods once, got {" ".join(names)}')
+    return [_choices(name, adaptation_of(cfg, name, configs)) for name in names]
+
+
+def adaptation_of(cfg: Config, name: str, configs: Path) -> dict[str, Any]:
+    """The options that ``--method NAME`` gives the model of a config."""
+    own = deepcopy(cfg)
+    with_method(own, name, configs)
+    return own.adaptation.to_dict()
+
+
+def _choices(name: str, adaptation: Mapping) -> Choices:
+    if name == 'batch_norm_blend':
+        preset = adaptation.get('weight', 0.5)
+        values = tuple(sorted({*_WEIGHTS, preset}))
+        return Choices(name, 'weight', values, values.index(preset))
+    prefix = ''
+    while isinstance(adaptation, Mapping):
+        rate = (adaptation.get('optimizer') or {}).get('lr')
+        if rate:
+            values = tuple(float(f'{rate * factor:.3g}') for factor in _FACTORS)
+            return Choices(name, f'{prefix}optimizer.lr', values, _FACTORS.index(1.0))
+        adaptation, prefix = adaptation.get('method'), f'{prefix}method.'
+    return Choices(name)

@@ -1,0 +1,40 @@
+"""A file of settings that ``--method`` takes."""
+
+import pprint
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+
+from ..atomic_io import atomic_write_text
+from .candidates import Candidate, adaptation_of
+
+
+def write_preset(
+    path: Path, candidate: Optional[Candidate], cfg: Config, configs: Path, comment: str
+) -> None:
+    """Writes ``adaptation = dict(...)``, whole or not at all.
+
+    Args:
+        path: The file, ``.py``.
+        candidate: What was chosen; None for the source model as it is.
+        cfg: Of the model.
+        configs: The folder ``configs``.
+        comment: Lines for the head of the file.
+    """
+    options: dict[str, Any] = dict(type='source')
+    if candidate is not None:
+        options = adaptation_of(cfg, candidate.name, configs)
+        if candidate.key is not None:
+            place = options
+            *outer, last = candidate.key.split('.')
+            for name in outer:
+                place = place[name]
+            place[last] = candidate.value
+    head = ''.join(f'# {line}\n' for line in comment.splitlines())
+    atomic_write_text(path, f'{head}adaptation = {_text(options)}\n')
+
+
+def _text(options: Mapping) -> str:
+    return pprint.pformat(options, sort_dicts=False, width=99)

@@ -1,0 +1,108 @@
+"""Candidates as runs of the benchmark."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable, Optional
+
+from ..benchmark.cells import Cell, ModelSpec, make_cells
+from ..benchmark.paired import paired_differences
+from ..benchmark.runner import Outcome
+from ..benchmark.summary import read_cells
+from .candidates import Candidate
+from .decision import Finalist, read_finalist
+
+# Of the search, and of what confirms: other weather in each.
+_SEARCH_SEED, _CONFIRM_SEED = 0, 1
+
+
+class Runs:
+    """Runs candidates on a stream and reads what they came to.
+
+    Args:
+        checkpoint: Weights of the source model.
+        work_dir: The runs go to ``cells`` in it.
+        configs: The folder ``configs``.
+        tool: Path of ``tools/test_tta.py``.
+        run: Runs cells, as ``run_cells`` does.
+        device: ``'cpu'``, ``'cuda'`` or None for what there is.
+        max_clear_loss: What the clear day may lose, in percentage points.
+        draws: Of the bootstrap.
+
+    Attributes:
+        errors: What was wrong with candidates that failed.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        work_dir: Path,
+        configs: Path,
+        tool: Path,
+        run: Callable[..., dict[Cell, Outcome]],
+        device: Optional[str],
+        max_clear_loss: float,
+        draws: int,
+    ) -> None:
+        self.checkpoint, self.work_dir = checkpoint, work_dir
+        self.configs, self.tool, self.run = configs, tool, run
+        self.device, self.max_clear_loss, self.draws = device, max_clear_loss, draws
+        self.errors: dict[Candidate, str] = {}
+
+    def scores(
+        self, candidates: Sequence[Candidate], stream: Path
+    ) -> dict[Candidate, Optional[float]]:
+        """Runs candidates on the stream that is searched on.
+
+        Returns:
+            The gain of each against the source in percentage points. If the clear day loses more
+            than ``max_clear_loss``, the score is minus the excess, so that no such candidate is
+            above one that may be taken. None for one that failed.
+        """
+        found: dict[Candidate, Optional[float]] = {}
+        for candidate, record in self._records(candidates, stream, _SEARCH_SEED).items():
+            paired = None
+            if record['error'] is None:
+                paired = paired_differences([record['folder']], 1)
+            if paired is None:
+                self.errors.setdefault(candidate, record['error'] or 'it has no scored frames')
+                found[candidate] = None
+                continue
+            excess = (record['forgetting'] or 0.0) - self.max_clear_loss
+            found[candidate] = -excess if excess > 0 else paired['mean']['difference']
+        return found
+
+    def finalists(
+        self, scores: Mapping[Candidate, Optional[float]], stream: Path, number: int
+    ) -> list[Finalist]:
+        """Runs the best candidates, one of each method, on the stream that confirms.
+
+        Args:
+            scores: Of the search. Candidates that are not above the source are left out.
+            stream: The config.
+            number: How many, at most.
+        """
+        ordered = sorted((c for c, s in scores.items() if s is not None), key=lambda c: -scores[c])
+        best = {c.name: c for c in reversed(ordered) if scores[c] > 0}
+        chosen = [c for c in ordered if best.get(c.name) is c][:number]
+        return [
+            read_finalist(candidate, record, len(chosen), self.draws)
+            for candidate, record in self._records(chosen, stream, _CONFIRM_SEED).items()
+            if record['error'] is None
+        ]
+
+    def _records(
+        self, candidates: Sequence[Candidate], stream: Path, seed: int
+    ) -> dict[Candidate, dict]:
+        if not candidates:
+            return {}
+        model = ModelSpec(stream.stem, os.fspath(stream), self.checkpoint)
+        methods = [candidate.method for candidate in candidates]
+        cells = make_cells([model], methods, seeds=[seed], device=self.device)
+        outcomes = self.run(cells, self.work_dir, self.configs, self.tool)
+        errors = {cell: outcome.error for cell, outcome in outcomes.items() if outcome.error}
+        records = read_cells(cells, errors, self.work_dir)
+        for candidate, record in zip(candidates, records):
+            if record['error'] is not None:
+                self.errors[candidate] = record['error']
+        return dict(zip(candidates, records))

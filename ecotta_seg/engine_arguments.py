@@ -1,0 +1,66 @@
+"""The arguments that say where many runs are run; no library is imported."""
+
+import argparse
+import math
+
+from .command_line import whole_number
+from .first_look import check_device, check_extra
+
+ENGINES = ('here', 'ray')
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument(
+        '--engine', choices=ENGINES, default='here',
+        help='here: one run after the other (default); ray: many at once, on a Ray cluster',
+    )  # fmt: skip
+    parser.add_argument(
+        '--address', metavar='HOST:PORT',
+        help='with --engine ray: join this cluster (auto: the one that RAY_ADDRESS or this machine '
+        'knows); default: one on this machine that ends with the tool',
+    )  # fmt: skip
+    parser.add_argument(
+        '--workers', type=whole_number(1),
+        help='with --engine ray on this machine: runs at once; default: as many as there are '
+        'cores for',
+    )  # fmt: skip
+    parser.add_argument(
+        '--cpus-per-run', type=whole_number(1), help='with --engine ray: cores of a run; default: 1'
+    )
+    parser.add_argument(
+        '--gpus-per-run', type=number_from_zero, metavar='GPUS',
+        help='with --engine ray: GPUs of a run, 0.5 for two runs on one; default: 1 if there are '
+        'any and --device is not cpu',
+    )  # fmt: skip
+
+
+def number_from_zero(text: str) -> float:
+    """An argparse type: a number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f'expected a number from 0, got {text!r}')
+    return value
+
+
+def check_engine(args: argparse.Namespace) -> None:
+    """Tells mistakes in the arguments, and a device that is not there.
+
+    Raises:
+        ValueError: Ray is missing, an argument goes with another engine or with another argument,
+            or this machine has no such device.
+    """
+    names = ('address', 'workers', 'cpus_per_run', 'gpus_per_run')
+    given = [f'--{name.replace("_", "-")}' for name in names if getattr(args, name) is not None]
+    if args.engine != 'ray':
+        if given:
+            raise ValueError(f'{given[0]} needs --engine ray')
+        check_device(args.device)
+        return
+    # What the machines of a cluster have is for them to say.
+    if args.address is not None and args.workers is not None:
+        raise ValueError('--workers is of a cluster on this machine: leave it or --address out')
+    check_extra('ray', 'ray', '--engine ray')

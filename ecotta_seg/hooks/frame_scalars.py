@@ -1,0 +1,78 @@
+"""The numbers of a frame that a viewer draws as curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import torch
+
+from ..evaluation.per_condition_iou import PerConditionIoU
+from ..memory import MIB
+from ..memory.process_peak import process_current_bytes
+from ..type_names import is_a
+from ..visualization.file_names import safe_file_name
+
+# Fields of a method's ``last_step`` that are curves under their own names.
+_OF_STEP = (
+    *('loss', 'entropy', 'regularisation', 'confident_fraction', 'updated'),
+    *('estimated_mIoU', 'source_estimated_mIoU', 'source_given'),
+)
+
+
+def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str, float]:
+    """What is known of a frame when all of it is done; nothing is measured for it.
+
+    Args:
+        runner: The Runner.
+        sample: The frame's ``SegDataSample``.
+        index: Of the frame in its batch.
+        frames: Number of frames in the batch.
+
+    Returns:
+        ``loss``, ``entropy``, ``regularisation``, ``confident_fraction``, ``updated`` (0 or 1),
+        ``frame_mIoU``, ``running_mIoU/<condition>`` (of the condition's round so far),
+        ``estimated_mIoU``, ``source_estimated_mIoU`` (all in percent), ``source_given`` (0 or 1),
+        ``events`` (their number so far), ``round``, ``condition`` (its index in the stream),
+        ``seconds`` (of the step, a frame), ``memory/process_MiB`` (resident now),
+        ``memory/step_MiB`` (what a step takes above what stays between frames, the most that was
+        measured so far) and on a GPU ``memory/allocated_MiB``. A number that the frame has not is
+        left out.
+    """
+    info = sample.metainfo
+    condition = str(info.get('condition', 'all'))
+    step = getattr(runner.model, 'last_step', None)
+    found: dict[str, Optional[float]] = {name: getattr(step, name, None) for name in _OF_STEP}
+    metric = PerConditionIoU.among(runner.test_evaluator.metrics)
+    if metric is not None:
+        found['frame_mIoU'] = metric.frame_mIoU(index)
+        found[f'running_mIoU/{safe_file_name(condition)}'] = metric.running_mIoU(index)
+    found['events'] = len(runner.message_hub.get_info('ecotta_seg/events', None) or [])
+    found['round'] = int(info.get('round', 1))
+    conditions = list(getattr(runner.test_dataloader.dataset, 'conditions', ()))
+    if condition in conditions:
+        found['condition'] = conditions.index(condition)
+    seconds = getattr(step, 'seconds', None)
+    found['seconds'] = None if seconds is None else seconds / frames
+    found['memory/process_MiB'] = process_current_bytes() / MIB
+    peak = next((h.peak_bytes for h in runner.hooks if is_a(h, 'MemoryHook')), None)
+    found['memory/step_MiB'] = None if peak is None else peak / MIB
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        found['memory/allocated_MiB'] = torch.cuda.memory_allocated() / MIB
+    numbers = {name: float(value) for name, value in found.items() if value is not None}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def round_scalars(rounds: Sequence[Mapping], number: int) -> dict[str, float]:
+    """mIoU of a round and of its conditions: ``round_mIoU`` and ``round_mIoU/<condition>``.
+
+    Args:
+        rounds: Scores in percent, as from ``PerConditionIoU.summary``.
+        number: Of the round; without scores there is nothing.
+    """
+    for entry in rounds:
+        if entry['round'] == number:
+            found = {'round_mIoU': entry['mIoU']}
+            for name, result in entry['conditions'].items():
+                found[f'round_mIoU/{safe_file_name(name)}'] = result['mIoU']
+            return {name: value for name, value in found.items() if value is not None}
+    return {}

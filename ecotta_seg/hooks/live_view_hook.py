@@ -1,0 +1,129 @@
+"""Shows a stream while it runs, in any viewer that mmengine's visualizer writes for."""
+
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..command_line import sentence
+from ..evaluation.per_condition_iou import PerConditionIoU
+from .frame_scalars import frame_scalars, round_scalars
+from .live_panel_hook import LivePanelHook
+from .viewer_files import flush, forget_steps_after
+
+
+@HOOKS.register_module()
+class LiveViewHook(Hook):
+    """Sends the numbers of each frame, and panels, to ``runner.visualizer``.
+
+    ``visualizer.vis_backends`` of the config names the viewers. The step is the number of frames so
+    far, from 1, over all rounds; the curves ``round`` and ``condition`` are the axis's legend. See
+    ``frame_scalars`` for the curves; at the end of each round there are ``round_mIoU`` and
+    ``round_mIoU/<condition>``.
+
+    A resumed run goes on with the step after that of its state. In a folder that already has later
+    steps (one ``visualizer.save_dir`` for both runs) those are taken back, in TensorBoard's and in
+    mmengine's local files. If a viewer fails while the stream runs, the log says so once, and the
+    run and its results are as without one.
+
+    Of several processes the main one sends its own frames.
+
+    Args:
+        panels: Whether panels are sent, or None: if there is a backend beside
+            ``LocalVisBackend``. Panels are pictures of the data.
+        frames_per_condition: Panels of each condition and round.
+        width: Width in pixels of each picture in a panel.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self, panels: Optional[bool] = None, frames_per_condition: int = 2, width: int = 480
+    ) -> None:
+        self.panels, self.width = panels, width
+        self.frames_per_condition = frames_per_condition
+        self._failed, self._visualizer = False, None
+
+    def before_run(self, runner: Any) -> None:
+        """Has the panels drawn, too."""
+        wanted = self.panels
+        if wanted is None:
+            backends = getattr(runner.visualizer, '_vis_backends', {})
+            wanted = any(type(b).__name__ != 'LocalVisBackend' for b in backends.values())
+        if wanted and not any(isinstance(hook, LivePanelHook) for hook in runner.hooks):
+            options = dict(frames_per_condition=self.frames_per_condition, width=self.width)
+            runner.register_hook(LivePanelHook(self, rounds='all', **options))
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Takes back what a stopped run sent of the frames that are now to come again."""
+        self._done = int(runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0)
+        self._round: Optional[int] = None
+        self._visualizer = runner.visualizer
+        if self._done and is_main_process():
+            step = self._done * get_world_size()
+            self.send(runner, lambda: forget_steps_after(runner.visualizer, step))
+
+    def state_dict(self) -> dict:
+        """Nothing; all numbers of the frames before the state are on the disk then."""
+        if is_main_process() and self._visualizer is not None:
+            flush(self._visualizer)
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """There is nothing to take over."""
+
+    def step_of(self, index: int) -> int:
+        """The step of a frame in the batch at hand.
+
+        Args:
+            index: Of the frame in its batch.
+        """
+        return (self._done + index) * get_world_size() + get_rank() + 1
+
+    def send(self, runner: Any, action: Callable[[], None]) -> None:
+        """Does something with the visualizer; after a failure nothing more is done."""
+        if self._failed:
+            return
+        try:
+            action()
+        except Exception as error:
+            # A viewer is no part of the run: hours of a run may be behind it.
+            self._failed = True
+            runner.logger.warning(
+                f'the live view ends here ({type(error).__name__}: {sentence(error)}): the run '
+                'and its results go on without it'
+            )
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Sends the numbers of a batch."""
+        if is_main_process():
+            for index, sample in enumerate(outputs):
+                step = self.step_of(index)
+                number = int(sample.metainfo.get('round', 1))
+                if self._round not in (None, number):
+                    self._send_round(runner, self._round, step - 1)
+                self._round = number
+                self._send(runner, frame_scalars(runner, sample, index, len(outputs)), step)
+        self._done += len(outputs)
+
+    def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
+        """Sends the last round's scores, of all processes."""
+        metric = PerConditionIoU.among(runner.test_evaluator.metrics)
+        if metric is None or self._round is None or not is_main_process():
+            return
+        for entry in metric.rounds:
+            if entry['round'] == self._round:
+                self._send(runner, round_scalars([entry], self._round), self.step_of(-1))
+
+    def _send_round(self, runner: Any, number: int, step: int) -> None:
+        metric = PerConditionIoU.among(runner.test_evaluator.metrics)
+        if metric is not None:
+            self._send(runner, round_scalars(metric.summary(), number), step)
+
+    def _send(self, runner: Any, numbers: dict, step: int) -> None:
+        if numbers:
+            self.send(runner, lambda: runner.visualizer.add_scalars(numbers, step=step))

@@ -1,0 +1,123 @@
+"""Records a stream for the Rerun viewer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..printable import printable
+from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
+from ..visualization.rerun_file import RerunFile
+from .frame_scalars import frame_scalars
+from .sample_masks import class_mask
+
+
+@HOOKS.register_module()
+class RerunHook(Hook):
+    """Writes the frame, the adapted mask, the label and the curves of each frame to ``path``.
+
+    All are on the timeline ``frame``, the number of frames so far, from 1, over all rounds. See
+    ``RerunFile`` for what is on the disk meanwhile, and after a stop. If the recording cannot be
+    written to its end, the log says so, and the run and its results are as without it. Of several
+    processes the main one records its own frames.
+
+    Args:
+        path: The file, ``.rrd``.
+        width: Pictures wider than this are made smaller, in pixels.
+
+    Raises:
+        ValueError: ``path`` does not end with ``.rrd``, or ``width`` is below 1.
+    """
+
+    # As LiveViewHook: all that belongs to a frame is known then.
+    priority = 'LOW'
+
+    def __init__(self, path: str, width: int = 640) -> None:
+        if Path(path).suffix != '.rrd' or width < 1:
+            raise ValueError(
+                f'RerunHook: expected a path that ends with .rrd and a width from 1, got {path!r} '
+                f'and {width}'
+            )
+        self.path, self.width = path, width
+        self._file: Optional[RerunFile] = None
+        self._state: Optional[dict] = None
+
+    def before_test(self, runner: Any) -> None:
+        """Imports Rerun before the first frame."""
+        if is_main_process():
+            meta = runner.test_dataloader.dataset.metainfo
+            palette = meta.get('palette') or distinct_colours(len(meta['classes']))
+            self._file = RerunFile(self.path, meta['classes'], palette, self.width)
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Opens the file."""
+        self._done = int(runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0)
+        if self._file is None:
+            return
+        self._name = (self._state or {}).get('name') or runner.timestamp
+        if self._state is None:
+            self._file.start(self._name)
+            whole = not self._done
+        else:
+            whole = self._file.go_on(self._name, self._state['part'], self._state['bytes'])
+        self._state = None
+        if not whole:
+            runner.logger.warning(
+                f'the recording {self.path} starts after frame {self._done}: there is no '
+                'recording of the frames before'
+            )
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Adds the frames of a batch."""
+        for index, sample in enumerate(outputs if self._file is not None else ()):
+            info = sample.metainfo
+            step = (self._done + index) * get_world_size() + get_rank() + 1
+            condition, number = info.get('condition', 'all'), info.get('round', 1)
+            masks = {
+                'adapted': class_mask(sample),
+                'label': class_mask(sample, 'gt_sem_seg'),
+            }
+            self._file.add(
+                step,
+                rgb_image(data_batch['inputs'][index]),
+                masks,
+                frame_scalars(runner, sample, index, len(outputs)),
+                printable(f'{condition}, round {number}: {frame_name(info)}'),
+            )
+        self._done += len(outputs)
+
+    def after_test(self, runner: Any) -> None:
+        """Makes the file whole."""
+        if self._file is None:
+            return
+        try:
+            self._file.finish()
+        except OSError as error:
+            self._file.close()
+            runner.logger.warning(
+                f'the recording {self.path} is not whole ({error}): what there is of it is in '
+                f'{", ".join(map(str, self._file.parts())) or "no file"}; the results are whole'
+            )
+        else:
+            runner.logger.info(f'the recording is {self.path}: `rerun {self.path}` shows it')
+        self._file = None
+
+    def state_dict(self) -> dict:
+        """Which part is at work, and its bytes; they are on the disk then."""
+        if self._file is None:
+            return {}
+        try:
+            size = self._file.flush()
+        except OSError:
+            # The end of the run says it.
+            return {}
+        return {'name': self._name, 'part': self._file.number, 'bytes': size}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what ``state_dict`` gave, before the file is opened."""
+        self._state = state or None
