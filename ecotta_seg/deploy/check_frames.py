@@ -43,7 +43,7 @@ def check_frames(cfg: Config, model: nn.Module, number: int, folder: Optional[st
     Args:
         cfg: The config.
         model: The segmentor.
-        number: How many, at least 1.
+        number: How many, at least 1; a folder with fewer pictures gives fewer.
         folder: A video or a folder of pictures; None for the config's test.
 
     Raises:
@@ -95,13 +95,21 @@ def resized(frame: Tensor, size: Sequence[int]) -> Tensor:
 
 def _of_folder(cfg: Config, number: int, folder: str) -> list[Tensor]:
     source = FrameSource(folder)
-    readable = [frame for _, frame in source if frame is not None]
+    # A stream that tells no length gives its first frames.
+    count = source.count or number
+    places = set(np.linspace(0, count - 1, min(number, count)).astype(int).tolist())
+    readable = []
+    # One after the other: a video has more frames than memory has room for.
+    for place, (_, frame) in enumerate(source):
+        if place in places and frame is not None:
+            readable.append(frame)
+        if place >= max(places):
+            break
     if not readable:
-        raise ValueError(f'{folder}: none of its images can be decoded')
+        raise ValueError(f'{folder}: none of its {len(places)} frames can be decoded')
     with DefaultScope.overwrite_default_scope('mmseg'):
         pipeline = Compose(frame_pipeline(cfg))
-    places = np.linspace(0, len(readable) - 1, number).astype(int)
-    return [pipeline(dict(img=readable[place]))['inputs'] for place in places]
+    return [pipeline(dict(img=frame))['inputs'] for frame in readable]
 
 
 def _made(number: int, channels: int) -> list[Tensor]:
