@@ -52,7 +52,9 @@ def sentences(decision: Decision) -> list[str]:
             f'Adapting does not pay: no finalist may be taken. The best, {best.candidate}, gains '
             f'{_gain(best)}, but {decision.why_not(best)}.'
         ]
-    said = [f'Take {chosen.candidate}: expect {_gain(chosen)} mIoU against the source.']
+    said = [
+        f'Take {chosen.candidate}: expect {_gain(chosen)} mIoU against the source in made weather.'
+    ]
     if chosen.clear_loss is not None:
         verb = 'loses' if chosen.clear_loss >= 0 else 'gains'
         said.append(f'The clear day {verb} {abs(chosen.clear_loss):.1f} mIoU.')
