@@ -104,7 +104,9 @@ each_method = pytest.mark.parametrize(
 
 
 def test_each_registered_method_has_a_config():
-    assert {options['type'] for options in METHODS.values()} == set(ADAPTATION_METHODS.module_dict)
+    # An exported network is a file of the user's, so there is no preset for it (tests/deploy).
+    registered = set(ADAPTATION_METHODS.module_dict) - {'around_engine'}
+    assert {options['type'] for options in METHODS.values()} == registered
 
 
 @each_method_and_model
