@@ -35,7 +35,7 @@ class EATA(GradientAdaptation):
     takes F from unlabelled frames of the source domain: pass a file of F as ``fisher`` (see
     ``fisher_information`` and ``write_fisher``). Without a file, F is the mean over the first
     ``fisher_frames`` frames of the stream, measured during adaptation without source data; each of
-    these frames costs one extra backward. If no pixel passes, there is no step of the entropy.
+    these frames costs one extra backward. If no pixel passes, there is no step.
     ``fisher_weight=0`` is ETA.
 
     Args:
