@@ -19,7 +19,7 @@ class Exposure:
         preprocessor: The segmentor's data preprocessor, with a mean and a standard deviation of
             pixels from 0 to 255.
         brightness: Target mean of dark frames as a multiple of the preprocessor's mean, above 0,
-            at most 1. Clear frames also vary and are often below the preprocessor's mean.
+            at most 1. Clear frames can be darker than the preprocessor's mean, too.
 
     Raises:
         ValueError: ``brightness`` is out of range, or the preprocessor subtracts no mean.
