@@ -127,6 +127,9 @@ class AdaptiveBatchNorm2d(nn.Module):
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
 
     def _has_variance(self, x: Tensor) -> bool:
-        """Whether an input's own statistics are usable: the input is a map with more than one value
-        of the frame per channel (ASPP's image pool at batch 1 has one)."""
+        """Whether an input's own statistics are usable.
+
+        They are if the input is a map with more than one value of the frame per channel (ASPP's
+        image pool at batch 1 has one).
+        """
         return x.dim() == 4 and of_frame(x[:, 0:1], self.region).numel() > 1

@@ -72,7 +72,7 @@ class EATA(GradientAdaptation):
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.redundancy_threshold = redundancy_threshold
         self.fisher_weight = fisher_weight
-        # Zeros until pixels were learned: no pixel is redundant before.
+        # Zeros until the first learned pixels; until then no pixel is redundant.
         zeros = next(segmentor.parameters()).new_zeros(segmentor.out_channels)
         self.register_buffer('mean_prediction', zeros)
         self.register_buffer('fisher_frames_seen', zeros.new_zeros((), dtype=torch.int64))

@@ -119,15 +119,17 @@ class MetaNetworkAdaptation(GradientAdaptation):
             self.planner = Planner(self, budget)
 
     def use_autocast(self, name: Optional[str]) -> None:
-        """See base class. The step then uses plain autograd, which differentiates through casts;
-        the engine's operators and its planner do not."""
+        """See base class.
+
+        The step then uses plain autograd, which differentiates through casts. The engine's
+        operators and planner do not support casts.
+        """
         super().use_autocast(name)
         if name is not None:
             self.engine = self.planner = None
 
     def fallbacks(self) -> list[str]:
-        """See base class: frozen modules without an operator in the engine, or the reason why the
-        whole step runs without the engine."""
+        """See base class: frozen modules without an operator, or why the engine is not used."""
         if self.engine is not None:
             return self.engine.fallbacks()
         return [] if self.beyond_engine is None else [f'whole step, for its {self.beyond_engine}']

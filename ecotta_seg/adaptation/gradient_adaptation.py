@@ -81,8 +81,7 @@ class GradientAdaptation(AdaptationMethod):
         return tensors
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
-        """Moves (``to``, ``cuda``) other tensors as well: the initial parameters,
-        ``learned_beside`` and the optimizer's state."""
+        """Also moves the initial parameters, ``learned_beside`` and the optimizer's state."""
         super()._apply(fn, recurse)
         for tensors in (self._initial, *self.learned_beside().values()):
             tensors.update({name: fn(tensor) for name, tensor in tensors.items()})

@@ -169,8 +169,7 @@ class MemoryEngine:
     def _entropy_gradient(
         self, small: Tensor, meta: dict, size, weigh: Weigh, share: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient with respect to the head's logits, the weighted entropy, and the share of
-        pixels with a weight above 0."""
+        """The gradient at the head's logits, the weighted entropy, and ``confident_fraction``."""
         corners = self.segmentor.decode_head.align_corners
         logits = resize_bilinear(small, size, corners)
         if logits.untyped_storage().data_ptr() == small.untyped_storage().data_ptr():
