@@ -1,8 +1,8 @@
-"""BatchNorms of a source model that normalise by chosen statistics and stay what they were.
+"""BatchNorms of a source model that normalise by selectable statistics.
 
-By what statistics the *frozen* part is normalised decides more than any update: under severe
-weather the source's running statistics are far off, the frame's own cost accuracy on a clear day.
-Blending the two by how far they are apart has both sides.
+The statistics of the *frozen* part matter more than any update. In severe weather the source's
+running statistics are far off; on a clear day the frame's own statistics cost accuracy. A blend by
+the distance of the two works in both cases.
 """
 
 from typing import Optional
@@ -19,24 +19,24 @@ MODES = ('source', 'frame', 'blend', 'drift')
 
 
 class AdaptiveBatchNorm2d(nn.Module):
-    """Stands in for a BatchNorm, with the same parameters, buffers and state-dict names.
+    """Replaces a BatchNorm, with the same parameters, buffers and state-dict names.
 
-    Whatever the mode, an input without positions, (N, C) or (N, C, L) such as EncNet's codes of
-    the whole frame, is normalised by the source's statistics. Its values are one sample a frame,
-    not many: their own mean and variance would take out what tells this frame from another.
+    In every mode the source's statistics normalise an input without positions, (N, C) or
+    (N, C, L), such as EncNet's codes of the whole frame. Such an input is only one sample per
+    frame: its own mean and variance would remove the differences between frames.
 
     Args:
-        source: The BatchNorm to stand in for; parameters and buffers are shared, never written.
-        mode: By which mean and variance to normalise:
+        source: The BatchNorm to replace; parameters and buffers are shared, never written.
+        mode: The mean and variance for the normalisation:
             'source': the running ones.
-            'frame': those of the input.
+            'frame': the input's.
             'blend': (1 - weight) * source + weight * frame.
             'drift': as 'blend' with a weight per channel and frame, 1 - exp(-weight * d), where d
-            measures how far the channel's statistics lie from the source's (see ``drift``).
+            is the distance of the channel's statistics from the source's (see ``drift``).
         weight: See ``mode``; 0 to 1 for 'blend', at least 0 for 'drift'.
         through_statistics: Whether gradients flow through the frame's mean and variance (as in
-            training). False makes the layer an affine map in backward: nothing but its scale has
-            to be kept. Only for mode 'frame'.
+            training). If False, the layer is an affine map in backward and keeps only its scale.
+            Only for mode 'frame'.
 
     Raises:
         ValueError: An unknown mode or a weight out of range.
@@ -63,19 +63,19 @@ class AdaptiveBatchNorm2d(nn.Module):
         self.num_features, self.eps = source.num_features, source.eps
         self.mode, self.blend_weight = mode, weight
         self.through_statistics = through_statistics
-        # The part of the input that is measured, see ``measuring``; None for all of the input.
+        # The part of the input to measure, see ``measuring``; None for the whole input.
         self.region: Optional[FrameRegion] = None
-        # Sums of the drift of the last input's channels, by the first channel of each piece that
-        # they were normalised in; None where nobody asks for them.
+        # Sums of the drift over the last input's channels, by the first channel of each normalised
+        # piece; None if no meter is listening.
         self.last_drift: Optional[dict[int, Tensor]] = None
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows of the layer."""
+        """The layer's options for ``print(model)``."""
         return f'{self.num_features}, mode={self.mode}, weight={self.blend_weight}'
 
     @torch.no_grad()
     def drift(self, mean: Tensor, var: Tensor, channels: slice = slice(None)) -> Tensor:
-        """How far a frame's statistics lie from the source's: (C,), each at least 0.
+        """The distance of a frame's statistics from the source's: (C,), each at least 0.
 
         The Kullback-Leibler divergence of the source's normal distribution from the frame's, for
         each channel: ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2.
@@ -83,7 +83,7 @@ class AdaptiveBatchNorm2d(nn.Module):
         Args:
             mean: (C,), the frame's.
             var: (C,), the frame's, biased.
-            channels: Which of the layer's channels these are.
+            channels: The slice of the layer's channels.
         """
         source = self.running_mean[channels], self.running_var[channels]
         return self._divergence(mean, var, *source)
@@ -101,7 +101,7 @@ class AdaptiveBatchNorm2d(nn.Module):
 
         Args:
             x: (N, C, H, W), or (N, C) or (N, C, L).
-            channels: Which of the layer's channels x has.
+            channels: The slice of the layer's channels in x.
         """
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
         if self.mode == 'source' or not self._has_variance(x):
@@ -127,6 +127,9 @@ class AdaptiveBatchNorm2d(nn.Module):
         return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
 
     def _has_variance(self, x: Tensor) -> bool:
-        """Whether an input's own statistics say something: the input is a map, and has more than
-        one value of the frame a channel (the image pool of ASPP at batch 1 has one)."""
+        """Whether an input's own statistics are usable.
+
+        They are if the input is a map with more than one value of the frame per channel (ASPP's
+        image pool at batch 1 has one).
+        """
         return x.dim() == 4 and of_frame(x[:, 0:1], self.region).numel() > 1

@@ -1,9 +1,9 @@
-"""The network at half the width: its forward under ``torch.autocast``, and nothing else.
+"""Runs the network's forward, and nothing else, under ``torch.autocast``.
 
 Autocast runs convolutions and matrix products on bfloat16 copies of their inputs and weights, and
-autograd keeps those copies. The parameters stay float32, and with them gradients, optimizer and
-everything that is computed from logits: these leave the network as float32, before they are
-resized to the frame. bfloat16 has float32's range, so no gradient has to be scaled.
+autograd keeps those copies. The parameters, gradients and the optimizer stay float32. The logits
+leave the network as float32 before they are resized to the frame, so everything computed from them
+is float32, too. bfloat16 has float32's range, so gradients need no scaling.
 """
 
 from types import MethodType
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 PRECISIONS = {'bf16': torch.bfloat16}
-# In units of the largest right value; rounding stays below 0.01.
+# In units of the largest correct value; rounding stays below 0.01.
 _WRONG = 0.1
-# They do nothing with the features but hand them to ``forward``.
+# These methods only pass the features to ``forward``.
 _STOCK_PREDICTS = (BaseDecodeHead.predict, BaseCascadeDecodeHead.predict)
 
 
 def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
-    """The dtype of an ``autocast`` option; None for None.
+    """The dtype for an ``autocast`` option; None for None.
 
     Raises:
         ValueError: The name is unknown.
@@ -36,14 +36,14 @@ def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
 
 
 def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
-    """Has every forward of a segmentor's network run under autocast from now on.
+    """Makes every later forward of a segmentor's network run under autocast.
 
-    Whoever calls it sees no difference but in the numbers. It is the object's own methods that
-    are exchanged: a wrapper around modules would rename what a checkpoint holds.
+    Callers see a difference in the numbers only. The function replaces methods of the objects: a
+    wrapper around the modules would rename the keys of a checkpoint.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``; changed in place.
-        dtype: Of convolutions and matrix products.
+        dtype: The dtype of convolutions and matrix products.
     """
     segmentor.autocast_dtype = dtype
     segmentor.extract_feat = MethodType(_extract_feat, segmentor)
@@ -56,24 +56,24 @@ def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:
-    # Without a cache of cast weights: each is used once a forward, and between two forwards it may
-    # have been changed in place.
+    # No cache of cast weights: a forward uses each weight once, and an update may change weights
+    # in place between two forwards.
     return torch.autocast(x.device.type, dtype=dtype, cache_enabled=False)
 
 
 def wrong_convolutions(segmentor: nn.Module, dtype: torch.dtype) -> list[str]:
-    """Convolutions that this machine computes wrongly under autocast, not just less exactly.
+    """Convolutions that this machine computes wrongly under autocast, beyond rounding.
 
-    torch 2.13 on processors with AMX does so where 8 to 24 channels are reduced patch by patch
-    (kernel and stride alike, 4 or more): the result has nothing to do with the right one. Each
-    such convolution is tried on a small noise. Only on a CPU; elsewhere none is tried.
+    torch 2.13 on processors with AMX returns unrelated values if a convolution reduces 8 to 24
+    channels patch by patch (kernel size equal to stride, 4 or more). The function tests every
+    convolution with kernel size equal to stride on a small noise input, on CPUs only.
 
     Args:
         segmentor: Any module.
-        dtype: Of the convolutions under autocast.
+        dtype: The dtype of the convolutions under autocast.
 
     Returns:
-        Names of modules; empty where all is well.
+        Names of modules; empty if all convolutions are correct.
     """
     return [
         name
@@ -98,14 +98,14 @@ def _is_wrong(convolution: nn.Conv2d, dtype: torch.dtype) -> bool:
     return bool(error > _WRONG * right.abs().max())
 
 
-# Functions of the module, bound to the object: a deep copy of the object gets its own.
+# Module-level functions bound to the object, so that a deep copy of the object gets its own.
 def _extract_feat(segmentor: nn.Module, inputs: Tensor):
     with _autocast(inputs, segmentor.autocast_dtype):
         return type(segmentor).extract_feat(segmentor, inputs)
 
 
 def _head_forward(head: nn.Module, features, *args, **kwargs):
-    # Backbones may give out pairs (a map and a class token), heads several predictions at once.
+    # Backbones may return pairs (a map and a class token), heads several predictions at once.
     first = next(leaf for leaf in tree_flatten(features)[0] if isinstance(leaf, Tensor))
     with _autocast(first, head.autocast_dtype):
         logits = type(head).forward(head, features, *args, **kwargs)
@@ -113,13 +113,13 @@ def _head_forward(head: nn.Module, features, *args, **kwargs):
 
 
 def _head_predict(head: nn.Module, features, *args, **kwargs):
-    # What it does around its forward (PointRend samples features) is no convolution.
+    # The head's work around its forward (PointRend samples features) needs float32 features.
     features = _widened(features, head.autocast_dtype)
     return type(head).predict(head, features, *args, **kwargs)
 
 
 def _widened(tensors, dtype: torch.dtype):
-    """Nested lists, tuples and dictionaries with all tensors of a dtype in float32."""
+    """Converts all tensors of a dtype in nested lists, tuples and dictionaries to float32."""
 
     def widened(leaf):
         return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype == dtype else leaf

@@ -1,4 +1,4 @@
-"""What all adaptation methods share: a segmentor that predicts and, meanwhile, adapts."""
+"""The base class of all adaptation methods: a segmentor that predicts and adapts."""
 
 import logging
 import time
@@ -25,19 +25,19 @@ from .windows import predict_frames
 
 @dataclass
 class StepRecord:
-    """What one adaptation step did; nan where a method has no such number.
+    """The record of one adaptation step; nan for numbers that a method does not have.
 
     Attributes:
         loss: The whole loss.
-        entropy: Mean entropy of the pixels that were learned from, in nats.
+        entropy: Mean entropy of the pixels in the loss, in nats.
         regularisation: Sum of the regularising terms, before their weight.
-        confident_fraction: Share of the pixels that were learned from, 0 to 1.
-        updated: Whether parameters were changed.
-        own_reset: Why the method went back to its start of itself (no guard did), or None.
+        confident_fraction: Share of the pixels in the loss, 0 to 1.
+        updated: Whether the step changed parameters.
+        own_reset: Why the method reset itself (without a guard), or None.
         estimated_mIoU: Running mIoU of the adapted prediction in percent, estimated without labels;
             None without an estimate.
-        source_estimated_mIoU: The same of the source's prediction.
-        source_given: Whether the source's prediction was given out instead of the adapted one.
+        source_estimated_mIoU: The same for the source's prediction.
+        source_given: Whether the step returned the source's prediction instead of the adapted one.
         seconds: Wall-clock time of the whole step, preprocessing and prediction included.
     """
 
@@ -54,7 +54,7 @@ class StepRecord:
 
 
 def _now(model: nn.Module) -> float:
-    """Seconds on a clock, after all work queued for the model's device is done."""
+    """Reads the clock in seconds after the model's device has finished all queued work."""
     device = next(model.parameters()).device
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -62,14 +62,16 @@ def _now(model: nn.Module) -> float:
 
 
 def missing_methods(kind: type) -> list[str]:
-    """What a class leaves abstract. Python itself refuses such a class only under ``ABCMeta``,
-    which a module has not."""
+    """Names of the methods that a class leaves abstract.
+
+    Python itself refuses such a class only under ``ABCMeta``, which ``nn.Module`` does not use.
+    """
     names = (name for name in dir(kind) if not name.startswith('__'))
     return [n for n in names if getattr(getattr(kind, n, None), '__isabstractmethod__', False)]
 
 
 def _check_sizes(data: dict) -> None:
-    """Refuses a batch of frames of different sizes, which cannot be one tensor."""
+    """Refuses a batch of frames of different sizes: they do not fit into one tensor."""
     shapes = [tuple(image.shape) for image in data['inputs']]
     for index, shape in enumerate(shapes):
         if shape != shapes[0]:
@@ -85,34 +87,35 @@ def _check_sizes(data: dict) -> None:
 
 
 class AdaptationMethod(CalibratedOnFrames, nn.Module):
-    """Takes a segmentor's place in a test loop.
+    """Replaces a segmentor in a test loop.
 
-    One forward a frame: the prediction given (and scored) is the one of the forward that the
-    adaptation step learns from, so a frame never profits from its own update.
+    Each frame takes one forward. The same forward gives the prediction that is returned (and
+    scored) and the adaptation step's loss, so a frame never profits from its own update.
 
     Args:
-        segmentor: An mmseg ``EncoderDecoder`` with its source weights. It is changed in place.
+        segmentor: An mmseg ``EncoderDecoder`` with its source weights; changed in place.
 
     Raises:
-        TypeError: A subclass does not define what is abstract here.
+        TypeError: A subclass does not define an abstract method.
         ValueError: The parameters are in half precision.
 
     Attributes:
-        adapting: False makes ``test_step`` predict with what was learned, and learn nothing.
-        views: How many views of a frame the prediction is averaged over, see ``prediction_views``;
-            all are predicted before the update. What is learned from is the frame as it is.
-        autocast: The precision that the network's convolutions and matrix products are run in, see
-            ``use_autocast``; None for that of the parameters.
+        adapting: If False, ``test_step`` predicts with the learned state and learns nothing.
+        views: Number of augmented views that the prediction is averaged over, see
+            ``prediction_views``. All are predicted before the update. The loss uses the plain
+            frame only.
+        autocast: Precision of the network's convolutions and matrix products, see
+            ``use_autocast``; None for the precision of the parameters.
         last_step: The record of the latest step.
-        observer: Called with the step as a function, instead of running it directly, and gives
-            back its result; a memory meter sits here. None for no observer.
+        observer: A function that receives the step as a function, runs the step and returns its
+            result, such as a memory meter. None for no observer.
         guard: An ``UpdateGuard`` that watches each step; None for none.
-        estimate: A ``LabelFreeEstimate`` that watches the predictions and may give out the
-            source's; None for none.
-        estimating: False leaves the estimate as it is; the choice that it has made stays.
-        gate: Asked with the logits before parameters are changed; False drops the update. A guard
-            sits here. Methods that update while they go backward do not ask: what they did is
-            taken back afterwards.
+        estimate: A ``LabelFreeEstimate`` that watches the predictions and may return the source's
+            prediction instead; None for none.
+        estimating: If False, the estimate does not change; its latest choice stays in force.
+        gate: A function of the logits that is called before parameters change; False drops the
+            update. A guard sets the gate. Methods that update during the backward do not call the
+            gate: the guard undoes their update afterwards.
     """
 
     def __init__(self, segmentor: nn.Module) -> None:
@@ -156,19 +159,21 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Predicts frames and learns nothing. Arguments and result as in ``adapt``."""
+        """Predicts frames without learning. Arguments and result as in ``adapt``."""
         return predict_frames(self.segmentor, inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """``predict``, for the stream's next frame: what follows the stream without learning
-        anything follows it here."""
+        """Predicts the stream's next frame without learning, otherwise like ``predict``.
+
+        State that follows the stream without learning, such as moving statistics, advances here.
+        """
         return self.predict(inputs, metas)
 
     def test_step(self, data: dict) -> list:
         """mmengine's test interface: a batch of packed samples to predictions (``SegDataSample``).
 
         Raises:
-            ValueError: It is run under ``torch.autocast``, see ``use_autocast``.
+            ValueError: The call is under ``torch.autocast``, see ``use_autocast``.
         """
         if self.training:
             self.eval()
@@ -197,11 +202,11 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
                 "autocast='bf16' among the method's options"
             )
         metas = [sample.metainfo for sample in samples]
-        # Frames may be changed in place by what comes next, and the source has its own way.
+        # ``prepare`` may change the frames in place; the source predicts the unchanged frames.
         untouched = None if self.estimate is None else inputs.clone()
         inputs = self.prepare(inputs, metas)
         others = self.other_views(inputs, metas)
-        # A frame that a check found bad is predicted and not learned from.
+        # Predict a frame that a check found bad, but do not learn from it.
         if any(meta.get('frame_fault') for meta in metas):
             logits = self.predict(inputs, metas)
         elif not self.adapting:
@@ -218,10 +223,10 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
             return self.segmentor.postprocess_result(logits, samples)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """What becomes of frames before anything is predicted from them or learned.
+        """Transforms frames before prediction and learning.
 
         Args:
-            inputs: (N, 3, H, W), preprocessed; may be changed.
+            inputs: (N, 3, H, W), preprocessed; may be changed in place.
             metas: As in ``adapt``.
 
         Returns:
@@ -230,23 +235,23 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         return inputs
 
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """The summed probabilities of the views that ``with_views`` adds to the frame as it is.
+        """The summed probabilities of the views that ``with_views`` adds to the plain frame.
 
         Args:
             inputs, metas: As in ``adapt``.
 
         Returns:
-            (N, classes, H, W); None where there is but one view.
+            (N, classes, H, W); None if there is only one view.
         """
         views = prediction_views(self.views)[1:]
         return summed_probabilities(self.predict, inputs, metas, views) if views else None
 
     def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
-        """The prediction that is scored, averaged over all views.
+        """Averages the scored prediction over all views.
 
         Args:
-            logits: (N, classes, H, W), of the frame as it is.
-            others: What ``other_views`` gave.
+            logits: (N, classes, H, W), of the plain frame.
+            others: The result of ``other_views``.
 
         Returns:
             (N, classes, H, W), logarithms of probabilities.
@@ -254,29 +259,29 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         return averaged_logits(logits, others, self.views)
 
     def forward(self, inputs: Tensor, data_samples=None, mode: str = 'tensor'):
-        """The plain segmentor's forward; nothing is learned."""
+        """Runs the plain segmentor's forward without learning."""
         return self.segmentor(inputs, data_samples, mode)
 
     def use_views(self, number: int) -> None:
-        """Predicts from that many views, see ``views``; before the first frame.
+        """Sets the number of ``views``; call before the first frame.
 
         Raises:
-            ValueError: The number is not one that there is, or the method cannot.
+            ValueError: The number is out of range, or the method does not support several views.
         """
         prediction_views(number)
         self.views = number
 
     def use_autocast(self, name: Optional[str]) -> None:
-        """Runs the network under ``torch.autocast``; before the first frame.
+        """Runs the network under ``torch.autocast``; call before the first frame.
 
-        Parameters, their gradients, the optimizer, the statistics of norms, logits and losses stay
-        what they are.
+        Parameters, their gradients, the optimizer, the statistics of norms, logits and losses keep
+        their precision.
 
         Args:
-            name: 'bf16', or None to leave all as it is.
+            name: 'bf16', or None for no autocast.
 
         Raises:
-            ValueError: The name is unknown, or the method cannot be run so.
+            ValueError: The name is unknown, or the method does not support autocast.
         """
         dtype = autocast_dtype(name)
         if dtype is not None:
@@ -293,14 +298,14 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         self.autocast = name
 
     def use_memory_budget(self, budget: Union[str, int, float]) -> None:
-        """Keeps the peak of each step within a budget; before the first frame.
+        """Keeps the peak memory of each step within a budget; call before the first frame.
 
         Args:
-            budget: The most that a step may take above parameters, gradients and the optimizer's
-                state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of stock inference.
+            budget: Maximum memory of a step without the parameters, but with gradients and the
+                optimizer's state: ``'600MB'``, or ``'1.0x'`` times the peak of stock inference.
 
         Raises:
-            ValueError: The text is no budget, or the method has nothing to save memory on.
+            ValueError: The text is not a budget, or the method does not support budgets.
         """
         raise ValueError(
             f'expected a method that learns by gradients for a memory_budget, but '
@@ -309,7 +314,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:
-        """Inside, frames are predicted and nothing is learned."""
+        """Inside the context, the method predicts frames and learns nothing."""
         adapting, self.adapting = self.adapting, False
         kept = nullcontext() if self.estimate is None else self.estimate.stream_kept()
         try:
@@ -319,51 +324,51 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
             self.adapting = adapting
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
-        """Moves (``to``, ``cuda``) the source of the estimate as well."""
+        """Moves (``to``, ``cuda``) the estimate's source model as well."""
         super()._apply(fn, recurse)
         if self.estimate is not None:
             self.estimate.source._apply(fn, recurse)
         return self
 
     def start_from_here(self) -> None:
-        """Takes what there is now for the state that ``reset`` goes back to."""
+        """Makes the current state the one that ``reset`` restores."""
 
     def adaptable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that adaptation changes, by name."""
         return {name: p for name, p in self.segmentor.named_parameters() if p.requires_grad}
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """Those of them that the source model does not have: the meta networks."""
+        """The adaptable parameters that the source model does not have: the meta networks."""
         return {}
 
     def optimizer_state(self) -> dict:
-        """Tensors that the optimizer keeps, a dictionary a parameter."""
+        """Tensors that the optimizer keeps: one dictionary for each parameter."""
         return {}
 
     def learned_tensors(self) -> dict[str, Tensor]:
-        """All tensors that adaptation changes in place, live, by name.
+        """All tensors that adaptation changes in place, by name; the tensors are not copies.
 
-        Adaptable parameters and all buffers; a method that changes anything else (a teacher's
-        weights) adds it. What is in here is what ``method_state`` keeps.
+        These are the adaptable parameters and all buffers. A method that changes other tensors (a
+        teacher's weights) adds them. ``method_state`` saves exactly these tensors.
         """
         tensors = {f'parameter.{name}': p for name, p in self.adaptable_parameters().items()}
         tensors.update({f'buffer.{name}': b for name, b in self.named_buffers()})
         return tensors
 
     def method_state(self) -> dict:
-        """A copy of all that a later frame's step depends on: plain tensors, numbers, strings.
+        """Copies all state that later steps depend on: plain tensors, numbers, strings.
 
-        It loads with ``weights_only=True``. A method with more memory than its tensors (counters,
-        generators) adds a key of its own: here and in ``state_keys``, ``check_method_state`` and
-        ``take_method_state``.
+        The state loads with ``weights_only=True``. A method with state beyond its tensors
+        (counters, generators) adds a key of its own here and in ``state_keys``,
+        ``check_method_state`` and ``take_method_state``.
         """
         return {'tensors': {k: t.detach().clone() for k, t in self.learned_tensors().items()}}
 
     def load_method_state(self, state: dict) -> None:
-        """Goes on from what ``method_state`` gave, bit for bit.
+        """Restores a state from ``method_state``, bit for bit.
 
         Raises:
-            ValueError: The state is of another method or model; nothing is changed then.
+            ValueError: The state is of another method or model. Nothing has changed then.
         """
         self.check_method_state(state)
         self.take_method_state(state)
@@ -373,10 +378,10 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         return {'tensors'}
 
     def check_method_state(self, state: dict) -> None:
-        """Looks whether a state can be taken over, and changes nothing.
+        """Checks whether a state fits, without changing anything.
 
         Raises:
-            ValueError: It is of another method or model.
+            ValueError: The state is of another method or model.
         """
         expect_keys(state, self.state_keys(), 'the state')
         tensors, saved = self.learned_tensors(), state['tensors']
@@ -387,21 +392,21 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
 
     @torch.no_grad()
     def take_method_state(self, state: dict) -> None:
-        """Takes over a state that ``check_method_state`` has found right."""
+        """Restores a state that ``check_method_state`` has accepted."""
         for name, tensor in self.learned_tensors().items():
             tensor.copy_(state['tensors'][name])
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """Predicts with what was there before the first frame; nothing is learned or changed.
+        """Predicts with the state before the first frame, without learning or changing anything.
 
-        The frozen source's prediction under the method's own normalisation. Arguments and result
-        as in ``predict``; None where a method learns nothing.
+        This is the frozen source's prediction under the method's own normalisation. Arguments and
+        result as in ``predict``; None if the method learns nothing.
         """
         return None
 
     def fallbacks(self) -> list[str]:
-        """Names of modules that the memory engine does not know and autograd runs."""
+        """Names of modules that autograd runs because the memory engine does not support them."""
         return []
 
     def reset(self) -> None:
-        """Goes back to the state before the first frame."""
+        """Restores the state before the first frame."""

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of the frame in place of the source's: adaptation without learning."""
+"""Batch-norm statistics of the frame instead of the source's: adaptation without learning."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ from .replace_norms import replace_batch_norms
 class BatchNormStatistics(AdaptationMethod):
     """Normalises by the frame's own statistics, or by a blend of them and the source's.
 
-    'frame' is the prediction-time BatchNorm of Nado et al. (arXiv 2006.10963), 'blend' that of
-    Schneider et al. (arXiv 2006.16971) with the blend weight given directly. 'drift' and
+    'frame' is the prediction-time BatchNorm of Nado et al. (arXiv 2006.10963). 'blend' is the
+    method of Schneider et al. (arXiv 2006.16971) with the blend weight as an option. 'drift' and
     'calibrated' are ours.
 
     Args:
         segmentor: The source model.
         mode: 'frame', 'blend', 'drift' or 'calibrated', see ``replace_batch_norms``.
         weight: See ``replace_batch_norms``.
-        tolerance, momentum: Of mode 'calibrated', see ``CalibratedBatchNorm2d``.
+        tolerance, momentum: For mode 'calibrated', see ``CalibratedBatchNorm2d``.
 
     Raises:
         ValueError: The model has no BatchNorm, so the method would do nothing; an option is
@@ -55,12 +55,12 @@ class BatchNormStatistics(AdaptationMethod):
         return bool(self._calibrated)
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: the usual drift of norms of mode 'calibrated'."""
+        """See base class: measures the usual drift of norms of mode 'calibrated'."""
         super().calibrate(frames)
         calibrate_norms(self._calibrated, frames, self.predict)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the statistics are taken in the forward itself."""
+        """See base class: the forward itself measures the statistics."""
         return self.predict_frame(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -70,7 +70,7 @@ class BatchNormStatistics(AdaptationMethod):
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:
-        """See base class. Afterwards the norms' statistics are those of the stream again."""
+        """See base class. On exit the norms' statistics are those of the stream again."""
         with super().holding_still(), stream_kept(self._calibrated):
             yield
 

@@ -1,4 +1,4 @@
-"""BatchNorms that count as a shift only what exceeds the ordinary content of clear frames."""
+"""BatchNorms that correct only shifts beyond the ordinary variation of clear frames."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,37 +11,37 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..autograd_ops.frame_norm import frame_statistics
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 
-# The drift of a channel that is taken for usual if there was no calibration: about the mean over
-# all channels that convolutional segmentors show on clear frames (docs/tuning.md).
+# The usual drift of a channel without a calibration: about the mean over all channels of
+# convolutional segmentors on clear frames (docs/tuning.md).
 ESTIMATED_DRIFT = 0.05
-# A frame jumps if its divergence from the moving average is so many times the usual drift, in the
-# mean over channels.
+# A frame jumps if its divergence from the moving average exceeds this multiple of the usual drift,
+# both as means over channels.
 JUMP = 5.0
 
 
 class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
-    """Blends in the stream's statistics by the drift that clear frames do not show (ours).
+    """Blends in the stream's statistics if the drift exceeds the drift of clear frames (ours).
 
-    The statistics of a single frame depend on the frame's content: a frame without sky differs
-    from the source's statistics on a clear day, too. A channel is therefore normalised by
+    The statistics of a single frame depend on the frame's content: even on a clear day, a frame
+    without sky differs from the source's statistics. A channel is therefore normalised by
 
         (1 - w) * source + w * stream,    w = 1 - exp(-weight * max(0, d - tolerance * u))
 
-    ``stream`` is an exponential moving average over the frames of the stream. The average starts
-    again if a frame jumps away from it (after a tunnel, or a broken sensor). d is the
-    stream's drift from the source (``AdaptiveBatchNorm2d.drift``), and u is the usual drift of the
-    channel: the mean over some clear frames, which need no labels. Without a calibration u is a
+    ``stream`` is an exponential moving average over the frames of the stream. The average restarts
+    if a frame jumps away from it (after a tunnel, or a broken sensor). d is the
+    stream's drift from the source (``AdaptiveBatchNorm2d.drift``). u is the channel's usual drift,
+    the mean over some clear frames without labels. Without a calibration u is a
     constant, ``ESTIMATED_DRIFT``.
 
-    A forward does not change the moving average: ``following`` does, once a frame. So any number
-    of forwards on a frame (several views, recomputed parts) have the same statistics. Of sliding
-    windows the mean is taken.
+    A forward does not change the moving average; ``following`` does, once per frame. So all
+    forwards on a frame (several views, recomputed parts) use the same statistics. With sliding
+    windows the average uses the mean over the windows.
 
     Args:
         source: See base class.
         weight: At least 0. ``replace_batch_norms`` divides the weight by the number of layers,
             because corrections add up along the depth.
-        tolerance: How many times the usual drift is no shift, at least 0.
+        tolerance: Multiple of the usual drift that does not count as a shift, at least 0.
         momentum: The share of the latest frame in the moving average, above 0 and at most 1.
 
     Raises:
@@ -70,15 +70,15 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         self.register_buffer('stream_mean', torch.zeros_like(like), False)
         self.register_buffer('stream_var', torch.zeros_like(like), False)
         self.register_buffer('followed', like.new_zeros(()), False)
-        # The number of the sliding window that is run, see ``measuring``.
+        # The number of the current sliding window, see ``measuring``.
         self.window = 0
-        # What the moving average becomes with this frame, by window and by the first channel of
-        # each piece; None outside of ``following``.
+        # The moving average including this frame, by window and by the first channel of each
+        # piece; None outside of ``following``.
         self._next: Optional[dict[tuple[int, int], tuple[slice, Tensor, Tensor]]] = None
         self._drifts: Optional[list[Tensor]] = None
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows of the layer."""
+        """The layer's options for ``print(model)``."""
         return f'{super().extra_repr()}, tolerance={self.tolerance}, momentum={self.momentum}'
 
     @torch.no_grad()
@@ -100,9 +100,9 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
 
     def _averaged(self, mean: Tensor, var: Tensor, channels: slice) -> tuple[Tensor, Tensor]:
-        """The moving average with the frame in it: mean and variance of the mixture."""
-        # The first frame is the average, and so is one that jumps; by tensors, so that a dry run
-        # without data works.
+        """The moving average including the frame: mean and variance of the mixture."""
+        # The first frame, or a frame that jumps, becomes the average. Computed by tensors, so that
+        # a dry run without data works.
         old_mean, old_var = self.stream_mean[channels], self.stream_var[channels]
         distance = self._divergence(mean, var, old_mean, old_var).mean()
         jumped = distance > JUMP * self.usual_drift[channels].mean()
@@ -137,7 +137,7 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
 
 @contextmanager
 def following(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
-    """Inside, the stream's next frame is run; afterwards the frame is in the moving averages."""
+    """Inside the context, run the stream's next frame; on exit the moving averages include it."""
     norms = list(norms)
     for norm in norms:
         norm._next = {}
@@ -154,10 +154,10 @@ def following(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
 
 @contextmanager
 def calibrating(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
-    """Inside, clear frames are run by the source's statistics, one forward each; afterwards the
-    norms know the usual drift of each channel.
+    """Measures the usual drift of each channel: run one forward per clear frame inside the context.
 
-    A norm that no map reached keeps the usual drift that was there.
+    Inside, the norms use the source's statistics. A norm that receives no map keeps its usual
+    drift.
     """
     norms = list(norms)
     for norm in norms:
@@ -185,7 +185,7 @@ def calibrate_norms(
 
     Args:
         norms: Norms of the model that ``predict`` runs.
-        frames: For each clear frame the inputs (1, 3, H, W), preprocessed, and the metainfo.
+        frames: The preprocessed inputs (1, 3, H, W) and the metainfo of each clear frame.
         predict: Runs the model on a frame.
     """
     if norms:
@@ -196,7 +196,7 @@ def calibrate_norms(
 
 @contextmanager
 def stream_kept(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
-    """Inside, the norms follow frames of another stream; afterwards they are where they were."""
+    """Inside the context, the norms follow another stream; on exit their state returns."""
     norms = list(norms)
     before = [(n.stream_mean.clone(), n.stream_var.clone(), n.followed.clone()) for n in norms]
     try:

@@ -1,4 +1,4 @@
-"""Calibrations on clear frames: what a method measures, as tensors that can be kept in a file."""
+"""Calibrations on clear frames: a method's measurements as tensors for a file."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-# What is of the estimate has names that begin so.
+# Prefix of the names of the estimate's tensors.
 _ESTIMATE = 'estimate.'
 
 
 def calibration_of(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors that a calibration measures, live, by name.
+    """The tensors that a calibration measures, by name; the tensors are not copies.
 
-    A module with such buffers names them in its attribute ``calibrated_buffers``.
+    A module with such buffers lists their names in its attribute ``calibrated_buffers``.
     """
     return {
         f'{prefix}.{name}' if prefix else name: getattr(part, name)
@@ -25,18 +25,18 @@ def calibration_of(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def take_calibration(module: nn.Module, saved: Mapping[str, Tensor]) -> bool:
-    """Copies what ``calibration_of`` gave into another instance of the same module.
+    """Copies the tensors of ``calibration_of`` into another instance of the same module.
 
     Args:
         module: Changed in place.
         saved: The tensors, on any device. Names that the module does not measure are ignored.
 
     Returns:
-        Whether ``saved`` has every tensor that the module measures. If one is missing, nothing is
-        changed: the calibration is of another method.
+        Whether the module took a calibration: it measures some tensors and ``saved`` has all of
+        them. If one is missing, the calibration is of another method and nothing changes.
 
     Raises:
-        ValueError: A tensor has another shape, or is not finite. Nothing is changed.
+        ValueError: A tensor has another shape, or is not finite. Nothing has changed then.
     """
     own = calibration_of(module)
     missing = [name for name in own if name not in saved]
@@ -61,7 +61,7 @@ def take_calibration(module: nn.Module, saved: Mapping[str, Tensor]) -> bool:
 
 
 class CalibratedOnFrames:
-    """The part of an adaptation method, a module, that deals with its calibration."""
+    """A mixin for adaptation methods (modules) that handles the calibration."""
 
     _has_calibration = False
     # A ``LabelFreeEstimate`` that is calibrated with the method, if there is one.
@@ -73,9 +73,9 @@ class CalibratedOnFrames:
         return self.uses_clear_frames or self.estimate is not None
 
     def calibrate_all(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Calibrates the method, and then the estimate of mIoU beside the method, if there is one.
+        """Calibrates the method, and then its estimate of mIoU, if any.
 
-        The method is in evaluation mode from then on: a forward in training mode would change the
+        The method stays in evaluation mode afterwards: a forward in training mode would change the
         running statistics of the meta networks.
 
         Args:
@@ -93,15 +93,15 @@ class CalibratedOnFrames:
 
     @property
     def calibrated_part(self) -> 'CalibratedOnFrames':
-        """The module that the calibration is of: the method, or the method inside a wrapper."""
+        """The module that is calibrated: the method, or the method inside a wrapper."""
         return self
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Measures what the source shows on clear frames; before the first frame of the stream.
+        """Measures the source on clear frames; call before the first frame of the stream.
 
         Args:
-            frames: Some clear frames, without labels: for each (1, 3, H, W) inputs, preprocessed,
-                and the metainfo, as in ``adapt``.
+            frames: Some clear frames without labels: for each, the preprocessed inputs
+                (1, 3, H, W) and the metainfo, as in ``adapt``.
         """
         self._has_calibration = bool(frames) or self._has_calibration
 
@@ -112,12 +112,12 @@ class CalibratedOnFrames:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether ``calibrate_all`` would measure nothing new: all was measured or taken over."""
+        """Whether ``calibrate_all`` would measure nothing new: all was measured or loaded."""
         estimate = self.estimate is None or bool(self.estimate.calibration())
         return estimate and (self.has_calibration or not self.uses_clear_frames)
 
     def calibration(self) -> dict[str, Tensor]:
-        """The tensors that ``calibrate_all`` measures, by name; estimates before that."""
+        """The tensors that ``calibrate_all`` measures, by name; default values before that."""
         estimate = {} if self.estimate is None else self.estimate.calibration()
         return {
             **calibration_of(self.calibrated_part),
@@ -125,10 +125,10 @@ class CalibratedOnFrames:
         }
 
     def take_calibration(self, saved: Mapping[str, Tensor]) -> bool:
-        """Takes over what ``calibration`` gave in another run, in the place of ``calibrate_all``.
+        """Loads the ``calibration`` of another run instead of ``calibrate_all``.
 
         Returns:
-            Whether that of the method was taken, see the function ``take_calibration``.
+            Whether the method's part was taken, see the function ``take_calibration``.
 
         Raises:
             ValueError: A tensor does not fit.

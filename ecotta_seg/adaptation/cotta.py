@@ -1,4 +1,4 @@
-"""CoTTA: a student learns from its averaged teacher and is restored, bit by bit, to the source."""
+"""CoTTA: a student learns from an averaged teacher and is partly restored to the source."""
 
 from typing import Optional
 
@@ -20,41 +20,43 @@ from .windows import learned_regions, predict_frames
 class CoTTA(GradientAdaptation):
     """Continual test-time adaptation with a teacher and stochastic restoring.
 
-    Wang et al., arXiv 2203.13591, with what their segmentation code does where the paper leaves
-    it open. For each frame:
+    Wang et al., arXiv 2203.13591. If the paper leaves a detail open, this class follows the
+    authors' segmentation code. For each frame:
 
-    1. The teacher predicts ``views`` views (Eq. 2 and 3), the anchor, which is the source, one.
-       Where the anchor's largest probability exceeds ``anchor_threshold`` the teacher's plain
-       prediction counts, elsewhere its average over the views (Eq. 4; per pixel in the code).
-       **This prediction of the teacher, made before the update, is the one that is scored**, as
-       in the public code; where a number of views is asked for of every method (``use_views``,
-       ``--views``) the teacher's average over these is, on every pixel.
-    2. Its most likely classes are the labels of a cross-entropy step of the student on the frame
-       as it is. (Eq. 1 has soft labels; the segmentation code has hard ones.)
+    1. The teacher predicts ``views`` views (Eq. 2 and 3); the anchor (the source) predicts one. On
+       pixels where the anchor's largest probability exceeds ``anchor_threshold``, the teacher's
+       plain prediction counts, on others its average over the views (Eq. 4; per pixel in the code).
+       **This prediction of the teacher, made before the update, is scored**, as in the public
+       code. If all methods use a set number of views (``use_views``, ``--views``), the teacher's
+       average over these views is scored instead, on every pixel.
+    2. The most likely classes of the teacher's prediction are the labels of the student's
+       cross-entropy step on the plain frame. (Eq. 1 has soft labels, the segmentation code hard
+       ones.)
     3. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student
        (Eq. 5).
-    4. Each element of the student goes back to its source value with probability
+    4. Each element of the student returns to its source value with probability
        ``restore_probability`` (Eq. 7 and 8).
 
-    Deviations: labels are made at the size of the network's input, not of the file. All trained
-    parameters are restored, in the public code those called weight or bias. The anchor is run on
-    the one view that is read. Three sets of weights share one network, so that the cost is three
-    times the parameters (and the optimizer's state) and no more activations than one student's.
+    Deviations: labels have the size of the network's input, not of the file. All trained
+    parameters are restored; the public code restores those called weight or bias. The anchor
+    predicts only the one view that is used. Three sets of weights share one network, so the memory
+    cost is three times the parameters (plus the optimizer's state) and one student's activations.
 
     Args:
-        segmentor: The source model. All its parameters but an auxiliary head's are trained.
+        segmentor: The source model. All its parameters are trained except an auxiliary head's.
         optimizer: A config of a torch optimizer.
         teacher_momentum: 0 to 1.
-        anchor_threshold: A probability; 1 makes the average count everywhere.
+        anchor_threshold: A probability; with 1 the average counts on every pixel.
         restore_probability: 0 to 1.
-        views: Of the teacher for step 1, see ``prediction_views``: CoTTA has 14 by nature.
-        batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for all three. None for
-            the frame's statistics, as in the paper's classification; its segmentation code runs
-            SegFormer in evaluation mode (``dict(mode='source')``): all BatchNorms are in its head.
-        seed: Of the restoring.
+        views: Number of the teacher's views in step 1, see ``prediction_views``; 14 in the paper.
+        batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for all three models. None
+            for the frame's statistics, as in the paper's classification. The segmentation code runs
+            SegFormer, whose BatchNorms are all in the head, in evaluation mode
+            (``dict(mode='source')``).
+        seed: Seed of the random restoring.
 
     Attributes:
-        label_views: The option ``views``; what is learned depends on it alone.
+        label_views: The option ``views``; learning depends on this number alone.
 
     Raises:
         ValueError: An option is out of range.
@@ -94,19 +96,20 @@ class CoTTA(GradientAdaptation):
 
     def _begin(self) -> None:
         self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
-        # On the CPU whatever the device: what is restored is the same everywhere.
+        # A CPU generator on every device, so that all devices restore the same elements.
         self._generator = CopiedGenerator().manual_seed(self.seed)
 
     def use_views(self, number: int) -> None:
-        """See base class: the scored prediction alone; labels go by ``label_views``."""
+        """See base class: affects the scored prediction alone; labels use ``label_views``."""
         super().use_views(number)
         self._views_asked_for = True
 
     @torch.no_grad()
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """See base class: all views, the frame as it is among them; None where none were asked for.
+        """See base class: all views, including the plain frame; None without ``use_views``.
 
-        What ``predict`` and ``adapt`` give is the teacher's plain prediction on some pixels only.
+        The plain frame is included because ``predict`` and ``adapt`` return the teacher's plain
+        prediction on some pixels only.
         """
         if not self._views_asked_for:
             return None
@@ -115,12 +118,12 @@ class CoTTA(GradientAdaptation):
             return summed_probabilities(self._inference, inputs, metas, views)
 
     def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
-        """See base class: ``others`` have all views; the logits are what labels come of."""
+        """See base class: ``others`` has all views; ``logits``, for the labels, are not used."""
         return mean_logits(others, self.views)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction, step 1 of the class's description."""
+        """See base class: the teacher's prediction, step 1 of the class docstring."""
         with self.using(self._initial):
             anchor = self._inference(inputs, metas)
         confident = anchor.softmax(dim=1).amax(dim=1, keepdim=True) > self.anchor_threshold
@@ -139,7 +142,7 @@ class CoTTA(GradientAdaptation):
         return predict_frames(self.segmentor, inputs, metas)
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher is the source."""
+        """See base class: with the source as teacher."""
         teacher, self._teacher = self._teacher, self._initial
         try:
             return self.predict(inputs, metas)
@@ -154,12 +157,12 @@ class CoTTA(GradientAdaptation):
         self._labels = iter([labels[:, t:b, left:right] for t, b, left, right in regions])
         self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
         super().adapt(inputs, metas)
-        # An iterator holds on to its list until someone asks for one more.
+        # Release the labels: an exhausted iterator keeps its list until the next call.
         self._labels = iter(())
         return logits
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: cross-entropy of the student with the teacher's classes."""
+        """See base class: cross-entropy of the student against the teacher's classes."""
         loss = share * F.cross_entropy(logits, next(self._labels))
         loss.backward()
         self.last_step.loss += float(loss.detach())
@@ -190,7 +193,7 @@ class CoTTA(GradientAdaptation):
         return {'teacher': self._teacher}
 
     def method_state(self) -> dict:
-        """See base class: the state of the restoring's random numbers with it."""
+        """See base class; includes the state of the random generator."""
         return {**super().method_state(), 'generator': self._generator.get_state()}
 
     def state_keys(self) -> set[str]:
@@ -210,6 +213,6 @@ class CoTTA(GradientAdaptation):
         self._generator.set_state(state['generator'].cpu())
 
     def reset(self) -> None:
-        """See base class: the teacher and the random numbers begin anew as well."""
+        """See base class; also resets the teacher and the random generator."""
         super().reset()
         self._begin()

@@ -1,4 +1,4 @@
-"""How far an adapted prediction may be from the frozen source's."""
+"""Limits of the difference between an adapted prediction and the frozen source's."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -8,18 +8,19 @@ from torch import Tensor
 
 from .prediction_watch import class_diversity, mask_agreement, mean_entropy, surest_half
 
-# Of the reference's entropy: a model that has more left loses no classes by minimising it.
+# A share of the reference's entropy. Above it, entropy minimisation is not losing classes.
 _SURE = 0.55
 
 
 class PredictionDrift(NamedTuple):
-    """One frame's prediction beside that of the source.
+    """The difference between a model's prediction of a frame and the source's.
 
     Attributes:
-        agreement: Of the two masks, where the source is surest; 0 to 1, see ``mask_agreement``.
-        entropy_share: Mean entropy over that of the source, at least 0.
-        diversity_loss: How much lower the entropy of the mean class probabilities is, in nats;
-            below 0 where it is higher.
+        agreement: Of the two masks on the pixels that the source is surest of; 0 to 1, see
+            ``mask_agreement``.
+        entropy_share: Mean entropy divided by the source's mean entropy, at least 0.
+        diversity_loss: The source's entropy of the mean class probabilities minus the model's, in
+            nats; negative if the model's is higher.
     """
 
     agreement: float
@@ -35,7 +36,7 @@ def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionD
         reference: The source's, the same shape.
 
     Returns:
-        None where the reference has no numbers.
+        The drift; None if the reference has no finite numbers.
     """
     sure = surest_half(reference)
     if not sure.any():
@@ -43,7 +44,7 @@ def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionD
     expected = mean_entropy(reference)
     return PredictionDrift(
         mask_agreement(current.argmax(1)[sure], reference.argmax(1)[sure]),
-        # A reference that is certain itself has nothing to compare with.
+        # A certain reference has no entropy to compare with.
         mean_entropy(current) / expected if expected > 1e-3 else 1.0,
         class_diversity(reference) - class_diversity(current),
     )
@@ -52,21 +53,16 @@ def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionD
 class DriftLimits:
     """Limits of ``PredictionDrift``, each for the median of some checks.
 
-    Entropy minimisation forgets rare classes first, and long before the masks differ where the
-    source is sure: the diversity tells it. Tent at ten times its rate on a drive that the source
-    does not know (DeepLabV3+ R18, CamVid, severity 4) has lost 0.04 to 0.23 nats in its first
-    round of 96 frames, with the mIoU at its height, 0.27 to 0.41 in the second, with 2 % less, and
-    0.43 to 0.54 in the third, with 4 % less than plain batch-norm statistics. SAR at 64 times its
-    rate has lost 0.15 at most, there and on CamVid's val sequence, and EcoTTA+ 0.12. Where a source
-    that is lost itself is put right, more is lost by right (SegFormer-B0 under EcoTTA+ in rain of
-    severity 5: 0.23, with 15 % more mIoU), but there 0.6 of the entropy and more is left, and after
-    the first round of Tent 0.5 and less. So it counts where less than 0.55 is.
+    Entropy minimisation forgets rare classes first. The loss of diversity shows this long before
+    the masks differ on the pixels that the source is sure of. Correcting a wrong source also
+    lowers diversity, but leaves more of the entropy, so the diversity limit applies only below 55 %
+    of the source's entropy.
 
     Args:
         min_agreement: 0 to 1.
         min_entropy_share: 0 to 1.
         max_diversity_loss: In nats, above 0.
-        margin: How far above ``min_agreement`` parameters are good ones to go back to.
+        margin: Parameters count as good from this margin above ``min_agreement``.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -92,7 +88,7 @@ class DriftLimits:
         self.max_diversity_loss, self.margin = max_diversity_loss, margin
 
     def exceeded(self, checks: Sequence[PredictionDrift]) -> Optional[str]:
-        """Which limit the median of the checks is beyond; None where there is none."""
+        """The limit that the median of the checks exceeds, or None."""
         agreement, left, lost = (median(values) for values in zip(*checks))
         if agreement < self.min_agreement:
             return f'agreement with the source fell to {agreement:.2f}'
@@ -103,7 +99,7 @@ class DriftLimits:
         return None
 
     def well_within(self, checks: Sequence[PredictionDrift]) -> bool:
-        """Whether each check was such that its parameters are good ones to go back to."""
+        """Whether every check is far enough within the limits to roll back to its parameters."""
         return all(
             check.agreement >= self.min_agreement + self.margin
             and (

@@ -1,4 +1,4 @@
-"""How far a frame's statistics have drifted from the source's, over a model's norms."""
+"""Measures the drift of a frame's statistics from the source's, over a model's norms."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class DriftMeter:
     """The mean of ``AdaptiveBatchNorm2d.drift`` over some layers, for a frame.
 
     Args:
-        norms: Of mode 'drift'.
+        norms: Norms of mode 'drift'.
     """
 
     def __init__(self, norms: Iterable[AdaptiveBatchNorm2d]) -> None:
@@ -33,7 +33,7 @@ class DriftMeter:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While a frame goes through the model. Nothing but a number is kept of it."""
+        """Inside the context, measures the frame that the model runs; keeps only the mean."""
         for norm in self.norms:
             norm.last_drift = {}
         try:
@@ -44,8 +44,7 @@ class DriftMeter:
                 norm.last_drift = None
 
     def mean(self) -> Optional[float]:
-        """Of the frame that goes through the model, or the last that did: at least 0; None where
-        nothing has been measured yet."""
+        """The mean drift of the current or latest frame, at least 0; None before a measurement."""
         measured = self._measured()
         return self._last if measured is None else measured
 

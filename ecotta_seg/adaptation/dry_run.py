@@ -1,9 +1,9 @@
-"""A method's own step on tensors without data, for the memory that the step takes.
+"""A method's own step on tensors without data, to predict the step's memory.
 
-On torch's ``meta`` device a step makes every tensor that the real step makes and computes none of
-them. The peak that the storage meter reads there is the peak of the real step. Code that asks a
-tensor without data for a number gets 1, and for a truth value True (``KnownResults``): methods
-write their conditions so that True is the usual case.
+A step on torch's ``meta`` device creates the same tensors as the real step and computes nothing.
+The peak that the storage meter reads there is the peak of the real step. A tensor without data has
+the value 1 as a number and True as a truth value (``KnownResults``): methods write their
+conditions so that True is the usual case.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,15 +23,15 @@ from .without_data import stock_inference_peak, without_data
 
 @dataclass
 class ModuleCost:
-    """What a module of the model keeps for its backward, and what running it again takes.
+    """The memory that a module keeps for its backward, and the cost to recompute the module.
 
     Attributes:
-        name: Of the module in the segmentor.
-        kept: Bytes that the graph keeps of the module's inside.
-        inputs: Bytes of the inputs, which are kept if the module is recomputed.
-        operations: Floating-point operations of its forward.
-        inside: The costs of the modules inside.
-        overwritten: Whether a layer writes over the module's input, so that the module cannot run
+        name: The module's name in the segmentor.
+        kept: Bytes that the graph keeps of the module's inner tensors.
+        inputs: Bytes of the inputs, which stay in memory if the module is recomputed.
+        operations: Floating-point operations of the module's forward.
+        inside: The costs of the submodules.
+        overwritten: Whether a layer overwrites the module's input, so that the module cannot run
             again.
     """
 
@@ -44,10 +44,10 @@ class ModuleCost:
 
 
 def method_without_data(method: nn.Module) -> nn.Module:
-    """A copy of a method on the meta device; no tensor's data is copied on the way."""
+    """Copies a method to the meta device without copying any tensor's data."""
     held = (method.learned_tensors(), vars(method), dict(method.optimizer.state))
     tensors = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
-    # What watches the real steps has no part in these.
+    # Objects that watch the real steps must not see these steps.
     watching = ('observer', 'guard', 'gate', 'estimate', 'planner', 'planned')
     return without_data(method, tensors, [getattr(method, name, None) for name in watching])
 
@@ -56,12 +56,12 @@ class DryRun:
     """Steps of a method without data, on one frame size.
 
     Args:
-        method: A method that learns by gradients; it is left as it is.
+        method: A method that learns by gradients; not changed.
         inputs: (N, 3, H, W); only the shape counts.
         metas: Metainfo of the N samples.
 
     Attributes:
-        standing_bytes: The optimizer's state, which stands from the first step on.
+        standing_bytes: Bytes of the optimizer's state, alive from the first step on.
     """
 
     def __init__(self, method: nn.Module, inputs: Tensor, metas: list[dict]) -> None:
@@ -70,7 +70,7 @@ class DryRun:
         self._metas = metas
         self._known = KnownResults()
         self._peaks: dict[frozenset[str], int] = {}
-        # The first step makes the optimizer's state, which then stands.
+        # The first step creates the optimizer's state, which then stays in memory.
         with self._known, StorageMeter(device='meta') as meter:
             self._step()
         self.standing_bytes = meter.current_bytes
@@ -80,7 +80,7 @@ class DryRun:
         self._method.adapt(self._inputs, [dict(meta) for meta in self._metas])
 
     def peak(self, names: Iterable[str] = ()) -> int:
-        """Bytes of a step that recomputes these modules, the optimizer's state counted in."""
+        """Peak bytes of a step that recomputes these modules, including the optimizer's state."""
         names = frozenset(names)
         if names not in self._peaks:
             modules = [self._method.segmentor.get_submodule(name) for name in sorted(names)]
@@ -90,21 +90,22 @@ class DryRun:
         return self._peaks[names]
 
     def costs(self) -> list[ModuleCost]:
-        """What could be recomputed: a tree of the modules that a step's gradient goes through."""
+        """The candidates for recomputing: a tree of the modules in the gradient's path."""
         with self._known, _listening(self._method.segmentor) as costs:
             self._step()
         return costs
 
     def inference_peak(self) -> int:
-        """Peak of stock inference: no meta networks, and the source's own statistics."""
+        """Peak bytes of stock inference: no meta networks, and the source's own statistics."""
         return stock_inference_peak(self._method.segmentor, self._inputs, self._metas, self._known)
 
 
 @contextmanager
 def _listening(segmentor: nn.Module) -> Iterator[list[ModuleCost]]:
-    """Inside, each module of a segmentor that runs with a gradient is noted.
+    """Inside the context, records the cost of each module that runs with a gradient.
 
-    Not a module that holds meta networks: it tells the method of them while it runs, once.
+    A module that holds meta networks is not recorded: it reports them to the method as it runs, so
+    it must run only once.
     """
     roots: list[ModuleCost] = []
     open_modules: list[ModuleCost] = []
@@ -138,7 +139,7 @@ def _listening(segmentor: nn.Module) -> Iterator[list[ModuleCost]]:
         open_modules.pop().operations += operations.get_total_flops()
 
     handles = []
-    # Held on to, so that no address is used twice; there is no data in them.
+    # Keep the storages alive, so that no address is reused; they hold no data.
     kept_alive: list = []
     versions: list[tuple[ModuleCost, Tensor, int]] = []
     operations = FlopCounterMode(display=False)

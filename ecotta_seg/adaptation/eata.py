@@ -1,4 +1,4 @@
-"""EATA: entropy of reliable, non-redundant pixels, held near the source by Fisher information."""
+"""EATA: entropy of reliable, non-redundant pixels, with a Fisher regulariser."""
 
 from collections.abc import Iterable
 from math import log
@@ -22,21 +22,21 @@ _MOMENTUM = 0.9  # of the mean prediction, in the public code
 class EATA(GradientAdaptation):
     """Efficient anti-forgetting test-time adaptation (Niu et al., ICML 2022, arXiv 2204.02610).
 
-    Over scale and shift of all norms (see ``release_norm_parameters``):
+    The method trains scale and shift of all norms (see ``release_norm_parameters``):
 
-    - A pixel is *reliable* where its entropy H is below E0 (Eq. 3), *non-redundant* where the
-      cosine between its class probabilities and their moving average over what was learned from
-      is below ``redundancy_threshold`` in size (Eq. 5); the loss is the mean of exp(E0 - H) H over
+    - A pixel is *reliable* if its entropy H is below E0 (Eq. 3). A pixel is *non-redundant* if the
+      absolute cosine between its class probabilities and their moving average over the learned
+      pixels is below ``redundancy_threshold`` (Eq. 5). The loss is the mean of exp(E0 - H) H over
       pixels that are both (Eq. 2 and 6).
-    - ``fisher_weight`` * Σ F (θ - θ_source)² holds parameters that matter (Eq. 8).
+    - ``fisher_weight`` * Σ F (θ - θ_source)² keeps important parameters near the source (Eq. 8).
 
-    Deviations, for what the paper describes for images of one class: filters work on pixels, as in
-    dense ports; the moving average is that of learned pixels, moved once a frame. The paper takes
-    F from unlabelled frames of the source domain: give a file of it as ``fisher`` (see
-    ``fisher_information`` and ``write_fisher``). Without one, F is the mean over the first
-    ``fisher_frames`` frames of the stream itself, taken while adapting, so that no source data
-    are needed; for these frames a step costs one backward more. Where no pixel passes, no step is
-    taken. ``fisher_weight=0`` is ETA.
+    Deviations, because the paper's images have one class each: the filters work on pixels, as in
+    dense ports, and the moving average over the learned pixels moves once per frame. The paper
+    takes F from unlabelled frames of the source domain: pass a file of F as ``fisher`` (see
+    ``fisher_information`` and ``write_fisher``). Without a file, F is the mean over the first
+    ``fisher_frames`` frames of the stream, measured during adaptation without source data; each of
+    these frames costs one extra backward. If no pixel passes, there is no step.
+    ``fisher_weight=0`` is ETA.
 
     Args:
         segmentor: The source model.
@@ -72,7 +72,7 @@ class EATA(GradientAdaptation):
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.redundancy_threshold = redundancy_threshold
         self.fisher_weight = fisher_weight
-        # Zeros until there is something to average: then no pixel is redundant.
+        # Zeros until the first learned pixels; until then no pixel is redundant.
         zeros = next(segmentor.parameters()).new_zeros(segmentor.out_channels)
         self.register_buffer('mean_prediction', zeros)
         self.register_buffer('fisher_frames_seen', zeros.new_zeros((), dtype=torch.int64))
@@ -81,7 +81,7 @@ class EATA(GradientAdaptation):
         self.fisher_frames = 0 if self._given or fisher_weight == 0 else fisher_frames
         parameters = self.adaptable_parameters()
         if self._given:
-            # The sum over frames; of a file it is that of one.
+            # The sum over frames; a file counts as one frame.
             self._fisher = read_fisher(fisher, parameters)
             self.fisher_frames_seen += 1
         else:
@@ -96,7 +96,7 @@ class EATA(GradientAdaptation):
         try:
             return super().adapt(inputs, metas)
         finally:
-            # Nothing of a frame is kept until the next.
+            # Keep nothing of a frame until the next.
             self._passed = self._gradients = None
 
     def passing(self, probabilities: Tensor, entropy: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class EATA(GradientAdaptation):
 
     @torch.no_grad()
     def update(self) -> None:
-        """See base class: the regulariser's gradient is added, the averages move."""
+        """See base class; adds the regulariser's gradient and moves the averages."""
         if self._gradients is not None:
             for total, gradient in zip(self._fisher.values(), self._gradients):
                 total += gradient.square()
@@ -155,7 +155,7 @@ class EATA(GradientAdaptation):
         super().update()
         if self._count:
             new = self._passed / self._count
-            # Nothing to average with yet where it is all zeros.
+            # An average of all zeros has no earlier value to average with.
             started = bool(self.mean_prediction.any())
             self.mean_prediction.lerp_(new, 1 - _MOMENTUM if started else 1.0)
 
@@ -173,13 +173,13 @@ class EATA(GradientAdaptation):
         self.last_step.loss += self.fisher_weight * total
 
     def fisher_information(self, frames: Iterable[tuple[Tensor, list[dict]]]) -> dict[str, Tensor]:
-        """The mean information over frames, of the parameters as they are; nothing is learned.
+        """The mean Fisher information of the current parameters over frames, without learning.
 
         Args:
-            frames: Pairs as ``adapt`` takes them, best of the source domain.
+            frames: Pairs of the arguments of ``adapt``, preferably of the source domain.
 
         Returns:
-            For ``write_fisher``: a tensor for each adaptable parameter, by name.
+            A tensor for each adaptable parameter, by name, for ``write_fisher``.
 
         Raises:
             ValueError: There are no frames.
@@ -200,12 +200,12 @@ class EATA(GradientAdaptation):
         return {name: total / count for name, total in totals.items()}
 
     def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the information taken from the stream."""
+        """See base class: the Fisher information."""
         return {'fisher': self._fisher}
 
     @torch.no_grad()
     def reset(self) -> None:
-        """See base class: what was averaged over the stream is forgotten too."""
+        """See base class; also clears the averages over the stream."""
         super().reset()
         self.mean_prediction.zero_()
         if not self._given:

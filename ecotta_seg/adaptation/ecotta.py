@@ -32,38 +32,39 @@ class MetaNetworkAdaptation(GradientAdaptation):
 
     Args:
         segmentor: The source model.
-        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``; with ``ladder=True`` the
-            encoder is a ``LadderEncoder``, and an ``OutputEncoder`` on a backbone that nobody has
-            described.
+        meta_networks: Options of ``AdaptedEncoder`` and ``MetaNetwork``. With ``ladder=True`` the
+            encoder is a ``LadderEncoder``. On a backbone without a description the encoder is an
+            ``OutputEncoder``.
         optimizer: A config of a torch optimizer.
         entropy_threshold: H0 as a multiple of ln C (0.4 in the paper).
         regularisation_weight: λ (0.25 to 0.5 in the paper).
-        relative_regularisation: R_k over mean |x_k|: one λ then suits models whose features are of
-            different size (0.26 to 0.65 in DeepLabV3+ R18, 2 to 8.9 in SegFormer-B0).
+        relative_regularisation: Divide R_k by mean |x_k|. One λ then suits models whose features
+            differ in magnitude.
         frozen_norm: ``mode`` of ``replace_batch_norms`` for the frozen model's BatchNorms, and
-            the mode's options. The paper leaves open by which statistics they normalise.
-        fast_convolutions: Do the frozen model's wide convolutions as ``frozen_graph/fast_conv.py``
-            does, engine or not: on a CPU in 0.5 to 0.97 of the time, with other roundings (1.5e-6
-            relative at most), so that an identity start is the source's only to that.
+            the mode's options. The paper does not say which statistics they use.
+        fast_convolutions: Run the frozen model's wide convolutions by ``frozen_graph/fast_conv.py``
+            with or without the engine: faster on a CPU, with different rounding. An identity start
+            then equals the source up to rounding.
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
-            memory. False for plain autograd, which ``autocast`` always takes, and a model that
-            the engine does not know (see ``beyond_engine``); ``fallbacks`` names why.
-        memory_budget: The most that a step may take above parameters and adapters, its gradients
-            and the optimizer's state counted in: ``'600MB'``, or ``'1.0x'`` times the peak of
-            stock inference on the same frame. None for the fastest step. Without the engine
-            modules are recomputed until a step fits, see ``RecomputePlanner``.
+            memory. False for plain autograd. ``autocast`` always uses plain autograd, and so do
+            models that the engine does not support (see ``beyond_engine``; ``fallbacks`` names
+            the cause).
+        memory_budget: Maximum memory of a step without parameters and adapters, but with gradients
+            and the optimizer's state: ``'600MB'``, or ``'1.0x'`` times the peak of stock
+            inference on the same frame. None for the fastest step. Without the engine a step
+            recomputes modules until it fits, see ``RecomputePlanner``.
 
     Raises:
-        ValueError: An option is unknown or out of range, or the adapters do not fit; on the first
-            frame of a size, that the budget cannot be met.
-        TypeError: There is no backbone, or none that meta networks can be attached to.
+        ValueError: An option is unknown or out of range, or the adapters do not fit. On the first
+            frame of each size: no plan meets the budget.
+        TypeError: There is no backbone, or meta networks cannot be attached to it.
 
     Attributes:
-        beyond_engine: What of the model keeps the engine from running it; None where it runs, or
-            is not wanted.
-        probe_scale: Size of the frame that the frozen model is run on ahead of the step, as a
-            share of the step's; None where it is not.
+        beyond_engine: The part of the model that the engine does not support; None if the engine
+            supports the model or is not wanted.
+        probe_scale: Size of the frame for the frozen model's run before the step, as a share of
+            the step's frame; None if there is no such run.
         kept_calibration: The calibration in the file of adapters, if the file has one.
     """
 
@@ -111,22 +112,24 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.start()
 
     def use_memory_budget(self, budget: Union[str, int, float]) -> None:
-        """See base class: by the memory engine if the method has one."""
+        """See base class; uses the memory engine if the method has one."""
         if self.engine is None:
             super().use_memory_budget(budget)
         else:
             self.planner = Planner(self, budget)
 
     def use_autocast(self, name: Optional[str]) -> None:
-        """See base class. The step is plain autograd's then, which knows how to go back through
-        casts; the engine's operators and what its planner runs on do not."""
+        """See base class.
+
+        The step then uses plain autograd, which differentiates through casts. The engine's
+        operators and planner do not support casts.
+        """
         super().use_autocast(name)
         if name is not None:
             self.engine = self.planner = None
 
     def fallbacks(self) -> list[str]:
-        """See base class: frozen modules that the engine has no operator for, or what keeps the
-        whole step from it."""
+        """See base class: frozen modules without an operator, or why the engine is not used."""
         if self.engine is not None:
             return self.engine.fallbacks()
         return [] if self.beyond_engine is None else [f'whole step, for its {self.beyond_engine}']
@@ -138,7 +141,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         with following(self._calibrated):
-            # A watcher (layer-wise weights) takes gradients of its own through autograd's graph.
+            # A watcher (layer-wise weights) needs autograd's graph for its own gradients.
             if self.engine is not None and self.watcher is None:
                 return self._adapt_by_engine(inputs, metas)
             self._clear_record()
@@ -156,14 +159,14 @@ class MetaNetworkAdaptation(GradientAdaptation):
         return bool(self._calibrated)
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: the usual drift of the frozen model's norms."""
+        """See base class: measures the usual drift of the frozen model's norms."""
         super().calibrate(frames)
         with self.encoder.bypass():
             calibrate_norms(self._calibrated, frames, super().predict)
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:
-        """See base class. Afterwards the norms' statistics are those of the stream again."""
+        """See base class. On exit the norms' statistics are those of the stream again."""
         with super().holding_still(), stream_kept(self._calibrated):
             yield
 
@@ -174,7 +177,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
             norm.forget()
 
     def _clear_record(self) -> StepRecord:
-        """What the windows of a frame add their losses to."""
+        """The step's record, set to 0; the windows of a frame add their losses to it."""
         record = self.last_step
         record.entropy = record.confident_fraction = record.regularisation = 0.0
         return record
@@ -199,7 +202,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         logits = over_windows(self.segmentor, inputs, metas, run)
         record.loss = record.entropy + self.regularisation_weight * record.regularisation
         if plan.update_in_place:
-            # Done while going backward: what a guard objects to is taken back afterwards.
+            # The backward has made the update; a guard can only undo it afterwards.
             record.updated = True
             self.after_update()
         elif self.gate is None or self.gate(logits):
@@ -208,7 +211,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         return logits
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:
-        """The weights of the pixels in the entropy term: 1[H < H0] over their number.
+        """The weights of the pixels in the entropy term: 1[H < H0] / number of such pixels.
 
         Args:
             entropy: (N, H, W) in nats, without a graph.
@@ -220,7 +223,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         return confident_weights(entropy, self.entropy_threshold)
 
     def _regulariser(self, frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> Tensor:
-        """R_k of one part: a scalar with its graph."""
+        """R_k of one part: a scalar with graph."""
         return self_distilled_regularisation(
             of_frame(adapted, meta_network.region),
             of_frame(frozen, meta_network.region),
@@ -234,9 +237,9 @@ class MetaNetworkAdaptation(GradientAdaptation):
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class.
 
-        Each R_k is differentiated with respect to meta network k alone. Its target x_k is
-        detached, and nothing else that R_k depends on is a parameter of k, so this is the
-        gradient of Algorithm 1, where the part's input is detached as well.
+        Each R_k is differentiated with respect to meta network k alone, as in Algorithm 1, which
+        also detaches the part's input. The results agree: the target x_k is detached, and R_k
+        depends on the parameters of meta network k in no other way.
         """
         entropy, fraction = self.entropy_loss(logits)
         if entropy.requires_grad:

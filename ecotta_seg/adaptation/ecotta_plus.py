@@ -21,8 +21,7 @@ from .registry import ADAPTATION_METHODS
 from .shift_gate import ShiftGate
 
 _PROBE_SCALE = 0.5
-# Places in ``usual``; what is taken for usual if there was no calibration (docs/tuning.md); and
-# the least that counts as a unit.
+# Indices in ``usual``; its values without a calibration (docs/tuning.md); and the smallest unit.
 DRIFT, ENTROPY, TARGET = range(3)
 _ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.036, 0.13
 _LEAST = 1e-3
@@ -30,44 +29,45 @@ _LEAST = 1e-3
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
 class AnchoredMetaNetworks(MetaNetworkAdaptation):
-    """Meta networks with an identity start, gated by shift, that are pulled to where they began.
+    """Meta networks with an identity start and a shift gate, pulled back towards their start.
 
-    What differs from EcoTTA (arXiv 2303.01904):
+    Differences from EcoTTA (arXiv 2303.01904):
 
-    - Before the stream, ``calibrate`` measures on clear frames what is usual to the network. All
+    - Before the stream, ``calibrate`` measures the network's usual values on clear frames. All
       limits count in these units.
-    - The meta networks act as far as the frame is beyond what the source knows (see ``ShiftGate``).
-      On a clear day the model is next to the source, whatever the stream has taught. The frozen
-      model is run on each frame at half size first, a quarter of an inference, and gives the
-      strength for this frame, so that conditions may change from frame to frame. Norms of mode
-      'drift' are gated likewise: a weight above 1 acts only as far as the strength lets it.
-    - The entropy of confident pixels is averaged class by class: road and buildings do not drown
-      what is small, which is what a plain mean lets die first.
-    - After every update the parameters go back a little towards their start. A sum of steps that
-      would grow without end becomes a mean over the last ``1 / restore_rate`` frames.
-    - It stays within a radius of the frozen model (see ``trust_radius``). By entropy each class
-      feeds on its own confident pixels; far enough out the frequent ones take over the rest.
+    - The further a frame is from the source domain, the more the meta networks act (see
+      ``ShiftGate``). On a clear day the model stays close to the source, whatever it has learned.
+      For each frame a run of the frozen model at half size, a quarter of an inference, gives the
+      strength, so conditions may change from frame to frame. The strength also scales the part
+      above 1 of the weight of norms of mode 'drift'.
+    - The entropy of confident pixels is averaged class by class. Under a plain mean, road and
+      buildings outweigh small classes, and small classes die first.
+    - After every update the parameters move a little back towards their start. This turns an
+      unbounded sum of steps into a mean over the last ``1 / restore_rate`` frames.
+    - The model stays within a radius of the frozen model (see ``trust_radius``). Entropy
+      minimisation strengthens each class by its own confident pixels; far from the frozen model
+      the frequent classes take over the others.
     - Dark frames are brightened first, if a ``brightness`` is set (see ``Exposure``).
 
     Args:
         segmentor: The source model.
-        restore_rate: Share of the way back to the start that is gone after each update, 0 to 1.
+        restore_rate: Share of the distance to the start by which the parameters move back after
+            each update, 0 to 1.
         class_balance: Exponent of the class weights: 0 for the plain mean over pixels, 1 for
-            equal weight to each class that the frame holds.
-        shift_gate: Options of ``ShiftGate``; None lets the meta networks act always. A gate needs
+            equal weight to each class in the frame.
+        shift_gate: Options of ``ShiftGate``; None for meta networks at full strength. A gate needs
             an identity start and norms of mode 'drift' or 'calibrated'. In a model without any
-            BatchNorm the entropy decides alone.
-        trust_radius: The most that Σ_k R_k should be, above 0. After a frame that shows more, the
-            parameters go back by as large a share as it is more, where that is above
-            ``restore_rate``: what drives them out is then forgotten within a few such frames.
-            None for no limit.
-        brightness: See ``Exposure``; None leaves frames as dark as they are. After a calibration
-            the clear frames tell the target, and the value does not count.
+            BatchNorm the gate uses the entropy alone.
+        trust_radius: Upper limit of Σ_k R_k, above 0. After a frame above the limit, the parameters
+            move back by the share 1 - ``trust_radius`` / Σ_k R_k if that is above
+            ``restore_rate``. A few such frames undo the drift. None for no limit.
+        brightness: See ``Exposure``; None does not brighten frames. A calibration replaces this
+            value by a target from the clear frames.
         **options: See ``MetaNetworkAdaptation``.
 
     Raises:
-        ValueError: An option is out of range, or the gate does not go with the meta networks or
-            the norms; see also base class.
+        ValueError: An option is out of range, or the gate does not fit the meta networks or the
+            norms; see also base class.
     """
 
     calibrated_buffers = ('usual',)
@@ -112,22 +112,22 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                 )
             self.shift_gate = ShiftGate.from_options(shift_gate)
             self.probe_scale = _PROBE_SCALE
-            # Where a model has norms early on, they part weather from clear days the best.
+            # Early norms, if the model has any, separate weather from clear days best.
             first = drift_norms(*self.encoder.early_modules())
             self._probe_meter = DriftMeter(first or drifting)
             self._only_whole: set[tuple[int, ...]] = set()
-            # Calibrated norms know by themselves which frames need a correction.
+            # Calibrated norms decide themselves which frames need a correction.
             self._norm_weights = [
                 (norm, norm.blend_weight)
                 for norm in norms
                 if not isinstance(norm, CalibratedBatchNorm2d)
             ]
-            # A buffer, so that it is saved, gone back to and shared as what is learned is. Before
-            # the first frame the stream is taken for the source's own.
+            # A buffer, so that the strength is saved, rolled back and shared like learned tensors.
+            # Before the first frame the stream counts as the source domain.
             self.register_buffer('strength', like.new_zeros(()), persistent=False)
         target = 0.0 if self.exposure is None else self.exposure.target
         usual = like.new_tensor([_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY, target])
-        # What clear frames show, estimates until ``calibrate``: the mean drift of the probe's
+        # Values on clear frames, estimates until ``calibrate``: the mean drift of the probe's
         # norms, the mean entropy of the probe as a share of ln C, the exposure's target.
         self.register_buffer('usual', usual, persistent=False)
 
@@ -148,8 +148,8 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
         """See base class: the exposure's target, the norms' usual drift, the gate's units.
 
-        A frame counts as dark below the mean brightness of the clear frames less one standard
-        deviation.
+        A frame counts as dark if its brightness is more than one standard deviation below the
+        mean of the clear frames.
         """
         if not frames:
             return
@@ -176,11 +176,11 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     @property
     def gated_norms(self) -> list[tuple[AdaptiveBatchNorm2d, float]]:
-        """The norms whose weight follows the strength, each with its weight at strength 1."""
+        """The norms whose weight depends on the strength, each with its weight at strength 1."""
         return [] if self.shift_gate is None else self._norm_weights
 
     def probes_whole(self, inputs: Tensor) -> bool:
-        """Whether the model cannot be run on frames (N, 3, H, W) of this size at half of it."""
+        """Whether the model cannot run on frames (N, 3, H, W) of this size at half size."""
         return tuple(inputs.shape[2:]) in self._only_whole
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -200,14 +200,14 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         return super().predict_frame(inputs, metas)
 
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """See base class. They come before the frame itself, with the strength that it has."""
+        """See base class. The views are predicted before the frame, with the frame's strength."""
         if self.views > 1:
             self._gate(inputs, metas)
         return super().other_views(inputs, metas)
 
     @contextmanager
     def holding_still(self) -> Iterator[None]:
-        """See base class. Afterwards the strength is that of the stream's last frame again."""
+        """See base class. On exit the strength is that of the stream's last frame again."""
         before = None if self.shift_gate is None else self.strength.clone()
         with super().holding_still():
             yield
@@ -215,10 +215,10 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             self.strength.copy_(before)
 
     def _gate(self, inputs: Tensor, metas: list[dict]) -> None:
-        """Sets the strength for the stream's next frame by a run of the frozen model on it."""
+        """Runs the frozen model on the stream's next frame and sets the strength."""
         if self.shift_gate is None:
             return
-        # The same for every frame, whatever the strength was at the last.
+        # Start each frame from strength 0, whatever the last frame's strength was.
         self._act_by(0.0)
         drift, entropy = self._shift(inputs, metas)
         if drift is not None:
@@ -235,10 +235,13 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         return self._probe_meter.mean(), entropy_share(logits)
 
     def _probe(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """The model's logits for a frame at half its size, or as it is where that cannot be run:
-        a BEiT takes its own size alone, a UNet multiples of 16. Without the padding."""
+        """The frozen model's logits for a frame at half size, without padding.
+
+        If the model cannot run at half size (a BEiT accepts one size only, a UNet multiples of
+        16), the frame keeps its size.
+        """
         if self.engine is not None:
-            # A budget holds for this, too: it may be of less than a plain inference takes.
+            # The budget applies to this run, too; it may be below a plain inference's memory.
             reduced = reduced_frame(inputs, metas, self.probe_scale)
             return without_padding(self.engine.predict_frozen(*reduced), reduced[1])
         size = tuple(inputs.shape[2:])
@@ -248,13 +251,13 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
                     reduced = reduced_frame(inputs, metas, self.probe_scale)
                     return without_padding(super().predict(*reduced), reduced[1])
                 except (AssertionError, RuntimeError, ValueError):
-                    # What is wrong with the frame or the model shows at full size as well.
+                    # A real fault of the frame or the model raises again at full size.
                     self._only_whole.add(size)
             return without_padding(super().predict(inputs, metas), metas)
 
     def _act_by(self, strength: Union[Tensor, float]) -> None:
         if isinstance(strength, Tensor) and strength.is_meta:
-            # A dry run takes the general case: neither nothing nor all is let through.
+            # A dry run has no value: take the general case, strictly between 0 and 1.
             strength = 0.5
         strength = float(strength)
         for module in self.encoder.meta_networks:
@@ -267,7 +270,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         return class_balanced_weights(entropy, logits, self.entropy_threshold, self.class_balance)
 
     def after_update(self) -> None:
-        """See base class: the pull back, farther where the frame was beyond the radius."""
+        """See base class: moves the parameters back, further if the frame was beyond the radius."""
         share, distance = self.restore_rate, self.last_step.regularisation
         if self.trust_radius is not None and distance > self.trust_radius:
             share = max(share, 1 - self.trust_radius / distance)
@@ -275,13 +278,13 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
 
     @torch.no_grad()
     def restore(self, share: float) -> None:
-        """Moves every parameter that share of the way to its start, 0 to 1."""
+        """Moves every parameter towards its start by a share of the distance, 0 to 1."""
         for name, parameter in self.adaptable_parameters().items():
             parameter.lerp_(self._initial[name], share)
 
     @torch.no_grad()
     def reset(self) -> None:
-        """See base class: the stream is taken for the source's own again."""
+        """See base class; the strength returns to 0."""
         super().reset()
         if self.shift_gate is not None:
             self.strength.zero_()

@@ -1,4 +1,4 @@
-"""Brightens dark frames to what the source has been trained on."""
+"""Brightens dark frames to the brightness of the source's training frames."""
 
 from math import log
 from typing import Optional
@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 
 class Exposure:
-    """A gamma correction of frames that are darker than a source expects; others stay as they are.
+    """A gamma correction of frames that are darker than the source's training frames.
 
-    255 (p / 255)^g with g = ln(t / 255) / ln(l / 255), by which a pixel of l, the frame's mean,
-    becomes one of t, ``brightness`` times the mean that the data preprocessor takes off. A ResNet's
-    BatchNorms bring a dark frame's statistics back to the source's; a SegFormer has none until its
-    head, and its LayerNorms, which act on each pixel, cannot know how dark the frame is.
+    A pixel p becomes 255 (p / 255)^g with g = ln(t / 255) / ln(l / 255). So a pixel of the frame's
+    mean l becomes t, ``brightness`` times the mean that the data preprocessor subtracts. A ResNet's
+    BatchNorms bring a dark frame's statistics back to the source's. A SegFormer has no BatchNorm
+    before its head, and its LayerNorms act on single pixels, so they cannot correct a dark frame.
 
     Args:
         preprocessor: The segmentor's data preprocessor, with a mean and a standard deviation of
             pixels from 0 to 255.
-        brightness: Above 0, at most 1. Clear frames of CamVid's val sequence are at 0.68 to 0.87
-            times the mean of ImageNet, at night of severity 4 at 0.31 to 0.38.
+        brightness: Target mean of dark frames as a multiple of the preprocessor's mean, above 0,
+            at most 1. Clear frames can be darker than the preprocessor's mean, too.
 
     Raises:
-        ValueError: ``brightness`` is out of range, or the preprocessor takes off no mean.
+        ValueError: ``brightness`` is out of range, or the preprocessor subtracts no mean.
     """
 
     def __init__(self, preprocessor: nn.Module, brightness: float = 0.8) -> None:
@@ -39,9 +39,9 @@ class Exposure:
 
     @torch.no_grad()
     def brightness(self, frame: Tensor) -> float:
-        """The mean of a frame (3, H, W), preprocessed, without padding: in units of pixels."""
+        """The mean pixel value, 0 to 255, of a preprocessed frame (3, H, W) without padding."""
         mean, std = self.preprocessor.mean, self.preprocessor.std
-        # Of the channels' means, so that nothing of the frame's size has to be made.
+        # Computed from the channels' means to avoid a tensor of the frame's size.
         return float((frame.mean((1, 2), keepdim=True) * std + mean).mean())
 
     @torch.no_grad()
@@ -52,9 +52,8 @@ class Exposure:
 
         Args:
             inputs: (N, 3, H, W), preprocessed.
-            rows, columns: What of them is no padding.
-            target: The mean that darker frames are brought to, in units of pixels; None for
-                ``target``.
+            rows, columns: The part of the inputs that is not padding.
+            target: The mean pixel value for darker frames, 0 to 255; None for ``self.target``.
 
         Returns:
             ``inputs``.
@@ -64,7 +63,7 @@ class Exposure:
         for frame in inputs:
             inner = frame[:, rows, columns]
             brightness = self.brightness(inner)
-            # A frame without any light, or without numbers, has nothing to show.
+            # A frame without any light, or with nan, cannot be corrected.
             if not 1 <= brightness < target:
                 continue
             gamma = log(target / 255) / log(brightness / 255)

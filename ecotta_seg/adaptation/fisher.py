@@ -1,4 +1,4 @@
-"""Fisher information of a model's own predictions: how much each parameter matters to them."""
+"""Fisher information of a model's own predictions: the importance of each parameter."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ def pseudo_label_gradients(
     """Gradients of the negative log-likelihood of the model's most likely classes.
 
     Their squares are the diagonal of the empirical Fisher information, with the frame as the
-    sample: EATA (arXiv 2204.02610, Eq. 9) and LAW (arXiv 2311.05858, Eq. 3) both take the model's
-    own argmax for the unknown label. The graph is kept for the loss that is learned from.
+    sample. EATA (arXiv 2204.02610, Eq. 9) and LAW (arXiv 2311.05858, Eq. 3) both replace the
+    unknown label by the model's own argmax. The graph is kept for the method's loss.
 
     Args:
         logits: (N, C, H, W) with graph.
@@ -29,7 +29,7 @@ def pseudo_label_gradients(
         share: Weight of the window in its frame.
 
     Returns:
-        A tensor for each parameter, of its shape; zeros where it has no part in the logits.
+        A tensor for each parameter, of its shape; zeros if the logits do not depend on it.
     """
     loss = share * F.cross_entropy(logits, logits.detach().argmax(dim=1))
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
@@ -37,18 +37,18 @@ def pseudo_label_gradients(
 
 
 def write_fisher(information: Mapping[str, Tensor], path: Union[str, Path]) -> None:
-    """Writes the information by parameter name, whole or not at all."""
+    """Writes the information by parameter name, atomically."""
     state = {'format': _FORMAT, 'fisher': {k: v.detach().cpu() for k, v in information.items()}}
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 
 def read_fisher(path: Union[str, Path], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Reads what ``write_fisher`` wrote, without running any code in it.
+    """Reads a file of ``write_fisher`` without running any code in the file.
 
     Args:
         path: The file.
-        parameters: Those that it has to fit, by name.
+        parameters: The parameters that the file must fit, by name.
 
     Returns:
         The information by parameter name, on the parameters' devices.
@@ -60,7 +60,7 @@ def read_fisher(path: Union[str, Path], parameters: Mapping[str, Tensor]) -> dic
         raise ValueError(f'expected a file of Fisher information, but {path} does not exist')
     try:
         state = load_whole(path)
-    except Exception:  # What a damaged pickle raises depends on where it is damaged.
+    except Exception:  # A damaged pickle may raise any exception.
         state = None
     found = state.get('fisher') if isinstance(state, dict) else None
     if not isinstance(found, dict) or state.get('format') != _FORMAT:

@@ -1,4 +1,4 @@
-"""What methods share that take an optimizer step a frame."""
+"""The base class of methods that take one optimizer step per frame."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from .windows import forward_windows
 
 
 def _copied(value):
-    """A deep copy of nested dicts and lists of tensors, as an optimizer's state dict is."""
+    """Deep-copies nested dicts and lists of tensors, such as an optimizer's state dict."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
@@ -30,27 +30,25 @@ def _copied(value):
 
 
 class GradientAdaptation(AdaptationMethod):
-    """A method that takes one optimizer step a frame, on a loss of its own prediction.
+    """A method that takes one optimizer step per frame, on a loss of its own prediction.
 
-    The optimizer lives through the whole stream: it is never told where a condition ends.
+    The same optimizer serves the whole stream and does not know when a condition ends.
 
     Args:
-        segmentor: See base class; the subclass has set ``requires_grad`` before ``start`` is
-            called.
+        segmentor: See base class. A subclass sets ``requires_grad`` before it calls ``start``.
         optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
 
     Attributes:
-        watcher: Has ``see(logits, share)``, called with each window's logits, graph and all,
-            before they are learned from, ``weigh(optimizer)``, called before each step of the
-            optimizer, which then has a group for each parameter, and ``forget()``, called when
-            the method is reset. Layer-wise learning weights sit here, see ``watch_by``. None for
-            no watcher.
+        watcher: An object such as the layer-wise learning weights, or None, see ``watch_by``. The
+            method calls ``see(logits, share)`` with each window's logits and their graph before
+            ``learn``, ``weigh(optimizer)`` before each optimizer step, and ``forget()`` on
+            ``reset``. With a watcher the optimizer has one group for each parameter.
         planner: Plans steps for a memory budget; None without a budget.
         planned: The ``PlannedStep`` of the latest frame; None without a budget.
         lean: Whether steps run under ``LeanAutograd``. False is for comparisons.
 
     Raises:
-        TypeError: ``optimizer`` is no dictionary.
+        TypeError: ``optimizer`` is not a dictionary.
     """
 
     def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
@@ -66,30 +64,29 @@ class GradientAdaptation(AdaptationMethod):
         self.lean = True
 
     def start(self) -> None:
-        """Makes the optimizer and remembers the state that ``reset`` goes back to."""
+        """Builds the optimizer and stores the state that ``reset`` restores."""
         parameters = self.adaptable_parameters()
         self._initial = {name: p.detach().clone() for name, p in parameters.items()}
         self.optimizer = self.build_optimizer(list(parameters.values()))
 
     def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """What is learned beside parameters and buffers: by a prefix, then by name."""
+        """Learned tensors that are neither parameters nor buffers, by prefix and then by name."""
         return {}
 
     def learned_tensors(self) -> dict[str, Tensor]:
-        """See base class: what is learned beside parameters and buffers with them."""
+        """See base class; includes ``learned_beside``."""
         tensors = super().learned_tensors()
         for prefix, beside in self.learned_beside().items():
             tensors.update({f'{prefix}.{name}': tensor for name, tensor in beside.items()})
         return tensors
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
-        """Moves (``to``, ``cuda``) what is no parameter or buffer as well: the start, what is
-        learned beside, the optimizer's state."""
+        """Also moves the initial parameters, ``learned_beside`` and the optimizer's state."""
         super()._apply(fn, recurse)
         for tensors in (self._initial, *self.learned_beside().values()):
             tensors.update({name: fn(tensor) for name, tensor in tensors.items()})
         if self.optimizer.state:
-            # Torch puts a state where the parameters are when it takes one over.
+            # Loading a state dict moves the state to the parameters' device.
             self.optimizer.load_state_dict(self.optimizer.state_dict())
         return self
 
@@ -100,10 +97,10 @@ class GradientAdaptation(AdaptationMethod):
             self._initial[name].copy_(parameter)
 
     def watch_by(self, watcher) -> None:
-        """Sets the watcher; after ``start``, before the first frame.
+        """Sets the watcher; call after ``start`` and before the first frame.
 
         Raises:
-            ValueError: There is one already, or the method cannot be watched.
+            ValueError: The method already has a watcher, or has a memory budget.
         """
         if self.watcher is not None:
             raise ValueError(
@@ -115,10 +112,10 @@ class GradientAdaptation(AdaptationMethod):
         self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
 
     def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """A new optimizer as the config describes it.
+        """Builds a new optimizer from the config.
 
         Raises:
-            ValueError: It cannot be built.
+            ValueError: The config does not fit.
         """
         name = self.optimizer_config.get('type')
         if self.watcher is not None:
@@ -136,15 +133,15 @@ class GradientAdaptation(AdaptationMethod):
 
     @abstractmethod
     def learn(self, logits: Tensor, share: float) -> None:
-        """Accumulates gradients from one window and notes losses in ``last_step``.
+        """Accumulates the gradients of one window and records the losses in ``last_step``.
 
         Args:
-            logits: (N, classes, h, w) with graph, without the padding.
+            logits: (N, classes, h, w) with graph, without padding.
             share: Weight of the window; the shares of a frame sum to 1.
         """
 
     def show(self, logits: Tensor, share: float) -> None:
-        """Shows one window's logits to the watcher, where there is one, and learns from them."""
+        """Passes one window's logits to the watcher, if any, and to ``learn``."""
         if self.watcher is not None:
             self.watcher.see(logits, share)
         self.learn(logits, share)
@@ -193,7 +190,7 @@ class GradientAdaptation(AdaptationMethod):
         super().use_autocast(name)
 
     def use_memory_budget(self, budget: Union[str, int, float]) -> None:
-        """See base class: modules of the model are recomputed until a step fits."""
+        """See base class: a step recomputes modules of the model until the step fits."""
         self.planner = RecomputePlanner(self, budget)
         for other, there in (
             (f'{self.views} views', self.views > 1),
@@ -205,10 +202,10 @@ class GradientAdaptation(AdaptationMethod):
 
     @contextmanager
     def within_budget(self, inputs: Tensor, metas: list[dict]) -> Iterator[None]:
-        """Inside, a step on these frames keeps the memory budget; without a budget nothing is done.
+        """Inside the context, a step on these frames keeps the memory budget, if there is one.
 
         Raises:
-            BudgetError: The budget cannot be met.
+            BudgetError: No plan meets the budget.
         """
         modules = []
         if isinstance(self.planner, RecomputePlanner):
@@ -218,7 +215,7 @@ class GradientAdaptation(AdaptationMethod):
             yield
 
     def update(self) -> None:
-        """Takes the optimizer step if there are gradients, and lets go of them."""
+        """Takes the optimizer step if there are gradients, and frees the gradients."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
             if self.watcher is not None:
                 self.watcher.weigh(self.optimizer)
@@ -229,9 +226,9 @@ class GradientAdaptation(AdaptationMethod):
         self.optimizer.zero_grad(set_to_none=True)
 
     def moves(self) -> bool:
-        """Whether the coming step of the optimizer changes a parameter.
+        """Whether the next optimizer step changes a parameter.
 
-        Gradients of 0 change none, if there is no momentum of earlier frames either.
+        If all gradients and all momenta of earlier frames are 0, no parameter changes.
         """
         groups = [group for group in self.optimizer.param_groups if group['lr'] != 0]
         for parameter in (p for group in groups for p in group['params']):
@@ -243,14 +240,14 @@ class GradientAdaptation(AdaptationMethod):
         return False
 
     def after_update(self) -> None:
-        """Called when the parameters have just been changed."""
+        """Called right after each parameter update."""
 
     def optimizer_state(self) -> dict:
         """See base class."""
         return dict(self.optimizer.state)
 
     def method_state(self) -> dict:
-        """See base class: the optimizer's momenta with it."""
+        """See base class; includes the optimizer's momenta."""
         return {**super().method_state(), 'optimizer': _copied(self.optimizer.state_dict())}
 
     def state_keys(self) -> set[str]:
@@ -265,12 +262,12 @@ class GradientAdaptation(AdaptationMethod):
     def take_method_state(self, state: dict) -> None:
         """See base class."""
         super().take_method_state(state)
-        # torch takes the tensors themselves: a copy, so that a state can be gone back to twice.
+        # torch keeps the given tensors themselves: copy them, so that a state can be loaded twice.
         self.optimizer.load_state_dict(_copied(state['optimizer']))
 
     @contextmanager
     def using(self, tensors: dict[str, Tensor]) -> Iterator[None]:
-        """Inside, the adaptable parameters are those of ``tensors``: exchanged, not copied."""
+        """Inside the context, ``tensors`` replace the adaptable parameters, without a copy."""
         parameters = self.adaptable_parameters()
         learned = {name: parameter.data for name, parameter in parameters.items()}
         try:
@@ -287,7 +284,7 @@ class GradientAdaptation(AdaptationMethod):
             return self.predict(inputs, metas)
 
     def reset(self) -> None:
-        """See base class: parameters as at the start, the optimizer forgets its momenta."""
+        """See base class: restores the initial parameters and clears the optimizer's momenta."""
         parameters = self.adaptable_parameters()
         with torch.no_grad():
             for name, parameter in parameters.items():

@@ -1,4 +1,4 @@
-"""Watches each step of an adaptation and takes back what would ruin the model."""
+"""Watches each adaptation step and undoes the steps that would ruin the model."""
 
 from collections import deque
 from typing import Optional
@@ -16,53 +16,52 @@ from .rest import RestAfterResets
 
 
 class UpdateGuard:
-    """Skips updates, rolls back to the last good parameters, or resets to those at the start.
+    """Skips an update, rolls back to the last good parameters, or resets to the initial ones.
 
-    Before an update, from the frame and its prediction: the loss, the gradients and the logits must
-    be finite, no class may cover nearly all of the frame, the model must have an idea of the frame
-    (``max_entropy``), and the frame must not be noise. Else the update is skipped, or rolled back
-    if the method has made the update already. After the update the parameters must be finite. Else
-    they are rolled back, and the optimizer with them.
+    Before each update the guard checks the frame and its prediction: the loss, the gradients and
+    the logits must be finite, no class may cover nearly the whole frame, the entropy must not
+    exceed ``max_entropy``, and the frame must not be noise. Otherwise the guard skips the update,
+    or rolls it back if the method has already made it. After the update the parameters must be
+    finite. Otherwise the guard rolls back the parameters and the optimizer.
 
-    Such a prediction is taken for the frame's fault: however many there are, what was learned
-    before them stays. After each ``check_every`` in a row the reference (see below) is asked: where
-    it finds nothing wrong with the frame, the model is at fault and is rolled back.
+    The guard first blames the frame for such a prediction: the state learned earlier stays,
+    however many such frames follow. After every ``check_every`` of them in a row the guard checks
+    the reference's prediction (see below). If the reference passes and the model does not, the
+    model is at fault and is rolled back.
 
-    Every ``check_every`` frames the frame is predicted twice more, at a reduced size: by the
-    model as it is and by what it was before its first frame (``predict_reference``: the frozen
-    source under the method's own normalisation). Drift is where one of these is below its limit in
-    the median of the last ``window`` checks: the two masks' agreement (see ``mask_agreement``) on
-    the half of the pixels that the reference is surest of (to differ from it elsewhere is what
-    adapting is for), or the share of the reference's entropy that is left; or where more of the
-    classes' diversity is lost than may be. It is rolled back to the last parameters that were
-    well within the limits; where these have been gone back to before, all is reset. After resets
-    that follow each other closely nothing is learned for a while, see ``RestAfterResets``.
+    Every ``check_every`` frames the guard checks for drift. At a reduced size it predicts the frame
+    twice: with the current model and with the reference, the state before the first frame
+    (``predict_reference``: the frozen source under the method's own normalisation). The model has
+    drifted if the median of the last ``window`` checks exceeds a limit: too little agreement of the
+    two masks (see ``mask_agreement``) on the half of the pixels that the reference is surest of
+    (adaptation should change the other half), too small a share of the reference's entropy, or too
+    high a loss of class diversity. The guard then rolls back to the last parameters that were well
+    within the limits. If it has already rolled back to them once, it resets everything. After
+    resets in close succession learning pauses, see ``RestAfterResets``.
 
-    A method that goes back to its start of itself (RDumb, SAR) is watched anew from there: what was
-    good before is not gone back to, and where the step of that very frame is at fault, the method
-    is reset.
+    If a method resets itself (RDumb, SAR), the guard discards its earlier observations and the
+    earlier good parameters. If the update of that same frame is at fault, the guard resets the
+    method.
 
     Args:
-        check_every: Frames between two checks of drift.
-        min_agreement: 0 to 1. A source that is lost is not agreed with by right: on CamVid's val
-            sequence in snow of severity 5 SegFormer-B0 is at 8.6 mIoU and EcoTTA+ at 28, with an
-            agreement of 0.46 in the mean and 0.41 in the least median of three. (DeepLabV3+ R18
-            at severity 4, under Tent at ten times its rate: 0.56 to 1.)
-        min_entropy_share: Of the reference's entropy; entropy minimisation that collapses makes
-            the model certain of everything.
+        check_every: Frames between two drift checks.
+        min_agreement: Minimum agreement with the reference, 0 to 1. If the source itself fails on
+            a frame, a good method rightly disagrees with it.
+        min_entropy_share: Minimum entropy as a share of the reference's entropy, 0 to 1.
+            Entropy minimisation that collapses makes the model certain of every pixel.
         max_diversity_loss: In nats, above 0, see ``DriftLimits``.
-        max_class_share: No class may cover more of a frame.
-        max_entropy: Of ln C: the highest mean entropy of a frame's prediction that is learned from,
-            as the median of the last ``window`` frames. Above it a model has no idea of the frames.
-            Real nights are at up to a half. If a model is less sure of ordinary frames, the limit
-            is 1.25 times the median of the last 50 frames that were learned from. A method without
-            parameters to learn is not judged by it. 1 turns it off.
-        window: Checks that the median is taken of.
-        margin: How far within ``min_agreement`` parameters are good ones to go back to.
+        max_class_share: Maximum share of a frame that one class may cover, 0 to 1.
+        max_entropy: Maximum mean entropy of a prediction to learn from, as a share of ln C, 0 to 1;
+            compared with the median of the last ``window`` frames. Above this limit the model does
+            not recognise the frames; real nights stay below the default. If a model is less sure of
+            ordinary frames, the limit is 1.25 times the median of the last 50 learned frames. The
+            limit does not apply to methods without learnable parameters. 1 turns the limit off.
+        window: Number of checks in the median.
+        margin: Parameters count as good from this margin above ``min_agreement``.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.
-        rest: Frames of the first rest, see ``RestAfterResets``; 0 for none. By default
-            4 ``window`` ``check_every``: twice the frames that drift takes to be noticed, gone back
-            from, and noticed again.
+        rest: Frames of the first rest, see ``RestAfterResets``; 0 for none. Default:
+            4 ``window`` ``check_every``, twice the frames that the guard needs to notice drift,
+            roll back, and notice drift again.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -101,7 +100,7 @@ class UpdateGuard:
         self.forget()
 
     def forget(self) -> None:
-        """Starts anew, as before the first frame."""
+        """Restores the guard's state before the first frame."""
         self._good: Optional[dict] = None
         self._gone_back = False
         self._frames = self._faults = 0
@@ -117,7 +116,7 @@ class UpdateGuard:
         return _tensor_bytes(self._good)
 
     def watch(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Runs ``method.adapt`` on a frame and deals with what comes out.
+        """Runs ``method.adapt`` on a frame and handles faults.
 
         Args:
             method: The method.
@@ -125,8 +124,8 @@ class UpdateGuard:
             metas: Metainfo of the N samples.
 
         Returns:
-            (N, classes, H, W) logits; of the frame's own forward, unless these are not finite and
-            the model could be repaired.
+            (N, classes, H, W) logits of the frame's own forward. If the parameters and these logits
+            are not finite, the logits of the repaired model.
         """
         if self._good is None:
             self._good = method.method_state()
@@ -147,7 +146,7 @@ class UpdateGuard:
             method.gate = None
         if not self._judged:
             gate(logits)
-        # Of what has just gone, so that nothing is taken from its prediction.
+        # After a reset the logits are those of the discarded model: its entropy does not count.
         gone = self._see_own_reset(method)
         broken = not _all_finite(method.learned_tensors().values())
         if self._reason:
@@ -168,10 +167,10 @@ class UpdateGuard:
         return logits
 
     def _see_own_reset(self, method: AdaptationMethod) -> bool:
-        """Forgets what was seen of a model that has gone back to its start of itself in this frame.
+        """Discards earlier observations if the method has reset itself in this frame.
 
         Returns:
-            Whether it has since this was last asked.
+            Whether the method has reset itself since the last call.
         """
         if self._anew or method.last_step.own_reset is None:
             return False
@@ -181,7 +180,7 @@ class UpdateGuard:
         return True
 
     def _undo_fault(self, method, inputs: Tensor, metas: list[dict], broken: bool) -> None:
-        """Leaves no trace of a frame whose prediction is at fault, or finds the model at fault."""
+        """Undoes the step of a faulty frame, and rolls back the model if the model is at fault."""
         reason = self._reason
         if not broken and not method.last_step.updated:
             if self._anew:
@@ -205,7 +204,7 @@ class UpdateGuard:
         current = without_padding(method.predict(inputs, metas), metas)
         reason = self._fault_of_prediction(current)
         limit = self.entropies.limit()
-        # Well below, so that it is not chance which of the two is above.
+        # The reference must be well below the limit: else chance decides which of both exceeds it.
         if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
             reason = self.entropies.judge(entropy_share(current))
         if reason is not None:
@@ -214,7 +213,7 @@ class UpdateGuard:
     def _fault_of_step(
         self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
     ) -> Optional[str]:
-        """Why the frame's step must not count; None if it may."""
+        """The reason to reject the frame's step, or None."""
         logits = without_padding(logits, metas)
         fault = self._fault_of_prediction(logits)
         if fault is not None:
@@ -228,7 +227,7 @@ class UpdateGuard:
             if fault is not None:
                 return fault
         gradients = [p.grad for p in parameters if p.grad is not None]
-        # The loss is nan by right where a method has none and makes no gradients.
+        # If a method has no loss and makes no gradients, a loss of nan is correct.
         if gradients and method.last_step.loss in (float('inf'), float('-inf')):
             return 'the loss is not finite'
         if not _all_finite(gradients):
@@ -236,7 +235,7 @@ class UpdateGuard:
         return None
 
     def _fault_of_prediction(self, logits: Tensor) -> Optional[str]:
-        """What nothing must be learned from; None where it is a prediction."""
+        """The reason not to learn from a prediction, or None."""
         if not _all_finite([logits]):
             return 'the prediction is not finite'
         share = largest_share(logits)
@@ -292,7 +291,7 @@ class UpdateGuard:
         return events
 
     def state_dict(self) -> dict:
-        """All that a later frame's verdict depends on: tensors and numbers."""
+        """All state that later verdicts depend on: tensors and numbers."""
         return {
             'good': self._good,
             'gone_back': self._gone_back,
@@ -304,7 +303,7 @@ class UpdateGuard:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a state from ``state_dict``."""
         self.forget()
         self._good, self._gone_back = state['good'], state['gone_back']
         self._frames, self._faults = state['frames'], state['faults']
@@ -314,14 +313,14 @@ class UpdateGuard:
 
 
 def _noise_in(frames: Tensor) -> Optional[str]:
-    """The sentence on the first of (N, C, H, W) frames that is noise; None if none is."""
+    """The reason for the first of (N, C, H, W) frames that is noise; None if no frame is."""
     if min(frames.shape[2:]) < 2:
         return None
     return next((fault for fault in map(noise_fault, frames) if fault), None)
 
 
 def _all_finite(tensors) -> bool:
-    """Whether all elements are finite; the sum of a tensor with a nan or inf is neither."""
+    """Whether all elements are finite, by sums: a nan or inf makes a sum nan or inf."""
     sums = [tensor.detach().sum(dtype=torch.float64).cpu() for tensor in tensors]
     return not sums or bool(torch.stack(sums).isfinite().all())
 

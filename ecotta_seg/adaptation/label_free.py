@@ -1,4 +1,4 @@
-"""Estimates beside a stream how good the adapted and the source's predictions are."""
+"""Estimates the mIoU of the adapted and the source's predictions during a stream."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,16 +23,16 @@ from .saved_state import expect_keys, misfit
 from .source_copy import part_from, shared_source
 from .views import View, view_probabilities
 
-# Every fourth row and column is looked at.
+# Estimates use every fourth row and column.
 _STRIDE = 4
 
 
 class Estimate(NamedTuple):
-    """Running mIoU in percent, estimated.
+    """Estimated running mIoU in percent.
 
     Attributes:
         adapted: Of the adapted prediction.
-        source: Of the source's.
+        source: Of the source's prediction.
     """
 
     adapted: float
@@ -40,30 +40,30 @@ class Estimate(NamedTuple):
 
 
 class LabelFreeEstimate:
-    """A running estimate of mIoU without labels, and the choice that follows from it.
+    """A running estimate of mIoU without labels, and the choice of a prediction by the estimate.
 
-    Both models predict the frame once more at ``scale``. See
-    :mod:`ecotta_seg.evaluation.label_free` for what is made of it. On a frame that is estimated
-    this takes one forward more at full size and two at ``scale``; on others nothing, or, where the
-    source's prediction is given out, one forward at full size.
+    Both models predict the frame once more at ``scale``; see
+    :mod:`ecotta_seg.evaluation.label_free` for the estimate. An estimated frame costs one extra
+    forward at full size and two at ``scale``. Other frames cost nothing, or one forward at full
+    size if the source's prediction is returned.
 
     Args:
-        segmentor: The source model, before a method is built around it. ``attach`` has to be
-            called when the method is built.
-        every: Every n-th frame of the stream is estimated.
-        fallback: Give out the source's prediction if the running estimate of the source is above
-            that of the adapted one, the frame itself counted in.
-        scale: Of the other view's sides, above 0, not 1.
-        decay: Weight of a frame in the running estimate, against 1 of the next frame; from 0,
-            below 1. The running difference of the two models is the mean of the frames' own: sums
-            of areas over two conditions may say the contrary of both.
+        segmentor: The source model, before a method is built around it. Call ``attach`` when the
+            method is built.
+        every: Estimate every n-th frame of the stream.
+        fallback: Return the source's prediction if its running estimate, including the current
+            frame, is above the adapted model's.
+        scale: Scale of the other view's sides, above 0, not 1.
+        decay: Weight of a frame in the running estimate relative to the next frame, from 0 to
+            below 1. The running difference of the two models is the mean of the frames'
+            differences: a difference of summed areas over two conditions may contradict both.
 
     Raises:
         ValueError: An option is out of range.
 
     Attributes:
-        latest: (N, 2, 2, 3, C) areas of the last frames that ``choose`` was given; None if they
-            were not estimated.
+        latest: (N, 2, 2, 3, C) areas of the latest frames passed to ``choose``; None if these were
+            not estimated.
     """
 
     def __init__(
@@ -107,22 +107,22 @@ class LabelFreeEstimate:
         return cls(segmentor, **dict(options))
 
     def attach(self, method) -> None:
-        """Makes the source independent of what the method changes; before the first frame."""
+        """Makes the source independent of the method's updates; call before the first frame."""
         part_from(self.source, method)
 
     def forget(self) -> None:
         """Forgets the stream; the calibration stays."""
         self._areas: Optional[Tensor] = None
         self._frames = 0
-        # The weighted sum of the frames' differences, and of the weights.
+        # The weighted sum of the frames' differences, and the sum of the weights.
         self._difference = self._weight = 0.0
 
     @torch.no_grad()
     def calibrate(self, method, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Finds the classes that count, what the method costs on a clear day, and the level.
+        """Measures on clear frames: the classes that count, ``clear_share`` and ``level_factor``.
 
         Args:
-            method: The ``AdaptationMethod``, calibrated itself, before the first frame.
+            method: The ``AdaptationMethod``, already calibrated, before the first frame.
             frames: See ``AdaptationMethod.calibrate``.
         """
         total, own = None, torch.zeros(())
@@ -141,7 +141,7 @@ class LabelFreeEstimate:
             self.factor = level_factor(own, total[SOURCE, SOURCE], self.classes)
 
     def calibration(self) -> dict[str, Tensor]:
-        """What ``calibrate`` has found, as tensors; empty before that."""
+        """The results of ``calibrate`` as tensors; empty before a calibration."""
         if self.classes is None:
             return {}
         numbers = {'share': self.share, 'factor': self.factor}
@@ -151,7 +151,7 @@ class LabelFreeEstimate:
         }
 
     def take_calibration(self, saved: Mapping[str, Tensor]) -> None:
-        """Takes over what ``calibration`` gave.
+        """Loads the result of ``calibration``.
 
         Raises:
             ValueError: The tensors are not those of such an estimate.
@@ -183,21 +183,21 @@ class LabelFreeEstimate:
     def choose(
         self, method, inputs: Tensor, prepared: Tensor, metas: list[dict], logits: Tensor
     ) -> Tensor:
-        """Takes the stream's next frame in and gives the prediction that is given out.
+        """Adds the stream's next frame to the estimate and chooses the prediction to return.
 
         Args:
             method: The method, after its step on the frame.
             inputs: (N, 3, H, W), preprocessed.
-            prepared: The same as ``AdaptationMethod.prepare`` gave it.
+            prepared: The same frames after ``AdaptationMethod.prepare``.
             metas: Metainfo of the N samples.
             logits: (N, C, H, W), the adapted prediction.
 
         Returns:
-            These logits or the source's; ``method.last_step`` tells which, and the estimates.
+            These logits or the source's; ``method.last_step`` records the choice and the estimates.
         """
         self.latest, source = None, None
         due = method.estimating and self._frames % self.every == 0
-        # A bad frame says nothing of the stream.
+        # A bad frame does not represent the stream.
         due = due and not any(meta.get('frame_fault') for meta in metas)
         self._frames += method.estimating
         if due:
@@ -215,7 +215,7 @@ class LabelFreeEstimate:
     def _add(self, areas: Tensor) -> None:
         old = self.decay**self.every
         self._areas = areas if self._areas is None else old * self._areas + areas
-        # Before a calibration the classes are those that the stream has shown.
+        # Without a calibration, use the common classes of the stream so far.
         classes = common_classes(self._areas) if self.classes is None else self.classes
         difference = own_difference(areas, classes, self.share)
         self._difference = old * self._difference + difference
@@ -232,7 +232,7 @@ class LabelFreeEstimate:
     ) -> Tensor:
         """(N, 2, 2, 3, C) areas of frames."""
         masks = [_thinned(both, metas).argmax(1) for both in (logits, source)]
-        # One after the other: a view is as large as the frame's logits.
+        # One after the other to save memory: a view is as large as the frame's logits.
         chances = [
             _thinned(view_probabilities(predict, frame, metas, self.view), metas)
             for predict, frame in ((method.predict, prepared), (self.source.predict, inputs))
@@ -241,7 +241,7 @@ class LabelFreeEstimate:
 
     @contextmanager
     def stream_kept(self) -> Iterator[None]:
-        """Inside, frames of another stream are estimated; afterwards all is as it was before."""
+        """Inside the context, frames of another stream are estimated; on exit the state returns."""
         before = self._areas, self._frames, self.latest, self._difference, self._weight
         try:
             yield
@@ -249,7 +249,7 @@ class LabelFreeEstimate:
             self._areas, self._frames, self.latest, self._difference, self._weight = before
 
     def state_dict(self) -> dict:
-        """All that a later choice depends on: tensors and numbers."""
+        """All state that later choices depend on: tensors and numbers."""
         return {
             'areas': self._areas,
             'frames': self._frames,
@@ -261,10 +261,10 @@ class LabelFreeEstimate:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave.
+        """Restores a state from ``state_dict``.
 
         Raises:
-            ValueError: It is no such state, or one of a model with other classes.
+            ValueError: The state is not an estimate's, or is of a model with other classes.
         """
         expect_keys(state, self.state_dict(), 'the estimate')
         areas, number = state['areas'], self.source.segmentor.out_channels
@@ -277,6 +277,6 @@ class LabelFreeEstimate:
 
 
 def _thinned(maps: Tensor, metas: list[dict]) -> Tensor:
-    """(N, C, h, w) of (N, C, H, W) maps without the padding."""
+    """Subsamples (N, C, H, W) maps without the padding to (N, C, h, w)."""
     of_frame = without_padding(maps, metas)
     return of_frame[:, :, _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].contiguous()

@@ -1,4 +1,4 @@
-"""EcoTTA's loss on meta networks that stand beside the frozen backbone: light in memory."""
+"""EcoTTA's loss on meta networks beside the frozen backbone: needs little memory."""
 
 from torch import nn
 
@@ -10,10 +10,10 @@ from .registry import ADAPTATION_METHODS
 class LadderAdaptation(MetaNetworkAdaptation):
     """``MetaNetworkAdaptation`` on a ``LadderEncoder``.
 
-    The frozen backbone runs without a graph: what is kept for backward are the rungs' and the
-    decode head's activations. Any other method on meta networks can be put on a ladder likewise,
-    with ``meta_networks=dict(ladder=True)``. On a backbone that nobody has described meta networks
-    sit on its outputs, ladder or not (see ``OutputEncoder``).
+    The frozen backbone runs without a graph: only the activations of the rungs and the decode head
+    are kept for backward. Any other method with meta networks can use a ladder, too, with
+    ``meta_networks=dict(ladder=True)``. On a backbone without a description the meta networks are
+    on its outputs, with or without a ladder (see ``OutputEncoder``).
 
     Args:
         segmentor: The source model.
@@ -21,7 +21,7 @@ class LadderAdaptation(MetaNetworkAdaptation):
         **options: See base class.
 
     Raises:
-        ValueError: ``ladder=False`` among the options; see also base class.
+        ValueError: ``ladder=False`` is among the options; see also base class.
     """
 
     def __init__(self, segmentor: nn.Module, meta_networks: dict, **options) -> None:

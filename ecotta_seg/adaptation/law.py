@@ -1,4 +1,4 @@
-"""LAW: a learning weight for each layer, by how much the target depends on it."""
+"""LAW: a learning weight for each layer, by the layer's Fisher information on the target domain."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -17,11 +17,11 @@ def learning_weights(information: Tensor, exponent: float) -> Tensor:
     """The exponential min-max scaler (arXiv 2311.05858, Eq. 6): ((f - min) / (max - min)) ** τ.
 
     Args:
-        information: (L,), at least 0: a number for each layer, in any unit.
+        information: (L,), at least 0: one number for each layer, in any unit.
         exponent: τ, above 0.
 
     Returns:
-        (L,), 0 to 1: 0 for the least informative layer and 1 (but for an epsilon) for the most.
+        (L,), 0 to 1: 0 for the least informative layer, 1 (minus an epsilon) for the most.
     """
     low, high = information.min(), information.max()
     scale = information.new_tensor(_EPSILON) if high == 0 else _EPSILON * high
@@ -29,16 +29,16 @@ def learning_weights(information: Tensor, exponent: float) -> Tensor:
 
 
 class LayerWeights:
-    """The watcher of a ``GradientAdaptation`` that sets its learning rates.
+    """A watcher that sets the learning rates of a ``GradientAdaptation``.
 
     Args:
-        parameters: The layers; the optimizer has a group for each, in this order.
+        parameters: The layers; the optimizer has one group for each, in this order.
         exponent: See ``learning_weights``.
 
     Attributes:
-        information: (L,) float64. For each layer the mean over its elements of the squared
-            gradient, summed over frames; the scaler takes any unit.
-        weights: (L,) float64, of the latest step.
+        information: (L,) float64. For each layer, the squared gradient averaged over its elements
+            and summed over frames; the scaler accepts any unit.
+        weights: (L,) float64, the weights of the latest step.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], exponent: float) -> None:
@@ -50,16 +50,16 @@ class LayerWeights:
         self.forget_frame()
 
     def to(self, device: torch.device) -> None:
-        """Moves what is summed up."""
+        """Moves the information and the weights to a device."""
         self.information, self.weights = self.information.to(device), self.weights.to(device)
 
     def forget(self) -> None:
-        """Begins anew, as before the first frame."""
+        """Restores the state before the first frame."""
         self.information.zero_()
         self.forget_frame()
 
     def forget_frame(self) -> None:
-        """Begins a frame; one whose step was dropped is not in the information."""
+        """Begins a frame; discards the gradients of a frame whose step was dropped."""
         self._gradients: Optional[list[Tensor]] = None
 
     def see(self, logits: Tensor, share: float) -> None:
@@ -76,10 +76,10 @@ class LayerWeights:
 
     @torch.no_grad()
     def weigh(self, optimizer: torch.optim.Optimizer) -> None:
-        """Sets the learning rate of each layer for the coming step.
+        """Sets the learning rate of each layer for the next step.
 
         Raises:
-            ValueError: The method steps without having shown its logits.
+            ValueError: The method has not called ``see`` before the step.
         """
         if self._gradients is None:
             raise ValueError(
@@ -98,22 +98,22 @@ class LayerWeights:
 class LAW(WrappedAdaptation):
     """Layer-wise auto-weighting around any method that learns by gradients.
 
-    Park et al., WACV 2024, arXiv 2311.05858. For each frame the gradient of the negative
-    log-likelihood of the model's own classes is taken by one more backward over the same forward;
-    its squares, summed up over the stream, are the layers' Fisher information (Eq. 3 and 4). The
+    Park et al., WACV 2024, arXiv 2311.05858. For each frame an extra backward over the same
+    forward gives the gradient of the negative log-likelihood of the model's own classes. The sum
+    of its squares over the stream is the layers' Fisher information (Eq. 3 and 4). The
     root of a layer's mean information, scaled to 0 to 1 over the layers and raised to
     ``exponent``, multiplies the layer's learning rate (Eq. 6). A layer is a parameter tensor, as
     in the public code.
 
     Deviations: the loss is the inner method's; the paper adds a consistency loss with an
-    augmented view. The optimizer lives on, where the public code makes a new Adam for each batch.
-    The scaler's epsilon is relative to the largest information: of pixels' mean likelihood that
-    is far smaller than of images'.
+    augmented view. The optimizer persists; the public code makes a new Adam for each batch.
+    The scaler's epsilon is relative to the largest information, because the information of a mean
+    likelihood over pixels is far smaller than an image's.
 
     Args:
         segmentor: The source model.
-        method: Config of the inner method, maybe one around another (RDumb), but not around a
-            LAW; its learning rate is that of the weight 1.
+        method: Config of the inner method. The inner method may wrap another (RDumb), but not a
+            LAW. Its learning rate applies to the weight 1.
         exponent: τ (1 for ImageNet-C in the paper).
 
     Raises:

@@ -13,7 +13,7 @@ class ConfidentEntropy(NamedTuple):
     """The result of ``weighted_entropy``.
 
     Attributes:
-        loss: Scalar, in nats; 0 without a graph where no pixel is confident.
+        loss: Scalar, in nats; 0 without a graph if no pixel is confident.
         confident_fraction: Scalar in 0 to 1, no gradient.
     """
 
@@ -24,8 +24,8 @@ class ConfidentEntropy(NamedTuple):
 def confident_weights(entropy: Tensor, threshold: float) -> Tensor:
     """Weights that make sum(weights * entropy) the mean over the pixels below H0.
 
-    EcoTTA, arXiv 2303.01904, Eq. 2; the paper's H0 is 0.4 ln C. Where no pixel passes, the public
-    ports take the mean of an empty set and get NaN; here all weights are then 0.
+    EcoTTA, arXiv 2303.01904, Eq. 2; the paper's H0 is 0.4 ln C. If no pixel passes, all weights
+    are 0; the public ports take the mean of an empty set and get NaN.
 
     Args:
         entropy: (N, H, W) in nats, without a graph.
@@ -43,9 +43,10 @@ def class_balanced_weights(
 ) -> Tensor:
     """``confident_weights`` with pixels weighted by how rare their predicted class is (ours).
 
-    A confident pixel of class c weighs n_c ** -exponent, n_c the number of confident pixels of
-    that class in the frame: 0 is the plain mean over pixels, 1 the mean over classes of their
-    means. A plain mean is ruled by road, buildings and sky, and the rare classes die of it.
+    A confident pixel of class c has the weight n_c ** -exponent, where n_c is the number of
+    confident pixels of that class in the frame. Exponent 0 gives the plain mean over pixels, 1 the
+    mean of the classes' means. Road, buildings and sky dominate a plain mean, and the rare classes
+    die.
 
     Args:
         entropy: (N, H, W) in nats, without a graph.
@@ -54,7 +55,7 @@ def class_balanced_weights(
         exponent: 0 to 1.
 
     Returns:
-        (N, H, W), in sum 1, or 0 where no pixel is confident.
+        (N, H, W), with sum 1, or 0 if no pixel is confident.
     """
     confident = (entropy < threshold).to(entropy.dtype)
     predicted = logits.argmax(dim=1)
@@ -69,10 +70,11 @@ def weighted_entropy(logits: Tensor, weigh: Callable[[Tensor, Tensor], Tensor]) 
 
     Args:
         logits: (N, C, H, W).
-        weigh: From entropy (N, H, W) and logits, both without a graph, to weights (N, H, W).
+        weigh: Maps entropy (N, H, W) and logits, both without a graph, to weights (N, H, W).
 
     Returns:
-        The loss and the share of pixels with a weight; a loss without a graph where that is 0.
+        The loss and the share of pixels with a weight above 0. If the share is 0, the loss has no
+        graph.
     """
     entropy = pixel_entropy(logits)
     weights = weigh(entropy.detach(), logits.detach())
@@ -104,10 +106,10 @@ def self_distilled_regularisation(
     Args:
         adapted: x̃_k, (N, C, H, W).
         frozen: x_k, the same shape; no gradient flows into it.
-        relative: Over mean |x_k| (1e-6 at least), which is ours.
+        relative: Whether to divide by mean |x_k| (1e-6 at least); ours.
 
     Returns:
-        Scalar, at least 0; float32 where the features are narrower (autocast).
+        Scalar, at least 0; float32 if the features have half precision (autocast).
     """
     dtype = torch.promote_types(adapted.dtype, torch.float32)
     frozen = frozen.detach().to(dtype)

@@ -1,4 +1,4 @@
-"""EcoTTA's step without autograd: what is kept, recomputed and freed is decided by a plan."""
+"""EcoTTA's step without autograd: a plan decides which tensors to keep, recompute and free."""
 
 from contextlib import nullcontext
 from typing import Callable, Optional
@@ -24,12 +24,12 @@ Weigh = Callable[[Tensor, Tensor], Tensor]
 
 
 class WindowResult:
-    """What one forward and backward gave.
+    """The result of one forward and backward.
 
     Attributes:
-        logits: (N, classes, H, W), those of the forward.
+        logits: (N, classes, H, W), of the forward.
         entropy: The weighted mean entropy, a scalar tensor.
-        confident_fraction: Share of the pixels with a weight, a scalar tensor.
+        confident_fraction: Share of the pixels with a weight above 0, a scalar tensor.
         regularisation: Sum of the R_k, a scalar tensor.
     """
 
@@ -39,17 +39,17 @@ class WindowResult:
 
 
 def beyond_engine(segmentor: nn.Module) -> Optional[str]:
-    """What of a segmentor with meta networks the engine cannot run.
+    """Names the part of a segmentor that the engine does not support, or None.
 
-    The engine takes the backbone's outputs to one decode head's small logits and resizes these. A
-    neck in between, several heads in a row (OCRNet, PointRend) or a head that predicts in a way of
-    its own (DANet, EncNet) are nothing that it could go back through.
+    The engine maps the backbone's outputs to one decode head's small logits and resizes these. It
+    has no backward for a neck, several heads in a row (OCRNet, PointRend), or a head with its own
+    way to predict (DANet, EncNet).
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with meta networks attached.
 
     Returns:
-        Its kind and class, as the report names it; None where the engine can run all of it.
+        Kind and class of the part, for the report; None if the engine supports the segmentor.
     """
     backbone, head = segmentor.backbone, segmentor.decode_head
     if type(backbone) is not AdaptedEncoder:
@@ -66,23 +66,23 @@ def beyond_engine(segmentor: nn.Module) -> Optional[str]:
 
 
 def _keeps(module: nn.Module, base: type, *names: str) -> bool:
-    """Whether a module's class has left these methods as ``base`` has them."""
+    """Whether a module's class inherits these methods from ``base`` unchanged."""
     return all(getattr(type(module), name, None) is getattr(base, name) for name in names)
 
 
 class MemoryEngine:
-    """Forward and backward of a segmentor with meta networks, by hand.
+    """Handwritten forward and backward of a segmentor with meta networks.
 
-    The gradients are those that plain autograd gives: forward takes the same operators in the
-    same order, so that every ReLU passes the same elements, and backward is linear.
+    The gradients equal plain autograd's: the forward runs the same operators in the same order, so
+    every ReLU passes the same elements, and the backward is linear.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` whose backbone is an ``AdaptedEncoder``; everything
             else is frozen.
-        relative_regularisation: Take each R_k over mean |x_k|.
+        relative_regularisation: Divide each R_k by mean |x_k|.
 
     Raises:
-        ValueError: The segmentor is not one that the engine knows, see ``beyond_engine``.
+        ValueError: The engine does not support the segmentor, see ``beyond_engine``.
     """
 
     def __init__(self, segmentor: nn.Module, relative_regularisation: bool = False) -> None:
@@ -98,7 +98,7 @@ class MemoryEngine:
         self.head = build_head_operator(segmentor.decode_head)
 
     def fallbacks(self) -> list[str]:
-        """Names of frozen modules that lean autograd runs."""
+        """Names of frozen modules without an operator, which lean autograd runs."""
         return self.operator.fallbacks() + self.head.fallbacks()
 
     @torch.no_grad()
@@ -118,10 +118,10 @@ class MemoryEngine:
             inputs: (N, 3, H, W), preprocessed.
             metas: Metainfo of the N samples.
             share: The window's share of the frame.
-            plan: What to keep.
-            weigh: Gives the weights of the pixels in the entropy.
+            plan: Which tensors to keep.
+            weigh: Computes the weights of the pixels in the entropy.
             regularisation_weight: λ.
-            deliver: Takes the gradients of the meta networks' parameters.
+            deliver: Receives the gradients of the meta networks' parameters.
 
         Returns:
             The prediction and the terms of the loss.
@@ -137,23 +137,23 @@ class MemoryEngine:
             pending = self.head.backward(grad, tape)
             del grad
             self.operator.backward(pending, plan, share * regularisation_weight, deliver)
-        # Made again rather than kept: in between nothing of the frame's full size stands.
+        # Recompute rather than keep the logits: no full-size tensor is alive in the backward.
         logits = resize_bilinear(small, size, corners)
         return WindowResult(logits, entropy, fraction, torch.stack(differences).sum())
 
     @torch.no_grad()
     def predict_frozen(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Predicts a frame without the meta networks, in the test mode of the model.
+        """Predicts a frame without the meta networks, in the model's test mode.
 
-        Takes less than mmseg's own inference does, which has every stage's output stand: less
-        than any step on the frame.
+        The run needs less memory than mmseg's own inference, which keeps every stage's output, and
+        less than any step on the frame.
 
         Args:
             inputs: (N, 3, H, W), preprocessed.
             metas: Metainfo of the N samples.
 
         Returns:
-            (N, classes, H, W) logits, bit for bit those of the segmentor under
+            (N, classes, H, W) logits, bit for bit equal to the segmentor's under
             ``AdaptedEncoder.bypass``.
         """
 
@@ -169,8 +169,7 @@ class MemoryEngine:
     def _entropy_gradient(
         self, small: Tensor, meta: dict, size, weigh: Weigh, share: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient with respect to the head's logits, the weighted entropy, the share of
-        pixels with a weight."""
+        """The gradient at the head's logits, the weighted entropy, and ``confident_fraction``."""
         corners = self.segmentor.decode_head.align_corners
         logits = resize_bilinear(small, size, corners)
         if logits.untyped_storage().data_ptr() == small.untyped_storage().data_ptr():
@@ -183,7 +182,7 @@ class MemoryEngine:
         entropy_gradient_(inner, entropy, weights.mul_(share))
         region = frame_region(logits, meta)
         if region is not None:
-            # What was padded teaches nothing.
+            # Padding has no gradient.
             region.clear_outside_(logits)
         return resize_input_gradient(logits, small.shape, corners), loss, fraction
 
@@ -200,11 +199,11 @@ class GradientSink:
     """Collects gradients in ``.grad``."""
 
     def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
-        """Adds a gradient to what is there.
+        """Adds a gradient to ``parameter.grad``.
 
         Args:
             parameter: The parameter.
-            gradient: As it, or as its ``rows``.
+            gradient: Of the parameter's size, or of its ``rows``.
             rows: See ``Deliver``.
         """
         if rows is None or gradient.shape == parameter.shape:
@@ -219,7 +218,7 @@ class GradientSink:
 
 
 def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``UpdatingSink`` knows the optimizer: plain SGD, momentum or not."""
+    """Whether ``UpdatingSink`` supports the optimizer: plain SGD, with or without momentum."""
     return type(optimizer) is torch.optim.SGD and not any(
         group['nesterov'] or group['maximize'] or group['dampening'] or group['differentiable']
         for group in optimizer.param_groups
@@ -227,12 +226,12 @@ def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:
 
 
 class UpdatingSink:
-    """Applies gradients as they come: SGD's step, a piece of a parameter at a time.
+    """Applies gradients immediately: SGD's step on one piece of a parameter at a time.
 
-    The momenta are the optimizer's own, so that a step by it may follow.
+    The momenta are the optimizer's own, so the optimizer itself can take later steps.
 
     Args:
-        optimizer: One that ``can_update_in_place`` accepts.
+        optimizer: An optimizer that ``can_update_in_place`` accepts.
     """
 
     def __init__(self, optimizer: torch.optim.SGD) -> None:

@@ -12,15 +12,15 @@ _NORMS = (AdaptiveBatchNorm2d, _BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 def release_norm_parameters(segmentor: nn.Module, skip: Sequence[str] = ()) -> None:
-    """Freezes a segmentor but for the affine parameters of its norms.
+    """Freezes a segmentor except for the affine parameters of its norms.
 
     Every BatchNorm normalises by the frame's statistics, with gradients through them, as in
-    Tent's (arXiv 2006.10726) training mode. On a model without BatchNorm (SegFormer's encoder)
-    those of the LayerNorms are updated, as is usual in ports to transformers.
+    Tent's (arXiv 2006.10726) training mode. In a model without BatchNorm (SegFormer's encoder) the
+    LayerNorms' parameters are updated, as is usual in ports to transformers.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``, changed in place.
-        skip: Beginnings of the names of modules whose norms stay frozen too, such as
+        skip: Name prefixes of modules whose norms stay frozen, too, such as
             ``'backbone.layer4'``.
     """
     segmentor.requires_grad_(False)
@@ -30,6 +30,6 @@ def release_norm_parameters(segmentor: nn.Module, skip: Sequence[str] = ()) -> N
         if isinstance(module, _NORMS) and module.weight is not None:
             if not f'{name}.'.startswith(prefixes):
                 module.requires_grad_(True)
-    # The auxiliary head takes no part in prediction.
+    # The prediction does not use the auxiliary head.
     if getattr(segmentor, 'auxiliary_head', None) is not None:
         segmentor.auxiliary_head.requires_grad_(False)

@@ -1,14 +1,14 @@
-"""Models with one logit a pixel (``out_channels=1``), seen as models of two classes."""
+"""Makes models with one logit per pixel (``out_channels=1``) two-class models."""
 
 import torch
 from torch import Tensor, nn
 
 
 class _OneLogit:
-    """Goes before the class of a segmentor with one logit z: its logits are 0 and z.
+    """A mixin before the class of a segmentor with one logit z: makes the logits 0 and z.
 
-    The softmax of (0, z) is the sigmoid of z and its complement. Entropies, averages over views
-    and labels are so those of the two classes. The masks follow the head's own threshold.
+    The softmax of (0, z) is the complement of the sigmoid of z, and the sigmoid. So entropies,
+    averages over views and labels are correct for two classes. The masks use the head's threshold.
     """
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -17,14 +17,14 @@ class _OneLogit:
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """mmseg's own, of the difference of the two (N, 2, H, W) logits."""
+        """mmseg's own method on the difference of the two (N, 2, H, W) logits."""
         return super().postprocess_result(seg_logits[:, 1:] - seg_logits[:, :1], data_samples)
 
 
 def with_two_logits(segmentor: nn.Module) -> nn.Module:
-    """Gives a segmentor with one logit two; any other is left as it is.
+    """Makes a segmentor with one logit return two; leaves any other segmentor unchanged.
 
-    Labels that a method makes of its predictions are the likelier class, whatever the threshold.
+    A method's pseudo-labels are the likelier class, whatever the threshold.
 
     Args:
         segmentor: An mmseg segmentor; changed in place.
@@ -33,7 +33,7 @@ def with_two_logits(segmentor: nn.Module) -> nn.Module:
         The same object.
 
     Raises:
-        ValueError: The one output is no class: its decode head has no threshold.
+        ValueError: The one output is not a class: the decode head has no threshold.
     """
     if getattr(segmentor, 'out_channels', None) != 1:
         return segmentor

@@ -1,4 +1,4 @@
-"""What of a frame a data preprocessor has padded: padding is predicted, and counts for nothing."""
+"""The padding by the data preprocessor: padding is predicted, but does not count."""
 
 from typing import Optional
 
@@ -8,14 +8,14 @@ from ..autograd_ops.frame_region import FrameRegion
 
 
 def padding_of(logits: Tensor, meta: dict) -> tuple[slice, slice]:
-    """The rows and columns of (N, C, H, W) logits that the data preprocessor has not padded."""
+    """The rows and columns of (N, C, H, W) logits that are not padding."""
     left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
     height, width = logits.shape[2:]
     return slice(top, height - bottom), slice(left, width - right)
 
 
 def without_padding(logits: Tensor, metas: list[dict]) -> Tensor:
-    """(N, C, H, W) logits of the frame alone, a view: padding is neither measured nor learned."""
+    """A view of (N, C, H, W) logits without the padding, which is neither measured nor learned."""
     rows, columns = padding_of(logits, metas[0])
     if (rows, columns) == (slice(0, logits.shape[2]), slice(0, logits.shape[3])):
         return logits
@@ -23,13 +23,13 @@ def without_padding(logits: Tensor, metas: list[dict]) -> Tensor:
 
 
 def padding_sizes(left: int, right: int, top: int, bottom: int) -> dict:
-    """The entries of a metainfo that tell so much padding, in pixels."""
-    # mmseg's heads and data preprocessors go by either name.
+    """The entries of a metainfo for this padding, in pixels."""
+    # mmseg's heads and data preprocessors use different names.
     return {name: [left, right, top, bottom] for name in ('img_padding_size', 'padding_size')}
 
 
 def frame_region(inputs: Tensor, meta: dict) -> Optional[FrameRegion]:
-    """Where the frame is in (N, 3, H, W) inputs; None if there is no padding."""
+    """The region of the frame in (N, 3, H, W) inputs; None without padding."""
     rows, columns = padding_of(inputs, meta)
     height, width = inputs.shape[2:]
     if (rows, columns) == (slice(0, height), slice(0, width)):

@@ -1,4 +1,4 @@
-"""A planned step, and planners that plan one frame size after the other."""
+"""A planned step, and the base class of planners, which make one plan per frame size."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from .padding import frame_region
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """The plan of a frame size and what it is expected to take.
+    """The plan for a frame size and its predicted memory.
 
     Attributes:
-        plan: What to keep, or to recompute: has ``describe()`` and ``update_in_place``.
-        predicted_bytes: Peak of the step above parameters and adapters, the optimizer's state
-            counted in.
-        inference_bytes: Predicted peak of stock inference on the same frame, in the test mode
-            of the model: whole, or in sliding windows.
-        budget_bytes: What was asked for; None for no limit.
+        plan: The tensors to keep or recompute: has ``describe()`` and ``update_in_place``.
+        predicted_bytes: Predicted peak of the step without parameters and adapters, but with the
+            optimizer's state.
+        inference_bytes: Predicted peak of stock inference on the same frame, in the model's test
+            mode: whole, or in sliding windows.
+        budget_bytes: The budget; None for no limit.
     """
 
     plan: object
@@ -29,7 +29,7 @@ class PlannedStep:
     budget_bytes: Optional[int]
 
     def to_dict(self) -> dict:
-        """For the report."""
+        """The step as a dictionary for the report."""
         return {
             'plan': self.plan.describe(),
             'predicted_peak_bytes': self.predicted_bytes,
@@ -39,14 +39,14 @@ class PlannedStep:
 
 
 class SizedPlanner(ABC):
-    """Plans the steps of a method; a subclass makes the plan of a frame size.
+    """Plans the steps of a method; a subclass makes the plan for a frame size.
 
     Args:
         method: The method that takes the steps.
         budget: See ``parse_budget``.
 
     Raises:
-        ValueError: The budget is not one.
+        ValueError: ``budget`` is not a valid budget.
     """
 
     def __init__(self, method: nn.Module, budget: Union[str, int, float, None]) -> None:
@@ -56,14 +56,14 @@ class SizedPlanner(ABC):
         self._planned: dict[tuple, PlannedStep] = {}
 
     def plan_for(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
-        """The plan of a frame; made once for each size.
+        """The plan for a frame; each frame size is planned only once.
 
         Args:
             inputs: (N, 3, H, W).
             metas: Metainfo of the N samples.
 
         Raises:
-            BudgetError: The budget cannot be met; the message has the smallest that can.
+            BudgetError: No plan meets the budget; the message has the smallest possible one.
         """
         key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0]))
         if key not in self._planned:
@@ -72,4 +72,4 @@ class SizedPlanner(ABC):
 
     @abstractmethod
     def make_plan(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
-        """The plan of a frame size. Arguments and errors as of ``plan_for``."""
+        """Makes the plan for a frame size. Arguments and errors as in ``plan_for``."""

@@ -24,10 +24,10 @@ class Planner(SizedPlanner):
         return self.plan_by(TrialStep(self._method, inputs, metas), self.budget)
 
     def plan_by(self, trial: TrialStep, budget: Union[str, int, float, None]) -> PlannedStep:
-        """A plan for any budget, by a trial that may be used again.
+        """Makes a plan for any budget by a trial, which can be used again.
 
         Args:
-            trial: Of the planner's method, on the frame.
+            trial: A trial of the planner's method on the frame.
             budget: See ``parse_budget``.
 
         Raises:
@@ -43,13 +43,16 @@ class Planner(SizedPlanner):
         return PlannedStep(plan, trial.peak(plan), inference, limit)
 
     def smallest_by(self, trial: TrialStep) -> PlannedStep:
-        """The step with the lowest peak, whatever the budget. Arguments as of ``plan_by``."""
+        """The step with the lowest peak for any budget. Arguments as in ``plan_by``."""
         parts = len(self._method.encoder.parts)
         plan = smallest_plan(trial.peak, trial.costs(), parts, self._in_place())
         return PlannedStep(plan, trial.peak(plan), trial.inference_peak(), None)
 
     def _in_place(self) -> bool:
-        """Whether gradients can be applied as they come: those of sliding windows are all of the
-        parameters that the frame began with."""
+        """Whether gradients can be applied immediately.
+
+        Sliding windows exclude this: all windows' gradients belong to the frame's initial
+        parameters.
+        """
         method = self._method
         return not slides(method.segmentor) and can_update_in_place(method.optimizer)

@@ -1,4 +1,4 @@
-"""What a guard reads off predictions: agreement, entropy, and which entropy is usual."""
+"""Measures of predictions for the guard: agreement, entropy, diversity and the usual entropy."""
 
 from collections import deque
 from math import log
@@ -10,24 +10,24 @@ from torch import Tensor
 
 from .losses import pixel_entropy
 
-# What the entropy of a stream's frames usually is, is the median over so many of them; and how far
-# above it a frame may be, whatever the limit.
+# The usual entropy of a stream is the median over this many frames; the limit is never below this
+# multiple of the usual entropy.
 _USUAL_FRAMES = 50
 _RISE = 1.25
 
 
 def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002) -> float:
-    """Mean IoU of two class masks, over the classes that cover some of the reference.
+    """Mean IoU of two class masks, over the classes that cover enough of the reference.
 
-    A model that collapses loses its small classes first; the share of equal pixels hardly tells.
+    A model that collapses loses small classes first; the share of equal pixels hardly shows that.
 
     Args:
         current: Integer class indices of any shape, of one pixel at least.
         reference: The same shape.
-        min_share: Classes on a smaller share of the reference's pixels are left out.
+        min_share: Classes on a smaller share of the reference's pixels do not count.
 
     Returns:
-        0 to 1; 1 where the two are equal.
+        0 to 1; 1 if the two masks are equal.
     """
     current, reference = current.flatten().long(), reference.flatten().long()
     classes = int(torch.maximum(current.max(), reference.max())) + 1
@@ -39,9 +39,9 @@ def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002)
 
 
 def largest_share(logits: Tensor) -> float:
-    """The share of a frame's pixels that its most frequent class has: 0 to 1.
+    """The share of the frame's pixels in its most frequent class: 0 to 1.
 
-    Every fourth row and column is looked at.
+    Only every fourth row and column counts.
 
     Args:
         logits: (N, C, H, W).
@@ -52,7 +52,7 @@ def largest_share(logits: Tensor) -> float:
 
 
 def mean_entropy(logits: Tensor) -> float:
-    """Mean entropy over all pixels in nats; every fourth row and column is looked at.
+    """Mean entropy in nats over every fourth row and column.
 
     Args:
         logits: (N, C, H, W).
@@ -61,7 +61,7 @@ def mean_entropy(logits: Tensor) -> float:
 
 
 def class_diversity(logits: Tensor) -> float:
-    """Entropy of the mean class probabilities in nats, 0 to ln C, by every fourth row and column.
+    """Entropy of the mean class probabilities in nats, 0 to ln C, over every fourth row and column.
 
     Args:
         logits: (N, C, H, W).
@@ -89,64 +89,63 @@ def surest_half(logits: Tensor) -> Tensor:
 
 
 class EntropyWatch:
-    """Which entropies of predictions are usual on a stream, and which are too high to learn from.
+    """Tracks the usual entropy of a stream's predictions and finds entropies too high for learning.
 
-    All entropies are means over a frame as shares of ln C, 0 to 1. The limit is ``highest`` or,
-    for a model that is less sure of ordinary frames, 1.25 times the median of the last 50 frames
-    that were learned from.
+    All entropies are means over a frame as shares of ln C, 0 to 1. The limit is ``highest``, or
+    1.25 times the median of the last 50 learned frames if that is higher.
 
     Args:
-        highest: The limit of a model that is usually sure; 1 turns the watch off.
-        window: Frames whose median is held against the limit.
+        highest: The limit for a model that is usually sure; 1 turns the watch off.
+        window: Number of frames in the median that is compared with the limit.
     """
 
     def __init__(self, highest: float, window: int) -> None:
         self.highest = highest
-        # Of the last frames, and of the last that were learned from.
+        # Entropies of the last frames, and of the last learned frames.
         self._last: deque = deque(maxlen=window)
         self._usual: deque = deque(maxlen=_USUAL_FRAMES)
-        # The same when the good parameters were kept; for those at the start, the first frame's.
+        # ``_usual`` when the good parameters were saved; for the initial ones, the first frame's.
         self._good: list[float] = []
         self._first: list[float] = []
 
     def see(self, entropy: float) -> float:
-        """Takes a frame's entropy in and gives the median of the last ``window`` frames."""
+        """Adds a frame's entropy and returns the median of the last ``window`` frames."""
         self._last.append(entropy)
         return median(self._last)
 
     def judge(self, entropy: float) -> Optional[str]:
-        """Why nothing may be learned where the entropy is so; None where it may."""
+        """The reason not to learn at this entropy, or None."""
         if self.highest == 1 or entropy <= self.limit():
             return None
         return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
 
     def limit(self) -> float:
-        """The highest entropy that is learned from."""
+        """The highest entropy to learn from."""
         usual = median(self._usual) if self._usual else 1.0
         return max(self.highest, _RISE * usual)
 
     def learned(self) -> None:
-        """The last frame seen was learned from."""
+        """Records that the method has learned from the last frame."""
         self._usual.append(self._last[-1])
         if not self._first:
             self._first = self._good = [self._last[-1]]
 
     def keep(self) -> None:
-        """The parameters of now are good ones to go back to."""
+        """Saves the usual entropies with the current parameters, which are good."""
         self._good = list(self._usual)
 
     def back_to_good(self) -> None:
-        """What was usual for the model that is gone need not be for the one gone back to."""
+        """Restores the usual entropies of the good parameters after a rollback."""
         self._last.clear()
         self._usual = deque(self._good, maxlen=_USUAL_FRAMES)
 
     def back_to_start(self) -> None:
-        """The same of the model before its first frame."""
+        """Restores the usual entropy of the initial parameters after a reset."""
         self._good = list(self._first)
         self.back_to_good()
 
     def state_dict(self) -> dict:
-        """All that a later verdict depends on."""
+        """All state that later verdicts depend on."""
         return {
             'last': list(self._last),
             'usual': list(self._usual),
@@ -155,7 +154,7 @@ class EntropyWatch:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a state from ``state_dict``."""
         self._last = deque(state['last'], maxlen=self._last.maxlen)
         self._usual = deque(state['usual'], maxlen=_USUAL_FRAMES)
         self._good, self._first = list(state['good']), list(state['first'])

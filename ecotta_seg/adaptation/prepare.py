@@ -1,4 +1,4 @@
-"""A source segmentor made ready for meta networks, for adaptation and warm-up alike."""
+"""Prepares a source segmentor with meta networks, for adaptation and warm-up alike."""
 
 from typing import Optional
 
@@ -23,11 +23,11 @@ def prepare_meta_networks(
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
         options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
-            ``LadderEncoder``. A backbone that nobody has described gets an ``OutputEncoder``.
+            ``LadderEncoder``. A backbone without a description gets an ``OutputEncoder``.
         frozen_norm: Options of ``replace_batch_norms``.
 
     Returns:
-        The encoder, which is the segmentor's backbone now.
+        The encoder, now the segmentor's backbone.
 
     Raises:
         TypeError: Meta networks cannot be attached to the segmentor, see ``attach_meta_networks``.

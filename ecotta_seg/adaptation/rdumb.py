@@ -1,4 +1,4 @@
-"""RDumb: whatever adapts, start anew every so many frames."""
+"""RDumb: resets any method at fixed intervals."""
 
 from torch import Tensor, nn
 
@@ -11,8 +11,8 @@ class RDumb(WrappedAdaptation):
     """Resets an inner method every ``every`` steps (Press et al., arXiv 2306.05401, Section 5).
 
     The paper's inner method is ETA (``dict(type='eata', fisher_weight=0, ...)``). The reset comes
-    before the frame's forward, as in the public code; frames that nothing is learned from (held
-    still, found bad, taken back by a guard with all since its last good state) do not count.
+    before the frame's forward, as in the public code. Frames without learning do not count: under
+    ``holding_still``, found bad, or undone by a guard's rollback to its last good state.
 
     Args:
         segmentor: The source model.
@@ -47,6 +47,6 @@ class RDumb(WrappedAdaptation):
         self.frames = int(state['frames'])
 
     def reset(self) -> None:
-        """See base class: the count begins anew."""
+        """See base class; also restarts the count."""
         super().reset()
         self.frames = 0

@@ -1,4 +1,4 @@
-"""Which modules of a model are recomputed, so that a step fits a memory budget."""
+"""Chooses the modules of a model to recompute, so that a step fits a memory budget."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from ..memory.plan import BudgetError, parse_budget
 from .dry_run import DryRun, ModuleCost
 from .planned_step import PlannedStep, SizedPlanner
 
-# How many limits of a recomputed module's size are tried.
+# Number of limits on a recomputed module's size to try.
 _LIMITS = 6
 
 
 @dataclass(frozen=True)
 class RecomputePlan:
-    """Modules that keep their inputs alone and run again in the backward.
+    """Modules that keep only their inputs and run again in the backward.
 
     Attributes:
         modules: Their names in the segmentor.
-        update_in_place: Whether gradients are applied as they come; they are not.
+        update_in_place: Whether gradients are applied immediately; always False.
     """
 
     modules: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class RecomputePlan:
 
 
 class RecomputePlanner(SizedPlanner):
-    """Plans for ordinary autograd: which modules are recomputed.
+    """Plans the modules to recompute under ordinary autograd.
 
     Args:
         method: A method that learns by gradients.
@@ -55,16 +55,16 @@ def choose_modules(
     costs: Callable[[], list[ModuleCost]],
     budget_bytes: int,
 ) -> list[str]:
-    """Modules to recompute so that the peak fits, with few operations.
+    """Chooses modules to recompute so that the peak fits, with few operations.
 
-    A module that is recomputed as a whole keeps one input, but all of its inside stands while the
-    gradient goes through it. So sets of small modules and of large ones are tried. Of the set with
-    the lowest peak, those modules come first that free the most bytes for an operation.
+    A module that is recomputed as a whole keeps one input, but all its inner tensors are in memory
+    during its backward. So the function tries sets of small modules and of large ones. In the set
+    with the lowest peak, the modules that free the most bytes per operation come first.
 
     Args:
-        peak: The bytes that a step takes at most if it recomputes these modules.
-        costs: What could be recomputed.
-        budget_bytes: The most that the peak may be.
+        peak: Peak bytes of a step that recomputes these modules.
+        costs: The candidates for recomputing.
+        budget_bytes: Upper limit of the peak.
 
     Raises:
         BudgetError: No set fits; the message has the smallest peak.

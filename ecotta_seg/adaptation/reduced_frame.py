@@ -1,4 +1,4 @@
-"""A frame at a reduced size, for what needs no detail."""
+"""Reduces frames for predictions that need no detail."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,10 +9,10 @@ SMALLEST_SIDE = 128
 
 
 def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tensor, list[dict]]:
-    """Reduces a frame whose sides stay 128 pixels or more; a smaller one is left as it is.
+    """Reduces a frame if its sides stay at least 128 pixels long; else returns it unchanged.
 
-    Padding stays, as large a share of the input as before, for models that need it. The frame is
-    reduced by itself, so that no pixel of the frame is mixed with padding.
+    Padding keeps its share of the input, for models that need padding. The frame is resized
+    without the padding, so no pixel of the frame mixes with padding.
 
     Args:
         inputs: (N, 3, H, W), preprocessed.
@@ -20,7 +20,7 @@ def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tens
         scale: Above 0, at most 1.
 
     Returns:
-        (N, 3, scale * H, scale * W), and metainfo that goes with it.
+        (N, 3, scale * H, scale * W), and the matching metainfo.
     """
     region = frame_region(inputs, metas[0])
     frame = inputs if region is None else region.crop(inputs)

@@ -1,4 +1,4 @@
-"""Adaptation methods by name, and one clear sentence where a config names a wrong one."""
+"""The registry of adaptation methods, and clear errors for wrong configs."""
 
 import difflib
 import inspect
@@ -11,17 +11,18 @@ from torch import nn
 
 from ..type_names import type_name
 
-# Options that go with any method.
+# Options of every method.
 _OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget')
 
 ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
 
 
 def check_keys(what: str, options: dict, known: list[str]) -> None:
-    """Refuses option names that ``what`` does not know.
+    """Refuses option names that ``what`` does not have.
 
     Raises:
-        ValueError: Naming the key, the likely one it was meant to be, and all known ones.
+        ValueError: An option is unknown. The message has the option, the most similar known one,
+            and all known ones.
     """
     for key in options:
         if key not in known:
@@ -47,17 +48,17 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     """Builds the adaptation method that a config describes, around a segmentor.
 
     Args:
-        config: ``type`` (a registered name or class) and the method's options; ``views``,
-            ``autocast`` and ``memory_budget`` go with any method, see ``AdaptationMethod``.
-            (CoTTA has ``views`` of its own, which it learns from.) ``estimate`` are options of
-            ``LabelFreeEstimate``, or True; None or False for no estimate. A method with a
-            ``memory_budget`` has none.
-        segmentor: The source model; the method takes it over and changes it.
-        views: How many views every method is to predict, whatever its config says.
+        config: ``type`` (a registered name or class) and the method's options. Every method takes
+            ``views``, ``autocast`` and ``memory_budget``, see ``AdaptationMethod``. (CoTTA has its
+            own ``views``, for its labels.) ``estimate`` has the options of ``LabelFreeEstimate``,
+            or True for the defaults; None or False for no estimate. A method with a
+            ``memory_budget`` has no estimate.
+        segmentor: The source model; the method changes it in place.
+        views: Number of views of the prediction; overrides the config. None keeps the config's.
 
     Raises:
-        ValueError: The type is missing or unknown, an option is misspelt, or the method cannot be
-            run under autocast or with several views.
+        ValueError: The type is missing or unknown, an option is misspelt, or the method does not
+            support autocast or several views.
     """
     options = dict(config)
     estimate = options.pop('estimate', None)
@@ -80,7 +81,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
         if options.get('memory_budget', budget) is None:
             from .label_free import LabelFreeEstimate
 
-            # Before the method changes the model.
+            # Must come before the method changes the model.
             watch = LabelFreeEstimate.from_options(estimate, segmentor)
         else:
             print_log(
@@ -99,7 +100,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     if watch is not None:
         watch.attach(method)
         method.estimate = watch
-    # Only now does a subclass have all that a calibration fills.
+    # A subclass has all calibrated buffers only after its constructor has finished.
     if getattr(method, 'kept_calibration', None) is not None:
         method.take_calibration(method.kept_calibration)
     return method

@@ -1,4 +1,4 @@
-"""Puts norms with chosen statistics in the place of a source model's BatchNorms."""
+"""Replaces a source model's BatchNorms by norms with selectable statistics."""
 
 from typing import Optional
 
@@ -21,20 +21,19 @@ def replace_batch_norms(
     shared: bool = False,
     **options,
 ) -> list[AdaptiveBatchNorm2d]:
-    """Puts an ``AdaptiveBatchNorm2d`` in the place of every BatchNorm of maps below ``module``.
+    """Replaces every BatchNorm of maps below ``module`` by an ``AdaptiveBatchNorm2d``.
 
-    SyncBN counts as BatchNorm (its statistics are those of the process here). A BatchNorm1d stays:
-    it normalises vectors, of which a frame has one. The state dict keeps its names and its tensors.
+    SyncBN counts as BatchNorm (its frame statistics are those of the process). A BatchNorm1d stays:
+    it normalises vectors, and a frame has only one. The state dict keeps its names and its tensors.
 
     Args:
         module: Changed in place.
         mode: A mode of ``AdaptiveBatchNorm2d``, or 'calibrated' for ``CalibratedBatchNorm2d``.
-        weight: See ``AdaptiveBatchNorm2d``; 1 by default, and 40 in mode 'calibrated'.
+        weight: See ``AdaptiveBatchNorm2d``; default 1, or 40 in mode 'calibrated'.
         through_statistics: See ``AdaptiveBatchNorm2d``.
-        skip: A submodule to leave alone (the meta networks).
-        shared: Whether ``weight`` is that of all L layers together, so that each layer has
-            ``weight / L``: the corrections of the layers add up along the depth. In mode
-            'calibrated' it always is.
+        skip: A submodule that is not changed (the meta networks).
+        shared: Whether all L layers share ``weight``, so that each has ``weight / L``: the
+            corrections of the layers add up along the depth. Always so in mode 'calibrated'.
         **options: ``tolerance`` and ``momentum`` of ``CalibratedBatchNorm2d``, in that mode.
 
     Returns:

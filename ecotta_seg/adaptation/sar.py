@@ -1,4 +1,4 @@
-"""SAR: sharpness-aware entropy of reliable pixels, and a way back where it collapses."""
+"""SAR: sharpness-aware entropy of reliable pixels, with a reset on collapse."""
 
 from collections.abc import Sequence
 from math import log
@@ -24,17 +24,17 @@ class SAR(GradientAdaptation):
     """Sharpness-aware and reliable entropy minimisation (Niu et al., ICLR 2023, arXiv 2302.12400).
 
     A first forward and backward gives the gradient g of the mean entropy of reliable pixels
-    (H < E0, Eq. 2); the parameters climb by ``radius`` * g / |g| (Eq. 4); a second forward and
-    backward there gives the gradient of the optimizer's step (Eq. 5), over the pixels that were
-    reliable and still are. **The prediction that is scored is the first forward's.** A moving
-    average of the second entropy below ``recovery_threshold`` means collapse: all goes back to
-    the source.
+    (H < E0, Eq. 2). The parameters climb by ``radius`` * g / |g| (Eq. 4). A second forward and
+    backward there gives the gradient of the optimizer's step (Eq. 5), over the pixels that are
+    reliable both times. **The first forward's prediction is scored.** If a moving average of the
+    second entropy falls below ``recovery_threshold``, the method has collapsed and resets to the
+    source.
 
-    Deviations: pixels in place of images. The public code leaves the last stage (layer4) and the
-    final norm alone; here that is the last stage and the decode head. Where no pixel is reliable,
-    at first or after climbing, no step is taken. In the public code ``reset`` sets the moving
-    average to None and the low value is put back afterwards, so that it resets in every following
-    step until the average recovers; here the average starts anew.
+    Deviations: pixels replace images. The public code does not update the last stage (layer4) and
+    the final norm; here these are the last stage and the decode head. If no pixel is reliable
+    before or after climbing, there is no step. In the public code ``reset`` sets the moving
+    average to None, but the low value is restored afterwards, so every following step resets until
+    the average recovers. Here the average restarts.
 
     Args:
         segmentor: The source model; scale and shift of its norms are updated, see
@@ -42,9 +42,9 @@ class SAR(GradientAdaptation):
         optimizer: A config of a torch optimizer.
         entropy_threshold: E0 as a multiple of ln C (0.4 in the paper).
         radius: ρ (0.05 in the paper).
-        recovery_threshold: e0 as a multiple of ln C. 0 never goes back. (0.2 nats in the paper,
-            for 1000 classes and images: 0.029 ln C.)
-        skip: Beginnings of the names of modules that are left alone.
+        recovery_threshold: e0 as a multiple of ln C; 0 for no resets. (The paper has 0.2 nats for
+            1000 classes and images: 0.029 ln C.)
+        skip: Name prefixes of modules that are not updated.
 
     Raises:
         ValueError: An option is out of range, or nothing is left to update.
@@ -76,7 +76,7 @@ class SAR(GradientAdaptation):
         self.start()
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the first forward and, where it is learned from, the second."""
+        """See base class: the first forward and, if the update goes ahead, the second."""
         self._reliable: list[Tensor] = []
         self._inputs, self._metas = inputs, metas
         self.last_step.loss = self.last_step.entropy = 0.0
@@ -86,7 +86,7 @@ class SAR(GradientAdaptation):
             del self._inputs, self._metas, self._reliable
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: the gradient by which parameters climb."""
+        """See base class: the gradient for the climb."""
         entropy = pixel_entropy(logits)
         reliable = entropy.detach() < self.entropy_threshold
         self._reliable.append(reliable)
@@ -99,7 +99,7 @@ class SAR(GradientAdaptation):
             record.entropy += float(loss.detach())
 
     def update(self) -> None:
-        """See base class: climbs, looks again, comes down, steps, and goes back on collapse."""
+        """See base class: climbs, runs the second pass, restores, steps, and resets on collapse."""
         parameters = list(self.adaptable_parameters().values())
         if all(parameter.grad is None for parameter in parameters):
             return
@@ -129,7 +129,7 @@ class SAR(GradientAdaptation):
 
     @torch.no_grad()
     def climb(self, parameters: list[nn.Parameter]) -> None:
-        """Moves parameters by ``radius`` along their gradient and lets go of it."""
+        """Moves parameters by ``radius`` along their gradient and frees the gradient."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         for parameter in parameters:
@@ -147,7 +147,7 @@ class SAR(GradientAdaptation):
             self._shares += share
 
     def method_state(self) -> dict:
-        """See base class: the moving average of the entropy with it."""
+        """See base class; includes the moving average of the entropy."""
         return {**super().method_state(), 'mean_entropy': self.mean_entropy}
 
     def state_keys(self) -> set[str]:
@@ -166,11 +166,11 @@ class SAR(GradientAdaptation):
         self.mean_entropy = state['mean_entropy']
 
     def reset(self) -> None:
-        """See base class: the moving average begins anew."""
+        """See base class; also clears the moving average."""
         super().reset()
         self.mean_entropy = None
 
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
-    """The mean of (N, H, W) values over the chosen pixels, at least one of them."""
+    """The mean of (N, H, W) values over the chosen pixels; at least one must be chosen."""
     return torch.where(chosen, values, values.new_zeros(())).sum() / chosen.sum()

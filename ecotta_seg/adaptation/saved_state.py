@@ -1,18 +1,18 @@
-"""What a saved state must be for a method to take it over: looked at before anything changes."""
+"""Checks of saved states, made before a method loads the state and changes."""
 
 from collections.abc import Collection
 from typing import Any
 
 from torch.optim import Adam, AdamW, Optimizer
 
-# How an optimizer computes; another version of torch has others.
+# Options for how an optimizer computes; they differ between versions of torch.
 _SWITCHES = frozenset(
     ('foreach', 'fused', 'capturable', 'differentiable', 'maximize', 'decoupled_weight_decay')
 )
 
 
 def misfit(reason: str) -> ValueError:
-    """The error of a saved state that is not this method's."""
+    """The error for a saved state of another method."""
     return ValueError(
         f'the saved state does not fit this method: {reason}; go on with the config and checkpoint '
         'that it was saved with'
@@ -20,10 +20,10 @@ def misfit(reason: str) -> ValueError:
 
 
 def expect_keys(found: Any, expected: Collection[str], what: str) -> None:
-    """Refuses what is no dictionary with these very keys.
+    """Refuses anything but a dictionary with exactly these keys.
 
     Raises:
-        ValueError: Naming one that is missing or unknown.
+        ValueError: A key is missing or unknown; the message has the key.
     """
     if not isinstance(found, dict):
         raise misfit(f'{what} should be a dictionary and is {type(found).__name__}')
@@ -33,12 +33,12 @@ def expect_keys(found: Any, expected: Collection[str], what: str) -> None:
 
 
 def tell_weight_decay(optimizer: Optimizer) -> None:
-    """Has the groups of an Adam or AdamW tell which of the two it is.
+    """Marks the groups of an Adam or AdamW with the kind of weight decay.
 
-    They do so by themselves in later releases of torch than 2.1. No step reads the option there.
+    Releases of torch after 2.1 set this option themselves. In torch 2.1 no step reads the option.
 
     Args:
-        optimizer: Any; its groups get the option if they have none.
+        optimizer: Any optimizer; the groups of an Adam or AdamW get the option if they lack it.
     """
     if isinstance(optimizer, (Adam, AdamW)):
         for group in optimizer.param_groups:
@@ -46,16 +46,16 @@ def tell_weight_decay(optimizer: Optimizer) -> None:
 
 
 def check_optimizer_state(own: dict, saved: Any) -> None:
-    """Refuses the state of an optimizer of another kind, or of other groups.
+    """Refuses the state of an optimizer of another kind or with other groups.
 
-    A state does not tell its optimizer's name: the options that a kind has stand for it.
+    A state does not contain its optimizer's name, so the names of its options identify the kind.
 
     Args:
-        own: The ``state_dict`` of the optimizer as it is; its values do not count.
-        saved: What it should take over.
+        own: The current ``state_dict`` of the optimizer; its values do not count.
+        saved: The state to load.
 
     Raises:
-        ValueError: It does not fit.
+        ValueError: The state does not fit.
     """
     expect_keys(saved, own, "the optimizer's state")
     groups = saved['param_groups']
@@ -76,7 +76,7 @@ def check_optimizer_state(own: dict, saved: Any) -> None:
             left.keys() - _SWITCHES,
             'a group of another optimizer',
         )
-        # The one option that tells Adam from AdamW.
+        # The only option that differs between Adam and AdamW.
         decoupled = [group.get('decoupled_weight_decay') for group in (left, right)]
         if None not in decoupled and decoupled[0] != decoupled[1]:
             raise misfit("the optimizer's weight decay is of another kind, as Adam's and AdamW's")

@@ -1,4 +1,4 @@
-"""How far a frame is from what the source knows, and what is let through by that."""
+"""The strength of the meta networks by a frame's distance from the source domain."""
 
 from math import isfinite
 from typing import Optional
@@ -10,17 +10,17 @@ class ShiftGate:
     """A strength from 0 to 1 for the meta networks: r^p / (1 + r^p) with r = D E / ``half``.
 
     D is the mean drift of the frozen model's norms, E the mean entropy of the frozen model's
-    prediction. Both count as multiples of what the same network shows on clear frames, because
-    networks differ in both. Either alone misses some weather: rain hardly drifts in one network,
-    and fog hardly changes the entropy in another.
+    prediction. Both are multiples of the same network's values on clear frames, because networks
+    differ in both. Each value alone misses some weather: in one network rain causes hardly any
+    drift, in another fog hardly changes the entropy.
 
-    Both are the frozen model's own on the very frame, so that learned parameters have no influence:
-    they would drift, too, and would hold the gate open on the next clear day; and a model that has
-    minimised entropy is always sure.
+    Both values come from the frozen model on the current frame, so learned parameters have no
+    influence. Learned parameters would drift, too, and keep the gate open on the next clear day,
+    and a model with minimised entropy is always sure.
 
     Args:
-        half: D E at which a half is let through, above 0.
-        exponent: p, how sharply the strength rises there, above 0.
+        half: The product D E at strength 0.5, above 0.
+        exponent: p, the steepness of the strength at ``half``, above 0.
 
     Raises:
         ValueError: A value is out of range.
@@ -44,15 +44,15 @@ class ShiftGate:
         return cls(**options)
 
     def strength(self, drift: Optional[float], entropy: float) -> float:
-        """What is let through on a frame.
+        """The strength for a frame.
 
         Args:
-            drift: D in multiples of the usual one, at least 0; None of a model that has no norms
-                to measure it by: the entropy decides alone.
-            entropy: E in multiples of the usual one, at least 0.
+            drift: D as a multiple of the usual drift, at least 0. None for a model without norms
+                to measure drift; the strength then depends on the entropy alone.
+            entropy: E as a multiple of the usual entropy, at least 0.
 
         Returns:
-            0 to 1; 0 of a broken frame, if one of them is no number.
+            0 to 1; 0 for a broken frame, if one of the two values is not a number.
         """
         ratio = (entropy if drift is None else drift * entropy) / self.half
         if drift is not None and not drift >= 0 or not isfinite(entropy) or not ratio > 0:

@@ -1,4 +1,4 @@
-"""The source model as it is: the line that adaptation is measured against."""
+"""The unchanged source model: the baseline for adaptation."""
 
 from torch import Tensor
 

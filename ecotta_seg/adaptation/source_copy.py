@@ -1,4 +1,4 @@
-"""The source model beside a method that changes it, at little memory."""
+"""Keeps the source model next to a method that changes it, with little memory."""
 
 from copy import deepcopy
 
@@ -13,15 +13,15 @@ def shared_source(segmentor: nn.Module) -> SourceModel:
     """A source model on the parameters of a segmentor, before a method is built around it.
 
     Args:
-        segmentor: Stays as it is.
+        segmentor: Not changed.
 
     Returns:
-        Structure and buffers are copies, parameters are the segmentor's own.
+        The source model. Structure and buffers are copies; the parameters are the segmentor's own.
     """
     memo = {id(p): p for p in segmentor.parameters()}
     wanted = [p.requires_grad for p in segmentor.parameters()]
     source = SourceModel(deepcopy(segmentor, memo)).eval()
-    # Of the same tensors: the method decides which of them it learns.
+    # Both share the tensors; restore ``requires_grad``, by which the method selects parameters.
     for parameter, grad in zip(segmentor.parameters(), wanted):
         parameter.requires_grad_(grad)
     return source
@@ -36,7 +36,7 @@ def part_from(source: SourceModel, method: AdaptationMethod) -> int:
         method: Built around the segmentor, before its first frame.
 
     Returns:
-        The number of bytes that were copied.
+        The number of copied bytes.
     """
     changed = {id(tensor) for tensor in method.learned_tensors().values()}
     copied: dict[int, nn.Parameter] = {}
@@ -44,7 +44,7 @@ def part_from(source: SourceModel, method: AdaptationMethod) -> int:
         for name, parameter in list(module._parameters.items()):
             if parameter is None or id(parameter) not in changed:
                 continue
-            # A parameter that two modules share stays one.
+            # Two modules that share a parameter share the copy.
             if id(parameter) not in copied:
                 copied[id(parameter)] = nn.Parameter(parameter.detach().clone(), False)
             module._parameters[name] = copied[id(parameter)]

@@ -10,7 +10,7 @@ from .registry import ADAPTATION_METHODS
 
 @ADAPTATION_METHODS.register_module(name='tent')
 class Tent(GradientAdaptation):
-    """Frame statistics in every BatchNorm; scale and shift of all norms follow the entropy.
+    """Frame statistics in every BatchNorm; scale and shift of all norms minimise the entropy.
 
     Wang et al., arXiv 2006.10726, Section 3; see ``release_norm_parameters``.
 

@@ -1,7 +1,7 @@
-"""Steps on tensors without data, for the memory that they take.
+"""Steps on tensors without data, to predict their memory.
 
-A step on torch's ``meta`` device makes every tensor that the real one makes and computes none of
-them. What the storage meter sees there is the peak that the real step will have.
+A step on torch's ``meta`` device creates the same tensors as the real step and computes nothing.
+The peak that the storage meter reads there is the peak of the real step.
 """
 
 from typing import Optional
@@ -22,17 +22,17 @@ from .reduced_frame import reduced_frame
 from .windows import first_window, over_windows
 from .without_data import stock_inference_peak, without_data
 
-# All windows are of one size. While the second is run the first one's gradients stand; from then
-# on nothing is added. Of a padded frame all are run: those with padding take more.
+# All windows have one size. During the second window the first window's gradients are alive; later
+# windows add no memory. A padded frame runs all windows: those with padding need more memory.
 _WINDOWS = 2
 
 
 class TrialStep:
-    """Steps without data on one frame size, in the test mode of the model.
+    """Steps without data on one frame size, in the model's test mode.
 
     Args:
-        method: A ``MetaNetworkAdaptation``; it is left as it is.
-        inputs: (N, 3, H, W); only its shape counts.
+        method: A ``MetaNetworkAdaptation``; not changed.
+        inputs: (N, 3, H, W); only the shape counts.
         metas: Metainfo of the N samples.
     """
 
@@ -52,7 +52,7 @@ class TrialStep:
         self._standing = self._optimizer_bytes()
 
     def _optimizer_bytes(self) -> int:
-        """What the optimizer's state will take, by a step of it on nothing."""
+        """Bytes of the optimizer's state, measured by an optimizer step without data."""
         optimizer = self._method.build_optimizer(
             [torch.nn.Parameter(torch.empty_like(p)) for p in self._parameters]
         )
@@ -65,13 +65,13 @@ class TrialStep:
             return meter.current_bytes - before
 
     def peak(self, plan: Plan) -> int:
-        """Bytes of a step by this plan and of the probe, the optimizer's state counted in."""
+        """Peak bytes of a step by this plan or of the probe, including the optimizer's state."""
         if plan not in self._peaks:
             self._peaks[plan] = max(self._run(plan), self._probe_peak()) + self._standing
         return self._peaks[plan]
 
     def _probe_peak(self) -> int:
-        """Bytes of the frozen model's run ahead of the step; 0 of a method without one."""
+        """Peak bytes of the frozen model's run before the step; 0 if the method has none."""
         scale = self._method.probe_scale
         if scale is not None and self._probe is None:
             with self._known, StorageMeter(device='meta') as meter, following(self._calibrated):
@@ -81,7 +81,7 @@ class TrialStep:
         return self._probe or 0
 
     def costs(self) -> dict[Drop, int]:
-        """What a plan may drop, and the operations that it takes to compute it anew, a window."""
+        """The tensors that a plan may drop, each with the operations per window to recompute it."""
         found: dict[Drop, int] = {}
         operator = self._engine.operator
         with torch.no_grad():
@@ -96,14 +96,14 @@ class TrialStep:
                 if operator.meta[part].by_channels and output.is_contiguous():
                     found[part, 'keep_block'] = block.get_total_flops()
                 if self._transformer:
-                    # About the share that attention and its projections have in a layer.
+                    # About the share of attention and its projections in a layer.
                     found[part, 'keep_middle'] = units.get_total_flops() // 3
                 x = operator.leave_part(part, output)
         return found
 
     def _run(self, plan: Plan) -> int:
         meter = self._metered(plan)
-        # Tables that are made at their first use and stay are no part of a later step.
+        # Tables that the first step creates and keeps are not part of a later step.
         return (self._metered(plan) if meter.current_bytes else meter).peak_bytes
 
     def _metered(self, plan: Plan) -> StorageMeter:
@@ -134,7 +134,7 @@ class TrialStep:
         return meter
 
     def inference_peak(self) -> int:
-        """Peak of stock inference, without meta networks and with the source's own statistics."""
+        """Peak bytes of stock inference: no meta networks, and the source's own statistics."""
         if self._inference is not None:
             return self._inference
         self._inference = stock_inference_peak(

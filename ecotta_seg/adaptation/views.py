@@ -1,8 +1,8 @@
 """Several views of one frame, predicted by the same model and averaged.
 
-CoTTA (arXiv 2203.13591) and most of what followed it predict 14 views of a frame: seven scales,
-each as it is and mirrored. That alone gains points, so methods are only compared under the same
-views, and the number stands beside every score.
+CoTTA (arXiv 2203.13591) and most later methods predict 14 views of a frame: seven scales, each
+plain and mirrored. The views alone raise the mIoU, so compare methods only under the same views;
+the reports give the number of views with every score.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ MAX_VIEWS = 2 * len(SCALES)
 
 
 class View(NamedTuple):
-    """How a frame is looked at.
+    """One augmented view of a frame.
 
     Attributes:
-        scale: Of both sides.
-        flip: Mirrored left to right.
+        scale: Scale of both sides.
+        flip: Whether the view is mirrored left to right.
     """
 
     scale: float
@@ -31,13 +31,13 @@ class View(NamedTuple):
 
 
 def prediction_views(count: int) -> list[View]:
-    """The first ``count`` views: the frame as it is, its mirror image, then CoTTA's others.
+    """The first ``count`` views: the plain frame, its mirror image, then CoTTA's other views.
 
-    Those are 0.5, 0.75, 1.25, 1.5, 1.75 and 2, each unflipped before flipped, so that one view is
-    the plain prediction and 14 are CoTTA's set.
+    The others have the scales 0.5, 0.75, 1.25, 1.5, 1.75 and 2, each unflipped before flipped. One
+    view is the plain prediction; 14 views are CoTTA's set.
 
     Raises:
-        ValueError: ``count`` is no whole number from 1 to 14.
+        ValueError: ``count`` is not a whole number from 1 to 14.
     """
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_VIEWS:
         raise ValueError(f'expected a whole number of views from 1 to {MAX_VIEWS}, got {count!r}')
@@ -51,10 +51,10 @@ def view_probabilities(
     metas: list[dict],
     view: View,
 ) -> Tensor:
-    """Class probabilities of a frame, seen in one view.
+    """Class probabilities of a frame in one view.
 
-    The view is made of the preprocessed frame without its padding (bilinear), not of the file;
-    its logits are resized back before the softmax, as mmseg does.
+    The view is resized (bilinear) from the preprocessed frame without padding, not from the file.
+    Its logits are resized back before the softmax, as mmseg does.
 
     Args:
         predict: From (N, 3, h, w) frames and their metainfo to (N, C, h, w) logits.
@@ -63,7 +63,7 @@ def view_probabilities(
         view: The view.
 
     Returns:
-        (N, C, H, W), 0 to 1; 0 where the frame is padded.
+        (N, C, H, W), 0 to 1; 0 in the padding.
     """
     rows, columns = padding_of(inputs, metas[0])
     frame = inputs[:, :, rows, columns]
@@ -102,9 +102,9 @@ def averaged_logits(logits: Tensor, others: Tensor, count: int) -> Tensor:
     """Logits whose softmax is the mean of all views' probabilities.
 
     Args:
-        logits: (N, C, H, W), of the frame as it is.
+        logits: (N, C, H, W), of the plain frame.
         others: (N, C, H, W), the sum of the other views' probabilities.
-        count: The number of views, that of the frame as it is among them.
+        count: The number of views, including the plain frame.
 
     Returns:
         (N, C, H, W), logarithms of probabilities.
@@ -113,6 +113,6 @@ def averaged_logits(logits: Tensor, others: Tensor, count: int) -> Tensor:
 
 
 def mean_logits(total: Tensor, count: int) -> Tensor:
-    """The same of (N, C, H, W) probabilities that are summed over all ``count`` views."""
+    """Like ``averaged_logits``, from (N, C, H, W) probabilities summed over all ``count`` views."""
     mean = total / count
     return mean.clamp_(min=torch.finfo(mean.dtype).tiny).log_()

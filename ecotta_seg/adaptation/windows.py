@@ -1,4 +1,4 @@
-"""One frame through a segmentor with gradients: whole, or window by window."""
+"""Runs a frame through a segmentor with gradients: whole, or window by window."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -37,7 +37,7 @@ class _Window(NamedTuple):
 
 
 def _frame_windows(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> list[_Window]:
-    """The sliding windows that show some of the frame, in mmseg's order."""
+    """The sliding windows that contain a part of the frame, in mmseg's order."""
     rows, columns = padding_of(inputs, metas[0])
     found = []
     for box in _windows(*inputs.shape[2:], segmentor.test_cfg):
@@ -52,7 +52,7 @@ def _frame_windows(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> l
 
 
 def first_window(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Tensor:
-    """The first of the windows that ``over_windows`` runs; the inputs if they are run whole."""
+    """The first window that ``over_windows`` runs; the whole inputs without sliding windows."""
     if not slides(segmentor):
         return inputs
     top, bottom, left, right = _frame_windows(segmentor, inputs, metas)[0].box
@@ -62,7 +62,7 @@ def first_window(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Ten
 def learned_regions(
     segmentor: nn.Module, inputs: Tensor, metas: list[dict]
 ) -> list[tuple[int, int, int, int]]:
-    """(top, bottom, left, right) of what ``forward_windows`` shows to ``learn``, in its order."""
+    """(top, bottom, left, right) of the regions that ``forward_windows`` passes to ``learn``."""
     if not slides(segmentor):
         rows, columns = padding_of(inputs, metas[0])
         return [(rows.start, rows.stop, columns.start, columns.stop)]
@@ -75,7 +75,7 @@ def learned_regions(
 
 
 def predict_frames(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Tensor:
-    """``segmentor.inference``, with layers that measure the frame and not its padding.
+    """``segmentor.inference``, but layers measure only the frame and not its padding.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``.
@@ -105,11 +105,11 @@ def forward_windows(
     metas: list[dict],
     learn: Callable[[Tensor, float], None],
 ) -> Tensor:
-    """Predicts frames as ``segmentor.inference`` does and shows each window's logits to ``learn``.
+    """Predicts frames like ``segmentor.inference`` and passes each window's logits to ``learn``.
 
-    A window's graph is gone before the next window is run. What ``learn`` adds up is so the mean of
-    the windows' losses, not of all pixels': a window of which no pixel passes a method's filter
-    makes the frame's step smaller.
+    A window's graph is freed before the next window runs. So ``learn`` accumulates the mean of the
+    windows' losses, not of all pixels': if no pixel of a window passes a method's filter, the
+    frame's step becomes smaller.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``.
@@ -119,7 +119,7 @@ def forward_windows(
             frame (the shares sum to 1).
 
     Returns:
-        (N, classes, H, W) logits, detached; bit for bit those of ``predict_frames``.
+        (N, classes, H, W) logits, detached; bit for bit equal to those of ``predict_frames``.
     """
 
     def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
@@ -138,21 +138,19 @@ def over_windows(
     run: Callable[[Tensor, list[dict], float], Tensor],
     most: Optional[int] = None,
 ) -> Tensor:
-    """Puts a frame together from windows that ``run`` predicts, as the model's test mode says.
+    """Assembles a frame from windows that ``run`` predicts, by the model's test mode.
 
-    While ``run`` runs, layers that measure their maps measure the frame's part of the window (see
-    ``measuring``). A window of padding alone is not run; its logits are 0.
+    During ``run``, layers that measure their maps measure only the frame's part of the window (see
+    ``measuring``). A window with padding alone does not run; its logits are 0.
 
-    Above what ``run`` takes there stand the frame's logits and one number a pixel; mmseg's own
-    ``slide_inference`` has the logits twice.
+    Besides the memory of ``run``, this function holds the frame's logits and one number per pixel;
+    mmseg's own ``slide_inference`` holds the logits twice.
 
     Args:
         segmentor, inputs, metas: See ``forward_windows``.
-        run: Called with a window (N, 3, h, w), its metainfo, which tells the padding in the
-            window, and its share of the frame; gives
-            (N, classes, h, w) logits without a graph.
-        most: Leave off after so many windows, for who wants to know what the frame takes and not
-            what is in it. None for all.
+        run: Called with a window (N, 3, h, w), its metainfo (with the padding in the window), and
+            its share of the frame; returns (N, classes, h, w) logits without a graph.
+        most: Stop after this many windows (for memory planning). None for all.
 
     Returns:
         (N, classes, H, W) logits.
@@ -166,7 +164,7 @@ def over_windows(
     count = inputs.new_zeros((inputs.shape[0], 1, height, width))
     for number, ((top, bottom, left, right), padding) in enumerate(islice(windows, most)):
         crop = inputs[:, :, top:bottom, left:right]
-        # A torch.Size tells mmseg's head to resize to the window and not to the padded frame.
+        # With a torch.Size, mmseg's head resizes to the window and not to the padded frame.
         of_window = dict(img_shape=crop.shape[2:], **padding_sizes(*padding))
         window_metas = [{**meta, **of_window} for meta in metas]
         with measuring(segmentor, frame_region(crop, window_metas[0]), number):
@@ -174,7 +172,7 @@ def over_windows(
         with torch.no_grad():
             total[:, :, top:bottom, left:right] += logits
             count[:, :, top:bottom, left:right] += 1
-        # Or it would stand while the next window is run.
+        # Free the logits before the next window runs.
         del logits
     return total.div_(count.clamp_(min=1))
 

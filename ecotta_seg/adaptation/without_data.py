@@ -1,4 +1,4 @@
-"""Modules on torch's ``meta`` device, and what stock inference takes of memory there."""
+"""Copies modules to torch's ``meta`` device and measures stock inference there."""
 
 from collections.abc import Iterable
 from copy import deepcopy
@@ -15,12 +15,12 @@ from .windows import slides
 def without_data(
     module: nn.Module, tensors: Iterable[Tensor] = (), left_out: Iterable[object] = ()
 ) -> nn.Module:
-    """A copy of a module on the meta device; no tensor's data is copied on the way.
+    """Copies a module to the meta device without copying any tensor's data.
 
     Args:
-        module: Its parameters and buffers get copies without data.
-        tensors: Others that the module holds, likewise.
-        left_out: Objects that the copy has None in the place of.
+        module: The copy gets its parameters and buffers without data.
+        tensors: Other tensors of the module, to be copied without data, too.
+        left_out: Objects that the copy replaces by None.
     """
     memo: dict[int, object] = {}
     for tensor in (*module.parameters(), *module.buffers(), *tensors):
@@ -39,10 +39,10 @@ def stock_inference_peak(
     """Peak of stock inference in bytes: no meta networks, and the source's own statistics.
 
     Args:
-        segmentor: A segmentor without data; it is left as it is.
+        segmentor: A segmentor without data; not changed.
         inputs: (N, 3, H, W) without data.
         metas: Metainfo of the N samples.
-        known: Remembers results of operators.
+        known: A cache of operators' results.
     """
     segmentor = without_data(segmentor)
     if hasattr(segmentor.backbone, 'meta_networks'):

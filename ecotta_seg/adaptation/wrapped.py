@@ -1,4 +1,4 @@
-"""A method around another one: the inner method adapts, the outer one steers it."""
+"""A method around another one: the inner method adapts, the outer one controls the inner one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from .saved_state import expect_keys, misfit
 
 
 class WrappedAdaptation(AdaptationMethod):
-    """Hands everything on to an inner method with gradients, or one that is around such a method.
+    """Delegates to an inner method with gradients, or to a wrapper around such a method.
 
     Args:
         segmentor: The source model.
         method: Config of the inner method, as for ``build_method``.
 
     Raises:
-        ValueError: The inner method learns nothing by gradients, or its own errors.
+        ValueError: The inner method does not learn by gradients; see also ``build_method``.
     """
 
     def __init__(self, segmentor: nn.Module, method: dict) -> None:
@@ -33,22 +33,22 @@ class WrappedAdaptation(AdaptationMethod):
                 f'{method.get("type")!r}'
             )
         self.views, self.autocast = self.inner.views, self.inner.autocast
-        # The outer method is the one that is run.
+        # The estimate belongs to the outer method, because the outer method is run.
         self.estimate, self.inner.estimate = self.inner.estimate, None
 
     @property
     def optimizer(self):
-        """The inner method's."""
+        """The inner method's optimizer."""
         return self.inner.optimizer
 
     @property
     def encoder(self):
-        """The inner method's ``MetaEncoder``; None where it has no meta networks."""
+        """The inner method's ``MetaEncoder``; None if it has no meta networks."""
         return getattr(self.inner, 'encoder', None)
 
     @property
     def engine(self):
-        """The inner method's ``MemoryEngine``; None where it has none."""
+        """The inner method's ``MemoryEngine``; None if it has none."""
         return getattr(self.inner, 'engine', None)
 
     @property
@@ -61,17 +61,17 @@ class WrappedAdaptation(AdaptationMethod):
         self.inner.watch_by(watcher)
 
     def use_autocast(self, name: Optional[str]) -> None:
-        """See base class: of the inner method; None leaves that one's own option."""
+        """See base class: for the inner method; None keeps the inner method's own option."""
         if name is not None:
             self.inner.use_autocast(name)
             self.autocast = name
 
     def use_memory_budget(self, budget: Union[str, int, float]) -> None:
-        """See base class: of the inner method."""
+        """See base class: for the inner method."""
         self.inner.use_memory_budget(budget)
 
     def use_views(self, number: int) -> None:
-        """See base class: the inner method has to be able to."""
+        """See base class: the inner method must support the views."""
         self.inner.use_views(number)
         self.views = number
 
@@ -99,7 +99,7 @@ class WrappedAdaptation(AdaptationMethod):
         try:
             return self.inner.adapt(inputs, metas)
         finally:
-            # A guard's gate is of this frame alone.
+            # A guard's gate is for this frame only.
             self.inner.gate = None
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -156,7 +156,7 @@ class WrappedAdaptation(AdaptationMethod):
     def method_state(self) -> dict:
         """See base class: the inner method's, and the outer one's under ``'outer'``.
 
-        Where the inner method is around another one, its ``'outer'`` is ``'inner'`` in there.
+        If the inner method wraps another one, the inner ``'outer'`` is stored there as ``'inner'``.
         """
         state, outer = self.inner.method_state(), self.outer_state()
         if 'outer' in state:
@@ -190,7 +190,7 @@ class WrappedAdaptation(AdaptationMethod):
         self.load_outer_state(outer)
 
     def _parted(self, state: dict) -> tuple[dict, dict]:
-        """The inner method's state, and what is the outer one's own."""
+        """Splits a state into the inner method's state and the outer method's own."""
         state, outer = dict(state), dict(state['outer'])
         del state['outer']
         if isinstance(self.inner, WrappedAdaptation):
@@ -198,11 +198,11 @@ class WrappedAdaptation(AdaptationMethod):
         return state, outer
 
     def outer_state(self) -> dict[str, Any]:
-        """What the outer method remembers: copies of tensors, numbers, strings."""
+        """The outer method's own state: copies of tensors, numbers, strings."""
         return {}
 
     def load_outer_state(self, state: dict[str, Any]) -> None:
-        """Takes over what ``outer_state`` gave."""
+        """Restores a state from ``outer_state``."""
 
     def reset(self) -> None:
         """See base class."""
