@@ -88,8 +88,7 @@ class CalibrationHook(Hook):
 
     Args:
         folder: Folder with pictures of clear weather; None for the config's data sets.
-        number: Maximum number of clear frames. With 0 the config's data sets are not used, and the
-            method keeps its estimates.
+        number: Maximum number of clear frames; 0 keeps the method's estimates.
     """
 
     # After StreamStateHook (35) loads a state, before ForgettingHook (40) scores the method.

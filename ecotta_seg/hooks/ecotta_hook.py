@@ -64,8 +64,7 @@ class EcoTTAHook(Hook):
         adapters: File of warmed-up meta networks. The hook puts the file into the config of the
             method or, for a wrapper, of the wrapped method.
         calibrate: Folder with pictures of clear weather; None for the config's data sets.
-        calibration_frames: Maximum number of clear frames. With 0 the config's data sets are not
-            used, and the method keeps its estimates.
+        calibration_frames: Maximum number of clear frames; 0 keeps the method's estimates.
     """
 
     priority = 'HIGH'
