@@ -192,7 +192,7 @@ def _clear_table(document: Mapping) -> Optional[Table]:
 
 
 def memory_rows(document: Mapping) -> list[tuple[str, int]]:
-    """Names and bytes of the measured memory; indented names are details."""
+    """Names and bytes of the measured memory; indented names belong to the row above."""
     memory = document['memory']
     rows = [
         ('peak, stock inference', memory['inference_peak_bytes']),

@@ -120,7 +120,7 @@ class EcoTTAHook(Hook):
         try:
             with torch.enable_grad(), _seeded(runner.cfg):
                 runner.model = build_method(config, model, runner.cfg.get('views'))
-        except TypeError as error:  # Text where a number is expected, and the like.
+        except TypeError as error:  # For example text instead of a number.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))

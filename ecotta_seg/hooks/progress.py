@@ -21,7 +21,7 @@ from .run_time import LONG, SHORT, RunTime, StreamSize, advice, describe
 
 
 class _RateColumn(TextColumn):
-    """Frames a second."""
+    """Frames per second."""
 
     def __init__(self) -> None:
         super().__init__('')
