@@ -1,4 +1,4 @@
-"""A segmentor that a camera loop calls frame by frame."""
+"""A segmentor for a camera loop, called frame by frame."""
 
 import pickle
 import threading
@@ -25,38 +25,38 @@ _OF_THREADS = ('_lock', '_shadow', '_shadow_lock')
 
 
 class AdaptiveSegmentor:
-    """Predicts frames and, meanwhile, adapts.
+    """Predicts frames and adapts to them.
 
-    ``step`` and ``reset`` are for one thread at a time (they wait for each other); ``predict``
-    may be called from any thread while a step runs.
+    ``step`` and ``reset`` wait for each other, so one thread at a time runs them. Any thread may
+    call ``predict`` while a step runs.
 
-    A pickle of a segmentor is the whole segmentor, weights and momenta with it: another process
-    continues from there, and nothing is shared with it.
+    A pickle holds the whole segmentor, including weights and momenta. Another process can continue
+    from the pickle and shares nothing with this one.
 
     Args:
         method: The adaptation method, on its device.
-        pipeline: From ``dict(img=frame)`` to a packed sample.
+        pipeline: Maps ``dict(img=frame)`` to a packed sample.
         source: The source model, for ``predict_source``.
         check_frames: See ``init_adaptive_segmentor``.
-        adapt_every: Likewise.
-        time_budget: Likewise.
-        concurrent: Likewise.
+        adapt_every: See ``init_adaptive_segmentor``.
+        time_budget: See ``init_adaptive_segmentor``.
+        concurrent: See ``init_adaptive_segmentor``.
         meta: Names and colours of the classes.
-        identity: What the segmentor was built from, see ``model_identity``. ``load`` refuses a
-            state with another one; an empty one is not compared.
+        identity: The settings that the segmentor was built from, see ``model_identity``. ``load``
+            refuses a state with another identity; an empty identity is not compared.
 
     Attributes:
-        adapting: Whether ``step`` may learn. False pauses: frames are predicted with what was
-            learned; statistics that follow the stream without learning still do.
-        frames: Frames that ``step`` was given.
-        updates: Frames that something was learned from.
-        channels: Of the frames that the model takes.
-        events: What was found wrong: dicts with ``event``, ``stream_index`` and ``reason``; the
-            last 1000.
+        adapting: Whether ``step`` may learn. False pauses learning: predictions use the parameters
+            learned so far. Statistics that follow the stream without learning still change.
+        frames: Number of frames given to ``step``.
+        updates: Number of frames with an update.
+        channels: Number of channels of the model's input frames.
+        events: The last 1000 faults and interventions: dicts with ``event``, ``stream_index`` and
+            ``reason``.
 
     Raises:
-        ValueError: ``adapt_every`` is below 1 or ``time_budget`` not above 0.
-        TypeError: They are no numbers.
+        ValueError: ``adapt_every`` is below 1 or ``time_budget`` is not above 0.
+        TypeError: ``adapt_every`` is not an int, or ``time_budget`` is not a number or None.
     """
 
     def __init__(
@@ -101,23 +101,24 @@ class AdaptiveSegmentor:
         self._shadow_lock = threading.Lock()
 
     def step(self, frame: np.ndarray) -> SegDataSample:
-        """Predicts a frame and, where it is this frame's turn, learns from it.
+        """Predicts a frame and, if an update is due, learns from the frame.
 
-        The prediction is that of the forward before the update.
+        The prediction comes from the forward pass before the update.
 
         Args:
-            frame: (H, W, 3) uint8 BGR, as OpenCV gives it; of a model of another number of
-                channels (H, W, C), or (H, W) for one.
+            frame: (H, W, 3) uint8 BGR, as from OpenCV. For models with another number of channels
+                (H, W, C), or (H, W) for one channel.
 
         Returns:
-            A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``; in its metainfo
-            ``updated`` tells whether something was learned, ``frame_fault``, where there, why
-            not. If there is an estimate, ``estimated_mIoU`` and ``source_estimated_mIoU`` are the
-            running ones in percent, and ``source_given`` tells whether the prediction is the
-            source's.
+            A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``. Its metainfo holds
+            ``updated``, whether the frame led to an update, and for a bad frame ``frame_fault``,
+            the reason. If the method estimates mIoU, the metainfo also holds ``estimated_mIoU`` and
+            ``source_estimated_mIoU``, the running estimates in percent, and ``source_given``,
+            whether the prediction is the source's.
 
         Raises:
-            TypeError, ValueError: The frame is no such array.
+            TypeError: The frame is not an array.
+            ValueError: The frame has another shape or dtype.
         """
         start = time.perf_counter()
         data = self._packed(frame)
@@ -146,7 +147,7 @@ class AdaptiveSegmentor:
             if updated or self.method.guard is not None:
                 self._sync()
             if self.time_budget is not None:
-                # What a frame took too long has to be made up for by frames without an update.
+                # Frames without an update make up for time over the budget.
                 spent = time.perf_counter() - start
                 self.lag = max(0.0, self.lag + spent - self.time_budget)
             record = self.method.last_step
@@ -162,10 +163,11 @@ class AdaptiveSegmentor:
 
     @torch.no_grad()
     def predict(self, frame: np.ndarray) -> SegDataSample:
-        """Predicts a frame with what has been learned, and learns nothing; from any thread.
+        """Predicts a frame with the parameters learned so far, without learning; for any thread.
 
-        Without ``concurrent`` it waits for a step that runs to end; with it, it uses the adapters
-        of the last step that has ended. Arguments, result and errors as of ``step``.
+        With ``concurrent`` this method uses the adapters of the last finished step. Without
+        ``concurrent`` this method waits until a running step ends. For arguments, result and errors
+        see ``step``.
         """
         data = self._packed(frame)
         if self._shadow is None:
@@ -176,17 +178,17 @@ class AdaptiveSegmentor:
 
     @torch.no_grad()
     def predict_source(self, frame: np.ndarray) -> SegDataSample:
-        """Predicts a frame with the untouched source model.
+        """Predicts a frame with the unchanged source model.
 
         Raises:
-            ValueError: It was not kept.
+            ValueError: The source model was not kept.
         """
         if self.source is None:
             raise ValueError('the source model was not kept: build with keep_source=True')
         return self.source.test_step(self._packed(frame))[0]
 
     def reset(self) -> None:
-        """Forgets all that was learned, the optimizer's momenta too."""
+        """Resets everything learned, including the optimizer's momenta."""
         with self._lock:
             self.method.reset()
             if self.method.guard is not None:
@@ -199,9 +201,9 @@ class AdaptiveSegmentor:
             self._sync()
 
     def standing_memory(self) -> StandingMemory:
-        """What stands between two steps, in bytes.
+        """The memory that stays allocated between two steps, in bytes.
 
-        The second set of adapters (``concurrent``) and a source kept beside are kept copies.
+        The second set of adapters (``concurrent``) and a kept source count as kept copies.
         """
         method = self.method
         with self._lock:
@@ -213,32 +215,32 @@ class AdaptiveSegmentor:
             )
 
     def save(self, path: Union[str, Path]) -> None:
-        """Writes the whole state, whole or not at all, for ``load``.
+        """Writes the state for ``load``, either completely or not at all.
 
-        That is all that was learned, the optimizer's momenta, what ``reset`` goes back to, the
-        guard, the estimate, the check of frames, the counts and events, ``adapting``, and the
-        state of all random generators of this process. The source's own weights are not in it.
+        The state holds everything learned, the optimizer's momenta, the start for ``reset``, the
+        guard, the estimate, the frame check, the counts and events, ``adapting``, and the state of
+        all random generators of this process. The state does not hold the source's weights.
 
         Raises:
-            OSError: It cannot be written; what was there before is untouched.
+            OSError: The file cannot be written; an earlier file is unchanged.
         """
         with self._lock:
             write_state(gather_state(self), path)
 
     def load(self, path: Union[str, Path], allow: Sequence[str] = ()) -> None:
-        """Continues from what ``save`` wrote: on the CPU, bit for bit as if nothing had stopped.
+        """Continues from a file of ``save``; on the CPU, bit for bit as without a stop.
 
-        The random generators of this process continue from the state as well. How often and for
-        how long a step may learn (``adapt_every``, ``time_budget``) stays as it was built.
+        The random generators of this process also continue from the state. ``adapt_every`` and
+        ``time_budget`` keep the values that this segmentor was built with.
 
         Args:
             path: The file.
-            allow: Names of what may differ from the segmentor that was saved, by their beginning:
-                ``('code',)`` for another version of this package or of its libraries.
+            allow: Beginnings of the names of identity entries that may differ from the saved
+                segmentor: ``('code',)`` for another version of this package or of its libraries.
 
         Raises:
-            ValueError: The file is missing, damaged, or of another method, model, checkpoint,
-                option or version, which is named; nothing is changed then.
+            ValueError: The file is missing, damaged, or from another method, model, checkpoint,
+                option or version, which the message names. Nothing changes then.
         """
         state = read_state(path)
         with self._lock:
@@ -247,7 +249,7 @@ class AdaptiveSegmentor:
             self._sync()
 
     def __reduce__(self) -> tuple:
-        # Bytes of its own: multiprocessing would put tensors into memory that both processes see.
+        # Pickle to bytes: multiprocessing would put tensors into memory that both processes share.
         with self._lock:
             own = {k: v for k, v in vars(self).items() if k not in _OF_THREADS}
             content = pickle.dumps(own, pickle.HIGHEST_PROTOCOL)
@@ -259,9 +261,9 @@ class AdaptiveSegmentor:
         return getattr(self.method, 'encoder', None) is not None
 
     def save_adapters(self, path: Union[str, Path]) -> None:
-        """Writes the meta networks as they are now; ``adapters=path`` starts from them.
+        """Writes the current meta networks; ``adapters=path`` starts from them.
 
-        A calibration on clear frames goes into the file with them.
+        The file also holds a calibration on clear frames, if there is one.
 
         Raises:
             ValueError: The method has no meta networks.
@@ -271,14 +273,14 @@ class AdaptiveSegmentor:
             save_adapters(self._encoder(), path, kept)
 
     def load_adapters(self, path: Union[str, Path]) -> None:
-        """Takes over meta networks that were saved or warmed up; momenta stay.
+        """Loads saved or warmed-up meta networks; momenta stay.
 
-        They are the new start, which ``reset()`` and the guard go back to. A calibration in the
-        file takes the place of the method's own.
+        They become the new start for ``reset()`` and the guard. A calibration in the file replaces
+        the method's own.
 
         Raises:
-            ValueError: They are missing, damaged or do not fit, and nothing is changed; or the
-                method has no meta networks.
+            ValueError: The meta networks are missing, damaged or do not fit, or the method has no
+                meta networks. Nothing changes then.
         """
         with self._lock:
             encoder = self._encoder()
@@ -313,7 +315,7 @@ class AdaptiveSegmentor:
                 f'expected a frame of shape (H, W, {self.channels}) and dtype uint8'
                 f'{", BGR" if self.channels == 3 else ""}, got {frame.shape} {frame.dtype}'
             )
-        # Without mmengine's default scope, which is not safe in several threads: all is built.
+        # No default scope of mmengine, which is not thread-safe: all transforms are built already.
         sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))
         return {'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]}
 

@@ -1,4 +1,4 @@
-"""What a model's classes are called and drawn in."""
+"""Names and colours of a model's classes."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
@@ -16,8 +16,8 @@ class DatasetMeta(NamedTuple):
     """Names and colours of a model's classes, in the order of its logits.
 
     Attributes:
-        classes: Their names.
-        palette: An RGB colour of each, 0 to 255.
+        classes: Name of each class.
+        palette: RGB colour of each class, 0 to 255.
     """
 
     classes: list[str]
@@ -25,17 +25,17 @@ class DatasetMeta(NamedTuple):
 
 
 def dataset_meta(cfg: Config, checkpoint_meta: Mapping[str, Any], classes: int) -> DatasetMeta:
-    """Looks where mmseg does: in the checkpoint, then in the config's data set.
+    """Finds the classes as mmseg does: in the checkpoint, then in the config's data set.
 
     Args:
         cfg: The config.
         checkpoint_meta: The checkpoint's ``meta``: with ``dataset_meta``, or ``CLASSES`` and
             ``PALETTE`` of mmseg before 1.0.
-        classes: How many the model has.
+        classes: Number of the model's classes.
 
     Returns:
-        Those of the first place that fits the number; else Cityscapes' for 19, and numbers in
-        made-up colours for any other.
+        Names and colours from the first place with the right number of classes. Otherwise those of
+        Cityscapes for 19 classes, and numbers with random colours for any other number.
     """
     for found in (*described_classes(checkpoint_meta), _of_config(cfg)):
         meta = _fitting(found, classes)

@@ -1,4 +1,4 @@
-"""What a predicted frame says: the class of each pixel, and how sure the model is of it."""
+"""Class and confidence of each pixel of a predicted frame."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from mmseg.structures import SegDataSample
 
 
 def frame_mask(sample: SegDataSample) -> np.ndarray:
-    """The class of each pixel.
+    """Returns the class of each pixel.
 
     Args:
         sample: From ``AdaptiveSegmentor.step`` or ``predict``.
@@ -27,14 +27,14 @@ def frame_mask(sample: SegDataSample) -> np.ndarray:
 
 
 def frame_confidence(sample: SegDataSample) -> np.ndarray:
-    """The probability of the class of each pixel, as the model gives it.
+    """Returns the model's probability for the predicted class of each pixel.
 
     Args:
         sample: See ``frame_mask``.
 
     Returns:
-        (H, W) float32 from 0 to 1: the largest softmax probability; of a model with one logit the
-        sigmoid of the class that was chosen.
+        (H, W) float32 from 0 to 1: the largest softmax probability. For a model with one logit,
+        the sigmoid probability of the predicted class.
     """
     logits = sample.seg_logits.data.float()
     if logits.shape[0] == 1:

@@ -1,4 +1,4 @@
-"""Frames from a video or a folder, and pictures to one or the other, by OpenCV."""
+"""Reads frames from a video or a folder and writes pictures to either, with OpenCV."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ _CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}
 
 
 class FrameSource:
-    """Frames of a video file, or of the images in a folder in the order of their names.
+    """Frames of a video file, or the images of a folder in the order of their names.
 
     Args:
         path: The file or folder.
 
     Raises:
-        ValueError: It does not exist, holds no images, or is no video that OpenCV can read.
+        ValueError: ``path`` does not exist, holds no images, or is no video that OpenCV can read.
     """
 
     def __init__(self, path: Union[str, Path]) -> None:
@@ -47,16 +47,16 @@ class FrameSource:
         video.release()
         if not readable:
             raise ValueError(f'{path} cannot be read as a video')
-        # Streams and cut-off files tell no length, or a wrong one.
+        # Streams and truncated files report no length, or a wrong one.
         self.count = int(count) if count and count > 0 else None
         self.rate = float(rate) if rate and 0 < rate < 1000 else self.rate
 
     def __iter__(self) -> Iterator[tuple[str, Optional[np.ndarray]]]:
-        """Name and (H, W, 3) uint8 BGR of each; None for an image that cannot be decoded."""
+        """Yields name and (H, W, 3) uint8 BGR of each frame; None if it cannot be decoded."""
         if self.files is not None:
             stems = Counter(path.stem for path in self.files)
             for path in self.files:
-                # Pictures are named after it: two files must not become one.
+                # Output pictures use this name: two files must not share one.
                 yield path.stem if stems[path.stem] == 1 else path.name, _read(path)
             return
         video = cv2.VideoCapture(str(self.path))
@@ -84,15 +84,15 @@ def _read(path: Path) -> Optional[np.ndarray]:
 class PictureSink:
     """Writes pictures to a video file (by its suffix) or, as PNG, into a folder.
 
-    A video appears under its name when it is whole, all frames read back; a run that dies leaves
-    no half of one.
+    A video appears under its name only when complete, after all frames are read back. A run that
+    dies leaves no partial video.
 
     Args:
         path: A name that ends in .mp4, .avi, .mkv or .mov, or a folder.
-        rate: Frames a second, of a video.
+        rate: Frames per second of a video.
 
     Raises:
-        ValueError: The suffix is of no video that can be written.
+        ValueError: The suffix belongs to no supported video format.
     """
 
     def __init__(self, path: Union[str, Path], rate: float = 10.0) -> None:
@@ -115,11 +115,11 @@ class PictureSink:
         """Adds a picture.
 
         Args:
-            name: Of the file, in a folder.
-            picture: (H, W, 3) uint8 BGR, of the same size each time.
+            name: Name of the file in a folder.
+            picture: (H, W, 3) uint8 BGR, always of the same size.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The picture cannot be written.
         """
         if not self.is_video:
             atomic_write_png(self.path / f'{safe_file_name(name)}.png', picture)
@@ -144,7 +144,7 @@ class PictureSink:
         if self._writer is not None:
             self._writer.release()
         if error[0] is None:
-            # OpenCV says nothing where the disk is full.
+            # OpenCV reports no error if the disk is full.
             there = _frames_in(self._temporary)
             if there != self._written:
                 failed = OSError(

@@ -1,4 +1,4 @@
-"""The size at which a model sees a camera's frames."""
+"""The input size of a model for a camera's frames."""
 
 from collections.abc import Sequence
 from typing import Any, Union
@@ -14,7 +14,7 @@ _RESIZES = ('Resize', 'ResizeShortestEdge')
 
 @TRANSFORMS.register_module(force=True)
 class ResizeLargerFrames(BaseTransform):
-    """Resizes frames that a transform makes smaller, and leaves the others as they are.
+    """Resizes only frames that a transform makes smaller.
 
     Args:
         resize: Config of the transform, such as mmseg's ``Resize``.
@@ -47,10 +47,10 @@ class ResizeLargerFrames(BaseTransform):
 
 
 def check_size(size: Any) -> None:
-    """Refuses what is no size.
+    """Refuses an invalid size.
 
     Raises:
-        ValueError: It is none of those that ``sized_steps`` takes.
+        ValueError: ``sized_steps`` does not accept ``size``.
     """
     if size is None or size in ('frame', 'config'):
         return
@@ -63,13 +63,13 @@ def check_size(size: Any) -> None:
 
 
 def sized_steps(steps: Sequence[dict], size: FrameSize) -> list[dict]:
-    """The steps of a pipeline for frames of a camera.
+    """Returns the steps of a pipeline for frames of a camera.
 
     Args:
-        steps: The config's.
-        size: None: frames are made as small as the config says, and never larger. ``'config'``:
-            all as the config says. ``'frame'``: no frame is resized. (height, width): frames are
-            resized to fit into it, the ratio of their sides is kept.
+        steps: The config's steps.
+        size: None: frames are resized as in the config, but never enlarged. ``'config'``: all
+            frames are resized as in the config. ``'frame'``: no frame is resized. (height, width):
+            frames are resized to fit into this size and keep their aspect ratio.
 
     Returns:
         The steps.

@@ -52,46 +52,47 @@ def init_adaptive_segmentor(
     estimate: Union[bool, dict, None] = None,
     size: FrameSize = None,
 ) -> AdaptiveSegmentor:
-    """Builds a segmentor that adapts to each frame that its ``step`` is given.
+    """Builds a segmentor that adapts to each frame given to its ``step``.
 
-    A frame goes through the config's test pipeline, without the steps that load files and labels;
-    its masks have the frame's own size whatever ``size`` the model saw.
+    A frame goes through the config's test pipeline, without the steps that load files and labels.
+    Its masks have the size of the frame for any ``size``.
 
     Args:
         config: A config of this project (file or loaded), such as ``configs/acdc_ecotta.py``.
-        checkpoint: The source model's weights; None leaves them at their random start.
+        checkpoint: The source model's weights; None keeps the random initial weights.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
-        memory_budget: Of the method, for example ``'600MB'`` or ``'1.0x'``; it has to have meta
-            networks and the memory engine, or be around one that has.
+        memory_budget: Memory budget of the method, for example ``'600MB'`` or ``'1.0x'``. The
+            method, or the method that it wraps, must have meta networks and the memory engine.
         adapters: File of warmed-up or saved meta networks, for such a method.
         method: The adaptation method's config; None for the config's ``adaptation``.
         guard: Whether an ``UpdateGuard`` watches the updates; a dict gives its limits.
-        check_frames: Do not learn from frames that are black, frozen, noise and so on.
+        check_frames: Whether to skip learning on frames that are black, frozen, noise and so on.
         adapt_every: Learn from every n-th frame, predict the others.
-        time_budget: Seconds a frame may take on average; updates are left out to keep to it.
-        concurrent: Keep a second set of adapters, so that ``predict`` in another thread need not
-            wait for a step to end.
+        time_budget: Maximum mean time per frame in seconds; updates are skipped to keep within
+            this budget.
+        concurrent: Keep a second set of adapters, so that ``predict`` in another thread does not
+            wait for a running step.
         keep_source: Keep the source model beside the adapted one, for ``predict_source``.
         trust_checkpoint: Allow a checkpoint that runs code when loaded.
-        calibrate: Folder with pictures of clear weather, without labels. The method measures on
-            them what is usual to the model. None leaves the calibration in the file of adapters,
-            or estimates if the file has none.
-        calibration_frames: How many of the pictures are used, at most.
-        estimate: Whether mIoU is estimated without labels; a dict gives options of
-            ``LabelFreeEstimate``. None for what the method's config or the config's ``estimate``
-            says.
-        size: At which the model sees a frame. None: the config's ``Resize`` makes larger frames
-            smaller and leaves smaller ones as they are. ``'frame'``: no frame is resized.
-            ``'config'``: all frames are resized as the config says, small ones to larger ones as
-            well. (height, width) in pixels: each frame is resized to fit into it, larger or
-            smaller, the ratio of its sides is kept.
+        calibrate: Folder with pictures of clear weather, without labels, on which the method
+            calibrates. None keeps the calibration of the adapter file, or estimates if the file has
+            none.
+        calibration_frames: Maximum number of these pictures.
+        estimate: Whether to estimate mIoU without labels; a dict gives options of
+            ``LabelFreeEstimate``. None uses the settings of the method's config or the config's
+            ``estimate``.
+        size: Size of a frame at the model's input. None: the config's ``Resize`` shrinks larger
+            frames, smaller ones keep their size. ``'frame'``: no frame is resized. ``'config'``:
+            all frames are resized as in the config, so small ones are enlarged. (height, width) in
+            pixels: each frame is shrunk or enlarged to fit into this size and keeps its aspect
+            ratio.
 
     Returns:
         The segmentor.
 
     Raises:
         ValueError: The config, the checkpoint or the adapters are missing, damaged or do not fit,
-            or an option is out of its range.
+            or an option is out of range.
     """
     force_safe_loading()
     register_all_modules(init_default_scope=False)
@@ -154,8 +155,10 @@ def init_adaptive_segmentor(
 
 
 def _without_paths(options: dict) -> dict:
-    """The options of a method and of those that it is around, without the file of adapters: a
-    state has its content."""
+    """The options of a method and of its wrapped methods, without the adapter file.
+
+    A saved state has the content of that file.
+    """
     return {
         key: _without_paths(value) if isinstance(value, Mapping) else value
         for key, value in options.items()

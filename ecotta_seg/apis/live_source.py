@@ -1,4 +1,4 @@
-"""The newest frames of a camera or of a stream from the network."""
+"""The newest frames of a camera or of a network stream."""
 
 import re
 import threading
@@ -12,10 +12,10 @@ _OPEN_MILLISECONDS = _READ_MILLISECONDS = 10_000
 
 
 def live_address(text: str) -> Union[None, int, str]:
-    """What a text names that is no file.
+    """Parses the name of a camera or of a network stream.
 
     Args:
-        text: Such as ``'0'`` (the first camera) or ``'rtsp://camera/stream'``.
+        text: For example ``'0'`` (the first camera) or ``'rtsp://camera/stream'``.
 
     Returns:
         The number of a camera, an address, or None for the path of a file or folder.
@@ -33,21 +33,21 @@ def shown_address(address: Union[int, str]) -> str:
 
 
 class LiveSource:
-    """Frames of a camera or a network stream as they come.
+    """Live frames of a camera or a network stream.
 
-    A thread reads all frames, and whoever iterates is given the newest: frames that came meanwhile
-    are left out and counted, so that a slow model is never behind the camera.
+    A thread reads all frames; iteration gives the newest one. Frames that arrived in between are
+    skipped and counted, so that a slow model does not fall behind the camera.
 
     Args:
         address: The number of a camera, or an address that OpenCV opens (RTSP, HTTP, UDP).
 
     Attributes:
-        rate: Frames a second as the camera says, or 10.
-        count: None: the end is not known.
-        left_out: Frames that came while another was worked on.
+        rate: Frames per second that the camera reports, or 10.
+        count: None, because the number of frames is unknown.
+        left_out: Number of skipped frames.
 
     Raises:
-        ValueError: It cannot be opened, or gives no frame.
+        ValueError: The source cannot be opened, or gives no frame.
     """
 
     count: Optional[int] = None
@@ -70,12 +70,12 @@ class LiveSource:
         self._change = threading.Condition()
 
     def stop(self) -> None:
-        """Ends the stream after the frame that is worked on; for the handler of a signal."""
-        # Without the lock: whoever the signal interrupts may hold it.
+        """Ends the stream after the current frame; a signal handler may call this."""
+        # No lock here: the interrupted code may hold the lock.
         self._stopped = True
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Number and (H, W, 3) uint8 BGR of the newest frame, each once; a stream runs once."""
+        """Yields number and (H, W, 3) uint8 BGR of the newest frame, each once; runs only once."""
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         expected = 0

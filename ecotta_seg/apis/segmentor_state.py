@@ -1,4 +1,4 @@
-"""The whole state of an adaptive segmentor: what the next frame's step depends on."""
+"""The whole state of an adaptive segmentor, which determines the step of the next frame."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _KEYS = (
 
 
 def gather_state(segmentor: Any) -> dict:
-    """All that the next frame's step depends on: plain tensors, numbers and texts.
+    """Collects the state for the next frame's step: plain tensors, numbers and texts.
 
     Args:
         segmentor: An ``AdaptiveSegmentor`` between two steps.
@@ -46,15 +46,15 @@ def gather_state(segmentor: Any) -> dict:
 
 
 def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
-    """Looks whether a segmentor can take over a state, and changes nothing.
+    """Checks whether a state fits a segmentor, without changing the segmentor.
 
     Args:
         segmentor: An ``AdaptiveSegmentor``.
         state: From ``gather_state``.
-        allow: Names of what may differ, by their beginning.
+        allow: Beginnings of the names of identity entries that may differ.
 
     Raises:
-        ValueError: The state is of something else.
+        ValueError: The state does not fit.
     """
     if state.get('kind') != _KIND:
         raise ValueError(
@@ -89,9 +89,9 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
 
 @torch.no_grad()
 def take_state(segmentor: Any, state: dict) -> None:
-    """Takes over a state that ``check_state`` has found right.
+    """Loads a state that ``check_state`` has accepted.
 
-    Python's, NumPy's and torch's generators of this process continue from the state as well.
+    The random generators of Python, NumPy and torch in this process also continue from the state.
     """
     method = segmentor.method
     if method.estimate is not None:
@@ -112,7 +112,7 @@ def take_state(segmentor: Any, state: dict) -> None:
 
 @torch.no_grad()
 def _start_of(method: Any) -> dict:
-    """The parameters that ``reset`` goes back to, by name; the method stays as it is."""
+    """The parameters that ``reset`` restores, by name; the method does not change."""
     now = method.method_state()
     try:
         method.reset()

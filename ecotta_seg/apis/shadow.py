@@ -1,4 +1,4 @@
-"""A second set of adapters, which predicts while a step changes the first."""
+"""A second set of adapters for predictions while a step changes the first set."""
 
 from copy import deepcopy
 
@@ -6,19 +6,19 @@ from ..adaptation import AdaptationMethod
 
 
 def shadow_of(method: AdaptationMethod) -> AdaptationMethod:
-    """A copy that predicts: frozen parameters are shared, what adaptation changes is its own."""
+    """Copies a method for predictions: shares frozen parameters, copies adapted tensors."""
     learned = {id(tensor) for tensor in method.learned_tensors().values()}
     memo = {id(p): p for p in method.parameters() if id(p) not in learned}
     for name in ('optimizer', 'guard'):
         if getattr(method, name, None) is not None:
             memo[id(getattr(method, name))] = None
     for module in method.modules():
-        # Never written to, so that one is enough; a method may be around another one.
+        # These tensors never change, so the copy shares them. A method may wrap another one.
         initial = getattr(module, '_initial', None)
         if initial is not None:
             memo[id(initial)] = initial
     if method.estimate is not None:
-        # The same source, and the choice that the stream has led to.
+        # Share the estimate: its source model and its choice from the stream so far.
         memo[id(method.estimate)] = method.estimate
     shadow = deepcopy(method, memo)
     shadow.adapting = shadow.estimating = False

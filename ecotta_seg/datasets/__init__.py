@@ -1,4 +1,4 @@
-"""Where the frames come from: ACDC, weather on clear frames, and the stream over both."""
+"""Sources of frames: driving data sets, synthetic weather on clear frames, and the stream."""
 
 from .acdc import ACDC_CONDITIONS, ACDCDataset
 from .adverse_weather import AdverseWeather

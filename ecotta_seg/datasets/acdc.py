@@ -10,39 +10,39 @@ from .condition_dataset import ConditionDataset, root_hint
 
 ACDC_CONDITIONS = ('fog', 'night', 'rain', 'snow')
 _SPLITS = ('train', 'val', 'test')
-# The folders of images and labels; and what they are in if each archive is unpacked as it is.
+# The folders of images and labels, and their parent folders in the unpacked archives.
 _FOLDERS = {'img_path': 'rgb_anon', 'seg_map_path': 'gt'}
 _ARCHIVES = {'img_path': 'rgb_anon_trainvaltest', 'seg_map_path': 'gt_trainval'}
 
 
-# `force`: mmseg 1.2.2 and onedl-mmsegmentation 1.4.2 have no class of this name, a later one may.
-# The name has to mean this class in this project's configs (they pass `condition` and `split`),
-# and importing the package must not fail beside such an mmseg, so ours takes the name; theirs
-# stays importable from mmseg.datasets.
+# `force`: mmseg 1.2.2 and onedl-mmsegmentation 1.4.2 have no class of this name, but a later
+# version may. This project's configs need this class (they pass `condition` and `split`), and the
+# import must not fail with such an mmseg. So this class takes the name; the class of mmseg remains
+# importable from mmseg.datasets.
 @DATASETS.register_module(name='ACDCDataset', force=True)
 class ACDCDataset(ConditionDataset):
     """The ACDC dataset, or any dataset in its layout.
 
     ``rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png`` with labels in
-    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. The folders may lie in those of
-    the archives, ``rgb_anon_trainvaltest/rgb_anon`` and ``gt_trainval/gt``. The labels of ACDC's
-    test split are withheld: it loads without labels, for prediction.
+    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. The folders may also be inside
+    those of the archives, ``rgb_anon_trainvaltest/rgb_anon`` and ``gt_trainval/gt``. The labels of
+    ACDC's test split are not public: this split loads without labels, for prediction.
 
     Args:
-        condition: One condition's folder name, or None for all of ``rgb_anon``, in sorted order.
-        split: ``'train'``, ``'val'`` or ``'test'``. None when ``data_prefix`` itself names the
+        condition: Folder name of one condition, or None for all in ``rgb_anon``, in sorted order.
+        split: ``'train'``, ``'val'`` or ``'test'``. None if ``data_prefix`` itself names the
             folder to read, for example
-            ``dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val')``; the condition is
-            then the argument, or the part of the path that names one of ACDC's.
-        data_prefix: Image and label folders under ``data_root``; with a ``split``, the ones that
+            ``dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val')``. The condition is then
+            the argument, or the part of the path that is a condition of ACDC.
+        data_prefix: Image and label folders under ``data_root``; with a ``split``, the folders that
             hold the conditions.
         img_suffix: End of an image's name.
         seg_map_suffix: End of a label's name.
-        **kwargs: Of mmseg's ``CityscapesDataset``.
+        **kwargs: Arguments of mmseg's ``CityscapesDataset``.
 
     Raises:
-        ValueError: Unknown split; unknown condition; a missing or empty folder; an image without
-            a label in train or val.
+        ValueError: The split or condition is unknown, a folder is missing or empty, or an image of
+            train or val has no label.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ACDCDataset(ConditionDataset):
         """Lists the frames: conditions in sorted order, frames in each sorted by path.
 
         Returns:
-            One dict a frame, see :class:`ConditionDataset`.
+            One dict per frame, see :class:`ConditionDataset`.
         """
         if self.ann_file:
             return super().load_data_list()
@@ -100,7 +100,7 @@ class ACDCDataset(ConditionDataset):
             if self._is_folder(osp.join(images, name))
         )
         if self.condition is None:
-            # A folder of another kind (of reference images, say) has no such split.
+            # Folders of another kind (for example reference images) have no such split.
             found = [name for name in there if self._is_folder(osp.join(images, name, self.split))]
             if not found:
                 raise ValueError(
@@ -129,7 +129,7 @@ class ACDCDataset(ConditionDataset):
 
 
 def _unpacked(options: dict) -> dict:
-    """The image and label folders under a data root, as they are or in those of the archives."""
+    """The image and label folders under a data root, directly or inside the archives' folders."""
     root, args = options.get('data_root') or '', options.get('backend_args')
     found = {}
     for key, folder in _FOLDERS.items():

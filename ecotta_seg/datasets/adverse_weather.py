@@ -1,4 +1,4 @@
-"""The transform that turns a clear frame into fog, night, rain or snow, always the same way."""
+"""A deterministic transform of a clear frame to fog, night, rain or snow."""
 
 import hashlib
 import os.path as osp
@@ -12,22 +12,22 @@ from mmseg.registry import TRANSFORMS
 from .weather_recipes import CONDITIONS, SEVERITIES, weather_recipe
 
 DEFAULT_SEVERITY = 3
-# To RGB and back.
+# Conversion to RGB and back.
 _BGR = cv2.COLOR_BGR2RGB, cv2.COLOR_RGB2BGR
 _GREY = cv2.COLOR_GRAY2RGB, cv2.COLOR_RGB2GRAY
 
 
 def frame_seed(frame: str, condition: str, severity: int, seed: int) -> int:
-    """The random seed of one frame's weather.
+    """Returns the random seed of one frame's weather.
 
     Args:
-        frame: Name of the frame: the same on every machine, so never an absolute path.
+        frame: Name of the frame, which must be the same on every machine (no absolute path).
         condition: Name of the condition.
         severity: 1 to 5.
-        seed: Of the whole dataset; another one gives other weather of the same kind.
+        seed: Seed of the whole dataset; another seed gives other weather of the same kind.
 
     Returns:
-        A number from 0 to 2^64 - 1. Python's ``hash`` would differ from process to process.
+        A number from 0 to 2^64 - 1. Python's ``hash`` would differ between processes.
     """
     key = f'{frame}|{condition}|{severity}|{seed}'.encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), 'little')
@@ -35,27 +35,27 @@ def frame_seed(frame: str, condition: str, severity: int, seed: int) -> int:
 
 @TRANSFORMS.register_module()
 class AdverseWeather(BaseTransform):
-    """Puts a frame under fog, night, rain or snow.
+    """Adds fog, night, rain or snow to a frame.
 
-    The pixels depend on the image, the stem of its file name, the condition, the severity and
-    the seed, and on nothing else: not on the worker, the order, the process, the folder the
-    dataset lies in or the global random state, which is left as it was. Frames without a path
-    are keyed by their pixels.
+    The pixels depend only on the image, the stem of its file name, the condition, the severity and
+    the seed. They do not depend on the worker, the order, the process, the folder of the dataset or
+    the global random state, which does not change. Frames without a path use their pixels instead
+    of the file name.
 
-    Put it straight after ``LoadImageFromFile``: streaks and flakes are scaled by the image's
-    height. Labels stay as they are. A grey image gets the weather of the same image in colour, as
-    grey. A fourth channel (alpha, depth, thermal) stays as it is.
+    Put this transform directly after ``LoadImageFromFile``, because streaks and flakes scale with
+    the height of the image. Labels do not change. A grey image gets the same weather as its colour
+    version, in grey. A fourth channel (alpha, depth, thermal) does not change.
 
     Args:
-        condition: ``'fog'``, ``'night'``, ``'rain'``, ``'snow'``, or ``'clear'`` (nothing is
-            done). None reads ``results['condition']``, which
+        condition: ``'fog'``, ``'night'``, ``'rain'``, ``'snow'``, or ``'clear'`` (no change). None
+            reads ``results['condition']``, which
             :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset` writes.
-        severity: 1 (light) to 5 (severe). None reads ``results['severity']``, and is 3 where
-            there is none.
+        severity: 1 (light) to 5 (severe). None reads ``results['severity']``, or uses 3 if there is
+            none.
         seed: Seed of the whole dataset.
 
     Raises:
-        ValueError: Unknown condition or severity.
+        ValueError: The condition or severity is unknown.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class AdverseWeather(BaseTransform):
             results: May hold ``condition`` and ``severity``.
 
         Returns:
-            The two, the transform's own first.
+            Condition and severity. The transform's own values take precedence.
 
         Raises:
-            ValueError: One of them is unknown, or no condition is given anywhere.
+            ValueError: Condition or severity is unknown, or no condition is given.
         """
         condition = self.condition if self.condition is not None else results.get('condition')
         severity = self.severity if self.severity is not None else results.get('severity')
@@ -94,17 +94,17 @@ class AdverseWeather(BaseTransform):
         return condition, int(severity)
 
     def transform(self, results: dict) -> dict:
-        """Changes the image.
+        """Adds the weather to the image.
 
         Args:
             results: Holds ``img`` uint8 and ``img_path``. The image is (H, W, 3) BGR, (H, W) or
                 (H, W, 1) grey, or (H, W, 4) with BGR first.
 
         Returns:
-            ``results`` with another ``img`` of the same shape and dtype.
+            ``results`` with a new ``img`` of the same shape and dtype.
 
         Raises:
-            ValueError: Unknown condition or severity.
+            ValueError: The condition or severity is unknown.
             TypeError: The image is not uint8, or has another number of channels.
         """
         condition, severity = self.check(results)
@@ -122,7 +122,7 @@ class AdverseWeather(BaseTransform):
         frame = osp.splitext(osp.basename(path))[0] if path else hashlib.blake2b(image).hexdigest()
         recipe = weather_recipe(condition, severity, image.shape[0])
         recipe.set_random_seed(frame_seed(frame, condition, severity, self.seed))
-        # The recipes tint: they need to know red from blue.
+        # The recipes change hues, so they need RGB order.
         to_colour, back = _GREY if channels == 1 else _BGR
         seen = image if channels == 1 else image[..., :3]
         weathered = cv2.cvtColor(recipe(image=cv2.cvtColor(seen, to_colour))['image'], back)

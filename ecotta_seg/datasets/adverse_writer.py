@@ -1,4 +1,4 @@
-"""Writes any Cityscapes-layout dataset under adverse weather, in ACDC's layout."""
+"""Writes any dataset in Cityscapes' layout with adverse weather, in ACDC's layout."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,18 @@ from .weather import WeatherCityscapesDataset
 
 _IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
 _LABEL_SUFFIX = '_gtFine_labelTrainIds.png'
-# How the dataset was made; with it a resumed run cannot mix two kinds of weather.
+# Holds the settings of the dataset, so that a resumed run cannot mix two kinds of weather.
 _SETTINGS = 'make_adverse.json'
 
 
 class AdverseWriter:
-    """A dataset to be written, frame by frame.
+    """Writes a dataset frame by frame.
 
     ``IN/leftImg8bit/<split>/<sequence>/<frame>_leftImg8bit.png`` becomes
     ``OUT/rgb_anon/<condition>/<split>/<sequence>/<frame>_rgb_anon.png``, with its label in
-    ``OUT/gt/<condition>/<split>/<sequence>/<frame>_gt_labelTrainIds.png``. The pixels are those of
-    :class:`~ecotta_seg.datasets.adverse_weather.AdverseWeather` on the fly. Files appear whole or
-    not at all, each image after its label.
+    ``OUT/gt/<condition>/<split>/<sequence>/<frame>_gt_labelTrainIds.png``. The pixels are the
+    same as from :class:`~ecotta_seg.datasets.adverse_weather.AdverseWeather` in a pipeline. Each
+    file is either complete or absent, and each label is written before its image.
 
     Args:
         source: Root of the dataset in Cityscapes' layout.
@@ -35,13 +35,13 @@ class AdverseWriter:
         conditions: Some of fog, night, rain and snow.
         severity: 1 (light) to 5 (severe).
         splits: Folder names under ``leftImg8bit``.
-        seed: See the transform.
+        seed: Seed of the transform.
         img_suffix: End of an image's name; None finds ``_leftImg8bit.png`` or ``.jpg``.
-        resume: Go on in a folder that an earlier run with the same settings has begun.
+        resume: Continue in a folder of an earlier run with the same settings.
 
     Raises:
-        ValueError: Unknown condition, severity or split; broken or missing source files;
-            ``target`` is not empty, or was begun with other settings.
+        ValueError: A condition, severity or split is unknown, source files are broken or missing,
+            or ``target`` is not empty or was begun with other settings.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class AdverseWriter:
         """Writes the frames one by one.
 
         Yields:
-            For each frame, whether it was written now (False: it was there).
+            For each frame, whether this run wrote it (False: it already existed).
 
         Raises:
             FrameError: A source file is broken.
@@ -159,4 +159,4 @@ def _find_suffix(source: Path, splits: Sequence[str]) -> str:
         for split in splits:
             if any((source / 'leftImg8bit' / split).rglob(f'*{suffix}')):
                 return suffix
-    return _IMAGE_SUFFIXES[0]  # Nothing is there: the dataset says so.
+    return _IMAGE_SUFFIXES[0]  # No image found: the dataset raises the error.

@@ -1,7 +1,8 @@
-"""Data sets of driving with tables of weather and time of day: BDD100K and SHIFT.
+"""Driving data sets with tables of weather and time of day: BDD100K and SHIFT.
 
-A condition is a weather (``'rainy'``), a time of day (``'night'``) or both (``'rainy_night'``);
-characters other than letters and digits are an underscore (``'partly_cloudy'``, ``'dawn_dusk'``).
+A condition is a weather (``'rainy'``), a time of day (``'night'``) or both (``'rainy_night'``).
+Underscores replace characters other than letters and digits (``'partly_cloudy'``,
+``'dawn_dusk'``).
 """
 
 import csv
@@ -35,12 +36,12 @@ class FrameAttributes(NamedTuple):
 
     @classmethod
     def of(cls, weather: Any, time: Any) -> 'FrameAttributes':
-        """The attributes in the spelling of conditions."""
+        """Builds the attributes in the spelling of conditions."""
         return cls(*(re.sub(r'[^a-z0-9]+', '_', str(part).lower()) for part in (weather, time)))
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """The conditions that such a frame is of; the last one is both."""
+        """The conditions of such a frame: weather, time, and both together."""
         return self.weather, self.time, f'{self.weather}_{self.time}'
 
 
@@ -48,16 +49,15 @@ class AttributeDataset(DrivingDataset):
     """Frames of a condition, which tables of weather and time of day define.
 
     Args:
-        condition: A weather, a time of day or both; None for all frames, each of which then has
-            the condition of its own (``'unknown'`` for a frame that is in no table).
+        condition: A weather, a time of day or both. None for all frames, each with its own
+            condition (``'unknown'`` for a frame that is in no table).
         split: See :class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset`.
-        attribute_files: Tables below ``data_root``. None: those of :attr:`ATTRIBUTE_FILES` that
-            exist. ``{split}`` is filled in.
-        **kwargs: Of ``DrivingDataset``.
+        attribute_files: Tables below ``data_root``. None for the existing files among
+            :attr:`ATTRIBUTE_FILES`. ``{split}`` is replaced.
+        **kwargs: Arguments of ``DrivingDataset``.
 
     Raises:
-        ValueError: No table can be read; no frame is of the condition; errors of
-            ``DrivingDataset``.
+        ValueError: No table can be read, no frame has the condition, or ``DrivingDataset`` raises.
     """
 
     ATTRIBUTE_FILES: tuple[str, ...]
@@ -83,11 +83,11 @@ class AttributeDataset(DrivingDataset):
         return frames
 
     def conditions_to_list(self) -> list[Optional[str]]:
-        """The condition that was asked for, or all frames together."""
+        """The requested condition, or None for all frames together."""
         return [self.condition]
 
     def files_in(self, image_folder: str, condition: Optional[str]) -> list[str]:
-        """The files of the frames that are of a condition."""
+        """The files of the frames with a condition."""
         files = super().files_in(image_folder, condition)
         if condition is None:
             return files
@@ -112,7 +112,7 @@ class AttributeDataset(DrivingDataset):
         return chosen
 
     def attribute_key(self, path: str) -> str:
-        """What a frame is called in the tables."""
+        """The name of a frame in the tables."""
         return osp.basename(path)
 
     def _attributes(self) -> Mapping[str, FrameAttributes]:
@@ -132,8 +132,8 @@ class AttributeDataset(DrivingDataset):
         return found
 
 
-# A stream has one data set for each condition, and BDD100K's tables have up to a gigabyte. A table
-# that was changed is read once more.
+# A cache, because a stream has one data set for each condition and BDD100K's tables have up to a
+# gigabyte. A changed table is read again.
 _TABLES: dict[tuple, Mapping[str, FrameAttributes]] = {}
 
 
@@ -153,7 +153,7 @@ def _table(path: str, backend_args: Optional[dict]) -> Mapping[str, FrameAttribu
 
 
 def _from_json(text: str) -> dict[str, FrameAttributes]:
-    """BDD100K's labels in Scalabel's format; frames may have no attributes."""
+    """Reads BDD100K's labels in Scalabel's format; frames may have no attributes."""
     document = json.loads(text)
     frames = document['frames'] if isinstance(document, dict) else document
     return {
@@ -166,7 +166,7 @@ def _from_json(text: str) -> dict[str, FrameAttributes]:
 
 
 def _from_csv(text: str) -> dict[str, FrameAttributes]:
-    """SHIFT's table of sequences."""
+    """Reads SHIFT's table of sequences."""
     return {
         row['video']: FrameAttributes.of(row['start_weather_coarse'], row['start_timeofday_coarse'])
         for row in csv.DictReader(io.StringIO(text))
@@ -178,8 +178,8 @@ class BDD100KConditionDataset(AttributeDataset):
     """BDD100K's 10k images for semantic segmentation, by weather and time of day.
 
     Weather: clear, overcast, partly_cloudy, rainy, snowy, foggy, undefined. Time of day: daytime,
-    dawn_dusk, night, undefined. They are in the labels of the 100k images, which not all
-    of the 10k images are among. (Yu et al., CVPR 2020.)
+    dawn_dusk, night, undefined. The labels of the 100k images hold these attributes, but not all
+    of the 10k images are among the 100k. (Yu et al., CVPR 2020.)
     """
 
     ATTRIBUTE_FILES = (
@@ -202,8 +202,9 @@ class SHIFTDataset(AttributeDataset):
     """SHIFT's front camera, by the weather and time of day at the start of each sequence.
 
     Weather: clear, cloudy, overcast, rainy, foggy. Time of day: daytime, dawn_dusk, night. SHIFT
-    has one class for all vehicles: car, truck, bus, train, motorcycle and bicycle are not scored,
-    and neither is rider, which is a pedestrian there. (Sun et al., CVPR 2022.)
+    has one class for all vehicles, so car, truck, bus, train, motorcycle and bicycle are not
+    scored. Rider is not scored either, because SHIFT labels riders as pedestrians. (Sun et al.,
+    CVPR 2022.)
     """
 
     decode_label = staticmethod(ids_in_red)

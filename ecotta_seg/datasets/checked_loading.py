@@ -1,4 +1,4 @@
-"""Loading transforms that answer a bad file with one sentence instead of a deep traceback."""
+"""Loading transforms that report a bad file in one sentence instead of a long traceback."""
 
 from collections.abc import Callable
 from typing import Optional
@@ -15,10 +15,10 @@ _MOST_IDS_NAMED = 8
 
 
 class CheckedLoadImage(BaseTransform):
-    """``LoadImageFromFile`` that takes whole, decodable files only.
+    """``LoadImageFromFile`` that accepts only complete, decodable files.
 
     Args:
-        load: The transform that does the loading.
+        load: The transform that loads the file.
     """
 
     def __init__(self, load: LoadImageFromFile) -> None:
@@ -40,7 +40,7 @@ class CheckedLoadImage(BaseTransform):
         _read_whole(path, self.load.backend_args)
         try:
             loaded = self.load(results)
-        except Exception:  # Each decoding backend has exceptions of its own.
+        except Exception:  # Each decoding backend has its own exceptions.
             loaded = None
         if loaded is None or loaded.get('img') is None:
             raise FrameError.at(path, 'the file cannot be decoded as an image')
@@ -54,11 +54,12 @@ class CheckedLoadAnnotations(BaseTransform):
     """``LoadAnnotations`` that checks size and class ids, and skips frames without a label path.
 
     Args:
-        load: The transform that does the loading.
+        load: The transform that loads the file.
         num_classes: Ids 0 to ``num_classes - 1`` are allowed.
         ignore_index: This id is allowed too.
-        decode: Ids of a label file's bytes, (H, W) uint8, for files that ``load`` cannot read; it
-            may raise ``ValueError`` with the reason. ``label_map`` is applied after it.
+        decode: Converts the bytes of a label file to (H, W) uint8 ids, for files that ``load``
+            cannot read. May raise ``ValueError`` with the reason. ``label_map`` is applied
+            afterwards.
     """
 
     def __init__(
@@ -80,14 +81,14 @@ class CheckedLoadAnnotations(BaseTransform):
         """Loads ``results['seg_map_path']``; without that key the frame is for prediction only.
 
         Args:
-            results: Holds ``img_path``, ``ori_shape`` and maybe ``seg_map_path``.
+            results: Holds ``img_path``, ``ori_shape`` and optionally ``seg_map_path``.
 
         Returns:
             ``results`` with ``gt_seg_map`` (H, W) uint8, at the label's own resolution.
 
         Raises:
-            LabelError: The label is of another size than its image as stored on disk, holds ids
-                that are no train ids, or has more than 8 bits a pixel.
+            LabelError: The label differs in size from its image on disk, holds ids that are no
+                train ids, or has more than 8 bits per pixel.
             FrameError: The label is missing or broken.
         """
         path = results.get('seg_map_path')
@@ -97,7 +98,7 @@ class CheckedLoadAnnotations(BaseTransform):
         content = _read_whole(path, self.load.backend_args, f' (the label of {image})')
         bits = png_bit_depth(content) or wide_pixel_bits(content)
         if bits is not None and bits > 8:
-            # mmseg cuts ids off to 8 bits, which makes a valid one of any.
+            # mmseg truncates ids to 8 bits, which makes any id look valid.
             raise LabelError.at(
                 path,
                 f'the label has {bits} bits a pixel where 8 are expected: use the '
@@ -108,7 +109,7 @@ class CheckedLoadAnnotations(BaseTransform):
         else:
             try:
                 results = self.load(results)
-            except Exception:  # Each decoding backend has exceptions of its own.
+            except Exception:  # Each decoding backend has its own exceptions.
                 raise FrameError.at(path, f'the label of {image} cannot be decoded') from None
         label = results['gt_seg_map']
         mapped = results.get('label_map') is not None
@@ -116,7 +117,7 @@ class CheckedLoadAnnotations(BaseTransform):
         return results
 
     def _decode(self, path: str, content: bytes, results: dict) -> None:
-        """As mmseg's ``LoadAnnotations`` does, for labels of another format."""
+        """Loads a label of another format in the same way as mmseg's ``LoadAnnotations``."""
         try:
             ids = self.decode(content)
         except ValueError as error:
@@ -178,10 +179,10 @@ def checked_pipeline(
     ignore_index: int,
     decode: Optional[Callable[[bytes], np.ndarray]] = None,
 ) -> Compose:
-    """Puts checks around the loading transforms of a built pipeline, in place.
+    """Adds checks to the loading transforms of a built pipeline, in place.
 
     Args:
-        pipeline: As a dataset built it from its config.
+        pipeline: The pipeline that a dataset built from its config.
         num_classes: See :class:`CheckedLoadAnnotations`.
         ignore_index: See :class:`CheckedLoadAnnotations`.
         decode: See :class:`CheckedLoadAnnotations`.

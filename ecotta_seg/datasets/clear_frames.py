@@ -1,4 +1,4 @@
-"""Clear frames that a method is calibrated on."""
+"""Clear frames for the calibration of a method."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -9,18 +9,18 @@ from mmengine.dataset import Compose, default_collate, pseudo_collate
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-# Kinds of pictures that a folder is searched for.
+# File types of pictures in a folder.
 _PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 
 ClearFrames = Sequence[tuple[Tensor, list[dict]]]
 
 
 def frames_of_dataset(dataset: Dataset, number: int, model: nn.Module) -> ClearFrames:
-    """Evenly spaced frames of a data set, preprocessed as the model's test does.
+    """Returns evenly spaced frames of a data set, preprocessed as in the model's test.
 
     Args:
-        dataset: Gives packed samples. Labels are not looked at.
-        number: How many, at most.
+        dataset: Gives packed samples. Labels are not used.
+        number: Maximum number of frames.
         model: A segmentor with a data preprocessor.
 
     Returns:
@@ -33,19 +33,19 @@ def frames_of_dataset(dataset: Dataset, number: int, model: nn.Module) -> ClearF
 def frames_of_folder(
     folder: str, pipeline: Sequence[dict], number: int, model: nn.Module
 ) -> ClearFrames:
-    """Evenly spaced pictures of a folder and its subfolders, sorted by path.
+    """Returns evenly spaced pictures of a folder and its subfolders, sorted by path.
 
     Args:
-        folder: With pictures of clear weather, without labels.
+        folder: Folder with pictures of clear weather, without labels.
         pipeline: The steps of the test, without those that load labels.
-        number: How many, at most.
+        number: Maximum number of pictures.
         model: A segmentor with a data preprocessor.
 
     Returns:
         See ``frames_of_dataset``.
 
     Raises:
-        ValueError: There is no such folder, or no picture in it.
+        ValueError: The folder does not exist, or contains no picture.
     """
     root = Path(folder)
     files = sorted(p for p in root.rglob('*') if p.suffix.lower() in _PICTURES)

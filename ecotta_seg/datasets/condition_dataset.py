@@ -1,6 +1,6 @@
-"""Frames in Cityscapes' classes that know under which condition and on which drive they were seen.
+"""Frames in Cityscapes' classes with their condition and drive.
 
-The common ground of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
+The base of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
 :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`.
 """
 
@@ -27,23 +27,22 @@ class ConditionDataset(CityscapesDataset):
     """``CityscapesDataset`` with a condition and a sequence in each sample, and checked files.
 
     Each data info holds ``condition`` and ``sequence`` (the folder of the image below the split),
-    so transforms can read them; each sample carries both in its ``data_samples.metainfo``,
-    whatever ``meta_keys`` the packing transform was given. Files are checked as they are loaded
-    (see :mod:`~ecotta_seg.datasets.checked_loading`), and that a label exists for each image is
-    checked on listing.
+    so transforms can read them. Each sample has both in its ``data_samples.metainfo``, for any
+    ``meta_keys`` of the packing transform. The class checks files on loading (see
+    :mod:`~ecotta_seg.datasets.checked_loading`), and checks on listing that each image has a label.
 
     Args:
         condition: Name of the condition, for example ``'fog'``.
         missing_labels: ``'error'``, or ``'skip'`` to predict images without a label and leave them
-            out of the scores. ``'some'``, which a ``ContinualStream`` sets, skips them unless no
-            image at all has a label: then it is the label folder that is wrong.
-        **kwargs: Of mmseg's ``CityscapesDataset``.
+            out of the scores. ``'some'``, which a ``ContinualStream`` sets, skips such images, but
+            raises if no image has a label, because the label folder is then wrong.
+        **kwargs: Arguments of mmseg's ``CityscapesDataset``.
 
     Raises:
         ValueError: An image folder is missing or empty, or an image has no label.
     """
 
-    # Ids of a label file's bytes, (H, W) uint8; None: the pipeline's own LoadAnnotations reads it.
+    # Converts a label file's bytes to (H, W) uint8 ids; None: the pipeline's LoadAnnotations does.
     decode_label: Optional[Callable[[bytes], np.ndarray]] = None
 
     remedy_for_others = 'set img_suffix, or rename them'
@@ -64,7 +63,7 @@ class ConditionDataset(CityscapesDataset):
             )
         self.condition = condition
         super().__init__(**kwargs)
-        # mmseg builds the pipeline in its constructor; nothing is loaded through it before here.
+        # mmseg builds the pipeline in its constructor and loads nothing before this line.
         checked_pipeline(
             self.pipeline, len(self._metainfo['classes']), self.ignore_index, self.decode_label
         )
@@ -73,7 +72,7 @@ class ConditionDataset(CityscapesDataset):
         """Lists the frames, sorted by path.
 
         Returns:
-            One dict a frame: ``img_path``, ``seg_map_path`` (where there are labels),
+            One dict per frame: ``img_path``, ``seg_map_path`` (if there are labels),
             ``condition``, ``sequence`` and mmseg's own keys.
         """
         if self.ann_file:
@@ -94,7 +93,7 @@ class ConditionDataset(CityscapesDataset):
 
         Args:
             image_folder: Holds ``<sequence>/*<img_suffix>``.
-            label_folder: Holds ``<sequence>/*<seg_map_suffix>``; None or '' where there are no
+            label_folder: Holds ``<sequence>/*<seg_map_suffix>``; None or '' if there are no
                 labels.
             condition: Written into each data info.
 
@@ -135,7 +134,7 @@ class ConditionDataset(CityscapesDataset):
         return frames
 
     def files_in(self, image_folder: str, condition: Optional[str]) -> list[str]:
-        """All files below a folder that may be frames of a condition, sorted; relative paths."""
+        """Relative paths of all files below a folder that may be frames of a condition, sorted."""
         return sorted(
             fileio.list_dir_or_file(
                 image_folder, list_dir=False, recursive=True, backend_args=self.backend_args
@@ -143,19 +142,19 @@ class ConditionDataset(CityscapesDataset):
         )
 
     def frame_stem(self, name: str, condition: Optional[str]) -> Optional[str]:
-        """The part of an image's name that its label has, too; None for a file of another kind."""
+        """The part of an image's name that its label shares; None for a file of another kind."""
         return name[: -len(self.img_suffix)] if name.endswith(self.img_suffix) else None
 
     def image_pattern(self, condition: Optional[str]) -> str:
-        """How an image's name looks, for messages."""
+        """The pattern of image names, for messages."""
         return f'*{self.img_suffix}'
 
     def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
-        """Where the label of a frame is: ``seg_map_path``, and ``label_map`` for ids to map."""
+        """``seg_map_path`` of a frame's label, and ``label_map`` if ids have to be mapped."""
         return {'seg_map_path': osp.join(label_folder, stem + self.seg_map_suffix)}
 
     def _tell_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
-        """Images of another name are not in the data set: said, as they may have been meant."""
+        """Warns about images with other names, which are not in the data set."""
         others = [
             name for name in files if name.lower().endswith(IMAGES) and not self._is_known(name)
         ]
@@ -208,12 +207,12 @@ class ConditionDataset(CityscapesDataset):
         """Loads one frame through the pipeline.
 
         Args:
-            idx: Of the frame, in the sorted order.
-            **changes: Entries of the data info to replace before the pipeline sees it, for
-                example ``severity=2``. Nothing is kept for the next call.
+            idx: Index of the frame in the sorted order.
+            **changes: Entries of the data info to replace before the pipeline runs, for example
+                ``severity=2``. They apply to this call only.
 
         Returns:
-            What the pipeline makes of it, with ``condition`` and ``sequence`` in the metainfo.
+            The pipeline's sample, with ``condition`` and ``sequence`` in the metainfo.
 
         Raises:
             FrameError: A file of this frame is broken or does not fit.
@@ -235,12 +234,12 @@ class ConditionDataset(CityscapesDataset):
 
 
 def root_hint(root: Optional[str], holds: str, variable: str) -> str:
-    """What to do about a data set that is not there.
+    """Returns the remedy for a data set that was not found.
 
     Args:
-        root: The ``data_root`` that was looked in.
-        holds: What it should hold.
-        variable: The environment variable that holds it in this project's configs.
+        root: The ``data_root`` that was searched.
+        holds: Expected content of ``data_root``.
+        variable: The environment variable for ``data_root`` in this project's configs.
     """
     return (
         f'set data_root (now {root!r}) to the folder that holds {holds}: by the environment '
@@ -253,10 +252,10 @@ def add_metainfo(sample: dict, **entries: Any) -> None:
     """Writes entries into a sample's metainfo, in place.
 
     Args:
-        sample: What a pipeline returned. Where it was packed, the entries go to the metainfo of
-            ``sample['data_samples']`` (of each of them, under test-time augmentation); a plain
-            results dict gets them as keys.
-        **entries: Name and value of each.
+        sample: The result of a pipeline. If packed, the metainfo of ``sample['data_samples']`` (of
+            each of them, under test-time augmentation) gets the entries. A plain results dict gets
+            them as keys.
+        **entries: Name and value of each entry.
     """
     data_samples = sample.get('data_samples')
     if data_samples is None:

@@ -1,4 +1,4 @@
-"""The stream a vehicle drives through: conditions one after the other, round after round."""
+"""The stream of a vehicle's frames: conditions one after the other, in several rounds."""
 
 import copy
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ _ORDERS = ('sequential', 'shuffled', 'ramp')
 
 
 class StreamPosition(NamedTuple):
-    """What stands at one place of a stream.
+    """The content of one position in a stream.
 
     Attributes:
         round: From 1.
         condition: Name of the condition.
         frame: Index into the inner dataset of that condition.
-        severity: 1 to 5 on a ramp, else None (the inner dataset's own).
+        severity: 1 to 5 on a ramp, else None (the severity of the inner dataset).
     """
 
     round: int
@@ -32,41 +32,41 @@ class StreamPosition(NamedTuple):
 
 @DATASETS.register_module()
 class ContinualStream:
-    """Conditions x rounds over one inner dataset per condition, in a fixed order.
+    """A fixed sequence of conditions and rounds over one inner dataset per condition.
 
-    What stands at an index is a pure function of the index: a run can go on from any place.
-    Each sample carries ``condition``, ``sequence``, ``round`` (from 1) and ``stream_index``
-    (from 0) in its metainfo, written after the pipeline, so a stock packing transform will do.
-    A round costs no memory: the frames are those of the first.
+    The sample at an index depends only on the index, so a run can resume at any position. Each
+    sample has ``condition``, ``sequence``, ``round`` (from 1) and ``stream_index`` (from 0) in its
+    metainfo. They are written after the pipeline, so a standard packing transform is enough.
+    Further rounds cost no memory, because they repeat the frames of the first.
 
     Args:
-        dataset: Config of the inner dataset, which is built once per condition with
-            ``condition=<name>`` added: :class:`~ecotta_seg.datasets.acdc.ACDCDataset` or
+        dataset: Config of the inner dataset, built once per condition with ``condition=<name>``
+            added: :class:`~ecotta_seg.datasets.acdc.ACDCDataset` or
             :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`. Its
             ``missing_labels`` is ``'some'`` unless given.
         conditions: Names, in the order of the stream. (CoTTA, arXiv 2203.13591, introduced this
             order and the ten rounds.)
-        rounds: How often the conditions are gone through.
-        frames_per_condition: Evenly spaced subset of each condition's frames; None for all.
-        order: ``'sequential'``: condition after condition. ``'shuffled'``: within a round the
-            frames of all conditions in a seeded random order, another one each round.
-            ``'ramp'``: sequential, the severity rising from 1 to the inner dataset's own in the
-            middle of the condition and falling back to 1; for inner datasets that have a
-            ``severity``.
-        seed: Of the shuffled order.
-        sizes_differ: Frames of different sizes are what they should be, and no fault of a camera.
+        rounds: Number of passes over all conditions.
+        frames_per_condition: Number of evenly spaced frames per condition; None for all.
+        order: ``'sequential'``: one condition after the other. ``'shuffled'``: the frames of all
+            conditions in a seeded random order, different in each round. ``'ramp'``: sequential,
+            with a severity that rises from 1 to the inner dataset's own in the middle of the
+            condition and falls back to 1; for inner datasets with a ``severity``.
+        seed: Seed of the shuffled order.
+        sizes_differ: Frames may differ in size; a new size is no fault of the camera.
         lazy_init: Leave the listing of files to :meth:`full_init`.
 
     Attributes:
-        mark_bad_frames: Give a black frame with ``frame_fault`` in its metainfo where an image
-            cannot be loaded, and one without label but with ``label_fault`` where only the label
-            cannot, instead of raising. False by default; ``FrameCheckHook`` sets it.
+        mark_bad_frames: Return a marked sample instead of raising. If an image cannot be loaded,
+            the sample is black with ``frame_fault`` in its metainfo. If only the label cannot be
+            loaded, the sample has no label but ``label_fault`` in its metainfo. False by default;
+            ``FrameCheckHook`` sets it.
 
     Raises:
         TypeError: ``dataset`` is not a config.
-        ValueError: ``rounds`` or ``frames_per_condition`` is below 1, there are fewer frames than
-            asked for, a condition is unknown or named twice, the order is unknown or needs a
-            severity that the dataset does not have, or the inner dataset's own errors.
+        ValueError: ``rounds`` or ``frames_per_condition`` is below 1, there are too few frames, a
+            condition is unknown or named twice, the order is unknown or needs a severity that the
+            dataset does not have, or the inner dataset raises.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class ContinualStream:
         config = copy.deepcopy(dataset)
         config['condition'] = condition
         config['lazy_init'] = True
-        # Outside test mode mmengine answers a failed frame with another, random one.
+        # Outside test mode mmengine replaces a failed frame with a random one.
         config.setdefault('test_mode', True)
         try:
             built = DATASETS.build(config)
@@ -128,7 +128,7 @@ class ContinualStream:
                 'ACDCDataset or WeatherCityscapesDataset'
             ) from None
         if 'missing_labels' not in config and hasattr(built, 'missing_labels'):
-            # Nothing has been listed yet. A drive goes on without the one or the other label.
+            # No files are listed yet. A stream may lack some labels.
             built.missing_labels = 'some'
         return built
 
@@ -146,7 +146,7 @@ class ContinualStream:
                 )
 
     def full_init(self) -> None:
-        """Lists the files of each condition and picks the frames; does nothing the second time.
+        """Lists the files of each condition and selects the frames, only on the first call.
 
         Raises:
             ValueError: A condition's folder is missing or empty, an image has no label, or there
@@ -172,7 +172,7 @@ class ContinualStream:
 
     @property
     def metainfo(self) -> dict:
-        """Classes, palette and so on, of the inner dataset."""
+        """The inner dataset's metainfo: classes, palette and so on."""
         return self.datasets[self.conditions[0]].metainfo
 
     @property
@@ -185,7 +185,7 @@ class ContinualStream:
         return self.frames_per_round * self.rounds
 
     def position(self, index: int) -> StreamPosition:
-        """Tells what stands at ``index``.
+        """Returns the position at ``index``.
 
         Args:
             index: 0 to ``len(self) - 1``, or negative from the end.
@@ -194,7 +194,7 @@ class ContinualStream:
             Round, condition, frame and severity.
 
         Raises:
-            IndexError: Outside the stream.
+            IndexError: ``index`` is outside the stream.
         """
         size = len(self)
         if not -size <= index < size:
@@ -212,14 +212,14 @@ class ContinualStream:
         return StreamPosition(round_index + 1, condition, frames[place], severity)
 
     def _permutation(self, round_index: int) -> np.ndarray:
-        # Only the last round's is kept, whatever the number of rounds.
+        # Keep only the latest round's permutation, so memory does not grow with the rounds.
         if self._shuffled[1] is None or self._shuffled[0] != round_index:
             generator = np.random.default_rng([self.seed, round_index])
             self._shuffled = (round_index, generator.permutation(self.frames_per_round))
         return self._shuffled[1]
 
     def get_data_info(self, index: int) -> dict:
-        """The inner dataset's data info at ``index``.
+        """Returns the inner dataset's data info at ``index``.
 
         Args:
             index: See :meth:`position`.
@@ -249,7 +249,7 @@ class ContinualStream:
             index: See :meth:`position`.
 
         Returns:
-            What the inner dataset's pipeline gives, with the stream's metainfo.
+            The sample of the inner dataset's pipeline, with the stream's metainfo.
 
         Raises:
             FrameError: A file of this frame is broken or does not fit.
@@ -270,7 +270,7 @@ class ContinualStream:
         return sample
 
     def _stand_in(self, position: StreamPosition, changes: dict, error: FrameError) -> dict:
-        """What there is of a frame that cannot be loaded as it is."""
+        """Returns a replacement for a frame that cannot be loaded completely."""
         dataset = self.datasets[position.condition]
         try:
             sample = dataset.prepare_frame(position.frame, seg_map_path=None, **changes)
@@ -286,12 +286,12 @@ class ContinualStream:
         usual = self._readable(position.condition, error)['data_samples'].ori_shape
         found = sample['data_samples'].ori_shape
         if tuple(usual) == tuple(found):
-            raise error  # The label is wrong and not its image: nothing to go on without a word.
+            raise error  # The label is wrong, not its image: a mistake in the data set.
         add_metainfo(sample, frame_fault=str(error))
         return sample
 
     def _readable(self, condition: str, error: FrameError) -> dict:
-        """The first frame of a condition that can be loaded, without its label."""
+        """The first loadable frame of a condition, without its label."""
         for frame in self._frames[condition]:
             try:
                 return self.datasets[condition].prepare_frame(frame, seg_map_path=None)
@@ -301,7 +301,7 @@ class ContinualStream:
 
 
 def ramp_severity(place: int, count: int, peak: int) -> int:
-    """Severity at one place of a condition that builds up and clears again.
+    """Returns the severity at one position of a condition that rises and falls again.
 
     Args:
         place: 0 to ``count - 1``.
@@ -313,7 +313,7 @@ def ramp_severity(place: int, count: int, peak: int) -> int:
     """
     if count == 1:
         return peak
-    # Whole numbers only, so that both slopes are the same; each severity lasts equally long.
+    # Integer arithmetic gives equal slopes; each severity lasts equally long.
     height = 2 * min(place, count - 1 - place)
     return min(peak, 1 + height * peak // (count - 1))
 

@@ -1,4 +1,4 @@
-"""A data set of driving scenes in Cityscapes' classes, read by a description of its files."""
+"""A driving data set in Cityscapes' classes, read from a description of its files."""
 
 import os.path as osp
 from typing import Any, Optional
@@ -13,22 +13,22 @@ _OF_THE_LAYOUT = ('ann_file', 'img_suffix', 'seg_map_suffix')
 
 
 class DrivingDataset(ConditionDataset):
-    """Frames of one condition and split, found by the class's ``LAYOUT``.
+    """Frames of one condition and split, found with the class's ``LAYOUT``.
 
-    Labels with other ids than Cityscapes' train ids are mapped. A split without labels is
-    predicted and not scored.
+    Labels with ids other than Cityscapes' train ids are mapped. A split without labels is predicted
+    but not scored.
 
     Args:
-        condition: A condition of the data set; None for all, one after the other.
+        condition: A condition of the data set; None for all conditions, one after the other.
         split: A split of the data set; None for its default, ``DEFAULT_SPLIT``.
         data_prefix: ``img_path``, the folder of the images, and ``seg_map_path``, the root of the
             labels, if they differ from the layout's. Relative to ``data_root`` or absolute;
-            ``{split}`` and ``{condition}`` are filled in.
-        **kwargs: Of :class:`~ecotta_seg.datasets.condition_dataset.ConditionDataset`.
+            ``{split}`` and ``{condition}`` are replaced.
+        **kwargs: Arguments of :class:`~ecotta_seg.datasets.condition_dataset.ConditionDataset`.
 
     Raises:
-        ValueError: Unknown split or condition; an option that the layout decides; a folder that
-            is missing or empty; an image of a labelled split without a label.
+        ValueError: The split or condition is unknown, an option is fixed by the layout, a folder is
+            missing or empty, or an image of a labelled split has no label.
     """
 
     LAYOUT: DrivingLayout
@@ -64,7 +64,7 @@ class DrivingDataset(ConditionDataset):
         """Lists the frames: conditions in the layout's order, frames in each sorted by path.
 
         Returns:
-            One dict a frame, see :class:`ConditionDataset`.
+            One dict per frame, see :class:`ConditionDataset`.
         """
         labelled = self.split in self.LAYOUT.labelled
         labels = (self.data_prefix['seg_map_path'] or '.') if labelled else None
@@ -75,7 +75,7 @@ class DrivingDataset(ConditionDataset):
         return frames
 
     def conditions_to_list(self) -> list[Optional[str]]:
-        """The condition that was asked for, or all that have a folder."""
+        """The requested condition, or all conditions that have a folder."""
         if self.condition is not None:
             return [self.condition]
         every = list(self.LAYOUT.conditions)
@@ -90,7 +90,7 @@ class DrivingDataset(ConditionDataset):
         return there or every[:1]
 
     def files_in(self, image_folder: str, condition: Optional[str]) -> list[str]:
-        """The files of a folder, or those that the split's list names."""
+        """The files of a folder, or the files in the split's list."""
         if self.LAYOUT.frame_list is None:
             return super().files_in(image_folder, condition)
         path = self.LAYOUT.fill(self.LAYOUT.frame_list, self.split, condition)
@@ -115,15 +115,15 @@ class DrivingDataset(ConditionDataset):
         return names
 
     def frame_stem(self, name: str, condition: Optional[str]) -> Optional[str]:
-        """The part of an image's name that its label has, too; None for a file of another kind."""
+        """The part of an image's name that its label shares; None for a file of another kind."""
         return self.LAYOUT.frame_of(name.replace('\\', '/'), condition)
 
     def image_pattern(self, condition: Optional[str]) -> str:
-        """How an image's name looks, for messages."""
+        """The pattern of image names, for messages."""
         return self.LAYOUT.fill(self.LAYOUT.image, self.split, condition, frame='*')
 
     def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
-        """The first of a frame's labels that exists, and how its ids are mapped."""
+        """The first existing label of a frame, and the mapping of its ids."""
         paths = [
             osp.join(label_folder, self.LAYOUT.fill(pattern, self.split, condition, stem))
             for pattern in self.LAYOUT.labels

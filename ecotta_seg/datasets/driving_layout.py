@@ -1,4 +1,4 @@
-"""Where a data set of driving scenes has its files, as one description for each data set."""
+"""Describes the folders and file names of driving data sets."""
 
 import re
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from typing import Optional
 class DrivingLayout:
     """The folders and file names of a data set.
 
-    Words in braces are filled in: ``{split}``, ``{condition}`` (by ``conditions``) and
-    ``{frame}``, which is the part that an image and its label have in common, subfolders
-    included. ``*`` matches any characters of a file name.
+    Words in braces are replaced: ``{split}``, ``{condition}`` (by ``conditions``) and ``{frame}``,
+    the common part of the names of an image and its label, including subfolders. ``*`` matches any
+    characters of a file name.
 
     Attributes:
         images: Folder of the images below the root.
         image: Name of an image below ``images``.
-        labels: Names of a label below the root; the first one that exists is taken.
-        variable: The environment variable that holds the root in this project's configs.
+        labels: Names of a label below the root; the first existing one is used.
+        variable: The environment variable for the root in this project's configs.
         splits: The names of the splits.
-        labelled: The splits that have labels; others are predicted and not scored.
+        labelled: The splits with labels; others are predicted but not scored.
         conditions: The text that replaces ``{condition}``, by the name of the condition.
         more_conditions: Names for several conditions at once.
-        frame_list: A text file below the root that names the images of a split, one a line.
-        label_map: Train ids by the ids in the labels; None if the labels hold train ids.
+        frame_list: A text file below the root with the images of a split, one per line.
+        label_map: Maps the ids in the labels to train ids; None if the labels hold train ids.
             Files named ``*_labelIds.png`` hold Cityscapes' 34 ids in any data set.
     """
 
@@ -45,8 +45,8 @@ class DrivingLayout:
         return {**self.conditions, **self.more_conditions}.get(condition, condition or '')
 
     def fill(self, text: str, split: str, condition: Optional[str], frame: str = '{frame}') -> str:
-        """A pattern with its words in braces filled in."""
-        # Not str.format: the path of a root may have braces of its own.
+        """A pattern with its words in braces replaced."""
+        # Not str.format: the path of a root may contain braces.
         text = text.replace('{split}', split).replace('{frame}', frame)
         return text.replace('{condition}', self.condition_text(condition))
 

@@ -1,7 +1,8 @@
 """Procedural driving scenes: seeded, varied, labelled with Cityscapes' 19 classes.
 
-Not a simulator: enough of a street (perspective, occlusion, texture, light) that a small
-segmentation network trained on clear scenes degrades in bad weather as real ones do.
+This is not a simulator. The scenes have enough of a street (perspective, occlusion, texture, light)
+that a small segmentation network trained on clear scenes degrades in bad weather as networks on
+real frames do.
 """
 
 import numpy as np
@@ -21,10 +22,10 @@ def draw_scene(seed: int, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.
         size: (width, height).
 
     Returns:
-        Image, (H, W, 3) uint8 BGR, and label, (H, W) uint8 train ids, 255 for ignored.
+        Image, (H, W, 3) uint8 BGR, and label, (H, W) uint8 train ids, 255 for ignored pixels.
 
     Raises:
-        ValueError: The seed is negative or the size too small to hold a scene.
+        ValueError: The seed is negative, or the size is too small for a scene.
     """
     if seed < 0 or min(size) < 32:
         raise ValueError(f'expected a seed from 0 and a size from 32x32, got {seed} and {size}')
@@ -44,7 +45,7 @@ def _draw_sky(canvas: SceneCanvas) -> None:
     clouds = np.clip(canvas.noise(48) + 0.6 * canvas.noise(20) - rng.uniform(0, 1.2), 0, 1)
     canvas.image[:] = image * (1 - 0.7 * clouds) + 240 * 0.7 * clouds
     canvas.label[:] = things.SKY
-    # A line of far woods and roofs stands on the horizon.
+    # A line of far woods or roofs on the horizon.
     far = things.VEGETATION if rng.random() < 0.6 else things.BUILDING
     color = (85, 115, 90) if far == things.VEGETATION else (130, 130, 135)
     ridge = (
@@ -77,7 +78,7 @@ def _draw_ground(canvas: SceneCanvas) -> dict:
         shaded = color * share + canvas.haze * (1 - share) + grain
         canvas.image[mask] = np.broadcast_to(shaded, canvas.image.shape)[mask]
         canvas.label[mask] = train_id
-    # Kerbs, slabs of the pavement, and lane markings.
+    # Kerbs, joints of the pavement, and lane markings.
     kerb = below & (np.abs(side - half) < 0.1)
     joints = path & (np.mod(z, 1.6) < 0.08)
     canvas.image[kerb] = canvas.image[kerb] * 0.5 + 95
@@ -86,13 +87,13 @@ def _draw_ground(canvas: SceneCanvas) -> dict:
     edges = np.abs(side - half + 0.35) < 0.07
     marks = below & (dashed | edges) & (z < _FAR)
     canvas.image[marks] = canvas.image[marks] * 0.25 + 165
-    # Sun through the trees: soft darker patches.
+    # Soft dark patches, like sun through trees.
     canvas.image *= np.where(below[..., None], 1 - 0.12 * np.clip(canvas.noise(40), 0, 1), 1)
     return dict(half=half, edge=half + pavement)
 
 
 def _place_things(canvas: SceneCanvas, layout: dict) -> list:
-    """(distance, draw function) of everything that stands in the scene."""
+    """(distance, draw function) of each object in the scene."""
     rng, half, edge = canvas.rng, layout['half'], layout['edge']
     placed = []
 

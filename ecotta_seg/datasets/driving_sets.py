@@ -1,7 +1,7 @@
 """Data sets of adverse driving with the condition of each frame in its path.
 
-Each class is a description of files, which
-:class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset` reads.
+Each class describes the files that :class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset`
+reads.
 """
 
 from mmseg.registry import DATASETS
@@ -17,12 +17,12 @@ _CITYSCAPES_LABELS = (
 _BOTH_KINDS_OF_IDS = ('labelTrainIds', 'labelIds')
 
 
-# `force` in this file: an mmseg that has a class of one of these names must not break the import
-# of this package. mmseg 1.2.2 and onedl-mmsegmentation 1.4.2 have none; they do have a
-# DarkZurichDataset, which knows no conditions and keeps its name.
+# `force` in this file: the import of this package must not fail if an mmseg has a class of the same
+# name. mmseg 1.2.2 and onedl-mmsegmentation 1.4.2 have none. Their DarkZurichDataset has no
+# conditions and keeps its name.
 @DATASETS.register_module(force=True)
 class DarkZurichConditionDataset(DrivingDataset):
-    """Dark Zurich: day, twilight and night; val has labels by night (Sakaridis et al., 2019)."""
+    """Dark Zurich: day, twilight and night; val has night labels (Sakaridis et al., 2019)."""
 
     LAYOUT = DrivingLayout(
         images='rgb_anon/{split}/{condition}',
@@ -39,7 +39,7 @@ class DarkZurichConditionDataset(DrivingDataset):
 
 @DATASETS.register_module(force=True)
 class NighttimeDrivingDataset(DrivingDataset):
-    """Nighttime Driving: 50 coarsely labelled frames of the night (Dai and Van Gool, 2018)."""
+    """Nighttime Driving: 50 coarsely labelled night frames (Dai and Van Gool, 2018)."""
 
     DEFAULT_SPLIT = 'test'
     LAYOUT = DrivingLayout(
@@ -77,7 +77,7 @@ class FoggyZurichDataset(DrivingDataset):
 class FoggyDrivingDataset(DrivingDataset):
     """Foggy Driving: 33 finely and 68 coarsely labelled frames, 21 of them in dense fog.
 
-    Frames have many sizes: a ``ContinualStream`` over them takes ``sizes_differ=True``.
+    Frames differ in size: a ``ContinualStream`` over them needs ``sizes_differ=True``.
     (Sakaridis et al., IJCV 2018.)
     """
 
@@ -100,7 +100,7 @@ class FoggyDrivingDataset(DrivingDataset):
 
 @DATASETS.register_module(force=True)
 class FoggyCityscapesDataset(DrivingDataset):
-    """Foggy Cityscapes: made fog of three densities, in 1/m (Sakaridis et al., IJCV 2018)."""
+    """Foggy Cityscapes: synthetic fog of three densities in 1/m (Sakaridis et al., IJCV 2018)."""
 
     LAYOUT = DrivingLayout(
         images='leftImg8bit_foggy/{split}',
@@ -115,7 +115,7 @@ class FoggyCityscapesDataset(DrivingDataset):
 
 @DATASETS.register_module(force=True)
 class RainyCityscapesDataset(DrivingDataset):
-    """Rainy Cityscapes: made rain of three strengths in twelve patterns (Hu et al., CVPR 2019)."""
+    """Rainy Cityscapes: synthetic rain, three strengths, twelve patterns (Hu et al., CVPR 2019)."""
 
     LAYOUT = DrivingLayout(
         images='leftImg8bit_rain/{split}',
@@ -136,7 +136,7 @@ class RainyCityscapesDataset(DrivingDataset):
 class MUSESDataset(DrivingDataset):
     """MUSES: clear, fog, rain and snow, each by day and by night (Brödermann et al., ECCV 2024).
 
-    The condition ``'fog'`` is fog by day and by night.
+    The condition ``'fog'`` includes fog by day and by night.
     """
 
     LAYOUT = DrivingLayout(
@@ -161,8 +161,8 @@ class MUSESDataset(DrivingDataset):
 class IDDAWDataset(DrivingDataset):
     """IDD-AW: Indian roads in fog, low light, rain and snow (Shaik et al., WACV 2024).
 
-    The labels are polygons by name. Names of a class of Cityscapes are scored, others (for
-    example autorickshaw) are ignored. Scores are mIoU, not the data set's own Safe-mIoU.
+    The labels are polygons with class names. Classes of Cityscapes are scored, others (for example
+    autorickshaw) are ignored. Scores are mIoU, not the data set's own Safe-mIoU.
     """
 
     decode_label = staticmethod(ids_of_polygons)

@@ -1,4 +1,4 @@
-"""Tells a camera's faults from pictures: black, white, saturated, noise, frozen, other sizes."""
+"""Detects camera faults in frames: black, white, saturated, noise, frozen, other sizes."""
 
 import hashlib
 from math import sqrt
@@ -8,23 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of 255. A night frame of a camera has lamps in it; a covered lens has not.
+# Out of 255. A night frame contains lamps; a frame from a covered lens does not.
 _DARK, _BRIGHT = 4, 251
 _NEARLY_ALL = 0.995
 _SATURATED = 0.9
-# Neighbouring pixels: 0.95 and more in pictures, 0.7 in the heaviest made snow, 0 in noise.
+# Of neighbouring pixels: 0.95 and more in pictures, 0.7 in the heaviest synthetic snow, 0 in noise.
 _LEAST_CORRELATION = 0.4
-# Of ever coarser cells, down to 8 rows of them: 0.6 and more in pictures, by night too, and 0 in
-# noise whose grains are larger than pixels.
+# Of coarser and coarser cells, down to 8 rows: 0.6 and more in pictures, also at night, and 0 in
+# noise with grains larger than pixels.
 _LEAST_COARSE_CORRELATION, _FEWEST_CELLS = 0.2, 8
 _NEW_SIZE_AFTER = 3
 
 
 def neighbour_correlation(image: Tensor) -> tuple[float, float]:
-    """Correlation of each pixel's brightness with that of its right and of its lower neighbour.
+    """Correlates the brightness of pixels with their right and with their lower neighbours.
 
     Args:
-        image: (C, H, W), any range. An image of one value has none, which counts as 1.
+        image: (C, H, W), any range. The correlation of a constant image is undefined and counts
+            as 1.
 
     Returns:
         Two numbers from -1 to 1.
@@ -38,14 +39,14 @@ def _grey(image: Tensor) -> Tensor:
 
 
 def _correlations(grey: Tensor) -> tuple[float, float]:
-    """Of (H, W) brightness; both directions share what they can."""
+    """Correlations of (H, W) brightness in both directions, with shared intermediate results."""
     grey = grey - grey.mean()
     squares = grey.square()
     return _correlation(grey.T, squares.T), _correlation(grey, squares)
 
 
 def _correlation(grey: Tensor, squares: Tensor) -> float:
-    """Of each row's pixels with those of the next row."""
+    """Correlation of each row's pixels with the pixels of the next row."""
     first, second = float(grey[:-1].mean()), float(grey[1:].mean())
     product = float((grey[:-1] * grey[1:]).mean()) - first * second
     variances = float(squares[:-1].mean()) - first**2, float(squares[1:].mean()) - second**2
@@ -54,13 +55,13 @@ def _correlation(grey: Tensor, squares: Tensor) -> float:
 
 
 def noise_fault(image: Tensor) -> Optional[str]:
-    """Whether a frame is noise: of single pixels, of whole rows or columns, or of larger grains.
+    """Detects noise: of single pixels, of whole rows or columns, or of larger grains.
 
     Args:
         image: (C, H, W), any range, at least 2 pixels high and wide.
 
     Returns:
-        A sentence, or None for a picture.
+        A sentence, or None if the frame is no noise.
     """
     cells, size = _grey(image), 1
     correlation = min(_correlations(cells))
@@ -78,12 +79,11 @@ def noise_fault(image: Tensor) -> Optional[str]:
 
 
 def image_fault(image: Tensor) -> Optional[str]:
-    """What is wrong with one frame by itself, or None.
+    """Returns the fault of one frame by itself, or None.
 
     Args:
-        image: (C, H, W), as packed for the model. What is dark and what is bright is known of
-            values from 0 to 255 alone: of others only what does not depend on their range is
-            looked at.
+        image: (C, H, W), as packed for the model. Brightness is checked only for values from 0 to
+            255. For other ranges only checks that do not depend on the range are made.
     """
     if image.dim() != 3 or not image.shape[0]:
         return f'the frame has the shape {tuple(image.shape)} where (C, H, W) is expected'
@@ -93,7 +93,7 @@ def image_fault(image: Tensor) -> Optional[str]:
         return 'the frame holds values that are not finite'
     if not image.any():
         return 'the frame is all black'
-    # Every second row and column tells as much at a quarter of the time.
+    # Every second row and column is enough, in a quarter of the time.
     sample = image[:, ::2, ::2].contiguous()
     if not _in_bytes(sample):
         if bool((sample == sample[:, :1, :1]).all()):
@@ -118,7 +118,7 @@ def image_fault(image: Tensor) -> Optional[str]:
 
 
 def _in_bytes(image: Tensor) -> bool:
-    """Whether values are from 0 to 255 and not, as it seems, from 0 to 1."""
+    """Whether values appear to range from 0 to 255 and not from 0 to 1."""
     if image.dtype == torch.uint8:
         return True
     low, high = (float(end) for end in image.aminmax())
@@ -126,14 +126,14 @@ def _in_bytes(image: Tensor) -> bool:
 
 
 class FrameWatch:
-    """Checks the frames of one stream, each by itself and against those before.
+    """Checks the frames of one stream, each by itself and against earlier frames.
 
-    A frame with the very pixels of the one before is frozen, unless it was read from the same
-    file. One of another size is a fault until as many in a row have that size that it is the new
-    one.
+    A frame with exactly the pixels of the frame before is frozen, unless both come from the same
+    file. A frame of another size is a fault, until enough frames in a row have this size, which
+    then becomes the new size.
 
     Args:
-        sizes_differ: No size is a fault.
+        sizes_differ: Whether no size is a fault.
     """
 
     def __init__(self, sizes_differ: bool = False) -> None:
@@ -143,13 +143,13 @@ class FrameWatch:
         self._other: tuple = (None, 0)
 
     def check(self, image: Tensor, name: Optional[str] = None) -> Optional[str]:
-        """What is wrong with the stream's next frame, or None.
+        """Returns the fault of the stream's next frame, or None.
 
         Args:
             image: See :func:`image_fault`.
-            name: Where it came from.
+            name: File of the frame, or None.
         """
-        # On the CPU, where frames come from; a copy only of what is somewhere else.
+        # Frames come from the CPU; only a frame on another device is copied.
         image = image.detach().cpu()
         content = image.contiguous().view(torch.uint8) if image.numel() else image
         digest = hashlib.blake2b(content.numpy(), digest_size=16).hexdigest()
@@ -178,10 +178,10 @@ class FrameWatch:
         )
 
     def state_dict(self) -> dict:
-        """What the next frame is compared with."""
+        """The data that the next frame is compared with."""
         return {'last': list(self._last), 'size': self._size, 'other': list(self._other)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a result of ``state_dict``."""
         self._last, self._other = tuple(state['last']), tuple(state['other'])
         self._size = state['size']

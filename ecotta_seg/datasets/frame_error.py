@@ -1,4 +1,4 @@
-"""One error for one bad frame: which file, what is wrong, what to do."""
+"""The error for a bad frame, which names the file, the fault and the remedy."""
 
 import io
 import struct
@@ -14,9 +14,9 @@ _JPEG = b'\xff\xd8'
 class FrameError(ValueError):
     """An image or label file that cannot be used.
 
-    The message is a single sentence that starts with the path. A data loader's worker hands its
-    errors on as ``exc_type(text with the worker's traceback)``; the traceback is cut off again
-    here, so that the user reads the sentence alone whatever the number of workers.
+    The message is a single sentence that starts with the path. A data loader's worker passes on its
+    errors as ``exc_type(text with the worker's traceback)``. This class removes the traceback, so
+    that the user reads only the sentence, for any number of workers.
 
     Attributes:
         path: The file that the error is about.
@@ -31,25 +31,26 @@ class FrameError(ValueError):
 
     @classmethod
     def at(cls, path: str, reason: str) -> 'FrameError':
-        """Makes the error about ``path``, ``reason`` being the rest of the sentence."""
+        """Builds the error for ``path``; ``reason`` is the rest of the sentence."""
         error = cls(f'{path}: {reason}')
         error.path = str(path)
         return error
 
 
 class LabelError(FrameError):
-    """A label whose ids or size are wrong: a mistake in the data set rather than one bad file."""
+    """A label with wrong ids or size: a mistake in the data set rather than one bad file."""
 
 
 def check_image_bytes(path: str, content: bytes) -> None:
-    """Checks that an encoded image is whole, without decoding it.
+    """Checks that an encoded image is complete, without decoding the image.
 
-    OpenCV decodes a cut-off PNG or JPEG into a picture whose lower part is grey or black and
-    says nothing; a model would adapt to that. PNG: every chunk is there with the right
-    checksum, up to IEND. JPEG: the end marker follows the scan. Other formats: not empty.
+    OpenCV decodes a truncated PNG or JPEG without an error, and the lower part of the picture is
+    grey or black. A model would adapt to such a picture. A PNG must have all chunks up to IEND with
+    correct checksums. In a JPEG the end marker must follow the scan. Files of other formats must
+    not be empty.
 
     Args:
-        path: Where ``content`` came from, for the message.
+        path: Path of the file, for the message.
         content: The bytes of the file.
 
     Raises:
@@ -67,13 +68,13 @@ def check_image_bytes(path: str, content: bytes) -> None:
 
 
 def png_bit_depth(content: bytes) -> Optional[int]:
-    """Bits a sample of a PNG, from its header; None for other formats."""
-    # Signature, then the header chunk: length, name, width, height (four bytes each), bit depth.
+    """Bits per sample of a PNG, from its header; None for other formats."""
+    # The signature, then the header chunk: length, name, width, height (4 bytes each), bit depth.
     return content[24] if content.startswith(_PNG) and len(content) > 24 else None
 
 
 def wide_pixel_bits(content: bytes) -> Optional[int]:
-    """Bits a sample of a picture in any format that Pillow knows, where it is more than 8."""
+    """Bits per sample of a picture in any format of Pillow; None for up to 8 bits."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             mode = image.mode
@@ -101,7 +102,7 @@ def _png_fault(content: bytes) -> Optional[str]:
 
 def _jpeg_fault(content: bytes) -> Optional[str]:
     position, size = len(_JPEG), len(content)
-    # Walk to the scan: a thumbnail inside an Exif segment has end markers of its own.
+    # Skip to the scan: a thumbnail inside an Exif segment has its own end markers.
     while position + 4 <= size and content[position] == 0xFF and content[position + 1] != 0xDA:
         if content[position + 1] == 0xFF:  # Fill byte.
             position += 1

@@ -1,4 +1,4 @@
-"""A folder of pictures as a stream: predicted, and not scored."""
+"""A folder of pictures as a stream, which is predicted but not scored."""
 
 import os.path as osp
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ class FrameFolderDataset(ConditionDataset):
 
     Args:
         condition: Name of the condition in tables and plots.
-        by_condition: The condition is the name of a subfolder, which alone is read.
+        by_condition: Read only the subfolder with the name of the condition.
         metainfo: ``dict(classes=..., palette=...)`` names the classes of a model that was not
-            trained on Cityscapes; any names, as there are no labels. Without a palette the
-            colours are random.
-        **kwargs: Of mmseg's ``CityscapesDataset``.
+            trained on Cityscapes. Any names are allowed, because there are no labels. Without a
+            palette the colours are random.
+        **kwargs: Arguments of mmseg's ``CityscapesDataset``.
 
     Raises:
-        ValueError: The folder is missing or holds no pictures; ``by_condition`` without a
+        ValueError: The folder is missing or holds no pictures, or ``by_condition`` is set without a
             condition.
     """
 
@@ -46,22 +46,22 @@ class FrameFolderDataset(ConditionDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Optional[Sequence] = None) -> None:
-        """None: without labels there are no ids to map, so classes may have any names."""
+        """Returns None: without labels there are no ids to map, so any class names are allowed."""
 
     def load_data_list(self) -> list:
-        """Lists the frames, sorted by path; none of them has a label."""
+        """Lists the frames without labels, sorted by path."""
         folder = self.data_prefix['img_path']
         if self.by_condition:
             folder = osp.join(folder, self.condition)
         return self.list_frames(folder, None, self.condition)
 
     def frame_stem(self, name: str, condition: Optional[str]) -> Optional[str]:
-        """The path without its ending; None for a file that is no picture."""
+        """The path without its suffix; None for a file that is no picture."""
         stem, ending = osp.splitext(name)
         return stem if ending.lower() in IMAGES and name.endswith(self.img_suffix) else None
 
     def image_pattern(self, condition: Optional[str]) -> str:
-        """How a picture's name looks, for messages."""
+        """The pattern of picture names, for messages."""
         return f'*{self.img_suffix}' if self.img_suffix else f'picture ({", ".join(IMAGES)})'
 
     def _layout_hint(self) -> str:

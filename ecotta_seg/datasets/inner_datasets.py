@@ -1,11 +1,11 @@
-"""What is below a data set that is around others."""
+"""Finds the data sets inside a wrapper."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def inner_datasets(dataset: Any) -> list:
-    """The data sets that a data set reads from; itself where it is around none.
+    """Returns the data sets that a data set wraps, or the data set itself if it wraps none.
 
     Args:
         dataset: A ``ContinualStream``, one of mmengine's ``ConcatDataset``, ``RepeatDataset`` and

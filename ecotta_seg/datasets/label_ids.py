@@ -1,4 +1,4 @@
-"""The ids that labels of other data sets hold, as Cityscapes' 19 train ids."""
+"""Maps the label ids of other data sets to Cityscapes' 19 train ids."""
 
 import io
 import json
@@ -24,16 +24,16 @@ CITYSCAPES_IDS = _train_ids(
     + ['trailer', 'train', 'motorcycle', 'bicycle']
 )
 
-# https://www.vis.xyz/shift: id 0 to 22, named as in Cityscapes if it is the same class. SHIFT has
-# one class for all vehicles, which is none of Cityscapes' six, so vehicles are not scored.
+# https://www.vis.xyz/shift: id 0 to 22, with Cityscapes' name for the same class. SHIFT has one
+# class for all vehicles, which matches none of Cityscapes' six, so vehicles are not scored.
 SHIFT_IDS = _train_ids(
     ['unlabeled', 'building', 'fence', 'other', 'person', 'pole', 'road', 'road', 'sidewalk']
     + ['vegetation', 'vehicle', 'wall', 'traffic sign', 'sky', 'ground', 'bridge', 'rail track']
     + ['guard rail', 'traffic light', 'static', 'dynamic', 'water', 'terrain']
 )
 
-# The names in IDD's polygons. As in AutoNUE's helpers/anue_labels.py (`csTrainId`), the ground
-# beside roads and sidewalks is terrain.
+# The names in IDD's polygons. The ground beside roads and sidewalks is terrain, as in AutoNUE's
+# helpers/anue_labels.py (`csTrainId`).
 _IDD_ONLY = (
     *('parking', 'drivable fallback', 'rail track', 'animal', 'autorickshaw', 'caravan', 'trailer'),
     *('vehicle fallback', 'curb', 'guard rail', 'billboard', 'polegroup', 'obs-str-bar-fallback'),
@@ -48,7 +48,7 @@ IDD_NAMES = {
 
 
 def ids_in_red(content: bytes) -> np.ndarray:
-    """Ids of a picture that has them in its only channel, or in the red one, as SHIFT's labels do.
+    """Reads ids from the only channel of a picture, or from the red one (SHIFT's labels).
 
     Args:
         content: The bytes of the file.
@@ -57,7 +57,7 @@ def ids_in_red(content: bytes) -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        ValueError: The file cannot be decoded as a picture of 8 bits a sample.
+        ValueError: The file cannot be decoded as a picture with 8 bits per sample.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -70,17 +70,17 @@ def ids_in_red(content: bytes) -> np.ndarray:
 
 
 def ids_of_polygons(content: bytes) -> np.ndarray:
-    """Train ids of IDD's polygons, drawn in their order as AutoNUE's ``createLabels.py`` does.
+    """Draws IDD's polygons as train ids, in their order, as AutoNUE's ``createLabels.py`` does.
 
     Args:
-        content: JSON with ``imgHeight``, ``imgWidth`` and ``objects``, each of which has a
-            ``label`` and a ``polygon`` of points x, y.
+        content: JSON with ``imgHeight``, ``imgWidth`` and ``objects``. Each object has a ``label``
+            and a ``polygon`` of points x, y.
 
     Returns:
-        (H, W) uint8, 255 for pixels of no class of Cityscapes.
+        (H, W) uint8, 255 for pixels outside Cityscapes' classes.
 
     Raises:
-        ValueError: The file is no such JSON, or a label's name is unknown.
+        ValueError: The file is not JSON of this form, or a label's name is unknown.
     """
     try:
         document = json.loads(content)
@@ -112,6 +112,6 @@ def ids_of_polygons(content: bytes) -> np.ndarray:
 
 
 def _single(name: str) -> str:
-    """A crowd of one class, for example ``'cargroup'``, has that class."""
+    """The class of a crowd, for example ``'car'`` for ``'cargroup'``."""
     single = name[: -len('group')]
     return single if name not in IDD_NAMES and name.endswith('group') else name

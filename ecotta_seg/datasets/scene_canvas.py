@@ -1,11 +1,11 @@
-"""What a driving scene is drawn on: a pinhole camera, an image and a label, drawn together."""
+"""The canvas of a driving scene: a pinhole camera, an image and a label, drawn together."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-# Drawing is done at this multiple of the final size and averaged down: no jagged edges.
+# The scene is drawn at this multiple of the final size and averaged, to avoid jagged edges.
 OVERSAMPLING = 2
 _HAZE_DISTANCE = 140.0
 
@@ -13,7 +13,7 @@ _HAZE_DISTANCE = 140.0
 class SceneCanvas:
     """An image and its label under one camera.
 
-    World coordinates are metres: X to the right of the road's middle where the camera stands, Y up
+    World coordinates are metres: X to the right from the middle of the road at the camera, Y up
     from the ground, Z ahead. The road bends by ``curve * Z**2``.
 
     Args:
@@ -34,7 +34,7 @@ class SceneCanvas:
         self.label = np.full((self.height, self.width), 255, np.uint8)
 
     def project(self, x, y, z) -> np.ndarray:
-        """World points, arrays or numbers in metres, to (..., 2) pixel coordinates."""
+        """Projects world points, arrays or numbers in metres, to (..., 2) pixel coordinates."""
         x, y, z = np.broadcast_arrays(*(np.asarray(v, float) for v in (x, y, z)))
         column = self.width / 2 + self.focal * (x - self.camera_offset + self.curve * z**2) / z
         row = self.horizon + self.focal * (self.camera_height - y) / z
@@ -52,13 +52,13 @@ class SceneCanvas:
         return x, np.broadcast_to(z, x.shape)
 
     def shade(self, color: Sequence[float], z: float) -> np.ndarray:
-        """A BGR colour (0 to 255) as it looks at distance z: a little greyer the farther."""
+        """A BGR colour (0 to 255) at distance z: the farther, the greyer."""
         share = 1 - np.exp(-z / _HAZE_DISTANCE)
         return np.asarray(color, float) * (1 - share) + self.haze * share
 
     def fill(self, points, color: Sequence[float], train_id: int, z: float) -> None:
-        """Fills a polygon given in pixel coordinates; ``train_id`` -1 leaves the label alone."""
-        # Four bits of sub-pixel position; far-off points would overflow OpenCV's fixed point.
+        """Fills a polygon given in pixel coordinates; ``train_id`` -1 keeps the label."""
+        # Four bits of sub-pixel position; distant points would overflow OpenCV's fixed point.
         points = np.clip(np.asarray(points).reshape(-1, 2), -4000, 8000)
         fixed = np.round(points * 16).astype(np.int32)
         cv2.fillPoly(self.image, [fixed], self.shade(color, z).tolist(), cv2.LINE_8, 4)
@@ -66,18 +66,18 @@ class SceneCanvas:
             cv2.fillPoly(self.label, [fixed], int(train_id), cv2.LINE_8, 4)
 
     def box(self, x0, x1, y0, y1, z, color, train_id: int) -> None:
-        """An upright rectangle that faces the camera, in metres, at distance z."""
+        """Draws an upright rectangle that faces the camera, in metres, at distance z."""
         corners = self.project([x0, x1, x1, x0], [y0, y0, y1, y1], z)
         self.fill(corners, color, train_id, z)
 
     def disc(self, x, y, z, radius_x, radius_y, color, train_id: int) -> None:
-        """An ellipse that faces the camera, in metres, at distance z."""
+        """Draws an ellipse that faces the camera, in metres, at distance z."""
         angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         points = self.project(x + radius_x * np.cos(angles), y + radius_y * np.sin(angles), z)
         self.fill(points, color, train_id, z)
 
     def noise(self, cell: int) -> np.ndarray:
-        """(height, width, 1) smooth noise of about unit variance; features of ``cell`` pixels."""
+        """(height, width, 1) smooth noise of about unit variance; features have ``cell`` pixels."""
         shape = (self.height // cell + 2, self.width // cell + 2)
         coarse = self.rng.standard_normal(shape).astype(np.float32)
         return cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC)[
@@ -89,7 +89,7 @@ class SceneCanvas:
         image = self.image
         texture = 5.0 * self.noise(3) + 4.0 * self.noise(9)
         image = image * (1 + texture / 128)
-        # One side of the street lies in a softer light than the other.
+        # One side of the street is brighter than the other.
         tilt = np.linspace(-1, 1, self.width)[None, :, None] * self.rng.uniform(-0.12, 0.12)
         image = image * (self.rng.uniform(0.85, 1.1) + tilt)
         step = OVERSAMPLING

@@ -1,6 +1,6 @@
-"""The things of a driving scene, each drawn on a canvas at a place on the ground.
+"""The objects of a driving scene, each drawn on a canvas at a place on the ground.
 
-Train ids are those of Cityscapes. All places and sizes are metres; colours are BGR, 0 to 255.
+Train ids are Cityscapes' ids. All places and sizes are in metres; colours are BGR, 0 to 255.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def _shadow(canvas: SceneCanvas, x0: float, x1: float, z: float, depth: float) -
 
 
 def draw_building(canvas, side: int, x: float, z0: float, z1: float) -> None:
-    """A house along the road: a wall towards the street with windows, one towards the camera."""
+    """A house along the road: a wall with windows to the street, and a wall to the camera."""
     rng = canvas.rng
     height = rng.uniform(6, 17)
     color = _jitter(canvas, rng.choice([[120, 140, 165], [90, 105, 140], [150, 155, 160],
@@ -46,7 +46,7 @@ def draw_building(canvas, side: int, x: float, z0: float, z1: float) -> None:
 
 
 def draw_tree(canvas, x: float, z: float) -> None:
-    """A trunk under a crown of many discs."""
+    """A tree: a trunk under a crown of many discs."""
     rng = canvas.rng
     height = rng.uniform(4.5, 9)
     canvas.box(x - 0.16, x + 0.16, 0, height * 0.6, z, _jitter(canvas, (45, 60, 75)), VEGETATION)
@@ -76,7 +76,7 @@ def draw_barrier(canvas, side: int, x: float, z0: float, z1: float, train_id: in
     if train_id == WALL:
         canvas.fill(outline, _jitter(canvas, (140, 145, 150)), WALL, (z0 + z1) / 2)
         return
-    # A fence counts as one region in the labels, though one sees through it.
+    # A fence is one region in the labels, although it is see-through.
     canvas.fill(outline, _jitter(canvas, (105, 125, 125)), FENCE, (z0 + z1) / 2)
     for post in np.arange(z0, z1, 0.8):
         slab = canvas.project(side * x, y, np.array([post, post + 0.15, post + 0.15, post]))
@@ -107,7 +107,7 @@ def draw_pole(canvas, x: float, z: float, carries: int) -> None:
 
 
 def draw_person(canvas, x: float, z: float, train_id: int = PERSON, lift: float = 0.0) -> None:
-    """Legs, a coat and a head, 1.6 to 1.9 m."""
+    """A person of 1.6 to 1.9 m: legs, a coat and a head."""
     rng = canvas.rng
     scale = rng.uniform(0.9, 1.06)
     stride = rng.uniform(0.05, 0.22)
@@ -133,7 +133,7 @@ def draw_two_wheeler(canvas, x: float, z: float, train_id: int, ridden: bool) ->
 
 
 def draw_vehicle(canvas, x: float, z: float, train_id: int) -> None:
-    """A car, truck, bus or tram from behind (or ahead), with its flank where one sees it."""
+    """A car, truck, bus or tram from behind (or ahead), with its visible flank."""
     rng = canvas.rng
     width, height, length = {
         CAR: (1.8, rng.uniform(1.4, 1.75), 4.3),

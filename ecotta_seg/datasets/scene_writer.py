@@ -10,7 +10,7 @@ from ..png_file import atomic_write_png
 from .adverse_writer import AdverseWriter
 from .driving_scenes import SIZE, draw_scene
 
-# Seeds of the splits must not meet: a scene of the test set is in no training set.
+# Seeds of the splits must not overlap, so that no test scene is in a training set.
 FIRST_SEED = {'train': 0, 'val': 100_000, 'test': 200_000}
 _TOWN = 'scenetown'
 
@@ -18,18 +18,18 @@ _TOWN = 'scenetown'
 def write_cityscapes_layout(
     root: Union[str, Path], frames: Mapping[str, int], size: tuple[int, int] = SIZE
 ) -> Iterator[str]:
-    """Writes ``leftImg8bit/<split>/scenetown/*.png`` and the labels of train ids beside them.
+    """Writes ``leftImg8bit/<split>/scenetown/*.png`` and their train-id labels in ``gtFine``.
 
     Args:
         root: Folder to write to.
-        frames: Number of scenes per split, of 'train', 'val' and 'test'.
+        frames: Number of scenes per split: 'train', 'val' or 'test'.
         size: (width, height).
 
     Yields:
-        The name of each frame, once its image and label are on disk.
+        The name of each frame, after its image and label are on disk.
 
     Raises:
-        ValueError: An unknown split, or fewer than one frame.
+        ValueError: A split is unknown or has fewer than one frame.
     """
     for split, number in frames.items():
         if split not in FIRST_SEED or number < 1:
@@ -65,7 +65,7 @@ def write_acdc_layout(
         severity: 1 to 5.
 
     Yields:
-        The name of each clear frame drawn, then 'adverse' for each adverse one written.
+        The name of each clear frame, then 'adverse' for each adverse frame.
 
     Raises:
         ValueError: See ``write_cityscapes_layout`` and ``AdverseWriter``.

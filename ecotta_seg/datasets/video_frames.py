@@ -1,4 +1,4 @@
-"""The frames of a video as a stream: predicted, and not scored."""
+"""The frames of a video as a stream, which is predicted but not scored."""
 
 import os
 import os.path as osp
@@ -18,10 +18,10 @@ VIDEOS = ('.mp4', '.avi', '.mkv', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.webm
 
 
 class VideoReader:
-    """Frames of a video by their numbers.
+    """Reads frames of a video by their numbers.
 
-    A frame is reached by decoding all before it: to jump is not exact with most codecs. Frames in
-    their order are each decoded once. Each process opens the file for itself.
+    The reader decodes all earlier frames, because seeking is not exact with most codecs. If frames
+    are read in order, each is decoded once. Each process opens its own file handle.
 
     Args:
         path: The video file.
@@ -34,7 +34,7 @@ class VideoReader:
         self._next, self._process = 0, 0
 
     def count(self) -> int:
-        """The number of frames that can be decoded; what a file's header says may be wrong."""
+        """Counts the frames that can be decoded, because a file's header may be wrong."""
         capture, number = cv2.VideoCapture(self.path), 0
         while capture.grab():
             number += 1
@@ -44,7 +44,7 @@ class VideoReader:
     def read(self, number: int) -> Optional[np.ndarray]:
         """(H, W, 3) uint8 BGR of a frame, from 0; None if it cannot be decoded."""
         if self._capture is not None and self._process != os.getpid():
-            # To close it would wait for the decoder's threads, which this forked process has not.
+            # Closing would wait for the decoder's threads, which a forked process does not have.
             self._inherited, self._capture = self._capture, None
         if self._capture is None or number < self._next:
             self._capture, self._next = cv2.VideoCapture(self.path), 0
@@ -62,10 +62,10 @@ class VideoReader:
 
 
 class LoadVideoFrame(BaseTransform):
-    """Takes the place of ``LoadImageFromFile``.
+    """Replaces ``LoadImageFromFile``.
 
     Args:
-        readers: A reader of each video, by its path.
+        readers: The reader of each video, by path.
     """
 
     def __init__(self, readers: dict[str, VideoReader]) -> None:
@@ -75,7 +75,7 @@ class LoadVideoFrame(BaseTransform):
         """Loads frame ``results['frame_number']`` of ``results['video']``.
 
         Args:
-            results: Holds these, and ``img_path``, the frame's name.
+            results: Holds both keys, and ``img_path``, the frame's name.
 
         Returns:
             ``results`` with ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape`` (H, W).
@@ -96,16 +96,16 @@ class LoadVideoFrame(BaseTransform):
 
 @DATASETS.register_module(force=True)
 class VideoFramesDataset(FrameFolderDataset):
-    """The frames of a video file, or of all videos of a folder in the order of their paths.
+    """The frames of a video file, or of all videos in a folder in the order of their paths.
 
-    Frame 12 of ``drive.mp4`` is called ``drive.mp4/000012``. To list them, each video is decoded
-    once.
+    Frame 12 of ``drive.mp4`` has the name ``drive.mp4/000012``. Listing the frames decodes each
+    video once.
 
     Args:
         condition: Name of the condition in tables and plots.
-        every: Each nth frame is taken.
+        every: Use every n-th frame.
         metainfo: See ``FrameFolderDataset``.
-        **kwargs: Of mmseg's ``CityscapesDataset``; ``data_root`` is the file or the folder.
+        **kwargs: Arguments of mmseg's ``CityscapesDataset``; ``data_root`` is the file or folder.
 
     Raises:
         ValueError: There is no video, OpenCV cannot read it, or ``every`` is below 1.
@@ -128,7 +128,7 @@ class VideoFramesDataset(FrameFolderDataset):
                 self.pipeline.transforms[place] = LoadVideoFrame(self.readers)
 
     def load_data_list(self) -> list:
-        """Lists the frames; none of them has a label."""
+        """Lists the frames, without labels."""
         frames = []
         for path in self._videos():
             reader = self.readers[path] = VideoReader(path)

@@ -1,4 +1,4 @@
-"""Any dataset in Cityscapes' layout, seen under one named weather."""
+"""Any dataset in Cityscapes' layout, in one named weather."""
 
 from typing import Any, Optional
 
@@ -10,24 +10,24 @@ from .condition_dataset import ConditionDataset
 
 @DATASETS.register_module()
 class WeatherCityscapesDataset(ConditionDataset):
-    """``CityscapesDataset`` whose frames carry a condition for the ``AdverseWeather`` transform.
+    """``CityscapesDataset`` with a condition for the ``AdverseWeather`` transform.
 
     ``leftImg8bit/<split>/<sequence>/*<img_suffix>`` with labels in
     ``gtFine/<split>/<sequence>/*_gtFine_labelTrainIds.png``. Without an ``AdverseWeather`` in
-    the pipeline the condition is a mere name: so a folder of frames taken at dusk can be streamed
-    as ``condition='dusk'``.
+    the pipeline the condition is only a name. For example, ``condition='dusk'`` can name a folder
+    of frames taken at dusk.
 
     Args:
-        condition: Written into each data info and sample.
-        severity: 1 (light) to 5 (severe), written into each data info for the transform; None
-            leaves it to the transform's own.
+        condition: Name of the condition, written to each data info and sample.
+        severity: 1 (light) to 5 (severe), written to each data info for the transform; None keeps
+            the transform's own severity.
         data_prefix: Image and label folders under ``data_root``; the validation split by default.
-        **kwargs: Of mmseg's ``CityscapesDataset``; ``img_suffix`` is ``'_leftImg8bit.png'`` by
-            default.
+        **kwargs: Arguments of mmseg's ``CityscapesDataset``; ``img_suffix`` is
+            ``'_leftImg8bit.png'`` by default.
 
     Raises:
-        ValueError: The pipeline makes weather and does not know this condition or severity; an
-            image folder is missing or empty; an image has no label.
+        ValueError: The pipeline's ``AdverseWeather`` does not know this condition or severity, an
+            image folder is missing or empty, or an image has no label.
     """
 
     def __init__(

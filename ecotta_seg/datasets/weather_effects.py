@@ -1,8 +1,8 @@
-"""The parts of bad weather that albumentations lacks: fog with depth, night light, precipitation.
+"""Weather effects that albumentations lacks: fog with depth, night light, precipitation.
 
-Each is an albumentations transform, on (H, W, 3) uint8 RGB images, and draws from its own random
-state alone. Random patterns are drawn on a small canvas and scaled to the image, so that a frame
-looks alike at every resolution and costs little.
+Each effect is an albumentations transform of (H, W, 3) uint8 RGB images with its own random state.
+Random patterns are drawn on a small canvas and scaled to the image. So a frame looks alike at every
+resolution, at a low cost.
 """
 
 import os
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-# albumentations asks a server for a newer release when it is imported.
+# On import, albumentations asks a server for a newer release.
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 
 import albumentations as A  # noqa: E402
 
-# Fog banks this much coarser than the image look the same, since they are blurred.
+# Height of the fog banks' canvas: banks are blurred, so a coarse canvas looks the same.
 _COARSE_HEIGHT = 45
-# Streaks and flakes are drawn at this height.
+# Height at which streaks and flakes are drawn.
 _REFERENCE_HEIGHT = 360
 
 
@@ -27,15 +27,15 @@ class PerspectiveFog(A.ImageOnlyTransform):
     """Fog that thickens with distance, with drifting banks.
 
     Koschmieder's law, I = J t + A (1 - t) with t = exp(-density * distance) (Sakaridis et al.,
-    "Semantic Foggy Scene Understanding with Synthetic Data", IJCV 2018, equation 1). Without a
-    depth map the distance is that of a road scene: zero at the bottom edge, one at the horizon
-    and above it, nearer towards the left and right edge, where houses and trees stand. Banks are
+    "Semantic Foggy Scene Understanding with Synthetic Data", IJCV 2018, equation 1). There is no
+    depth map, so the distance follows a road scene: zero at the bottom edge, one at and above the
+    horizon, and less towards the left and right edge because of houses and trees. Banks come from
     albumentations' ``RandomFog``, drawn small.
 
     Args:
         density: Optical depth at the horizon.
-        banks: How much the density varies from place to place, 0 to 1.
-        airlight: Range of the fog's grey, 0 to 255.
+        banks: Spatial variation of the density, 0 to 1.
+        airlight: Range of the fog's grey value, 0 to 255.
         p: Probability of the transform.
     """
 
@@ -81,18 +81,18 @@ def _road_distance(height: int, width: int, horizon: float = 0.42) -> np.ndarray
     rows = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height
     columns = (np.arange(width, dtype=np.float32)[None] + 0.5) / width
     below = np.clip((rows - horizon) / (1 - horizon), 0, 1)
-    # A flat road's distance goes with 1 / (row - horizon); shifted to be finite and in [0, 1].
+    # The distance on a flat road is proportional to 1 / (row - horizon); shifted into [0, 1].
     road = (1 / (below + 0.15) - 1 / 1.15) / (1 / 0.15 - 1 / 1.15)
     sides = 1 - 0.55 * np.abs(2 * columns - 1) ** 1.5
     return np.clip(0.12 + 0.88 * np.maximum(road, 0.35 * (1 - below) ** 2) * sides, 0, 1)
 
 
 class NightLight(A.ImageOnlyTransform):
-    """The light of a night drive: dim, bluish street light, and the car's own cone of light.
+    """The light of a night drive: dim, bluish street light, and the car's headlight cone.
 
     Args:
-        exposure: Factor on the linear light away from the cone.
-        headlights: Factor on the linear light in the middle of the cone.
+        exposure: Factor for the linear light outside the cone.
+        headlights: Factor for the linear light in the middle of the cone.
         p: Probability of the transform.
     """
 
@@ -102,7 +102,7 @@ class NightLight(A.ImageOnlyTransform):
         self.headlights = headlights
 
     def get_params_dependent_on_data(self, params: dict, data: dict) -> dict:
-        """Draws where the cone points and the colour of the ambient light."""
+        """Draws the direction of the cone and the colour of the ambient light."""
         draw = self.py_random.uniform
         return {'aim': draw(0.45, 0.55), 'warmth': draw(-0.05, 0.10)}
 
@@ -112,11 +112,11 @@ class NightLight(A.ImageOnlyTransform):
         rows = (np.arange(_COARSE_HEIGHT, dtype=np.float32)[:, None] + 0.5) / _COARSE_HEIGHT
         columns = (np.arange(_COARSE_HEIGHT, dtype=np.float32)[None] + 0.5) / _COARSE_HEIGHT
         cone = np.exp(-(((columns - aim) / 0.33) ** 2) - ((rows - 0.72) / 0.22) ** 2)
-        # Daylight comes from the sky; at night that is the darkest part.
+        # Daylight comes from the sky; at night the sky is the darkest part.
         sky = 1 / (1 + np.exp((rows - 0.30) / 0.06))
         gain = self.exposure * (1 - 0.6 * sky) + (self.headlights - self.exposure) * cone
         gain = cv2.resize(gain, (width, height), interpolation=cv2.INTER_CUBIC)
-        # Gains are for linear light: their 2.2th root acts on the stored values.
+        # Gains apply to linear light, so stored values get the 2.2th root of the gain.
         gain = np.maximum(gain, 1e-4) ** (1 / 2.2)
         tint = np.array([1 + warmth, 1.0, 1 - warmth], np.float32)
         dark = img.astype(np.float32) * cv2.merge([gain * tint[0], gain, gain * tint[2]])
@@ -129,9 +129,9 @@ class Particles(NamedTuple):
     Attributes:
         amount: ``'drizzle'`` (90 particles), ``'default'`` (120), ``'heavy'`` (360) or
             ``'torrential'`` (720).
-        length: In pixels of a frame of height 360, as are the next two.
-        width: Thickness of the line.
-        blur: Size of the box filter; it makes a thin line fainter, too.
+        length: Length in pixels of a frame of height 360.
+        width: Thickness of the line in the same pixels.
+        blur: Size of the box filter in the same pixels; the filter also makes a thin line fainter.
     """
 
     amount: str
@@ -141,11 +141,11 @@ class Particles(NamedTuple):
 
 
 class Precipitation(A.ImageOnlyTransform):
-    """Rain streaks or snow flakes before the scene.
+    """Rain streaks or snow flakes in front of the scene.
 
     Args:
-        layers: What is drawn, far to near.
-        opacity: Of a particle, 0 to 1.
+        layers: Layers of particles, from far to near.
+        opacity: Opacity of a particle, 0 to 1.
         slant: Largest sideways offset along a particle, per 20 pixels of length.
         tone: RGB of the particles, 0 to 255.
         p: Probability of the transform.
@@ -189,7 +189,7 @@ class Precipitation(A.ImageOnlyTransform):
         return {'cover': cover}
 
     def apply(self, img: np.ndarray, cover: np.ndarray, **params: Any) -> np.ndarray:
-        """Lays the particles over the image."""
+        """Blends the particles into the image."""
         height, width = img.shape[:2]
         alpha = cv2.resize(cover, (width, height), interpolation=cv2.INTER_LINEAR)
         alpha = alpha.astype(np.float32)[..., None] * (self.opacity / 255)

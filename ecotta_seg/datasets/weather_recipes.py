@@ -1,7 +1,7 @@
 """Fog, night, rain and snow of five severities, each a composition of albumentations transforms.
 
-The severities are graded by what they cost a segmentor trained on clear days: from a little at 1
-to between a third (rain) and 60 % (night) of its mIoU at 5, more at each step.
+The severities are graded by the mIoU that a segmentor trained on clear days loses: a little at 1,
+more at each step, and least in rain and most at night at 5.
 """
 
 import threading
@@ -46,7 +46,7 @@ def _rain(level: int, height: int) -> list:
         PerspectiveFog(density, banks=0.2, airlight=(175, 195)),
         A.MultiplicativeNoise((dim, dim), p=1),
         Precipitation(
-            # Wide boxes: a real streak is soft, and stands out by its length, not its edge.
+            # Wide box filters: a real streak is soft, visible by its length and not by its edges.
             [Particles(far, length, 1, 5), Particles(near, 3 * length, 2, 9)],
             opacity=(0.20, 0.22, 0.24, 0.25, 0.26)[level],
             slant=5,
@@ -81,21 +81,21 @@ _RECIPES = {'fog': _fog, 'night': _night, 'rain': _rain, 'snow': _snow}
 
 
 def weather_recipe(condition: str, severity: int, height: int) -> A.Compose:
-    """The composition that makes one weather; seed it before each frame.
+    """Returns the composition of one weather; seed the composition before each frame.
 
     Args:
-        condition: One of ``CONDITIONS`` but ``'clear'``.
+        condition: One of ``CONDITIONS`` except ``'clear'``.
         severity: 1 to 5.
-        height: Of the images, in pixels.
+        height: Height of the images in pixels.
 
     Returns:
-        The composition, for (H, W, 3) uint8 RGB images. The same object on each call of one
-        thread: threads have their own, since its random state is.
+        The composition for (H, W, 3) uint8 RGB images. Each thread has its own object, because the
+        composition has a random state; calls of one thread return the same object.
     """
     cache = vars(_local).setdefault('recipes', {})
     key = (condition, severity, height)
     if key not in cache:
-        if len(cache) >= 64:  # Frames of ever new heights must not fill the memory.
+        if len(cache) >= 64:  # Frames of many heights must not fill the memory.
             cache.clear()
         cache[key] = A.Compose(_RECIPES[condition](severity - 1, height))
     return cache[key]

@@ -1,4 +1,4 @@
-"""Scores per condition and round, the results file and the table on screen."""
+"""Scores per condition and round, the results file and the results table."""
 
 from ..printable import printable
 from .per_condition_iou import PerConditionIoU

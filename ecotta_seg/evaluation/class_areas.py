@@ -1,6 +1,6 @@
-"""Pixel areas per class, and the scores that follow from them: the pure part of the metric.
+"""Pixel areas per class and the scores from these areas, as pure functions.
 
-C stands for the number of classes, H and W for the label's height and width in pixels.
+C is the number of classes; H and W are the label's height and width in pixels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 INTERSECTION, PREDICTED, LABELLED = range(3)
 """Rows of an areas tensor."""
 
-# Labels are 8 bit nearly always; beyond this a table of counts would be large for nothing.
+# Labels nearly always have 8 bits; larger ids would make the table of counts needlessly large.
 _MOST_ROWS = 1023
 MEAN_OVER = ('labelled', 'occurring')
 
@@ -20,27 +20,27 @@ MEAN_OVER = ('labelled', 'occurring')
 def class_areas(
     prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = 255
 ) -> Tensor:
-    """Counts the pixels of each class in one frame, ignored pixels left out.
+    """Counts the pixels of each class in one frame, without ignored pixels.
 
     Args:
-        prediction: (H, W) integer class indices. An index outside ``[0, C)`` counts as wrong
-            and adds to no predicted class, as in mmseg's ``IoUMetric``.
+        prediction: (H, W) integer class indices. An index outside ``[0, C)`` counts as wrong but
+            not in any predicted area, as in mmseg's ``IoUMetric``.
         label: (H, W) integer class indices in ``[0, C)``, or ``ignore_index``.
         num_classes: C.
         ignore_index: The label of pixels that are not scored.
 
     Returns:
-        (3, C) int64 on the CPU, in pixels: rows are the intersection of prediction and label,
+        (3, C) int64 on the CPU, in pixels. The rows are the intersection of prediction and label,
         the predicted area and the labelled area.
 
     Raises:
-        ValueError: The sizes differ, or the label holds an index of no class.
+        ValueError: The sizes differ, or the label holds an unknown index.
     """
     return areas_of(confusion_counts(prediction, label, num_classes, ignore_index))
 
 
 def areas_of(confusion: Tensor) -> Tensor:
-    """The areas that follow from confusion counts.
+    """Computes the areas from confusion counts.
 
     Args:
         confusion: (C, C + 1) int64 pixels, from ``confusion_counts``.
@@ -55,13 +55,13 @@ def areas_of(confusion: Tensor) -> Tensor:
 def confusion_counts(
     prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int = 255
 ) -> Tensor:
-    """Counts the pixels of each label and prediction in one frame, ignored pixels left out.
+    """Counts the pixels of each label and prediction in one frame, without ignored pixels.
 
     Args and Raises: See ``class_areas``.
 
     Returns:
-        (C, C + 1) int64 pixels on the CPU: rows are labels and columns predictions; the last
-        column is predictions outside ``[0, C)``.
+        (C, C + 1) int64 pixels on the CPU. Rows are labels and columns are predictions; the last
+        column counts predictions outside ``[0, C)``.
     """
     if prediction.shape != label.shape:
         raise ValueError(
@@ -70,8 +70,8 @@ def confusion_counts(
         )
     if not label.numel():
         return torch.zeros(num_classes, num_classes + 1, dtype=torch.int64)
-    # Ignored pixels are counted too, in a row of their own that is dropped: ten times as fast as
-    # picking the others out of a large frame.
+    # Ignored pixels are counted in a separate row, which is dropped: ten times as fast as selecting
+    # the other pixels of a large frame.
     low, high = (int(end) for end in label.aminmax())
     if low < 0 or high > _MOST_ROWS:
         ids = {int(i) for i in label.unique()} - {ignore_index}
@@ -102,13 +102,13 @@ def _check_ids(ids: Iterable[int], num_classes: int, ignore_index: int) -> None:
 
 
 def intersection_over_union(areas: Tensor) -> Tensor:
-    """IoU per class, equal to mmseg's: 0 where a class is predicted but never labelled.
+    """Computes IoU per class as in mmseg: 0 if a class is predicted but never labelled.
 
     Args:
         areas: (3, C) int64 pixels, summed over any number of frames.
 
     Returns:
-        (C,) float64 in percent; NaN where the class is neither predicted nor labelled.
+        (C,) float64 in percent; NaN if the class is neither predicted nor labelled.
     """
     intersection = areas[INTERSECTION].double()
     union = areas[PREDICTED] + areas[LABELLED] - areas[INTERSECTION]
@@ -116,17 +116,17 @@ def intersection_over_union(areas: Tensor) -> Tensor:
 
 
 def mean_iou(areas: Tensor, mean_over: str = 'labelled') -> Optional[float]:
-    """Mean IoU in percent over the classes that occur.
+    """Computes the mean IoU in percent over the classes that occur.
 
     Args:
         areas: (3, C) int64 pixels.
         mean_over: ``'labelled'``: over the classes that occur in the labels.
-            ``'occurring'``: over those that occur in the labels or the predictions, as mmseg's
-            ``IoUMetric``; there one wrong pixel of a class that the data set lacks puts a 0
-            into the mean. The two are equal where every predicted class is labelled somewhere.
+            ``'occurring'``: over the classes that occur in the labels or the predictions, as in
+            mmseg's ``IoUMetric``. One wrong pixel of a class that the data set lacks then adds a 0
+            to the mean. Both are equal if every predicted class is labelled somewhere.
 
     Returns:
-        The mean, or None where no pixel is labelled.
+        The mean, or None if no pixel is labelled.
     """
     counted = counted_classes(areas, mean_over)
     if not areas[LABELLED].any():
@@ -135,14 +135,14 @@ def mean_iou(areas: Tensor, mean_over: str = 'labelled') -> Optional[float]:
 
 
 def counted_classes(areas: Tensor, mean_over: str = 'labelled') -> Tensor:
-    """Which classes go into the mean: (C,) bool for (3, C) ``areas``."""
+    """(C,) bool: the classes that the mean of (3, C) ``areas`` includes."""
     if mean_over == 'occurring':
         return (areas[LABELLED] + areas[PREDICTED]) > 0
     return areas[LABELLED] > 0
 
 
 def scores(areas: Tensor, classes: Sequence[str], mean_over: str = 'labelled') -> dict:
-    """All scores of one set of frames, ready for JSON.
+    """Computes all scores of one set of frames, for JSON.
 
     Args:
         areas: (3, C) int64 pixels, summed over the frames.
@@ -151,8 +151,8 @@ def scores(areas: Tensor, classes: Sequence[str], mean_over: str = 'labelled') -
 
     Returns:
         ``mIoU`` and ``aAcc`` in percent (None without a labelled pixel), ``IoU`` by class name
-        (None where a class neither occurs nor is predicted) and ``left_out``, the names of the
-        classes that the mean leaves out.
+        (None if a class is neither labelled nor predicted) and ``left_out``, the names of the
+        classes that the mean excludes.
     """
     labelled = int(areas[LABELLED].sum())
     iou = intersection_over_union(areas).tolist()
@@ -166,6 +166,6 @@ def scores(areas: Tensor, classes: Sequence[str], mean_over: str = 'labelled') -
 
 
 def mean_of(values: Sequence[Optional[float]]) -> Optional[float]:
-    """The mean of those values that are there; None where none is."""
+    """The mean of the values that are not None; None if there are none."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None

@@ -1,4 +1,4 @@
-"""Which classes a model takes for which others, over the frames of the latest round."""
+"""Confusion counts between classes over the frames of the latest round."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -13,12 +13,12 @@ OUTSIDE = 'outside the classes'
 class LastRoundConfusion:
     """Sums confusion counts of all frames of a round; a later round starts from zero.
 
-    Memory depends on the number of classes C alone.
+    Memory depends only on the number of classes C.
 
     Attributes:
-        round: The latest round that a frame was of; 0 before the first frame.
-        counts: (C, C + 1) int64 pixels, rows are labels and columns predictions, the last column
-            predictions of no class; None before the first frame.
+        round: The latest round of any frame; 0 before the first frame.
+        counts: (C, C + 1) int64 pixels. Rows are labels and columns are predictions; the last
+            column counts predictions of no class. None before the first frame.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class LastRoundConfusion:
         """Adds frames.
 
         Args:
-            number: Their round. Frames of an earlier round than the latest are left out.
-            counts: (C, C + 1) int64 pixels; None if nothing is labelled.
-            sign: -1 takes the frames out again.
+            number: Round of the frames. Frames before the latest round do not count.
+            counts: (C, C + 1) int64 pixels; None if no pixel is labelled.
+            sign: -1 removes the frames again.
         """
         if counts is None or number < self.round:
             return
@@ -40,13 +40,13 @@ class LastRoundConfusion:
         self.counts += sign * counts
 
     def document(self, classes: Sequence[str]) -> Optional[dict]:
-        """The counts as JSON's types, zeros left out.
+        """Returns the counts as JSON types, without zeros.
 
         Args:
             classes: C class names.
 
         Returns:
-            ``{'round': int, 'pixels': {LABEL: {PREDICTION: int}}}``, None if nothing was labelled.
+            ``{'round': int, 'pixels': {LABEL: {PREDICTION: int}}}``; None without labelled pixels.
             Predictions of no class have the name ``OUTSIDE``.
         """
         if self.counts is None or not self.counts.any():
@@ -64,7 +64,7 @@ class LastRoundConfusion:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> 'LastRoundConfusion':
-        """The confusion that ``state_dict`` described."""
+        """Builds the confusion from a result of ``state_dict``."""
         confusion = cls()
         confusion.add(int(state['round']), state['counts'])
         return confusion
@@ -75,7 +75,7 @@ def check_confusion(document: Any, where: str) -> None:
 
     Args:
         document: The parsed JSON.
-        where: The place in the results, for the message.
+        where: Position in the results, for the message.
 
     Raises:
         ValueError: The document has another form.

@@ -1,4 +1,4 @@
-"""Estimates without labels beside the measured scores of ``results.json``."""
+"""Adds estimates without labels to the measured scores of ``results.json``."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,14 @@ ESTIMATE_KEYS = ('estimated_mIoU', 'source_estimated_mIoU')
 
 
 def with_estimates(rounds: Sequence[Mapping], estimates: Sequence[Mapping]) -> list[dict]:
-    """Puts what was estimated beside what was measured.
+    """Adds estimates to the measured scores of each round.
 
     Args:
-        rounds: As from ``PerConditionIoU.rounds``.
-        estimates: As from ``LabelFreeHook``; empty for none.
+        rounds: From ``PerConditionIoU.rounds``.
+        estimates: From ``LabelFreeHook``; empty if there are none.
 
     Returns:
-        The rounds, with the estimates' keys in those conditions and rounds that have one.
+        The rounds, with the estimates' keys in all conditions and rounds that have an estimate.
     """
     found = {entry['round']: entry for entry in estimates}
     both = []
@@ -29,7 +29,7 @@ def with_estimates(rounds: Sequence[Mapping], estimates: Sequence[Mapping]) -> l
 
 
 def source_with_estimates(source: Mapping, estimates: Sequence[Mapping]) -> dict:
-    """The same of the source's scores, by the estimates of the first round."""
+    """Adds the estimates of the first round to the source's scores."""
     if not estimates:
         return dict(source)
     first = estimates[0]

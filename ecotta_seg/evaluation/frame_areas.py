@@ -1,13 +1,13 @@
-"""``frame_areas.jsonl``: the class areas of each scored frame of a run, a line a frame.
+"""``frame_areas.jsonl``: the class areas of each scored frame of a run, one line per frame.
 
 .. code-block:: text
 
     {"round": int, "condition": str, "frame": str, "method": AREAS, "source": AREAS or null}
     AREAS = [[class, intersection, predicted, labelled], ...]
 
-``"frame"`` is the path of the image and names the frame in all rounds. Areas are pixels; classes
-that are neither predicted nor labelled are left out. The source is scored in round 1 alone: it
-predicts a frame alike in each round. Frames without a labelled pixel have no line.
+``"frame"`` is the path of the image and names the frame in all rounds. Areas are in pixels; classes
+that are neither predicted nor labelled are left out. The source is scored only in round 1, because
+its prediction for a frame is the same in each round. Frames without a labelled pixel have no line.
 """
 
 import json
@@ -28,7 +28,7 @@ class FrameAreas(NamedTuple):
     """The areas of a run.
 
     Attributes:
-        frames: The F frames of each condition by name, sorted.
+        frames: The sorted names of the F frames, by condition.
         method: (R, F, 3, C) int64 pixels by condition, R rounds.
         source: (1, F, 3, C) int64 pixels by condition.
     """
@@ -41,14 +41,14 @@ class FrameAreas(NamedTuple):
 def encode_frame(
     number: int, condition: str, frame: str, method: Tensor, source: Optional[Tensor]
 ) -> str:
-    """The line of a frame, its end included.
+    """Returns the line of a frame, including the line break.
 
     Args:
-        number: Of the round.
-        condition: Its name.
-        frame: The path of its image.
+        number: Number of the round.
+        condition: Name of the condition.
+        frame: Path of the image.
         method: (3, C) int64 pixels, from ``class_areas``.
-        source: The same of the source's prediction, or None.
+        source: (3, C) int64 pixels of the source's prediction, or None.
     """
     entry = {
         'round': number,
@@ -72,15 +72,15 @@ def _dense(sparse: list, classes: int) -> Tensor:
 
 
 def load_frame_areas(folder: Union[str, Path], document: Mapping) -> FrameAreas:
-    """Reads the areas of a run, of all its processes.
+    """Reads the areas of all processes of a run.
 
     Args:
         folder: The work dir.
-        document: The ``results.json`` in it: the areas have to sum up to its scores.
+        document: Its ``results.json``. The areas must sum up to these scores.
 
     Raises:
-        FileNotFoundError: The run kept no areas.
-        ValueError: A line cannot be read, or the areas are not those of the results.
+        FileNotFoundError: The run wrote no areas.
+        ValueError: A line cannot be read, or the areas do not match the results.
     """
     paths = sorted(Path(folder).glob(f'{STEM}*{SUFFIX}'))
     if not paths:
@@ -95,7 +95,7 @@ def load_frame_areas(folder: Union[str, Path], document: Mapping) -> FrameAreas:
             try:
                 key = entry['condition'], entry['round']
                 classes = len(scores[key]['IoU'])
-                # A sampler of several processes repeats a frame to fill the last batch.
+                # With several processes the sampler repeats a frame to fill the last batch.
                 method.setdefault(key, {})[entry['frame']] = _dense(entry['method'], classes)
                 if entry['source'] is not None:
                     found = source.setdefault(entry['condition'], {})

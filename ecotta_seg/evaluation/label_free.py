@@ -1,8 +1,8 @@
-"""An estimate of mIoU without labels, by what a model says of the same frame at another size.
+"""Estimates mIoU without labels, from a model's output for the same frame at another size.
 
-Areas are (2, 2, 3, C): the predictions of two models (``ADAPTED``, ``SOURCE``), by two references
-(what the same two models say of the frame at another size), by the rows of ``class_areas``, by C
-classes.
+Areas are (2, 2, 3, C): the predictions of two models (``ADAPTED``, ``SOURCE``), two references (the
+other views: the probabilities of the same two models for the frame at another size), the rows of
+``class_areas``, and C classes.
 """
 
 from typing import Optional
@@ -15,13 +15,13 @@ from .class_areas import INTERSECTION, LABELLED, PREDICTED
 ADAPTED, SOURCE = range(2)
 """Places of the two models."""
 
-# A class counts if the source predicts so large a share of the pixels.
+# A class counts if the source predicts more than this fraction of the pixels.
 _LEAST_SHARE = 1e-3
 
 
 @torch.no_grad()
 def expected_areas(prediction: Tensor, probabilities: Tensor) -> Tensor:
-    """The areas of a prediction if each pixel's label is drawn from probabilities.
+    """Computes the areas of a prediction if each pixel's label is drawn from probabilities.
 
     Args:
         prediction: (H, W) integer class indices in ``[0, C)``.
@@ -34,7 +34,7 @@ def expected_areas(prediction: Tensor, probabilities: Tensor) -> Tensor:
     classes = probabilities.shape[0]
     flat, chances = prediction.flatten(), probabilities.flatten(1).double()
     own = torch.nn.functional.one_hot(flat, classes).T.to(chances)
-    # By products and sums in a fixed order: a scattered sum on a GPU is not the same twice.
+    # Products and sums in a fixed order: a scattered sum on a GPU is not reproducible.
     hits, predicted = (own * chances).sum(1), own.sum(1)
     return torch.stack([hits, predicted, chances.sum(1)]).cpu()
 
@@ -42,7 +42,7 @@ def expected_areas(prediction: Tensor, probabilities: Tensor) -> Tensor:
 def both_areas(
     adapted: Tensor, source: Tensor, adapted_view: Tensor, source_view: Tensor
 ) -> Tensor:
-    """``expected_areas`` of both predictions by both models' other view of the frame.
+    """Computes ``expected_areas`` of both predictions with both models' other views.
 
     Args:
         adapted, source: (H, W) predictions.
@@ -59,20 +59,20 @@ def both_areas(
 
 
 def common_classes(areas: Tensor) -> Tensor:
-    """(C,) bool: the classes that the source predicts on 0.1 % of the pixels at least."""
+    """(C,) bool: the classes that the source predicts on more than 0.1 % of the pixels."""
     predicted = areas[SOURCE, SOURCE, PREDICTED]
     return predicted > _LEAST_SHARE * predicted.sum()
 
 
 def expected_mIoU(areas: Tensor, classes: Tensor) -> float:
-    """Mean over some classes of the expected intersection over the expected union, in percent.
+    """Computes the class mean of expected intersection over expected union, in percent.
 
     Args:
         areas: (3, C), from ``expected_areas``, summed over any number of frames.
-        classes: (C,) bool.
+        classes: (C,) bool, the classes in the mean.
 
     Returns:
-        0 to 100; 0 if there is no class.
+        0 to 100; 0 without any class.
     """
     union = areas[PREDICTED] + areas[LABELLED] - areas[INTERSECTION]
     ratio = areas[INTERSECTION] / union.clamp_min(torch.finfo(union.dtype).tiny)
@@ -80,9 +80,9 @@ def expected_mIoU(areas: Tensor, classes: Tensor) -> float:
 
 
 def clear_share(areas: Tensor, classes: Tensor) -> float:
-    """What a method leaves of the source's mIoU on clear frames, 0 to 1.
+    """Computes the fraction of the source's mIoU that a method keeps on clear frames, 0 to 1.
 
-    The source is right on clear frames, so its own other view is the reference of both.
+    The source is right on clear frames, so its other view is the reference for both models.
 
     Args:
         areas: (2, 2, 3, C), summed over clear frames.
@@ -93,11 +93,11 @@ def clear_share(areas: Tensor, classes: Tensor) -> float:
 
 
 def level_factor(own: Tensor, view: Tensor, classes: Tensor) -> float:
-    """What an estimate by the other view has to be multiplied with.
+    """Computes the correction factor for an estimate from the other view.
 
-    On clear frames the source disagrees with its other view for want of detail, too. The mean of
-    what the source is sure of and of what the two views agree on is taken for right (the geometric
-    one, so that the result is a factor).
+    Even on clear frames the source disagrees with its other view, for lack of detail. The correct
+    value is taken to be the geometric mean of the mIoU by the source's own probabilities and the
+    mIoU by the other view. The factor is this mean divided by the mIoU by the other view.
 
     Args:
         own: (3, C) areas of the source's prediction by its own probabilities, over clear frames.
@@ -112,10 +112,10 @@ def level_factor(own: Tensor, view: Tensor, classes: Tensor) -> float:
 
 
 def own_difference(areas: Tensor, classes: Tensor, share: float = 1.0) -> float:
-    """How far the adapted model agrees with its other view better than the source does.
+    """Computes how much better the adapted model agrees with its other view than the source.
 
     Args:
-        areas: (2, 2, 3, C), of a frame or summed over frames.
+        areas: (2, 2, 3, C) of a frame, or summed over frames.
         classes: (C,) bool.
         share: See ``clear_share``.
 
@@ -133,20 +133,20 @@ def estimated_mIoU(
     factor: float = 1.0,
     difference: Optional[float] = None,
 ) -> tuple[float, float]:
-    """The estimated mIoU of the adapted and of the source's prediction, in percent.
+    """Estimates the mIoU of the adapted and of the source's prediction, in percent.
 
-    The mean of the two is that of both predictions by the mean of both models' probabilities: each
-    model alone is too sure of itself. The difference is that of each by its own model: the worse a
-    model knows a frame, the less a prediction agrees with that of the frame at another size. Of the
-    adapted model's agreement a share counts: models by batch statistics agree with themselves on
-    clear frames, too, on what is wrong.
+    The mean of the two estimates uses both predictions and the mean of both models' probabilities,
+    because each model alone is overconfident. The difference of the two uses each model's own other
+    view: the worse a model fits a frame, the less its outputs at two sizes agree. Only a fraction
+    of the adapted model's agreement counts, because models with batch statistics agree with
+    themselves on wrong pixels, even on clear frames.
 
     Args:
         areas: (2, 2, 3, C), summed over any number of frames.
-        classes: (C,) bool, those that count; None for ``common_classes``.
+        classes: (C,) bool, the classes that count; None for ``common_classes``.
         share: See ``clear_share``.
         factor: See ``level_factor``.
-        difference: What ``own_difference`` gave, in place of that of these areas.
+        difference: A result of ``own_difference`` that replaces the one from these areas.
 
     Returns:
         Two numbers, 0 to 100.

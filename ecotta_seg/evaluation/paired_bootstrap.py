@@ -1,4 +1,4 @@
-"""How far a method is above the source on the same frames, with bootstrap intervals."""
+"""The gain of a method over the source on the same frames, with bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -18,30 +18,31 @@ def paired_bootstrap(
     seed: int = 0,
     mean_over: str = 'labelled',
 ) -> dict:
-    """The difference in mIoU, and its interval by resampling frames with replacement.
+    """Computes the difference in mIoU and its interval, by resampling frames with replacement.
 
-    A draw takes as many frames of a condition as there are, and the same ones of the method, of the
-    source and of all rounds; each mIoU is that of the areas summed over them. The draws of the mean
+    A draw has as many frames as the condition. The method, the source and all rounds use the same
+    drawn frames, and each mIoU comes from the areas summed over these frames. The draws of the mean
     over conditions are the means of the conditions' draws. The interval holds the middle ``level``
     of the draws (Efron's percentile interval).
 
     Args:
-        method: (R, F, 3, C) int64 areas in pixels by condition, of R rounds of the same F frames;
-            each as from ``class_areas``. The numbers of rounds and frames may differ by condition.
+        method: (R, F, 3, C) int64 areas in pixels by condition, of R rounds of the same F frames,
+            from ``class_areas``. The numbers of rounds and frames may differ by condition.
         source: The source's areas on the same frames, (R, F, 3, C); (1, F, 3, C) for all rounds.
-        draws: How often the frames are drawn.
-        level: Share of the draws in the interval, above 0 and below 1.
-        seed: Of the draws; those of a condition depend on it, its name and its number of frames.
+        draws: Number of draws.
+        level: Fraction of the draws in the interval, above 0 and below 1.
+        seed: Seed of the draws. A condition's draws depend on the seed, the name of the condition
+            and its number of frames.
         mean_over: See ``class_areas.mean_iou``.
 
     Returns:
         ``{'conditions': {NAME: ENTRY}, 'mean': ENTRY}`` with ENTRY = ``{'difference', 'low',
-        'high', 'frames'}``: the mean over rounds of the method's mIoU minus the source's and both
-        ends of its interval in percentage points, and F. ``'mean'`` is over conditions, its
-        ``'frames'`` too.
+        'high', 'frames'}``. ``'difference'`` is the mean over rounds of the method's mIoU minus the
+        source's, ``'low'`` and ``'high'`` are the ends of its interval, all in percentage points.
+        ``'frames'`` is F. ``'mean'`` has the means over conditions, also of ``'frames'``.
 
     Raises:
-        ValueError: The two are not of the same frames, a frame has no labelled pixel, there is
+        ValueError: The areas are not of the same frames, a frame has no labelled pixel, there is
             nothing to compare, or ``draws`` or ``level`` is out of range.
     """
     if draws < 1 or not 0 < level < 1:
@@ -61,7 +62,7 @@ def paired_bootstrap(
         generator = np.random.default_rng([seed, *name.encode('utf-8', 'surrogateescape')])
         drawn = generator.integers(frames, size=(draws, frames))
         counts = torch.stack([torch.bincount(row, minlength=frames) for row in torch.tensor(drawn)])
-        # The first row is the frames as they are.
+        # The first row has each frame once.
         counts = torch.cat([torch.ones(1, frames, dtype=counts.dtype), counts])
         above, below = (_mean_ious(part, counts, mean_over) for part in areas)
         differences = above - below
@@ -92,11 +93,11 @@ def _checked(name: str, method: Tensor, source: Tensor) -> Sequence[Tensor]:
 
 
 def _mean_ious(areas: Tensor, counts: Tensor, mean_over: str) -> Tensor:
-    """(D,) float64: the mean over rounds of the mIoU in percent of each draw's frames.
+    """(D,) float64: the mIoU in percent over each draw's frames, averaged over rounds.
 
     Args:
         areas: (R, F, 3, C) int64.
-        counts: (D, F) int64: how often each frame is in a draw.
+        counts: (D, F) int64: number of times that a frame is in a draw.
         mean_over: See ``class_areas.mean_iou``.
     """
     rounds, frames, rows, classes = areas.shape

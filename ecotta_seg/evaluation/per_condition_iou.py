@@ -1,4 +1,4 @@
-"""mIoU for each condition and round of a stream, in memory that does not grow with it."""
+"""mIoU for each condition and round of a stream, in memory independent of its length."""
 
 from collections.abc import Iterable, Sequence
 from typing import Optional
@@ -41,33 +41,32 @@ class _Group:
 class PerConditionIoU(BaseMetric):
     """Mean IoU, IoU per class and pixel accuracy for each condition and round.
 
-    Frames tell their condition and round in the metainfo ``condition`` and ``round``; without
-    them they count as condition ``'all'`` of round 1. Only (3, C) int64 sums per condition and
-    round are kept, and (C, C + 1) of the latest round, so memory does not depend on the number of
-    frames. Frames without a label, or with every pixel ignored, are counted and told, and leave the
-    scores alone.
+    The metainfo of a frame gives its ``condition`` and ``round``; the defaults are ``'all'`` and 1.
+    The metric keeps only (3, C) int64 sums per condition and round, and (C, C + 1) for the latest
+    round, so memory does not depend on the number of frames. Frames without a label, or with all
+    pixels ignored, are counted and reported but do not change the scores.
 
-    IoU per class and pixel accuracy are equal to mmseg's ``IoUMetric``. The mean leaves out the
-    classes that never occur in the condition's labels, whether or not the model predicts them:
-    mmseg takes such a class as 0 as soon as one pixel is predicted, so that one wrong pixel can
-    cost a whole class. Where every predicted class is labelled somewhere the two means are
-    equal; ``mean_over='occurring'`` gives mmseg's mean always. A round's mIoU is the mean of its
-    conditions' mIoU, as in published tables, not the mIoU of all its frames together.
+    IoU per class and pixel accuracy are equal to mmseg's ``IoUMetric``. The mean excludes classes
+    that never occur in the condition's labels, even if the model predicts them. In mmseg such a
+    class has IoU 0 after a single predicted pixel, so one wrong pixel can cost a whole class. If
+    every predicted class is labelled somewhere, both means are equal; ``mean_over='occurring'``
+    always gives mmseg's mean. The mIoU of a round is the mean of its conditions' mIoU, as in
+    published tables, not the mIoU over all its frames.
 
-    Several processes are merged exactly: sums are added up and the frame that the sampler
-    repeats to fill the last batch is taken out again.
+    Several processes are merged exactly: sums are added, and a frame that the sampler repeats to
+    fill the last batch is removed again.
 
     Args:
         ignore_index: The label of pixels that are not scored.
         mean_over: ``'labelled'`` or ``'occurring'``, see above.
-        collect_device: As in ``BaseMetric``.
-        prefix: Put before the names that ``evaluate`` returns.
+        collect_device: See ``BaseMetric``.
+        prefix: Prefix of the names that ``evaluate`` returns.
 
     Attributes:
         rounds: The result of the last ``evaluate``, see :meth:`summary`.
         mean_mIoU: The mean of the rounds' mIoU in percent, or None.
-        confusion: Of the last ``evaluate`` or ``merged_summary``, see
-            ``LastRoundConfusion.document``; None without a label.
+        confusion: Confusion of the last ``evaluate`` or ``merged_summary``, see
+            ``LastRoundConfusion.document``; None without labels.
     """
 
     default_prefix = ''
@@ -90,7 +89,7 @@ class PerConditionIoU(BaseMetric):
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all frames; ``rounds`` stays."""
+        """Removes all frames; ``rounds`` stays."""
         self._groups: dict[tuple[int, str], _Group] = {}
         self._confusion = LastRoundConfusion()
         self._seen = 0
@@ -107,7 +106,7 @@ class PerConditionIoU(BaseMetric):
         """The C class names of the data set.
 
         Raises:
-            ValueError: The data set names no classes.
+            ValueError: The data set has no class names.
         """
         classes = (self.dataset_meta or {}).get('classes')
         if not classes:
@@ -122,11 +121,11 @@ class PerConditionIoU(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: For each frame a dict with ``pred_sem_seg['data']`` and, where there
-                is a label, ``gt_sem_seg['data']``: (1, H, W) integer class indices.
+            data_samples: For each frame a dict with ``pred_sem_seg['data']`` and, if there is a
+                label, ``gt_sem_seg['data']``: (1, H, W) integer class indices.
 
         Raises:
-            ValueError: A label is of another size than its prediction or holds unknown ids.
+            ValueError: A label differs in size from its prediction or holds unknown ids.
         """
         self._latest = []
         for sample in data_samples:
@@ -142,7 +141,7 @@ class PerConditionIoU(BaseMetric):
             self._latest.append((key, areas, counts))
 
     def _frame_counts(self, sample: dict) -> Optional[Tensor]:
-        """(C, C + 1) int64 confusion of a frame, or None where nothing in it is labelled."""
+        """(C, C + 1) int64 confusion of a frame, or None without labelled pixels."""
         if 'gt_sem_seg' not in sample:
             return None
         prediction = sample['pred_sem_seg']['data']
@@ -160,34 +159,34 @@ class PerConditionIoU(BaseMetric):
         return counts if counts.any() else None
 
     def frame_areas(self, index: int = -1) -> Optional[Tensor]:
-        """(3, C) int64 areas of one frame of the latest batch, None where it has no label."""
+        """(3, C) int64 areas of one frame of the latest batch, None if it has no label."""
         return self._latest[index][1] if self._latest else None
 
     def frame_mIoU(self, index: int = -1) -> Optional[float]:
-        """mIoU in percent of one frame of the latest batch, None where it has no label."""
+        """mIoU in percent of one frame of the latest batch, None if it has no label."""
         if not self._latest or self._latest[index][1] is None:
             return None
         return mean_iou(self._latest[index][1], self.mean_over)
 
     def running_mIoU(self, index: int = -1) -> Optional[float]:
-        """mIoU in percent so far, of the condition and round of a frame of the latest batch."""
+        """mIoU in percent so far for the condition and round of a frame of the latest batch."""
         if not self._latest:
             return None
         return mean_iou(self._groups[self._latest[index][0]].areas, self.mean_over)
 
     def summary(self) -> list[dict]:
-        """Scores of the frames seen so far by this process.
+        """Scores of the frames that this process has seen so far.
 
         Returns:
             For each round ``{'round', 'conditions', 'mIoU', 'aAcc', 'IoU'}``; for each condition
             in it ``{'mIoU', 'aAcc', 'frames', 'frames_without_label', 'IoU', 'left_out'}``.
-            Percentages from 0 to 100; ``frames`` are the scored ones; None where a score does
-            not exist. A round's scores are the means of its conditions'.
+            Percentages are from 0 to 100, None if a score does not exist; ``frames`` is the number
+            of scored frames. A round's scores are means over its conditions.
         """
         return self._summarise(self._groups)
 
     def merged_summary(self, size: int) -> list[dict]:
-        """As :meth:`summary`, of all processes together; each of them has to call it.
+        """Like :meth:`summary`, for all processes together; each process has to call this.
 
         Args:
             size: The number of frames in the data set.
@@ -210,15 +209,15 @@ class PerConditionIoU(BaseMetric):
         ]
 
     def evaluate(self, size: int) -> dict:
-        """Merges all processes, sets ``rounds`` and ``mean_mIoU`` and forgets the frames.
+        """Merges all processes, sets ``rounds`` and ``mean_mIoU`` and removes the frames.
 
         Args:
             size: The number of frames in the data set.
 
         Returns:
-            Percentages: ``'mIoU'`` and ``'aAcc'`` (means over rounds and conditions) and, where
-            there is more than one condition or round, ``'round1/fog/mIoU'`` and so on. Scores
-            that do not exist are not in it.
+            Percentages: ``'mIoU'`` and ``'aAcc'`` (means over rounds and conditions) and, if there
+            is more than one condition or round, ``'round1/fog/mIoU'`` and so on. Scores that do not
+            exist are left out.
         """
         groups, confusion = self._merge(size)
         self.confusion = confusion.document(self.classes) if groups else None
@@ -244,12 +243,12 @@ class PerConditionIoU(BaseMetric):
         raise NotImplementedError('PerConditionIoU keeps no list of results; call evaluate(size)')
 
     def _merge(self, size: int) -> tuple[dict[tuple[int, str], _Group], LastRoundConfusion]:
-        """The sums of all processes; the same on each."""
+        """The sums of all processes, equal on each process."""
         world = get_world_size()
         if world == 1:
             return self._groups, self._confusion
-        # mmengine's sampler deals frames out in turn and repeats the first ones until all
-        # ranks have equally many; that is at most the last frame of a rank.
+        # mmengine's sampler assigns frames to ranks in turn and repeats the first ones until all
+        # ranks have the same number. So at most the last frame of a rank is a repeated one.
         position = get_rank() + (self._seen - 1) * world
         if self._latest and self._seen == -(-size // world) and position >= size:
             key, areas, counts = self._latest[-1]
@@ -268,7 +267,7 @@ class PerConditionIoU(BaseMetric):
         return {key: group for key, group in merged.items() if _frames(group)}, confusion
 
     def _tell(self) -> None:
-        """Logs what the means leave out."""
+        """Logs the frames and classes that the means exclude."""
         entries = [item for entry in self.rounds for item in entry['conditions'].items()]
         missing = sum(result['frames_without_label'] for _, result in entries)
         if missing:
@@ -285,7 +284,7 @@ class PerConditionIoU(BaseMetric):
             )
 
     def state_dict(self) -> dict:
-        """The sums as plain ints, strings and tensors, to go on with after a restart."""
+        """The sums as plain ints, strings and tensors, to resume after a restart."""
         groups = [
             {
                 'round': number,
@@ -300,10 +299,10 @@ class PerConditionIoU(BaseMetric):
         return {'groups': groups, 'seen': self._seen, 'confusion': confusion}
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over what :meth:`state_dict` gave.
+        """Restores a result of :meth:`state_dict`.
 
         Raises:
-            ValueError: The state is of a data set with another number of classes.
+            ValueError: The state has another number of classes than the data set.
         """
         groups = _groups_from(state)
         if self.dataset_meta is not None:
@@ -335,7 +334,7 @@ def _groups_from(state: dict) -> dict[tuple[int, str], _Group]:
 
 
 def _means(conditions: dict[str, dict], classes: Sequence[str]) -> dict:
-    """Means over the conditions of a round; a class over the conditions that have it."""
+    """Means over the conditions of a round; for a class, over the conditions that have it."""
     return {
         'mIoU': mean_of([result['mIoU'] for result in conditions.values()]),
         'aAcc': mean_of([result['aAcc'] for result in conditions.values()]),

@@ -1,7 +1,7 @@
-"""``results.json`` and ``results.csv``: what a run measured, for other programs to read.
+"""``results.json`` and ``results.csv``: the measurements of a run, for other programs.
 
-The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the parameters,
-``null`` stands for what was not measured; keys beyond these are allowed everywhere:
+Schema 1 of the document follows. Percentages are from 0 to 100, peaks are bytes above the
+parameters, ``null`` means not measured. Additional keys are allowed everywhere:
 
 .. code-block:: text
 
@@ -18,29 +18,31 @@ The document, schema 1. Percentages go from 0 to 100, peaks are bytes above the 
      "events": [object, ...]}
     SCORES = {"mIoU", "aAcc", "frames": int, "IoU": {CLASS: number or null}}
 
-``"kept_bytes"`` is what stands between two steps beside parameters, adapters, gradients and the
-optimizer's state: parameters to go back to, a teacher's or an anchor's, a guard's last good state.
-It is in no peak; ``"total_bytes"`` is parameters, adapters, kept copies and the peak of adapting.
+``"kept_bytes"`` is the memory that stays allocated between two steps, without parameters, adapters,
+gradients and the optimizer's state: parameters for a reset, copies of a teacher or an anchor, a
+guard's last good state. No peak includes these bytes. ``"total_bytes"`` is the sum of parameters,
+adapters, kept copies and the peak of adapting.
 
-``"harness"`` is the mean time a frame that the test loop spends beside the step (waiting for data,
-metric, hooks; round 1, where the source is predicted too, aside), ``"harness_share"`` that as a
-share of the steps' mean; ``"inference"`` and ``"adaptation"`` are medians.
+``"harness"`` is the mean time per frame that the test loop spends outside the step (waiting for
+data, metric, hooks). Round 1, in which the source predicts as well, does not count.
+``"harness_share"`` is the same time as a fraction of the steps' mean. ``"inference"`` and
+``"adaptation"`` are medians.
 
-Where the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence),
-``"predicted_peak_bytes"`` (to compare with ``adaptation_peak_bytes``), ``"budget_bytes"``
-(``null`` without one) and ``"fallbacks"`` (names of modules that plain autograd runs). Where it was
-to run and does not know the model, ``"fallbacks"`` alone tells so.
-Where mIoU was estimated without labels, the rounds and their SCORES also have ``"estimated_mIoU"``
-(of the adapted prediction), ``"source_estimated_mIoU"`` (of the source's on the same frames) and
-``"source_given"`` (share of the frames whose given and scored prediction is the source's, 0 to 1);
-``"source"`` and its SCORES have ``"estimated_mIoU"``, of round 1.
-``"views"`` is the number of views that each prediction of the method is averaged over. An
-optional ``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods to compare with, and
-``"references": {NAME: mIoU}`` in ``"clear"`` what these have on the clear day.
+If the memory engine ran, ``"memory"`` also has ``"plan"`` (a sentence), ``"predicted_peak_bytes"``
+(to compare with ``adaptation_peak_bytes``), ``"budget_bytes"`` (``null`` without a budget) and
+``"fallbacks"`` (names of modules that plain autograd runs). If the engine should have run but does
+not support the model, only ``"fallbacks"`` is present.
+If mIoU was estimated without labels, the rounds and their SCORES also have ``"estimated_mIoU"`` (of
+the adapted prediction), ``"source_estimated_mIoU"`` (of the source's prediction on the same frames)
+and ``"source_given"`` (fraction of frames for which the source's prediction was returned and
+scored, 0 to 1). ``"source"`` and its SCORES have ``"estimated_mIoU"``, of round 1.
+``"views"`` is the number of views over which each prediction of the method is averaged. An optional
+``"references": {NAME: {"conditions", "mIoU"}}`` holds other methods for comparison, and
+``"references": {NAME: mIoU}`` in ``"clear"`` holds their clear-day scores.
 An optional ``"confusion": {"method": CONFUSION, "source": CONFUSION or null}`` has the pixels of
 each label and prediction in the method's last round and in the source's: CONFUSION = ``{"round":
 int, "pixels": {LABEL: {PREDICTION: int}}}``, without zeros, see ``confusion.py``.
-``"code"`` (optional) has the versions of what ran: ``"ecotta_seg"`` with a digest of its files.
+``"code"`` (optional) has the versions of the code: ``"ecotta_seg"`` with a digest of its files.
 """
 
 import csv
@@ -67,7 +69,7 @@ MEMORY_KEYS = (
     'gradients_bytes',
     'optimizer_bytes',
 )
-# May be missing: they are younger than the schema.
+# Optional, because they are newer than the schema.
 MORE_MEMORY_KEYS = ('kept_bytes', 'total_bytes')
 SECONDS_KEYS = ('inference', 'adaptation')
 MORE_SECONDS_KEYS = ('harness', 'harness_share')
@@ -75,17 +77,17 @@ MORE_SECONDS_KEYS = ('harness', 'harness_share')
 
 @dataclass
 class Results:
-    """The parts of a run's results; those that were not measured stay at their default.
+    """The parts of a run's results; parts that were not measured keep their defaults.
 
     Attributes:
         method: The name of the adaptation method.
-        rounds: As from ``PerConditionIoU.rounds``.
-        source: ``{'conditions', 'mIoU'}`` of the untouched source model.
+        rounds: From ``PerConditionIoU.rounds``.
+        source: ``{'conditions', 'mIoU'}`` of the unchanged source model.
         clear: mIoU on the source domain's validation set: ``source``, ``before``, ``after``.
         memory: Bytes by the names in ``MEMORY_KEYS``.
         seconds_per_frame: ``inference``, ``adaptation``, ``harness`` and ``harness_share``.
-        events: What a guard or a reader of bad frames did, and a method's own resets.
-        extra: More keys for the document's top level.
+        events: Events of the guard and of the frame check, and resets by the method itself.
+        extra: Further keys for the top level of the document.
     """
 
     method: str
@@ -98,7 +100,7 @@ class Results:
     extra: Mapping = field(default_factory=dict)
 
     def document(self) -> dict:
-        """The whole document of schema 1, made of plain JSON types and validated.
+        """Builds and validates the document of schema 1, from plain JSON types.
 
         Raises:
             ValueError: A part does not fit the schema.
@@ -126,7 +128,7 @@ class Results:
 
 
 def _plain(value: Any) -> Any:
-    """JSON types only: NaN and infinity become None, NumPy and torch scalars numbers."""
+    """Converts to JSON types: NaN and infinity to None, NumPy and torch scalars to numbers."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, Mapping):
@@ -161,7 +163,7 @@ def _number(value: Any, where: str, top: float = math.inf) -> None:
     if value is None:
         return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # A hair above 100 can come from rounding of a mean.
+    # Rounding of a mean can give slightly more than 100.
     if not is_number or not math.isfinite(value) or not 0 <= value <= top * (1 + 1e-9):
         _fail(where, f'a number from 0 to {top:g} or null', value)
 
@@ -195,7 +197,7 @@ def validate_results(document: Any) -> dict:
         The same document.
 
     Raises:
-        ValueError: One sentence with the place in the document and what was expected there.
+        ValueError: The document does not fit; the message names the position and the expectation.
     """
     keys = ('schema', 'method', 'conditions', 'rounds', 'mean_mIoU', 'source', 'clear', 'memory')
     _object(document, 'the document', (*keys, 'seconds_per_frame', 'events'))
@@ -248,18 +250,18 @@ def validate_results(document: Any) -> dict:
 
 
 def save_results(document: Mapping, folder: Union[str, Path]) -> tuple[Path, Path]:
-    """Writes ``results.json`` and ``results.csv``, each whole or not at all.
+    """Writes ``results.json`` and ``results.csv``, each completely or not at all.
 
     Args:
         document: A document of schema 1; NaN and infinity are written as ``null``.
-        folder: Where to write; made where it is missing.
+        folder: The folder to write to; created if missing.
 
     Returns:
         The paths of the JSON and the CSV file.
 
     Raises:
-        ValueError: The document does not fit the schema; nothing is written.
-        OSError: The folder cannot be written to.
+        ValueError: The document does not fit the schema; no file is written.
+        OSError: The folder is not writable.
     """
     document = validate_results(_plain(document))
     json_path, csv_path = Path(folder) / 'results.json', Path(folder) / 'results.csv'
@@ -267,14 +269,14 @@ def save_results(document: Mapping, folder: Union[str, Path]) -> tuple[Path, Pat
         text = json.dumps(document, indent=2, allow_nan=False)
         temporary.write_text(text + '\n', encoding='utf-8')
     with atomic_write(csv_path) as temporary:
-        # A name from a data set may hold bytes that are no text.
+        # A name from a data set may contain bytes that are not text.
         with open(temporary, 'w', encoding='utf-8', errors='backslashreplace', newline='') as file:
             file.write(_csv(document))
     return json_path, csv_path
 
 
 def _csv(document: Mapping) -> str:
-    """One row per method, round and condition; the source's rows first, without a round."""
+    """One row per method, round and condition; the source's rows come first, without a round."""
     scored = [('source', '', document['source'])]
     scored += [(name, '', part) for name, part in document.get('references', {}).items()]
     scored += [(document['method'], entry['round'], entry) for entry in document['rounds']]
@@ -283,7 +285,7 @@ def _csv(document: Mapping) -> str:
     output = io.StringIO()
     writer = csv.writer(output, lineterminator='\n')
     names = ['mIoU', 'aAcc', 'frames', 'frames_without_label']
-    # Only where there is one: other programs read the columns of runs without.
+    # Only if there is an estimate: other programs expect the columns of runs without estimates.
     names += [key for key in ESTIMATE_KEYS if any(key in r for r in results if _is_scores(r))]
     writer.writerow(['method', 'round', 'condition', *names, *(f'IoU {c}' for c in classes)])
     for method, number, part in scored:
@@ -314,8 +316,8 @@ def load_results(path: Union[str, Path]) -> dict:
         The document of schema 1.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not JSON or does not fit the schema; names the file.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not JSON or does not fit the schema; the message names the file.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""The results on screen: one page from a ``results.json`` document."""
+"""The results table: one page from a ``results.json`` document."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _NOTHING = '–'
 
 
 def print_results(document: Mapping, console: Optional[Console] = None) -> None:
-    """Prints :func:`render_results` to the terminal (100 columns into a file) or ``console``."""
+    """Prints :func:`render_results` to ``console`` or the terminal (a file gets 100 columns)."""
     if console is None:
         console = Console()
         if not console.is_terminal:
@@ -29,14 +29,14 @@ def print_results(document: Mapping, console: Optional[Console] = None) -> None:
 
 
 def render_results(document: Mapping) -> Group:
-    """Lays out a results document.
+    """Renders a results document as tables.
 
     Args:
         document: A document of ``results.json``, schema 1.
 
     Returns:
-        mIoU per condition and round, IoU per class, the clear day, memory, time and events; the
-        parts that were not measured are left out. Names are escaped.
+        mIoU per condition and round, IoU per class, the clear day, memory, time and events, without
+        parts that were not measured. Names are escaped.
     """
     parts = []
     if document['conditions']:
@@ -66,7 +66,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _percent(value: Optional[float], than: Optional[float] = None, style: str = '') -> Text:
-    """A percentage, green where it is above ``than`` and red where it is below."""
+    """A percentage, green if above ``than`` and red if below."""
     if value is None:
         return Text(_NOTHING, style='dim')
     if than is not None:
@@ -75,7 +75,7 @@ def _percent(value: Optional[float], than: Optional[float] = None, style: str = 
 
 
 def _points(value: Optional[float], than: Optional[float]) -> Text:
-    """A difference in points, with its sign."""
+    """A signed difference in percentage points."""
     if value is None or than is None:
         return Text(_NOTHING, style='dim')
     style = 'green' if value > than else 'red' if value < than else ''
@@ -123,7 +123,7 @@ def _condition_table(document: Mapping) -> Table:
         table.add_section()
     rounds = document['rounds']
     for entry in rounds:
-        # The clear day comes after the last round.
+        # The clear-day score belongs to the last round.
         clear_score = clear['after'] if entry is rounds[-1] else None
         add(f'{method}, round {entry["round"]}', entry, has_source, clear_score)
     if len(rounds) > 1:
@@ -143,7 +143,7 @@ def _condition_table(document: Mapping) -> Table:
 
 
 def _class_table(document: Mapping) -> Table:
-    """IoU per class of the last round; a class that is never labelled has no row."""
+    """IoU per class of the last round, without classes that are never labelled."""
     last, source = document['rounds'][-1], document['source']
     conditions = list(last['conditions'])
     title = f'IoU per class in percent, round {last["round"]}'
@@ -170,7 +170,7 @@ def _class_table(document: Mapping) -> Table:
 
 
 def class_iou(result: object, name: str) -> Optional[float]:
-    """IoU in percent of a class in a condition's scores; None if its mean leaves the class out."""
+    """IoU in percent of a class in a condition's scores; None if the mean excludes the class."""
     if not isinstance(result, Mapping) or name in result.get('left_out', ()):
         return None
     return result.get('IoU', {}).get(name)
@@ -192,7 +192,7 @@ def _clear_table(document: Mapping) -> Optional[Table]:
 
 
 def memory_rows(document: Mapping) -> list[tuple[str, int]]:
-    """Names and bytes of the measured memory; indented names are parts."""
+    """Names and bytes of the measured memory; indented names belong to the row above."""
     memory = document['memory']
     rows = [
         ('peak, stock inference', memory['inference_peak_bytes']),
@@ -244,7 +244,7 @@ def _seconds_table(document: Mapping) -> Optional[Table]:
 
 
 def result_notes(document: Mapping) -> list[str]:
-    """What a reader must know beside the numbers, a line each."""
+    """Notes that explain the numbers, one line each."""
     results = [
         (name, result)
         for entry in document['rounds']
@@ -295,7 +295,7 @@ def result_notes(document: Mapping) -> list[str]:
 
 
 def event_kind(event: Mapping) -> str:
-    """The kind of an event, as ``results.json`` names it."""
+    """The kind of an event, as in ``results.json``."""
     for key in ('event', 'kind', 'type', 'action', 'reason'):
         if event.get(key):
             return str(event[key])

@@ -1,4 +1,4 @@
-"""mmengine hooks: the only place of the package that knows the Runner."""
+"""mmengine hooks: the only part of the package that uses the Runner."""
 
 from .best_and_worst_hook import BestAndWorstHook
 from .ecotta_hook import EcoTTAHook

@@ -1,4 +1,4 @@
-"""Keeps the frames of each condition that gain and lose most against the source."""
+"""Saves the frames of each condition that gain and lose most against the source."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ from .source_reference_hook import source_hook
 class BestAndWorstHook(Hook):
     """Writes ``report_pictures/<condition>_best.json`` and ``..._worst.json`` into the work dir.
 
-    Each file has the frame, the masks of the source and of the adapted model and the label, small
-    enough for ``report.html``, which shows them. A frame counts by its mIoU in the last round minus
-    the source's mIoU of the same frame. The hook needs a ``SourceReferenceHook``, labels and the
-    evaluator's ``PerConditionIoU``; without them it writes nothing. The source predicts a frame
-    again only if the frame is kept. One number for each frame of a round stays in memory, and no
-    picture.
+    Each file holds the frame, the label and the masks of the source and of the adapted model,
+    scaled down for ``report.html``. A frame's rank is its mIoU in the last round minus the source's
+    mIoU on the same frame. The hook needs a ``SourceReferenceHook``, labels and the evaluator's
+    ``PerConditionIoU``; without them the hook writes nothing. The source predicts a frame again
+    only if the frame is kept. The hook keeps one number for each frame of a round in memory, and
+    no picture.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
@@ -37,7 +37,7 @@ class BestAndWorstHook(Hook):
     """
 
     # After SourceReferenceHook (VERY_HIGH), which scores the source; before StreamStateHook (35),
-    # which resumes from a state.
+    # which loads a state.
     priority = 20
 
     def __init__(self, out_dir: Optional[str] = None, width: int = 480) -> None:
@@ -48,7 +48,7 @@ class BestAndWorstHook(Hook):
         self._kept: dict[tuple[str, str], float] = {}
 
     def before_test(self, runner: Any) -> None:
-        """Starts with no frame; the state of a resumed run may have some."""
+        """Starts with no frames; the state of a resumed run may add some."""
         self._folder = Path(self.out_dir or runner.work_dir)
         self._last_round = int(getattr(runner.test_dataloader.dataset, 'rounds', 1))
         self._source, self._kept = {}, {}
@@ -63,7 +63,7 @@ class BestAndWorstHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Looks at the frames of a batch."""
+        """Writes the frames of a batch that are the best or the worst so far."""
         source = source_hook(runner)
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         if not self._writes or source is None or metric is None:
@@ -84,7 +84,7 @@ class BestAndWorstHook(Hook):
             self._write(runner, data_batch, outputs, wanted)
 
     def _kinds(self, condition: str, difference: float) -> list[str]:
-        """Notes and returns whether a frame is the best or the worst so far."""
+        """Records and returns whether a frame is the best or the worst so far."""
         kinds = []
         for kind, sign in ((BEST, 1), (WORST, -1)):
             kept = self._kept.get((condition, kind))
@@ -97,7 +97,7 @@ class BestAndWorstHook(Hook):
         metainfo = runner.test_dataloader.dataset.metainfo
         classes = metainfo['classes']
         palette = metainfo.get('palette') or distinct_colours(len(classes))
-        # Taken before the source predicts, which may write into the same samples.
+        # Read the masks first: the source may write its prediction into the same samples.
         adapted = {index: class_mask(outputs[index]) for index, *_ in wanted}
         labels = {index: class_mask(outputs[index], 'gt_sem_seg') for index, *_ in wanted}
         source = source_hook(runner).predict(data_batch)
@@ -126,13 +126,13 @@ class BestAndWorstHook(Hook):
                 return
 
     def state_dict(self) -> dict:
-        """The numbers that the next frames are compared with."""
+        """The numbers that later frames are compared with."""
         return {
             'source': [[*key, value] for key, value in self._source.items()],
             'kept': [[*key, value] for key, value in self._kept.items()],
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes over a result of ``state_dict``, after ``before_test``."""
+        """Restores a result of ``state_dict``, after ``before_test``."""
         self._source = {(name, path): value for name, path, value in state['source']}
         self._kept = {(name, kind): value for name, kind, value in state['kept']}

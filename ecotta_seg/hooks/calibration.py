@@ -1,4 +1,4 @@
-"""Calibrates a Runner's method on clear frames, unless an earlier run has done so."""
+"""Calibrates a Runner's method on clear frames, unless a calibration already exists."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,21 +19,21 @@ def clear_frames(
     steps: Sequence[dict] = (),
     loaders: Sequence[Optional[dict]] = (),
 ) -> Optional[ClearFrames]:
-    """The clear frames that a method is calibrated on.
+    """Returns the clear frames for the calibration of a method.
 
     Args:
         runner: The Runner, which builds the data sets.
-        model: The segmentor whose preprocessor the frames go through.
-        number: How many frames, at most.
-        folder: Folder with pictures, which comes first.
+        model: The segmentor whose preprocessor prepares the frames.
+        number: Maximum number of frames.
+        folder: Folder with pictures; takes precedence over ``loaders``.
         steps: The pipeline for the pictures of the folder.
-        loaders: Configs of data loaders, of which the first that is there is taken.
+        loaders: Configs of data loaders; the first that is not None or empty is used.
 
     Returns:
         The frames; None if there is neither a folder nor a data loader, or ``number`` is 0.
 
     Raises:
-        ValueError: There is no picture in the folder.
+        ValueError: The folder contains no picture.
     """
     if folder is not None:
         return frames_of_folder(folder, steps, number, model)
@@ -45,16 +45,16 @@ def clear_frames(
 
 
 def frame_steps(cfg: Mapping) -> list[dict]:
-    """The steps of a config's test pipeline without labels and made weather."""
+    """The steps of a config's test pipeline without labels and synthetic weather."""
     return unlabelled_steps(inner_dataset(cfg).get('pipeline') or cfg.get('test_pipeline') or ())
 
 
 def clear_training_loader(cfg: Mapping) -> Optional[dict]:
-    """The config of a loader that gives a config's training frames as a test would see them.
+    """Returns a loader config that prepares the training frames as in a test.
 
     Returns:
-        A data loader's config: the training data set, with the test pipeline without labels and
-        made weather in the place of its own. None if there is no training data set.
+        A data loader's config: the training data set with the test pipeline, without labels and
+        synthetic weather. None if the config has no training data set or no test pipeline.
     """
     dataset = deepcopy((cfg.get('train_dataloader') or {}).get('dataset'))
     steps = frame_steps(cfg)
@@ -69,29 +69,29 @@ def clear_training_loader(cfg: Mapping) -> Optional[dict]:
 
 
 def _with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
-    """The config of a data set whose innermost data sets have other steps."""
+    """The config of a data set with new steps for its innermost data sets."""
     if isinstance(dataset, (list, tuple)):
         return [_with_pipeline(one, steps) for one in dataset]
     inner = [key for key in ('dataset', 'datasets') if key in dataset]
     if not inner:
         return dict(dataset, pipeline=deepcopy(list(steps)))
-    # What is around a data set (MultiImageMixDataset) may have random steps of its own.
+    # A wrapper (MultiImageMixDataset) may have random steps of its own.
     changes = {key: _with_pipeline(dataset[key], steps) for key in inner}
     return dict(dataset, **changes, **(dict(pipeline=[]) if 'pipeline' in dataset else {}))
 
 
 class CalibrationHook(Hook):
-    """Calibrates the method that ``EcoTTAHook`` has built, before anything is predicted.
+    """Calibrates the method of ``EcoTTAHook`` before the first prediction.
 
-    Nothing is measured if the file of adapters had a calibration, unless a folder is named; nor
-    if the stream goes on from a saved state, which holds the calibration.
+    The hook does not calibrate if the adapter file has a calibration and no folder is given. Nor
+    does it calibrate if the stream resumes from a saved state, which holds the calibration.
 
     Args:
         folder: Folder with pictures of clear weather; None for the config's data sets.
-        number: How many clear frames are used, at most; 0 leaves the estimates.
+        number: Maximum number of clear frames; 0 keeps the method's estimates.
     """
 
-    # After StreamStateHook (35) has loaded a state, before ForgettingHook (40) scores the method.
+    # After StreamStateHook (35) loads a state, before ForgettingHook (40) scores the method.
     priority = 37
 
     def __init__(self, folder: Optional[str], number: int) -> None:
@@ -99,7 +99,7 @@ class CalibrationHook(Hook):
         self._seen: Optional[nn.Module] = None
 
     def before_test(self, runner: Any) -> None:
-        """Shows clear frames to the method, if the method has a use for them and is new."""
+        """Calibrates the method on clear frames, if the method is new and needs them."""
         method, cfg = runner.model, runner.cfg
         if method is self._seen or not method.needs_clear_frames:
             return

@@ -1,4 +1,4 @@
-"""Puts an adaptation method in the place of the model that a test loop runs."""
+"""Replaces the model of a test loop with an adaptation method."""
 
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -41,28 +41,30 @@ class EcoTTAHook(Hook):
         custom_hooks = [dict(type='EcoTTAHook')]
         adaptation = dict(type='ecotta', ...)
 
-    A top-level ``views = N`` has any method predict N views, see ``prediction_views``; what is
-    learned does not depend on it (CoTTA's labels go by ``adaptation.views``). Where a method goes
-    back to its start of itself (SAR, RDumb), that is an event as a guard's are, ``'own_reset'``.
+    A top-level ``views = N`` averages the predictions of any method over N augmented copies of the
+    frame, see ``prediction_views``. Learning is unchanged (``adaptation.views`` sets the views of
+    CoTTA's pseudo-labels). If a method resets itself (SAR, RDumb), the hook records an
+    ``'own_reset'`` event.
 
-    A top-level ``estimate`` has any method estimate its mIoU without labels: options of
-    ``LabelFreeEstimate``, which go before the method's own, or True, or False for no estimate.
+    A top-level ``estimate`` makes any method estimate its mIoU without labels. Its value is a dict
+    of ``LabelFreeEstimate`` options, which override the method's own, or True, or False for no
+    estimate.
 
-    Before the first frame the method measures on some clear frames what is usual to the model (see
-    ``AdaptationMethod.calibrate``). These are the pictures of ``calibrate``, or frames of the
-    config's ``calibration_dataloader``, or else of its ``clear_dataloader``. Labels are not used.
-    If the file of adapters has a calibration, that one is taken, unless ``calibrate`` is given.
+    Before the first frame the method calibrates on some clear frames (see
+    ``AdaptationMethod.calibrate``). The frames come from the folder ``calibrate``, else from the
+    config's ``calibration_dataloader``, else from its ``clear_dataloader``. Labels are not used.
+    If the adapter file has a calibration, that calibration is used, unless ``calibrate`` is given.
 
-    Other hooks may not change the weights: the average of an ``EMAHook`` is put in before the
-    source is copied; another hook that changes weights before the first frame stops the test, and
-    changes after the last frame are undone.
+    Other hooks may not change the weights. The average of an ``EMAHook`` is loaded before the
+    source is copied. If another hook changes weights before the first frame, the test stops.
+    Changes after the last frame are undone.
 
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
-        adapters: File of warmed-up meta networks, put into the config of the method, or of the one
-            that it is around.
+        adapters: File of warmed-up meta networks. The hook puts the file into the config of the
+            method or, for a wrapper, of the wrapped method.
         calibrate: Folder with pictures of clear weather; None for the config's data sets.
-        calibration_frames: How many clear frames are used, at most; 0 leaves the estimates.
+        calibration_frames: Maximum number of clear frames; 0 keeps the method's estimates.
     """
 
     priority = 'HIGH'
@@ -80,21 +82,21 @@ class EcoTTAHook(Hook):
         self._built, self._left = {}, {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Refuses a checkpoint of another model: mmengine itself would load what fits of it."""
+        """Refuses a checkpoint of another model, which mmengine would load in part."""
         if not getattr(runner, '_train_loop', None):
             path = getattr(runner, '_load_from', None) or 'given'
             check_fit(bare_model(runner), checkpoint.get('state_dict', checkpoint), path)
             bare_model(runner).class_names = names_in_checkpoint(checkpoint.get('meta'))
 
     def before_run(self, runner) -> None:
-        """Has the method calibrated after all hooks that may go on from a saved state."""
+        """Adds hooks that calibrate the method, after a state is loaded, and count updates."""
         if not any(isinstance(hook, CalibrationHook) for hook in runner.hooks):
             runner.register_hook(CalibrationHook(self.calibrate, self.calibration_frames))
         if not any(isinstance(hook, LearningHook) for hook in runner.hooks):
             runner.register_hook(LearningHook())
 
     def before_test(self, runner) -> None:
-        """Builds the method around the model and swaps it in; a second test keeps it."""
+        """Wraps the model in the method; a second test keeps the method."""
         model = bare_model(runner)
         if hasattr(model, 'holding_still'):
             return
@@ -114,11 +116,11 @@ class EcoTTAHook(Hook):
             with_adapters(config, self.adapters)
         if runner.cfg.get('estimate') is not None:
             config['estimate'] = merged_estimate(config.get('estimate'), runner.cfg.estimate)
-        # mmengine runs test loops under no_grad alone; parameters of the source stay as they are.
+        # mmengine runs test loops under no_grad alone, so the source's parameters stay unchanged.
         try:
             with torch.enable_grad(), _seeded(runner.cfg):
                 runner.model = build_method(config, model, runner.cfg.get('views'))
-        except TypeError as error:  # Text where a number is expected, and the like.
+        except TypeError as error:  # For example text instead of a number.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None
         runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))
@@ -126,7 +128,7 @@ class EcoTTAHook(Hook):
         look_at_labels(runner)
         prepare_metrics(runner)
         prepare_pictures(runner)
-        # A stream that is resumed goes on with learned tensors of its own.
+        # A resumed stream loads its own learned tensors.
         learned = runner.model.learned_tensors().values()
         resumed = any(getattr(hook, 'resume', False) for hook in (*runner.hooks, runner.test_loop))
         but = frozenset(map(id, learned)) if resumed else frozenset()
@@ -140,11 +142,11 @@ class EcoTTAHook(Hook):
             self._built = {}
 
     def after_test_epoch(self, runner, metrics=None) -> None:
-        """Remembers the weights that the stream has left."""
+        """Copies the weights at the end of the stream."""
         self._left = copied_weights(bare_model(runner))
 
     def after_test(self, runner) -> None:
-        """Undoes what other hooks did to the weights since the last frame."""
+        """Undoes changes of other hooks to the weights since the last frame."""
         changed, self._left = put_back(bare_model(runner), self._left), {}
         if changed:
             runner.logger.warning(
@@ -153,7 +155,7 @@ class EcoTTAHook(Hook):
             )
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Tells a reset that the method made of itself."""
+        """Records a reset that the method did itself."""
         reason = getattr(getattr(runner.model, 'last_step', None), 'own_reset', None)
         if reason is not None:
             index = outputs[0].metainfo.get('stream_index') if outputs else None
@@ -161,8 +163,10 @@ class EcoTTAHook(Hook):
 
 
 def _seeded(cfg) -> AbstractContextManager:
-    """Fixes what new layers are drawn from, where the config has no seed: mmengine then takes
-    another one each time, and a stopped stream could not be resumed."""
+    """Fixes the seed of new layers if the config has no seed.
+
+    mmengine would then draw another seed in each run, and a stopped stream could not resume.
+    """
     if (cfg.get('randomness') or {}).get('seed') is not None:
         return nullcontext()
     return seeded(0)

@@ -1,4 +1,4 @@
-"""Files that are written for each frame: a name of its own for each condition and round."""
+"""Unique file names for outputs of each frame, by condition and round."""
 
 import os.path as osp
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,11 @@ from ..visualization.file_names import safe_file_name
 
 
 def distinct_names(dataset: Any) -> Optional[Callable[[Mapping], str]]:
-    """How to name a frame's file; None where the plain names do.
+    """Returns a function that names a frame's file; None if the plain names are unique.
 
     Args:
-        dataset: The tested one. Where several of its frames have the same file name, the names
-            begin with round and condition, and with more where that does not do.
+        dataset: The tested data set. If several frames have the same file name, the new names
+            begin with round and condition, followed by sequence or folder if still not unique.
     """
     if not hasattr(dataset, 'get_data_info'):
         return None
@@ -29,9 +29,9 @@ def distinct_names(dataset: Any) -> Optional[Callable[[Mapping], str]]:
 
 
 def prepare_pictures(runner: Any) -> None:
-    """Has mmseg's ``SegVisualizationHook`` write a picture of its own for each frame.
+    """Makes mmseg's ``SegVisualizationHook`` write a separate picture for each frame.
 
-    Frames whose files cannot be read are left out.
+    Frames with unreadable files are left out.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -59,7 +59,7 @@ def _of_readable_files(draw: Callable, backend_args: Optional[dict]) -> Callable
 
 
 def _readable(sample: Any, backend_args: Optional[dict]) -> bool:
-    """Whether a frame's file can be read, looked at only where the frame has a fault."""
+    """Whether a frame's file can be read; checks only frames with a fault."""
     path = sample.metainfo.get('img_path')
     if not sample.metainfo.get('frame_fault'):
         return True
@@ -71,7 +71,7 @@ def _readable(sample: Any, backend_args: Optional[dict]) -> bool:
 
 
 class _Named:
-    """A visualizer that names a sample's picture by ``rename``; all else is the visualizer's."""
+    """Wraps a visualizer and names each picture with ``rename``; all else is unchanged."""
 
     def __init__(self, visualizer: Any, rename: Callable[[Mapping], str]) -> None:
         self._visualizer, self._rename = visualizer, rename
@@ -80,7 +80,7 @@ class _Named:
         return getattr(self._visualizer, name)
 
     def add_datasample(self, name: str, image: Any, data_sample: Any = None, **kwargs: Any) -> None:
-        """As the visualizer's."""
+        """Calls the visualizer with the new name."""
         if data_sample is not None and 'img_path' in data_sample:
             path = data_sample.img_path
             name = name.replace(osp.basename(path), self._rename(data_sample.metainfo))
@@ -89,7 +89,7 @@ class _Named:
 
 def _all_differ(names: Iterable[str]) -> bool:
     names = list(names)
-    # Files of one name but for its ending are written as one.
+    # Names that differ only in their extension give the same output file.
     return len({osp.splitext(name)[0] for name in names}) == len(names)
 
 

@@ -1,4 +1,4 @@
-"""Scores the source domain before and after the stream: what was forgotten on the way."""
+"""Scores the source domain before and after the stream, which measures forgetting."""
 
 import time
 from copy import deepcopy
@@ -15,17 +15,17 @@ from .settled_model import check_same_classes
 from .source_reference_hook import source_hook
 from .stop_signals import leave_signals_to_parent
 
-# Frames of the clear day whose time is measured for an estimate.
+# Number of clear-day frames that are timed for the estimated duration.
 _TIMED = 3
 
 
 @HOOKS.register_module()
 class ForgettingHook(Hook):
-    """Predicts the clear-day set and learns nothing from it.
+    """Predicts the clear-day set without learning.
 
-    With the source model, with the adapted model before its first frame, and after its last; and
-    once with each model that ``SourceReferenceHook`` compares with. The mIoUs go to the message hub
-    as ``ecotta_seg/clear``.
+    Each of these models predicts the set: the source model, the adapted model before its first
+    frame and after its last, and each reference model of ``SourceReferenceHook``. The mIoUs go to
+    the message hub as ``ecotta_seg/clear``.
 
     Args:
         dataloader: Config of the clear-day dataloader; None for the config's
@@ -51,7 +51,7 @@ class ForgettingHook(Hook):
         leave_signals_to_parent(self.dataloader)
         check_same_classes(runner, self.dataloader.dataset, 'the clear_dataloader')
         if 'before' in self._scores:
-            return  # A resumed run: they were taken before the first frame.
+            return  # A resumed run: its state has the scores from before the first frame.
         reference = source_hook(runner)
         if reference is not None:
             source = reference.source
@@ -65,7 +65,7 @@ class ForgettingHook(Hook):
         self._scores['before'] = self._score(runner, runner.model.eval(), 'clear day, before')
 
     def after_test(self, runner) -> None:
-        """Scores the adapted model as the stream left it."""
+        """Scores the adapted model at the end of the stream."""
         if self.dataloader is None:
             return
         self._scores['after'] = self._score(runner, runner.model, 'clear day, after')
@@ -73,15 +73,15 @@ class ForgettingHook(Hook):
         self._scores = {}
 
     def state_dict(self) -> dict:
-        """The scores taken so far."""
+        """The scores so far."""
         return dict(self._scores)
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave; the scores are not taken again."""
+        """Restores a result of ``state_dict``; these scores are not measured again."""
         self._scores = dict(state)
 
     def _tell(self, runner, seconds: float) -> None:
-        """Tells what the clear day takes, and the least that the stream takes, if that is long."""
+        """Logs the time of the clear day, if long, and the minimum time of the stream."""
         reference = source_hook(runner)
         passes = 2 + (1 + len(reference.others) if reference is not None else 0)
         clear = seconds * len(self.dataloader) * passes
@@ -104,7 +104,7 @@ class ForgettingHook(Hook):
                 samples = model.test_step(batch)
                 metric.process(None, [sample.to_dict() for sample in samples])
                 if number == _TIMED and not self.seconds:
-                    # The first frame is slower than others.
+                    # The first frame is slower than the others.
                     self._tell(runner, (time.perf_counter() - first) / _TIMED)
                 first = first if number else time.perf_counter()
         self.seconds[title] = time.perf_counter() - start

@@ -15,20 +15,19 @@ from ..evaluation.per_condition_iou import PerConditionIoU
 
 @HOOKS.register_module()
 class FrameAreasHook(Hook):
-    """Writes ``frame_areas.jsonl`` into the work dir, a line after each frame.
+    """Writes ``frame_areas.jsonl`` into the work dir, one line after each frame.
 
-    Nothing grows in memory. A run that goes on from a state of ``StreamStateHook`` cuts off the
-    lines of frames after that state. Each process has a file of its own:
-    ``frame_areas_rank1.jsonl`` and so on beside the main one's. The areas are those of the
-    evaluator's ``PerConditionIoU`` and of ``SourceReferenceHook``; see
-    :mod:`~ecotta_seg.evaluation.frame_areas` for the format.
+    Memory use is constant. A run that resumes from a state of ``StreamStateHook`` deletes the lines
+    of frames after that state. Each further process writes its own file,
+    ``frame_areas_rank1.jsonl`` and so on. The areas come from the evaluator's ``PerConditionIoU``
+    and from ``SourceReferenceHook``; see :mod:`~ecotta_seg.evaluation.frame_areas` for the format.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
     """
 
     # After SourceReferenceHook (VERY_HIGH), which scores the source; before StreamStateHook (35),
-    # which goes on from a state.
+    # which loads a state.
     priority = 20
 
     def __init__(self, out_dir: Optional[str] = None) -> None:
@@ -37,14 +36,14 @@ class FrameAreasHook(Hook):
         self._start = 0
 
     def before_test(self, runner: Any) -> None:
-        """Starts with no line; a state that is gone on from may keep some."""
+        """Starts with no lines; the state of a resumed run may keep some."""
         self._close()
         self._start = 0
         ending = f'_rank{get_rank()}' if get_rank() else ''
         self._path = Path(self.out_dir or runner.work_dir) / f'{STEM}{ending}{SUFFIX}'
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Opens the file and cuts off what is not of this run."""
+        """Opens the file and deletes lines that do not belong to this run."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._path, 'ab')
         there = self._file.tell()
@@ -89,12 +88,12 @@ class FrameAreasHook(Hook):
             self._file = None
 
     def state_dict(self) -> dict:
-        """How many bytes the lines so far take; they are on the disk then."""
+        """Writes the lines so far to disk and returns their size in bytes."""
         if self._file is None:
             return {'bytes': self._start}
         os.fsync(self._file.fileno())
         return {'bytes': self._file.tell()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Keeps so many bytes of lines."""
+        """Sets how many bytes of lines to keep."""
         self._start = int(state['bytes'])

@@ -1,4 +1,4 @@
-"""Deals with bad frames of a stream: stop at the first, or go on without learning from them."""
+"""Handles bad frames of a stream: stop at the first one, or skip learning on each."""
 
 from typing import Any, Optional
 
@@ -18,22 +18,22 @@ MODES = ('tolerant', 'strict')
 class FrameCheckHook(Hook):
     """Checks each frame before the model sees it.
 
-    Bad are files that are missing, empty, cut off or cannot be decoded, and pictures that are all
-    black or white, saturated, noise, frozen, of another size, or not finite. Where the data set
-    is a ``ContinualStream`` it marks what it could not load, instead of raising.
+    A frame is bad if its file is missing, empty, truncated or cannot be decoded, or if its picture
+    is all black or white, saturated, noise, frozen, of another size, or not finite. If the data set
+    is a ``ContinualStream``, the data set marks frames that it cannot load and does not raise.
 
     Args:
-        mode: ``'tolerant'``: the frame is predicted, where there is a picture, nothing is learned
-            from it, and it is counted and listed among the events. A label that cannot be read
-            costs the score of its frame only. ``'strict'``: the run stops with the file and the
-            reason; a ``StreamStateHook`` saves what is done.
-        sizes_differ: No size is a fault; also where the data set says so (``ContinualStream``).
+        mode: ``'tolerant'``: the model predicts the frame, if the picture could be loaded, but does
+            not learn from the frame. The frame is counted and listed among the events. If a label
+            cannot be read, only the score of its frame is lost. ``'strict'``: the run stops and
+            names the file and the reason; a ``StreamStateHook`` saves the state.
+        sizes_differ: No size is a fault. The data set can allow this, too (``ContinualStream``).
 
     Raises:
-        ValueError: Another mode.
+        ValueError: ``mode`` is unknown.
     """
 
-    # Before StreamStateHook (35), for which a frame begins in the same place.
+    # Before StreamStateHook (35), whose before_test_iter marks the frame as begun.
     priority = 15
 
     def __init__(self, mode: str = 'tolerant', sizes_differ: bool = False) -> None:
@@ -42,7 +42,7 @@ class FrameCheckHook(Hook):
         self.mode, self.sizes_differ = mode, sizes_differ
 
     def before_test(self, runner: Any) -> None:
-        """Tells the stream to mark what it cannot load."""
+        """Makes the stream mark the frames that it cannot load."""
         dataset = runner.test_dataloader.dataset
         differ = self.sizes_differ or getattr(dataset, 'sizes_differ', False)
         self._watch = FrameWatch(differ)
@@ -50,12 +50,12 @@ class FrameCheckHook(Hook):
             dataset.mark_bad_frames = True
 
     def before_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Marks bad frames in their metainfo, where the adaptation method reads it."""
+        """Marks bad frames in their metainfo, which the adaptation method reads."""
         images, samples = data_batch['inputs'], data_batch['data_samples']
         for index, sample in enumerate(samples):
             info, image = sample.metainfo, images[index]
             if isinstance(image, (list, tuple)) or not hasattr(sample, 'set_metainfo'):
-                continue  # Several views of a frame (test-time augmentation) are not looked at.
+                continue  # Several views of a frame (test-time augmentation) are not checked.
             fault = info.get('frame_fault') or self._watch.check(image, info.get('img_path'))
             if fault:
                 self._tell(runner, 'bad_frame', info, fault)
@@ -68,7 +68,7 @@ class FrameCheckHook(Hook):
     def _tell(self, runner: Any, event: str, info: dict, fault: str) -> None:
         path: Optional[str] = info.get('img_path')
         if self.mode == 'strict':
-            # What could not be loaded tells its file itself, maybe the label's.
+            # A loading fault already names its file, which may be the label.
             if path and fault not in (info.get('frame_fault'), info.get('label_fault')):
                 fault = f'{path}: {fault}'
             for hook in runner.hooks:
@@ -89,7 +89,7 @@ class FrameCheckHook(Hook):
         )
 
     def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
-        """Sums up."""
+        """Logs the number of bad frames and unreadable labels."""
         extra = runner.message_hub.get_info('ecotta_seg/extra', None) or {}
         for event, what in (('bad_frames', 'bad frames'), ('bad_labels', 'unreadable labels')):
             if extra.get(event):
@@ -100,9 +100,9 @@ class FrameCheckHook(Hook):
                 )
 
     def state_dict(self) -> dict:
-        """What the next frame is compared with."""
+        """The data that the next frame is compared with."""
         return self._watch.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a result of ``state_dict``."""
         self._watch.load_state_dict(state)

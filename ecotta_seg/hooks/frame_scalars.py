@@ -12,7 +12,7 @@ from ..memory.process_peak import process_current_bytes
 from ..type_names import is_a
 from ..visualization.file_names import safe_file_name
 
-# Fields of a method's ``last_step`` that are curves under their own names.
+# Fields of a method's ``last_step``; each curve has the name of its field.
 _OF_STEP = (
     *('loss', 'entropy', 'regularisation', 'confident_fraction', 'updated'),
     *('estimated_mIoU', 'source_estimated_mIoU', 'source_given'),
@@ -20,22 +20,22 @@ _OF_STEP = (
 
 
 def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str, float]:
-    """What is known of a frame when all of it is done; nothing is measured for it.
+    """Collects the numbers of a finished frame, without new measurements.
 
     Args:
         runner: The Runner.
         sample: The frame's ``SegDataSample``.
-        index: Of the frame in its batch.
+        index: Index of the frame in its batch.
         frames: Number of frames in the batch.
 
     Returns:
         ``loss``, ``entropy``, ``regularisation``, ``confident_fraction``, ``updated`` (0 or 1),
-        ``frame_mIoU``, ``running_mIoU/<condition>`` (of the condition's round so far),
-        ``estimated_mIoU``, ``source_estimated_mIoU`` (all in percent), ``source_given`` (0 or 1),
-        ``events`` (their number so far), ``round``, ``condition`` (its index in the stream),
-        ``seconds`` (of the step, a frame), ``memory/process_MiB`` (resident now),
-        ``memory/step_MiB`` (what a step takes above what stays between frames, the most that was
-        measured so far) and on a GPU ``memory/allocated_MiB``. A number that the frame has not is
+        ``frame_mIoU``, ``running_mIoU/<condition>`` (of the condition in this round so far),
+        ``estimated_mIoU``, ``source_estimated_mIoU`` (all mIoUs in percent), ``source_given`` (0 or
+        1), ``events`` (number so far), ``round``, ``condition`` (its index in the stream),
+        ``seconds`` (of the step, per frame), ``memory/process_MiB`` (resident now),
+        ``memory/step_MiB`` (largest measured peak of a step so far, above the memory that stays
+        between frames) and on a GPU ``memory/allocated_MiB``. Missing or non-finite numbers are
         left out.
     """
     info = sample.metainfo
@@ -67,7 +67,7 @@ def round_scalars(rounds: Sequence[Mapping], number: int) -> dict[str, float]:
 
     Args:
         rounds: Scores in percent, as from ``PerConditionIoU.summary``.
-        number: Of the round; without scores there is nothing.
+        number: Number of the round. Without scores for it the result is empty.
     """
     for entry in rounds:
         if entry['round'] == number:

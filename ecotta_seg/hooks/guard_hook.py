@@ -1,4 +1,4 @@
-"""Puts a guard around the adaptation of a Runner's test and tells what it did."""
+"""Guards the adaptation in a Runner's test and reports the guard's events."""
 
 from typing import Any
 
@@ -14,26 +14,26 @@ class GuardHook(Hook):
 
     Each event goes to the log and to the message hub's ``ecotta_seg/events`` as
     ``{'event': 'skip' | 'rollback' | 'reset', 'stream_index', 'reason'}``, and from there into
-    ``results.json`` and the stream's plot.
+    ``results.json`` and the plot of the stream.
 
     Args:
-        **limits: Of ``UpdateGuard``.
+        **limits: Arguments of ``UpdateGuard``.
     """
 
-    # After EcoTTAHook (30) built the method, before StreamStateHook (35) loads a state.
+    # After EcoTTAHook (30) builds the method, before StreamStateHook (35) loads a state.
     priority = 32
 
     def __init__(self, **limits: Any) -> None:
         self.limits = limits
-        UpdateGuard(**limits)  # Wrong limits are told before anything is built.
+        UpdateGuard(**limits)  # Wrong limits raise before anything is built.
 
     def before_test(self, runner: Any) -> None:
-        """Sets the guard; a model that is no adaptation method needs none."""
+        """Sets the guard, if the model is an adaptation method."""
         if hasattr(runner.model, 'guard'):
             runner.model.guard = UpdateGuard(**self.limits)
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Tells the events of a frame."""
+        """Reports the events of a frame."""
         guard = getattr(runner.model, 'guard', None)
         if guard is None:
             return
@@ -46,7 +46,7 @@ def add_event(runner: Any, event: dict) -> None:
 
     Args:
         runner: The Runner.
-        event: ``event`` (its kind), ``stream_index``, ``reason`` and whatever else is known.
+        event: ``event`` (its kind), ``stream_index``, ``reason`` and optional further fields.
     """
     events = runner.message_hub.get_info('ecotta_seg/events', None) or []
     events.append(event)

@@ -1,4 +1,4 @@
-"""Labels are looked at before a stream starts: what cannot be right is refused, the odd is told."""
+"""Checks labels before a stream starts: wrong labels stop the run, odd labels give a warning."""
 
 import io
 import os.path as osp
@@ -13,21 +13,21 @@ from ..datasets.inner_datasets import inner_datasets
 from ..printable import printable
 from ..random_state import seeded
 
-# Frames of each condition.
+# Number of frames to check in each condition.
 _SAMPLE = 3
 _MOST_IDS_NAMED = 8
 _TRAIN_CLASSES = tuple(CityscapesDataset.METAINFO['classes'])
 
 
 def look_at_labels(runner: Any) -> None:
-    """Looks at the labels of a few frames of each condition.
+    """Checks the labels of a few frames of each condition.
 
     Args:
         runner: The Runner, in ``before_test``.
 
     Raises:
-        ValueError: A label is a colour picture, or holds ids of no class, ids that mmseg would cut
-            off to 8 bits, or Cityscapes' 34 ids in place of train ids.
+        ValueError: A label is a colour picture, or holds ids that belong to no class, ids that
+            mmseg would truncate to 8 bits, or Cityscapes' 34 ids instead of train ids.
     """
     dataset = runner.test_dataloader.dataset
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
@@ -36,7 +36,7 @@ def look_at_labels(runner: Any) -> None:
     marks = getattr(dataset, 'mark_bad_frames', None)
     try:
         if marks is not None:
-            # A broken file is no matter of this check.
+            # This check ignores broken files.
             dataset.mark_bad_frames = True
         with seeded(0):
             for condition, indices in _sampled(dataset):
@@ -61,7 +61,7 @@ def _sampled(dataset: Any) -> Iterator[tuple[str, list[int]]]:
 
 
 def _label(dataset: Any, index: int, classes: list) -> Optional[np.ndarray]:
-    """The distinct values of a frame's label as the pipeline gives it; None without a label."""
+    """The distinct values of a frame's label after the pipeline; None without a label."""
     info = dataset.get_data_info(index)
     path = info.get('seg_map_path')
     if not path:
@@ -100,13 +100,13 @@ def _ignore_index(dataset: Any) -> int:
 
 
 def _stored(path: str, backend_args: Optional[dict]) -> Optional[np.ndarray]:
-    """The ids as they are in the file; None where they cannot be read so."""
+    """The ids stored in the file; None if the file cannot be read as an image."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(fileio.get(path, backend_args=backend_args))) as image:
             return np.array(image)
-    except Exception:  # Each format has errors of its own, and not every label is a picture.
+    except Exception:  # Each format has its own errors, and not every label is a picture.
         return None
 
 
@@ -121,7 +121,7 @@ def _check_depth(path: str, stored: Optional[np.ndarray]) -> None:
 
 
 def _check_train_ids(path: str, stored: Optional[np.ndarray], label, classes: list) -> None:
-    """By its name and content a file of Cityscapes' 34 ids, taken as it is."""
+    """Raises if the file, by name and content, holds Cityscapes' 34 ids without mapping."""
     named = osp.splitext(osp.basename(path))[0].endswith('_labelIds')
     if not named or tuple(classes) != _TRAIN_CLASSES:
         return

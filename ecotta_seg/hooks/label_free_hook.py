@@ -1,4 +1,4 @@
-"""Sums up by condition what a method estimates of its mIoU without labels."""
+"""Averages a method's label-free mIoU estimates by condition."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -12,16 +12,17 @@ from ..evaluation.class_areas import mean_of
 
 @HOOKS.register_module()
 class LabelFreeHook(Hook):
-    """Tells the estimated mIoU of each condition and round, of both predictions.
+    """Reports the estimated mIoU of each condition and round, for method and source.
 
-    The estimate itself is the method's (``AdaptationMethod.estimate``); without one the hook does
-    nothing. The result goes to the message hub as ``ecotta_seg/estimate``, a list with an entry a
-    round: ``{'round', 'conditions': {NAME: {'estimated_mIoU', 'source_estimated_mIoU',
+    The method makes the estimate (``AdaptationMethod.estimate``); without an estimate the hook does
+    nothing. The result goes to the message hub as ``ecotta_seg/estimate``, a list with one entry
+    per round: ``{'round', 'conditions': {NAME: {'estimated_mIoU', 'source_estimated_mIoU',
     'source_given'}}, 'estimated_mIoU', 'source_estimated_mIoU', 'source_given'}``. Estimates are in
-    percent, None if no frame was estimated; ``source_given`` is the share of the frames whose
-    prediction was the source's, 0 to 1. A round's numbers are the means of its conditions'.
+    percent, None if no frame was estimated; ``source_given`` is the fraction of frames for which
+    the method returned the source's prediction, 0 to 1. The numbers of a round are means over its
+    conditions.
 
-    Memory does not depend on the number of frames. The sums of several processes are added up.
+    Memory does not depend on the number of frames. Sums of several processes are added.
     """
 
     priority = 'NORMAL'
@@ -30,7 +31,7 @@ class LabelFreeHook(Hook):
         self._groups: dict[tuple[int, str], dict] = {}
 
     def before_test(self, runner: Any) -> None:
-        """Starts anew, unless a state is gone on from."""
+        """Clears the sums, unless the run is resumed."""
         if not runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
             self._groups = {}
 
@@ -49,11 +50,11 @@ class LabelFreeHook(Hook):
             if estimate.latest is not None:
                 areas = estimate.latest[index]
                 group['areas'] = areas if group['areas'] is None else group['areas'] + areas
-        # Nothing of a frame stays behind the frame.
+        # Free the data of the frame.
         estimate.latest = None
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Tells the estimates."""
+        """Writes the estimates to the message hub."""
         estimate = getattr(runner.model, 'estimate', None)
         if estimate is None:
             return
@@ -74,7 +75,7 @@ class LabelFreeHook(Hook):
         )
 
     def state_dict(self) -> dict:
-        """The sums, to go on with after a restart."""
+        """The sums so far."""
         return {
             'groups': [
                 {'round': number, 'condition': condition, **group}
@@ -83,7 +84,7 @@ class LabelFreeHook(Hook):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a result of ``state_dict``."""
         self._groups = {}
         for entry in state['groups']:
             group = {key: entry[key] for key in ('areas', 'frames', 'given')}

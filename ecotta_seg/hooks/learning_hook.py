@@ -1,4 +1,4 @@
-"""Says at the end of a stream that nothing was learned from any frame, and the likely reason."""
+"""Warns at the end of a stream if no frame led to an update, and names the likely reason."""
 
 from math import isnan
 
@@ -10,8 +10,8 @@ from .stream_state_hook import StreamStateHook
 class LearningHook(Hook):
     """Counts the frames whose step changed parameters.
 
-    A method without an optimizer has nothing to learn, and the hook says nothing. The counts are
-    of this process: a resumed run counts from where the run was resumed.
+    The hook ignores a method without an optimizer. The counts cover this process only: a resumed
+    run counts from the frame at which it resumed.
     """
 
     priority = 'LOW'
@@ -20,7 +20,7 @@ class LearningHook(Hook):
         self._frames = self._updates = self._sure = 0
 
     def before_test_epoch(self, runner) -> None:
-        """Starts counting."""
+        """Resets the counts."""
         self._frames = self._updates = self._sure = 0
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

@@ -9,13 +9,13 @@ from .panel_hook import PanelHook
 
 
 class LivePanelHook(PanelHook):
-    """Sends panels to the Runner's visualizer as ``panel_<condition>``; writes no file itself.
+    """Sends panels to the Runner's visualizer as ``panel_<condition>`` and writes no file.
 
-    The step of a picture is the number of its frame, from 1, over all rounds.
+    The step of a panel is the number of its frame, from 1, over all rounds.
 
     Args:
-        owner: The ``LiveViewHook`` that counts the frames and sends.
-        **kwargs: Of ``PanelHook``.
+        owner: The ``LiveViewHook`` that counts the frames and sends the panels.
+        **kwargs: Arguments of ``PanelHook``.
     """
 
     # Before LiveViewHook (LOW) counts the frames of the batch.
@@ -29,6 +29,6 @@ class LivePanelHook(PanelHook):
         self, runner: Any, condition: str, number: int, frame: str, index: int, panel: np.ndarray
     ) -> None:
         step = self.owner.step_of(index)
-        # No slash: LocalVisBackend makes a file of the name.
+        # No slash: LocalVisBackend uses the name as a file name.
         name = f'panel_{safe_file_name(condition)}'
         self.owner.send(runner, lambda: runner.visualizer.add_image(name, panel, step))

@@ -1,4 +1,4 @@
-"""Shows a stream while it runs, in any viewer that mmengine's visualizer writes for."""
+"""Shows a running stream in any viewer that mmengine's visualizer supports."""
 
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
@@ -16,24 +16,24 @@ from .viewer_files import flush, forget_steps_after
 
 @HOOKS.register_module()
 class LiveViewHook(Hook):
-    """Sends the numbers of each frame, and panels, to ``runner.visualizer``.
+    """Sends the numbers and panels of frames to ``runner.visualizer``.
 
-    ``visualizer.vis_backends`` of the config names the viewers. The step is the number of frames so
-    far, from 1, over all rounds; the curves ``round`` and ``condition`` are the axis's legend. See
-    ``frame_scalars`` for the curves; at the end of each round there are ``round_mIoU`` and
-    ``round_mIoU/<condition>``.
+    The config names the viewers in ``visualizer.vis_backends``. The step is the number of frames so
+    far, from 1, over all rounds; the curves ``round`` and ``condition`` explain this axis. See
+    ``frame_scalars`` for the curves. At the end of each round the hook also sends ``round_mIoU``
+    and ``round_mIoU/<condition>``.
 
-    A resumed run goes on with the step after that of its state. In a folder that already has later
-    steps (one ``visualizer.save_dir`` for both runs) those are taken back, in TensorBoard's and in
-    mmengine's local files. If a viewer fails while the stream runs, the log says so once, and the
-    run and its results are as without one.
+    A resumed run continues with the step after its state. If the folder already has later steps
+    (both runs use one ``visualizer.save_dir``), the hook removes them from the files of TensorBoard
+    and of mmengine's local backend. If a viewer fails while the stream runs, the hook logs one
+    warning; the run and its results do not change.
 
-    Of several processes the main one sends its own frames.
+    With several processes, the main process sends its own frames only.
 
     Args:
-        panels: Whether panels are sent, or None: if there is a backend beside
-            ``LocalVisBackend``. Panels are pictures of the data.
-        frames_per_condition: Panels of each condition and round.
+        panels: Whether to send panels, which are pictures of the data. None sends panels if there
+            is a backend other than ``LocalVisBackend``.
+        frames_per_condition: Number of panels of each condition and round.
         width: Width in pixels of each picture in a panel.
     """
 
@@ -47,7 +47,7 @@ class LiveViewHook(Hook):
         self._failed, self._visualizer = False, None
 
     def before_run(self, runner: Any) -> None:
-        """Has the panels drawn, too."""
+        """Adds the hook that draws panels, if panels are wanted."""
         wanted = self.panels
         if wanted is None:
             backends = getattr(runner.visualizer, '_vis_backends', {})
@@ -57,7 +57,7 @@ class LiveViewHook(Hook):
             runner.register_hook(LivePanelHook(self, rounds='all', **options))
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Takes back what a stopped run sent of the frames that are now to come again."""
+        """Removes the steps of a stopped run for frames that come again."""
         self._done = int(runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0)
         self._round: Optional[int] = None
         self._visualizer = runner.visualizer
@@ -66,30 +66,30 @@ class LiveViewHook(Hook):
             self.send(runner, lambda: forget_steps_after(runner.visualizer, step))
 
     def state_dict(self) -> dict:
-        """Nothing; all numbers of the frames before the state are on the disk then."""
+        """Writes all numbers so far to disk; the state itself is empty."""
         if is_main_process() and self._visualizer is not None:
             flush(self._visualizer)
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """There is nothing to take over."""
+        """Does nothing: the state is empty."""
 
     def step_of(self, index: int) -> int:
-        """The step of a frame in the batch at hand.
+        """The step of a frame in the current batch.
 
         Args:
-            index: Of the frame in its batch.
+            index: Index of the frame in its batch.
         """
         return (self._done + index) * get_world_size() + get_rank() + 1
 
     def send(self, runner: Any, action: Callable[[], None]) -> None:
-        """Does something with the visualizer; after a failure nothing more is done."""
+        """Runs an action on the visualizer; does nothing after a failure."""
         if self._failed:
             return
         try:
             action()
         except Exception as error:
-            # A viewer is no part of the run: hours of a run may be behind it.
+            # A failed viewer must not stop a run of hours.
             self._failed = True
             runner.logger.warning(
                 f'the live view ends here ({type(error).__name__}: {sentence(error)}): the run '
@@ -111,7 +111,7 @@ class LiveViewHook(Hook):
         self._done += len(outputs)
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Sends the last round's scores, of all processes."""
+        """Sends the scores of the last round over all processes."""
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         if metric is None or self._round is None or not is_main_process():
             return

@@ -1,14 +1,14 @@
-"""What a loop adds to the time of the steps in it."""
+"""Measures the time that a loop adds to its steps."""
 
 import time
 from typing import Callable, Optional
 
 
 class LoopTimes:
-    """Sums the time from frame to frame and that of the steps alone.
+    """Sums the time from frame to frame and the time of the steps alone.
 
     Args:
-        clock: Seconds, rising.
+        clock: Returns a rising time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -17,11 +17,11 @@ class LoopTimes:
         self._frames, self._whole, self._steps = 0, 0.0, 0.0
 
     def end_of_frame(self, step_seconds: Optional[float], frames: int = 1) -> None:
-        """Notes that a step and all that belongs to it are done.
+        """Records the end of a step and of the loop's work for it.
 
         Args:
-            step_seconds: Of the step alone; None where its frame does not count.
-            frames: Of the step's batch.
+            step_seconds: Seconds of the step alone; None if its frames do not count.
+            frames: Number of frames in the step's batch.
         """
         now = self._clock()
         if step_seconds is not None and self._last is not None:
@@ -32,19 +32,19 @@ class LoopTimes:
 
     @property
     def harness_seconds(self) -> Optional[float]:
-        """Mean seconds a frame beside the steps; None before a frame has counted."""
+        """Mean seconds per frame outside the steps; None before the first counted frame."""
         return (self._whole - self._steps) / self._frames if self._frames else None
 
     @property
     def harness_share(self) -> Optional[float]:
-        """The same as a share of the steps' time."""
+        """The time outside the steps as a fraction of the steps' time."""
         return (self._whole - self._steps) / self._steps if self._steps > 0 else None
 
     def state_dict(self) -> dict:
-        """The sums; the pause until a run goes on is in none of them."""
+        """The sums, which exclude the pause until a run resumes."""
         return {'frames': self._frames, 'whole': self._whole, 'steps': self._steps}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a result of ``state_dict``."""
         self._frames, self._whole, self._steps = state['frames'], state['whole'], state['steps']
         self._last = None

@@ -25,20 +25,20 @@ class MasksHook(Hook):
     """Writes ``<out_dir>/round_<r>/<condition>/<frame>.png`` for each frame of a test.
 
     A file has the name of the frame's image; see ``frame_names`` for images of the same name.
-    Nothing grows in memory. Each file is whole or not there, and a run that goes on from a state of
-    ``StreamStateHook`` ends with the files of a run that was never stopped. ``masks.json`` in the
-    folder says what the files are and whether the run has ended, see ``MaskFolder``.
+    Memory use is constant. Each file is either complete or absent. A run that resumes from a state
+    of ``StreamStateHook`` ends with the same files as an uninterrupted run. ``masks.json`` in the
+    folder describes the files and records whether the run has ended, see ``MaskFolder``.
 
     Args:
-        out_dir: The folder to write to; None for ``masks`` in the runner's ``work_dir``. A folder
-            that holds the masks of another run is refused.
+        out_dir: The folder to write to; None for ``masks`` in the runner's ``work_dir``. The
+            hook refuses a folder with masks of another run.
         out_format: ``'train_ids'`` (255 for no class), ``'label_ids'`` (Cityscapes', 0 for no
             class) or ``'colours'`` (the data set's palette, black for no class).
-        size: ``'label'``: the size of the image file, which is that of the label. ``'frame'``: the
-            size that the model saw, after the pipeline's resize.
-        source: Write the source model's masks to ``<out_dir>/source/<condition>`` as well, once
-            for all rounds. That needs a ``SourceReferenceHook`` and takes one more forward of the
-            source for each frame of round 1.
+        size: ``'label'``: the size of the image file, which is also the size of the label.
+            ``'frame'``: the size of the model's input, after the pipeline's resize.
+        source: Also write the source model's masks to ``<out_dir>/source/<condition>``, once for
+            all rounds. This needs a ``SourceReferenceHook`` and one more forward pass of the source
+            for each frame of round 1.
 
     Raises:
         ValueError: ``size`` is unknown. Before the first frame: the format is unknown or does not
@@ -48,7 +48,7 @@ class MasksHook(Hook):
     """
 
     # After SourceReferenceHook (VERY_HIGH), which has the source; before StreamStateHook (35),
-    # which goes on from a state.
+    # which loads a state.
     priority = 20
 
     def __init__(
@@ -67,7 +67,7 @@ class MasksHook(Hook):
         self._run: Optional[str] = None
 
     def before_test(self, runner: Any) -> None:
-        """Names the files; a state that is gone on from tells the run."""
+        """Chooses the file names; the state of a resumed run adds the id of the run."""
         dataset = runner.test_dataloader.dataset
         meta = dataset.metainfo
         self._encoder = MaskEncoder(self.out_format, meta['classes'], meta.get('palette'))
@@ -81,7 +81,7 @@ class MasksHook(Hook):
         self._run = None
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Checks what is there."""
+        """Checks the existing files and starts or continues the folder."""
         dataset = runner.test_dataloader.dataset
         position = runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0
         settings = {
@@ -103,7 +103,7 @@ class MasksHook(Hook):
         self._run = self._folder.read()['run']
 
     def _files_before(self, dataset: Any) -> Iterator[Path]:
-        """The files of this process's frames that were done, if the data set tells them."""
+        """The files of this process's finished frames, if the data set has frame infos."""
         if not hasattr(dataset, 'get_data_info'):
             return
         for number in range(self._done):
@@ -112,7 +112,7 @@ class MasksHook(Hook):
                 yield from self._files_of(dataset.get_data_info(index), index)
 
     def _files_of(self, info: Any, index: int) -> list[Path]:
-        """The adapted model's file of a frame, and in round 1 the source's if that is asked for."""
+        """The adapted model's file of a frame and, in round 1 with ``source``, the source's."""
         condition, path = _condition(info), info.get('img_path')
         name = self._names.get((condition, path))
         if name is None:
@@ -127,13 +127,13 @@ class MasksHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
         """Writes the masks of a batch."""
-        # Taken before the source predicts, which may write into the same samples.
+        # Read the masks first: the source may write its prediction into the same samples.
         masks = [class_mask(sample) for sample in outputs]
         files = []
         for sample in outputs:
             index = _stream_index(self._done)
             self._done += 1
-            # The last frames of several processes may be repeated ones, to even out their number.
+            # The sampler may repeat frames at the end, so that all processes have as many frames.
             repeated = index >= len(runner.test_dataloader.dataset)
             files.append([] if repeated else self._files_of(sample.metainfo, index))
         source = None
@@ -158,22 +158,22 @@ class MasksHook(Hook):
             ) from None
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Says in the folder that the run has ended."""
+        """Records in the folder that the run has ended."""
         barrier()
         if is_main_process():
             self._folder.end()
 
     def state_dict(self) -> dict:
-        """What a stopped run needs to go on: which run it is."""
+        """The id of the run, which a resumed run needs."""
         return {'run': self._run}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave, after ``before_test``."""
+        """Restores a result of ``state_dict``, after ``before_test``."""
         self._run = state['run']
 
 
 def _stream_index(number: int) -> int:
-    """The index in the whole stream of this process's frame, as mmengine's sampler deals them."""
+    """The stream index of this process's frame ``number``, as in mmengine's sampler."""
     return number * get_world_size() + get_rank()
 
 
@@ -182,7 +182,7 @@ def _condition(info: Any) -> str:
 
 
 def _names_of(dataset: Any) -> dict[tuple[str, str], str]:
-    """File names by condition and path of image; none of a data set that does not tell paths."""
+    """File names by condition and image path; empty if the data set gives no paths."""
     paths: dict[str, list[str]] = {}
     if hasattr(dataset, 'get_data_info'):
         for index in range(getattr(dataset, 'frames_per_round', len(dataset))):

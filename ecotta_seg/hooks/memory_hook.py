@@ -23,19 +23,19 @@ from .source_reference_hook import source_hook
 
 @HOOKS.register_module()
 class MemoryHook(Hook):
-    """Peak memory and time a frame, for the report.
+    """Measures peak memory and time per frame, for the report.
 
-    The meter costs time, so it runs on a few frames, which are left out of the times. The result
-    goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``. Where
-    the memory engine ran, what it planned and what it left to autograd stand beside the measured.
+    The meter costs time, so it runs on a few frames only, which do not count in the times. The
+    result goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``. If
+    the memory engine ran, the result also holds the engine's plan and its fallbacks to autograd.
 
-    What the harness adds to a step (waiting for data, the metric, all hooks) is the mean time from
-    the end of one frame to the end of the next, less the step's own. Frames that a reference is
-    predicted on too (round 1) are left out of it.
+    The time of the harness (waiting for data, the metric, all hooks) is the mean time from the end
+    of one frame to the end of the next, minus the time of the step. Frames that a reference
+    predicts as well (round 1) do not count.
 
     Args:
-        frames: How many frames are measured. The optimizer makes its state on the first one, so
-            that frame's peak holds it as an activation and only later ones are reported.
+        frames: Number of frames to measure. The optimizer creates its state on the first one, so
+            that frame's peak counts the state as an activation. Only later peaks are reported.
     """
 
     priority = 'NORMAL'
@@ -52,11 +52,11 @@ class MemoryHook(Hook):
         self._in_place = False
 
     def before_test_epoch(self, runner) -> None:
-        """Starts the process peak anew: loading is not part of a step."""
+        """Resets the process peak: loading is not part of a step."""
         reset_process_peak()
 
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Puts the meter around the next step."""
+        """Attaches the meter to the next step."""
         if self._measured >= self.frames or not hasattr(runner.model, 'observer'):
             return
         model = runner.model
@@ -71,7 +71,7 @@ class MemoryHook(Hook):
         model.observer = observed
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Notes the time of an unmeasured step, or measures the source on the same frame."""
+        """Records the time of a step without meter, or measures the source on the same frame."""
         model = runner.model
         if not hasattr(model, 'observer'):
             return
@@ -97,8 +97,8 @@ class MemoryHook(Hook):
 
     @property
     def peak_bytes(self) -> Optional[int]:
-        """Peak of a step that has the optimizer's state already; None before one was measured."""
-        # The first step makes the optimizer's state; where it is the only one it must do.
+        """Peak of a step after the optimizer has its state; None before a measurement."""
+        # The first step creates the optimizer's state: it counts only if there is no other step.
         return max(self._peaks[1:] or self._peaks) if self._peaks else None
 
     def state_dict(self) -> dict:
@@ -115,7 +115,7 @@ class MemoryHook(Hook):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a result of ``state_dict``."""
         self._peaks, self._seconds = list(state['peaks']), state['seconds'].tolist()
         self._loop.load_state_dict(state['loop'])
         self._inference, self._measured = state['inference'], state['measured']
@@ -128,16 +128,16 @@ class MemoryHook(Hook):
         return next(model.parameters()).device
 
     def after_test_epoch(self, runner, metrics=None) -> None:
-        """Tells what was measured."""
+        """Writes the measurements to the message hub."""
         if not self._peaks:
             return
         model = runner.model
         gradients = sum(p.numel() * p.element_size() for p in model.adaptable_parameters().values())
         if self._in_place:
-            # Each piece is applied and dropped as it comes: none of them stands at the peak.
+            # Each gradient is applied and freed at once, so none is held at the peak.
             gradients = 0
         device = self._device(model)
-        # A guard's good state gets the optimizer's with it only after the frames measured.
+        # A guard's good state includes the optimizer's only after the measured frames.
         kept = max(self._standing.kept_bytes, _standing(model).kept_bytes)
         report = MemoryReport.build(
             replace(self._standing, kept_bytes=kept),

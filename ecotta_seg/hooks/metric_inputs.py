@@ -1,4 +1,4 @@
-"""What metrics of others are given: labelled frames where they need them, names of their own."""
+"""Gives third-party metrics labelled frames, if they need labels, and unique file names."""
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from ..evaluation.per_condition_iou import PerConditionIoU
 from .export_names import distinct_names
 
 _LABEL = 'gt_sem_seg'
-# What a metric raises that looks for a label that is not there.
+# Errors of a metric that looks for a missing label.
 _NO_LABEL = (KeyError, AttributeError, TypeError)
 
 
 def prepare_metrics(runner: Any) -> None:
-    """Makes the metrics of a test fit for a stream of conditions and rounds.
+    """Prepares the metrics of a test for a stream of conditions and rounds.
 
-    A frame without a label reaches only metrics that can take it; a metric that has seen no
-    labelled frame gives no score. Where a metric writes predictions (``output_dir``) and several
-    frames have the same file name, the names begin with round and condition.
+    A frame without a label reaches only metrics that need no label. A metric that needs labels and
+    gets no labelled frame gives no score. If a metric writes predictions (``output_dir``) and
+    several frames have the same file name, the names begin with round and condition.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -36,17 +36,17 @@ def prepare_metrics(runner: Any) -> None:
 
 
 def _names_of(metric: BaseMetric, dataset: Any) -> Optional[Callable[[Mapping], str]]:
-    """How a metric is to name its files; None where it writes none, or the plain names do."""
+    """Returns the naming of a metric's files; None if not needed or the metric writes none."""
     return None if getattr(metric, 'output_dir', None) is None else distinct_names(dataset)
 
 
 class _Inputs:
-    """Stands between an evaluator and one of its metrics.
+    """Filters the samples that an evaluator gives to one of its metrics.
 
     Args:
-        metric: The metric; its methods are called as its class has them.
-        logger: Is told of frames that the metric does not get.
-        rename: From a sample to the name of its file, or None.
+        metric: The metric, whose original methods are called.
+        logger: Gets a warning about frames that the metric does not get.
+        rename: Maps a sample to the name of its file, or None.
     """
 
     def __init__(self, metric: BaseMetric, logger: Any, rename: Optional[Callable]) -> None:
@@ -56,7 +56,7 @@ class _Inputs:
         self.left_out = 0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Hands the samples on that the metric can take."""
+        """Passes on the samples that the metric can process."""
         if self.rename is not None:
             data_samples = [self._renamed(sample) for sample in data_samples]
         labelled = [sample for sample in data_samples if _LABEL in sample]
@@ -81,7 +81,7 @@ class _Inputs:
                 return
             self.needs_labels = True
         if getattr(self.metric, 'output_dir', None) is not None:
-            # For the file of the prediction alone.
+            # Only so that the metric writes the file of the prediction.
             there = len(self.metric.results)
             mask = sample['pred_sem_seg']['data']
             ignored = torch.full_like(mask, getattr(self.metric, 'ignore_index', 255))
@@ -99,7 +99,7 @@ class _Inputs:
             return False
 
     def evaluate(self, size: int) -> dict:
-        """The metric's own scores; none where it has seen nothing."""
+        """The metric's scores; empty if no frame has a label and the metric needs one."""
         name = type(self.metric).__name__
         counts = all_gather_object((len(self.metric.results), self.left_out))
         left_out, self.left_out = sum(count for _, count in counts), 0

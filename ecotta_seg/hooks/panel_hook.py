@@ -24,16 +24,16 @@ from .source_reference_hook import source_hook
 class PanelHook(Hook):
     """Writes ``<show_dir>/<condition>/<round>_<sequence>_<frame>.png``.
 
-    Each picture has the frame as the model saw it, the source model's mask (where there is a
-    ``SourceReferenceHook``; it is asked for these frames only), the adapted mask and the label.
-    Names from the data set are made safe: nothing is written outside ``show_dir``.
+    Each picture shows the frame at the model's input, the source model's mask (if there is a
+    ``SourceReferenceHook``), the adapted mask and the label. The hook has the source predict these
+    frames only. Names from the data set are made safe: nothing is written outside ``show_dir``.
 
     Args:
         show_dir: The folder to write to; None for ``panels`` in the runner's ``work_dir``.
-        frames_per_condition: How many frames of each condition and round to show, evenly spaced
-            where the data set can tell its order (``ContinualStream``), else the first ones.
+        frames_per_condition: Number of frames of each condition and round to show: evenly spaced
+            if the data set gives its order (``ContinualStream``), else the first ones.
         rounds: ``'last'``, ``'first'``, ``'all'`` or the numbers of the rounds to show.
-        width: Width of each of the pictures in a row, in pixels.
+        width: Width in pixels of each picture in a row.
         ignore_index: The label of pixels that are not scored.
     """
 
@@ -78,7 +78,7 @@ class PanelHook(Hook):
         return number in self.rounds
 
     def _choose(self, dataset: Any) -> Optional[set]:
-        """Indices in the stream to show; None where the data set does not tell its order."""
+        """Stream indices to show; None if the data set does not give its order."""
         if not hasattr(dataset, 'position'):
             return None
         places: dict[tuple[int, str], list[int]] = {}
@@ -96,13 +96,13 @@ class PanelHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Draws the frames of a batch that were chosen."""
+        """Draws the chosen frames of a batch."""
         if not is_main_process():
             return
         chosen = [index for index, sample in enumerate(outputs) if self._is_chosen(sample)]
         if not chosen:
             return
-        # Taken before the source predicts, which may write into the same samples.
+        # Read the masks first: the source may write its prediction into the same samples.
         masks = {index: class_mask(outputs[index]) for index in chosen}
         labels = {index: class_mask(outputs[index], 'gt_sem_seg') for index in chosen}
         source = self._predict_source(runner, data_batch)
@@ -152,7 +152,7 @@ class PanelHook(Hook):
     def _put(
         self, runner: Any, condition: str, number: int, frame: str, index: int, panel: np.ndarray
     ) -> None:
-        """Takes a (height, width, 3) uint8 RGB panel of the frame ``index`` of the batch."""
+        """Writes the (height, width, 3) uint8 RGB panel of the frame ``index`` of the batch."""
         name = f'{number:02d}_{safe_file_name(frame)}.png'
         atomic_write_png(self._folder / safe_file_name(condition) / name, panel[..., ::-1])
 

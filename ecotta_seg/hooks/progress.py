@@ -1,4 +1,4 @@
-"""Progress bars with rate and remaining time, on a terminal and in a log file alike."""
+"""Progress bars with rate and remaining time, for a terminal and for a log file."""
 
 import sys
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ from .run_time import LONG, SHORT, RunTime, StreamSize, advice, describe
 
 
 class _RateColumn(TextColumn):
-    """Frames a second."""
+    """Frames per second."""
 
     def __init__(self) -> None:
         super().__init__('')
 
     def render(self, task):
-        """The rate of the last frames, or nothing before there is one."""
+        """The rate of the last frames; empty before the first rate."""
         return f'{task.speed:.1f} frames/s' if task.speed else ''
 
 
@@ -40,14 +40,14 @@ def _bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn('{task.fields[note]}'),
-        # Without a terminal only the finished bar is written, not a line a frame.
+        # Without a terminal only the finished bar is written, not one line per frame.
         console=Console(file=sys.stderr),
         transient=False,
     )
 
 
 def progress(loader, title: str) -> Iterator:
-    """Goes through a sized iterable under a bar."""
+    """Iterates over a sized iterable and shows a bar."""
     with _bar() as bar:
         task = bar.add_task(title, total=len(loader), note='')
         for item in loader:
@@ -57,10 +57,10 @@ def progress(loader, title: str) -> Iterator:
 
 @HOOKS.register_module()
 class StreamProgressHook(Hook):
-    """A bar over the stream: round, condition, running mIoU, rate and remaining time.
+    """A bar for the stream: round, condition, running mIoU, rate and remaining time.
 
-    After the first few frames of a run longer than a minute it says how long the run will take, and
-    the options that make a long run short; see ``RunTime``.
+    After the first few frames the hook logs the expected duration of a run longer than a minute,
+    and the options that shorten a long run; see ``RunTime``.
     """
 
     priority = 'LOW'
@@ -71,10 +71,10 @@ class StreamProgressHook(Hook):
         self._metered, self._frames = False, 0
 
     def before_test_epoch(self, runner) -> None:
-        """Opens the bar, after the hooks that run bars of their own before the test."""
+        """Opens the bar, after other hooks have shown their own bars before the test."""
         self._bar = _bar()
         batch_size = getattr(runner.test_dataloader, 'batch_size', None) or 1
-        # A resumed loader has the rest of the stream only.
+        # A resumed loader has only the rest of the stream.
         done = (runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0) // batch_size
         left = len(runner.test_dataloader)
         self._task = self._bar.add_task('stream', total=done + left, completed=done, note='')
@@ -85,11 +85,11 @@ class StreamProgressHook(Hook):
         self._bar.start()
 
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Notes whether the memory meter, which takes time, is around the next frame."""
+        """Records whether the memory meter, which takes time, measures the next frame."""
         self._metered = getattr(runner.model, 'observer', None) is not None
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Moves the bar on by one batch."""
+        """Advances the bar by one batch."""
         sample = outputs[-1]
         title = f'round {sample.get("round", 1)} {sample.get("condition", "")}'
         metric = next(
@@ -104,10 +104,10 @@ class StreamProgressHook(Hook):
             self._tell(runner)
 
     def _tell(self, runner) -> None:
-        """Says how long the run takes, and how to make it short."""
+        """Logs how long the run will take and how to shorten it."""
         clear_hook = _hook(runner, 'ForgettingHook')
         passes = getattr(clear_hook, 'seconds', {})
-        # The pass after the stream is like the one before.
+        # The pass after the stream takes as long as the pass before.
         clear = sum(passes.values()) + passes.get('clear day, before', 0.0)
         total = self._time.stream_seconds + clear
         if total < LONG:

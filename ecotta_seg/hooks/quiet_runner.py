@@ -1,4 +1,4 @@
-"""A Runner that shows what matters on screen and writes everything to its log file."""
+"""A Runner that shows the main messages on screen and writes all to its log file."""
 
 import logging
 import sys
@@ -13,20 +13,20 @@ from mmengine.runner import Runner
 from .progress import StreamProgressHook
 
 _OURS = str(Path(__file__).resolve().parents[1])
-# A record is made here, whoever has something to say.
+# Every log record is created in these files, whoever logs.
 _LOGGING = {logging.__file__, mmengine.logging.logger.__file__}
 _PROGRESS = mmengine.hooks.logger_hook.__file__
 
 
 class OnScreen(logging.Filter):
-    """Lets pass warnings, what this package says, and the progress of a training.
+    """Passes warnings, messages of this package, and the progress of a training.
 
-    Settings, versions and the list of hooks, of which mmengine makes hundreds of lines, stay in the
-    log file.
+    Settings, versions and the list of hooks, for which mmengine writes hundreds of lines, stay in
+    the log file.
 
     Args:
-        bar: Whether the progress of a test has a bar, of ``StreamProgressHook``: its lines stay in
-            the log file then, too.
+        bar: Returns whether ``StreamProgressHook`` shows a bar for a test. If so, the progress
+            lines of the test stay in the log file, too.
     """
 
     def __init__(self, bar: Callable[[], bool]) -> None:
@@ -34,7 +34,7 @@ class OnScreen(logging.Filter):
         self.bar = bar
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record goes on the screen; called while the record is made."""
+        """Whether to show a record on screen; called while the record is created."""
         if record.levelno >= logging.WARNING:
             return True
         frame = sys._getframe(1)
@@ -47,13 +47,13 @@ class OnScreen(logging.Filter):
 
 
 class QuietRunner(Runner):
-    """mmengine's ``Runner``, with ``OnScreen`` before its screen output.
+    """mmengine's ``Runner`` with the filter ``OnScreen`` on its screen output.
 
-    The log file, ``<work_dir>/<time>/<time>.log``, holds what a ``Runner``'s does.
+    The log file, ``<work_dir>/<time>/<time>.log``, has the same content as with a ``Runner``.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """mmengine's logger; says where the log file is."""
+        """Builds mmengine's logger and logs the path of the log file."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):

@@ -17,8 +17,8 @@ from .run_facts import command, now, run_facts
 class ReportHook(Hook):
     """Writes ``run.json`` before a test and ``report.html`` after it.
 
-    The report is made of the files that the other hooks wrote into the work dir. If the
-    report cannot be made, the log says why, and the run and its results are as without this hook.
+    The report is built from the files that the other hooks wrote into the work dir. If this fails,
+    the hook logs the reason; the run and its results do not change.
 
     Args:
         checkpoint: Path of the source model's weights; None for the config's ``load_from``.
@@ -59,7 +59,7 @@ class ReportHook(Hook):
             write_run_file(self._folder, dict(self._record, finished=now()))
             path = write_report(self._folder)
         except Exception as error:
-            # Hours of a run end here, and all of its results are on the disk.
+            # A failed report must not fail a long run: all results are already on disk.
             runner.logger.warning(
                 f'the report is not written ({type(error).__name__}: {sentence(error)}): the '
                 f'results are whole; python tools/report.py {self._folder} makes the report again'

@@ -19,20 +19,20 @@ from .sample_masks import class_mask
 class RerunHook(Hook):
     """Writes the frame, the adapted mask, the label and the curves of each frame to ``path``.
 
-    All are on the timeline ``frame``, the number of frames so far, from 1, over all rounds. See
-    ``RerunFile`` for what is on the disk meanwhile, and after a stop. If the recording cannot be
-    written to its end, the log says so, and the run and its results are as without it. Of several
-    processes the main one records its own frames.
+    All use the timeline ``frame``, the number of frames so far, from 1, over all rounds. See
+    ``RerunFile`` for the files on disk during the run and after a stop. If the recording cannot be
+    completed, the hook logs a warning; the run and its results do not change. With several
+    processes, the main process records its own frames only.
 
     Args:
-        path: The file, ``.rrd``.
-        width: Pictures wider than this are made smaller, in pixels.
+        path: The output file, ``.rrd``.
+        width: Maximum width of pictures in pixels; wider ones are scaled down.
 
     Raises:
         ValueError: ``path`` does not end with ``.rrd``, or ``width`` is below 1.
     """
 
-    # As LiveViewHook: all that belongs to a frame is known then.
+    # Like LiveViewHook: all data of a frame is known by then.
     priority = 'LOW'
 
     def __init__(self, path: str, width: int = 640) -> None:
@@ -92,7 +92,7 @@ class RerunHook(Hook):
         self._done += len(outputs)
 
     def after_test(self, runner: Any) -> None:
-        """Makes the file whole."""
+        """Completes the file."""
         if self._file is None:
             return
         try:
@@ -108,16 +108,16 @@ class RerunHook(Hook):
         self._file = None
 
     def state_dict(self) -> dict:
-        """Which part is at work, and its bytes; they are on the disk then."""
+        """Writes the recording so far to disk; returns its current part and size in bytes."""
         if self._file is None:
             return {}
         try:
             size = self._file.flush()
         except OSError:
-            # The end of the run says it.
+            # ``after_test`` reports the error.
             return {}
         return {'name': self._name, 'part': self._file.number, 'bytes': size}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave, before the file is opened."""
+        """Restores a result of ``state_dict``, before the file is opened."""
         self._state = state or None

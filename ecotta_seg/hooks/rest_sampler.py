@@ -1,4 +1,4 @@
-"""The rest of a stream that has been stopped."""
+"""The rest of a stopped stream."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +8,9 @@ class RestSampler:
     """A sampler without its first indices.
 
     Args:
-        sampler: The whole stream's.
-        skip: How many indices are done.
-        before_first: Called when the first index is asked for.
+        sampler: The sampler of the whole stream.
+        skip: Number of indices to skip.
+        before_first: Called before the first index is returned.
     """
 
     def __init__(self, sampler: Any, skip: int, before_first: Any = None) -> None:

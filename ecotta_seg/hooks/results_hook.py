@@ -1,4 +1,4 @@
-"""Gathers what the other hooks measured; writes ``results.json`` and shows the table."""
+"""Collects the results of the other hooks, writes ``results.json`` and prints the table."""
 
 import logging
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ _EXTRA = ('references', 'views')
 class ResultsHook(Hook):
     """Writes ``results.json`` and ``results.csv`` after a test and prints the table.
 
-    Runs after the hooks that measure. It reads what they left in the message hub under
+    Runs after the hooks that measure and reads their results from the message hub, under
     ``'ecotta_seg/<part>'``: ``method``, ``source``, ``clear``, ``memory``,
     ``seconds_per_frame``, ``events``, ``references``, ``views``, ``estimate``,
     ``source_confusion``, and ``extra`` (a dict of more keys for the top level). A part that no hook
-    measured is ``null``; one that does not fit the schema is left out with a warning, so that it
-    cannot cost the rest. Scores come from the evaluator's ``PerConditionIoU`` and are put into the
-    hub as ``rounds``, ``mean_mIoU`` and ``confusion``.
-    ``code`` is what ran: versions, and a digest of this package's files.
+    measured is ``null``. A part that does not fit the schema is left out with a warning, so that
+    the other parts are still written. Scores come from the evaluator's ``PerConditionIoU``; the
+    hook writes them to the hub as ``rounds``, ``mean_mIoU`` and ``confusion``. ``code`` identifies
+    the code: versions, and a digest of this package's files.
 
     Args:
         work_dir: The folder to write to; None for the runner's ``work_dir`` (not its
             time-stamped log folder).
         show: Print the table.
-        console: Where to print it; None for the terminal.
+        console: Console for the table; None for the terminal.
     """
 
     priority = 'VERY_LOW'
@@ -53,7 +53,7 @@ class ResultsHook(Hook):
         self.console = console
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Puts the scores into the message hub."""
+        """Writes the scores to the message hub."""
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         if metric is not None:
             runner.message_hub.update_info('ecotta_seg/rounds', metric.rounds)
@@ -72,7 +72,7 @@ class ResultsHook(Hook):
         runner.logger.info(f'results are in {path}')
 
     def gather(self, runner: Any) -> dict:
-        """The results document, schema 1, of what is in the runner's message hub."""
+        """Builds the results document, schema 1, from the runner's message hub."""
         hub = runner.message_hub
 
         def info(name: str) -> Any:
@@ -107,7 +107,7 @@ class ResultsHook(Hook):
 
 
 def _merge_events(runner: Any) -> None:
-    """Puts the events of all processes into each one's hub, with their rank."""
+    """Writes the events of all processes, with their rank, to the hub of each process."""
     if get_world_size() == 1:
         return
     own = runner.message_hub.get_info('ecotta_seg/events', None) or []
@@ -120,6 +120,6 @@ def _merge_events(runner: Any) -> None:
 
 
 def _method_name(model: Any) -> str:
-    """A name for a run whose hooks gave none."""
+    """The method name of a run whose hooks set none."""
     model = model.module if is_model_wrapper(model) else model
     return type(model).__name__ if hasattr(model, 'adaptable_parameters') else 'source'

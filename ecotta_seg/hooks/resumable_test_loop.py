@@ -1,4 +1,4 @@
-"""mmengine's test loop, with a word on resuming and a chance to save when it dies."""
+"""mmengine's test loop with an option to resume and a save on errors."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ from ..datasets.frame_error import FrameError
 class ResumableTestLoop(TestLoop):
     """``TestLoop`` for use with ``StreamStateHook``, under any tool that runs a config.
 
-    ``python tools/test.py CONFIG CHECKPOINT --cfg-options test_cfg.resume=True`` goes on from the
-    newest state in the work dir, where ``test_cfg=dict(type='ResumableTestLoop')``.
+    With ``test_cfg=dict(type='ResumableTestLoop')`` in the config,
+    ``python tools/test.py CONFIG CHECKPOINT --cfg-options test_cfg.resume=True`` resumes from the
+    newest state in the work dir.
 
     Args:
-        resume: Go on from the newest saved state.
-        **kwargs: Of ``TestLoop``.
+        resume: Resume from the newest saved state.
+        **kwargs: Arguments of ``TestLoop``.
     """
 
     def __init__(self, *args: Any, resume: bool = False, **kwargs: Any) -> None:
@@ -25,7 +26,7 @@ class ResumableTestLoop(TestLoop):
         self.resume = resume
 
     def run(self) -> dict:
-        """Runs the test; on an error hooks may save what is done."""
+        """Runs the test; on an error hooks may save the state."""
         try:
             return super().run()
         except Exception as error:

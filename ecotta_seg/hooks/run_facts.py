@@ -20,10 +20,10 @@ from ..file_digest import file_digest
 from ..type_names import type_name
 from .run_identity import code_versions
 
-# A frame has its name and the folders of its drive and its split or condition; the root of the
-# data set differs from machine to machine.
+# Path parts that identify a frame: its file name and the folders of its drive and of its split or
+# condition. The root of the data set differs between machines.
 _NAME_PARTS = 3
-# Steps that make no other frame: they load, cut to the model's size and pack.
+# Steps that keep the content of a frame: they load, fit to the model's input size and pack.
 _PLAIN_STEPS = (
     *('LoadImageFromFile', 'LoadAnnotations', 'Resize', 'PackSegInputs', 'Pad'),
     *('LoadImageFromNDArray', 'ResizeToMultiple', 'ResizeShortestEdge'),
@@ -31,7 +31,7 @@ _PLAIN_STEPS = (
 
 
 def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
-    """The record of a run that starts now.
+    """Returns the record of a run that starts now.
 
     Args:
         runner: The Runner, in ``before_test`` and after the hook that builds the method.
@@ -76,7 +76,7 @@ def now() -> str:
 
 
 def command() -> dict:
-    """The command line of this process and its folder."""
+    """The command line of this process and its working folder."""
     # Python before 3.10 does not know its own arguments, such as -m.
     line = getattr(sys, 'orig_argv', None) or [sys.executable, *sys.argv]
     return {'command': list(line), 'folder': os.getcwd()}
@@ -88,14 +88,14 @@ def _environment(cfg: Any) -> dict[str, str]:
 
 
 def _as_text(cfg: Any) -> str:
-    """The adaptation, the estimate and the views, as a config file has them."""
+    """The adaptation, the estimate and the views as the text of a config file."""
     keys = ('adaptation', 'estimate', 'views')
     part = {key: _named(cfg[key]) for key in keys if cfg.get(key) is not None}
     return Config(part).pretty_text
 
 
 def _named(value: Any) -> Any:
-    """With names in the place of classes and objects, which no text of a config can have."""
+    """Replaces classes and objects with their names, because a config text cannot hold them."""
     if isinstance(value, Mapping):
         return {str(key): _named(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -108,19 +108,19 @@ def _named(value: Any) -> Any:
 def _digest(checkpoint: Optional[str]) -> Optional[str]:
     try:
         return None if checkpoint is None else file_digest(checkpoint)
-    except OSError:  # An address, which mmengine loads from.
+    except OSError:  # A URL, which mmengine can load.
         return None
 
 
 def _frames(dataset: Any) -> Optional[dict[str, dict]]:
-    """How many frames a round has of each condition, and a digest of their names."""
+    """The number of frames of each condition in a round, and a digest of their names."""
     if not hasattr(dataset, 'get_data_info'):
         return None
     names: dict[str, list[str]] = {}
     for index in range(getattr(dataset, 'frames_per_round', len(dataset))):
         info = dataset.get_data_info(index)
         name = '/'.join(PurePath(str(info.get('img_path', index))).parts[-_NAME_PARTS:])
-        # On a ramp the same picture is another frame at another severity.
+        # On a severity ramp the same picture gives another frame at each severity.
         name = f'{name} {info.get("severity", "")}'
         names.setdefault(str(info.get('condition') or 'all'), []).append(name)
     return {

@@ -1,6 +1,7 @@
-"""What a run is: code, config, data and weights, so that a saved state is not mixed with another.
+"""Identifies a run by code, config, data and weights, so that a state resumes the same run only.
 
-Two runs with the same identity give the same results; where two differ, the differences are named.
+Two runs with the same identity give the same results. If two identities differ, the differences
+are named.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ from ..type_names import type_name
 from ..version import __version__
 from .weight_watch import tensor_bytes
 
-# What reports changes no result, nor whether a bad frame stops the run: one that stopped goes on in
-# tolerant mode.
+# Hooks that do not change results: they report, or decide whether a bad frame stops the run. A run
+# that stopped at a bad frame can resume in tolerant mode.
 _HOOKS_LEFT_OUT = (
     'BestAndWorstHook',
     'FrameAreasHook',
@@ -39,20 +40,20 @@ _HOOKS_LEFT_OUT = (
 )
 _LOADER_KEYS_LEFT_OUT = (
     *('num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory'),
-    # Whether it stops the run; which labels there are is in the data set's own entry.
+    # Only decides whether the run stops; the entry of the data set covers its labels.
     'missing_labels',
 )
-# The loop that can be resumed and mmengine's own go through the same frames.
+# ResumableTestLoop and mmengine's TestLoop process the same frames.
 _LOOP_KEYS_LEFT_OUT = ('resume', 'type')
 _SHOWN = 4
 
 
 def run_identity(runner: Any, files: Sequence[str]) -> dict:
-    """The identity of a Runner's test, before its first frame.
+    """Returns the identity of a Runner's test, before its first frame.
 
     Args:
         runner: The Runner.
-        files: Its ``data_files``.
+        files: The ``data_files`` of its data set.
 
     Returns:
         A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
@@ -80,12 +81,12 @@ def run_identity(runner: Any, files: Sequence[str]) -> dict:
 
 
 def model_identity(model: nn.Module, settings: Mapping[str, Any]) -> dict:
-    """The identity of a model that adapts without a Runner, before its first frame.
+    """Returns the identity of a model without a Runner, before its first frame.
 
     Args:
         model: The source model.
-        settings: What the predictions depend on, as nested containers: of the method, of the
-            preparation of frames, and so on.
+        settings: All settings that affect the predictions, as nested containers: of the method, of
+            the preparation of frames, and so on.
 
     Returns:
         A flat dict from names such as ``'config adaptation.optimizer.lr'`` to text.
@@ -108,12 +109,12 @@ def code_versions() -> dict[str, str]:
 
 
 def differences(saved: Mapping, current: Mapping, allowed: Sequence[str] = ()) -> list[str]:
-    """Sentences on what differs, e.g. ``'config rounds: was 3, is 10'``.
+    """Describes the differences, for example ``'config rounds: was 3, is 10'``.
 
     Args:
-        saved: A run's identity.
-        current: Another's.
-        allowed: Entries whose names start with one of these may differ.
+        saved: The identity of one run.
+        current: The identity of another run.
+        allowed: Entries may differ if their names start with one of these.
     """
     found = []
     for name in sorted(saved.keys() | current.keys()):
@@ -137,10 +138,10 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, (str, int, float, bool, type(None))):
         yield name, repr(value)
     elif isinstance(value, type):
-        # The same as its name in a config of texts.
+        # The same text as the class name in a text config.
         yield name, repr(type_name(value))
     else:
-        # An object's repr may hold its address, which is another in each process.
+        # An object's repr may contain its address, which differs between processes.
         yield name, type(value).__name__
 
 
@@ -157,7 +158,7 @@ def _code_digest() -> str:
 def source_digest(model: nn.Module) -> str:
     """The first digits of the SHA-256 of a model's weights without meta networks.
 
-    Those of a method before its first frame are the source's, however meta networks were drawn.
+    Before its first frame a method has the digest of its source, for any random meta networks.
     """
     state = model.state_dict()
     return _digest({k: v for k, v in state.items() if '.meta_networks.' not in k})
@@ -172,9 +173,9 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def data_files(dataset: Any) -> list[str]:
-    """The paths of a data set's images, labels and videos, in its order and each once.
+    """The paths of a data set's images, labels and videos, in its order, without duplicates.
 
-    None where it tells no files.
+    Empty if the data set gives no paths.
     """
     paths: dict[str, None] = {}
     for inner in inner_datasets(dataset):
@@ -186,13 +187,13 @@ def data_files(dataset: Any) -> list[str]:
 
 
 def file_sizes(paths: Sequence[str]) -> torch.Tensor:
-    """(N,) int64: bytes of each file, -1 where it is missing."""
+    """(N,) int64: size of each file in bytes, -1 if the file is missing."""
     sizes = [os.path.getsize(path) if os.path.isfile(path) else -1 for path in paths]
     return torch.tensor(sizes, dtype=torch.int64)
 
 
 def changed_files(paths: Sequence[str], saved: torch.Tensor, current: torch.Tensor) -> list[str]:
-    """Those of ``paths`` whose sizes differ; all three of the same order and length."""
+    """The ``paths`` whose sizes differ; all arguments have the same order and length."""
     return [paths[index] for index in (saved != current).nonzero().flatten().tolist()]
 
 

@@ -1,4 +1,4 @@
-"""How long a run will take, from its first frames, and how to make the run shorter."""
+"""Estimates a run's duration from its first frames and advises how to shorten the run."""
 
 import math
 import time
@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Optional
 
 from ..memory import MIB
 
-# From one frame on if a frame is slow, else from the mean of a few.
+# Frames that an estimate needs, and seconds after which a single frame is enough.
 _FRAMES, _PATIENCE = 5, 60.0
 LONG = 60.0
 """A run that takes fewer seconds needs no estimate."""
@@ -16,12 +16,12 @@ _FEW = 5
 
 
 class StreamSize(NamedTuple):
-    """What a stream consists of.
+    """The size of a stream.
 
     Attributes:
-        frames: Of one condition in one round.
-        conditions: Their number.
-        rounds: Their number.
+        frames: Number of frames of one condition in one round.
+        conditions: Number of conditions.
+        rounds: Number of rounds.
     """
 
     frames: int
@@ -33,12 +33,12 @@ class RunTime:
     """Estimates the duration of a run.
 
     Frames of round 1 take longer than others, because the source and the references predict them as
-    well. Frames under the memory meter and the very first frame are left out.
+    well. Frames under the memory meter and the first frame do not count.
 
     Args:
-        first_round: Frames of round 1 that are still to come.
-        later: Frames of other rounds that are still to come.
-        clock: Seconds, rising.
+        first_round: Number of remaining frames of round 1.
+        later: Number of remaining frames of other rounds.
+        clock: Returns a rising time in seconds.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class RunTime:
     def end_of_frame(
         self, first_round: bool, counts: bool = True, beside: float = 0.0, frames: int = 1
     ) -> bool:
-        """Notes that a frame and all that belongs to it are done.
+        """Records the end of a frame and of all work for it.
 
         Args:
-            first_round: Whether the frame is one of round 1.
-            counts: Whether its time is like that of other frames.
-            beside: Seconds of it that the source and the references took.
+            first_round: Whether the frame belongs to round 1.
+            counts: Whether the time of the frame is typical.
+            beside: Seconds of the source and the references within this time.
             frames: Number of frames in the batch.
 
         Returns:
-            Whether there is an estimate now that was not there before.
+            Whether this frame made the first estimate possible.
         """
         now = self._clock()
         seconds, self._last = now - self._last, now
@@ -83,33 +83,33 @@ class RunTime:
 
     @property
     def frame_seconds(self) -> tuple[float, float]:
-        """Seconds of a frame of round 1, and of a later frame."""
+        """Seconds per frame of round 1, and per frame of later rounds."""
         mean = self._seconds / self._frames
         return mean, mean - self._beside / self._frames
 
     @property
     def mean_seconds(self) -> float:
-        """Seconds of a frame, on average over those that are still to come."""
+        """Mean seconds per frame over the remaining frames."""
         left = sum(self._left)
         return sum(n * s for n, s in zip(self._left, self.frame_seconds)) / max(1, left)
 
     @property
     def stream_seconds(self) -> float:
-        """Seconds that the frames take, those that are done included."""
+        """Seconds of all frames, including the finished ones."""
         left = sum(n * s for n, s in zip(self._left, self.frame_seconds))
         return self._last - self._start + left
 
 
 def advice(size: StreamSize, frame_seconds: tuple[float, float], clear_seconds: float) -> str:
-    """Options that make a long run of the same stream a short one.
+    """Returns options that shorten a long run of the same stream.
 
     Args:
-        size: Of the stream.
-        frame_seconds: Of a frame of round 1, and of a later frame.
-        clear_seconds: Of the clear day, before and after the stream.
+        size: Size of the stream.
+        frame_seconds: Seconds per frame of round 1, and per frame of later rounds.
+        clear_seconds: Seconds of the clear day, before and after the stream.
 
     Returns:
-        The options and the duration; '' if no choice makes the run short.
+        The options and the duration; '' if no options make the run short enough.
     """
     options = []
     if clear_seconds > SHORT / 2:
@@ -132,14 +132,14 @@ def advice(size: StreamSize, frame_seconds: tuple[float, float], clear_seconds: 
 def describe(
     seconds: float, frames: int, frame_seconds: float, peak_bytes: Optional[int], clear: float
 ) -> str:
-    """The sentence on a run's duration.
+    """Returns a sentence about a run's duration.
 
     Args:
-        seconds: Of the whole run.
-        frames: Of the stream.
-        frame_seconds: Of one of them.
+        seconds: Seconds of the whole run.
+        frames: Number of frames in the stream.
+        frame_seconds: Seconds per frame.
         peak_bytes: Peak memory of a step above the parameters; None if not measured.
-        clear: Seconds of the clear day in ``seconds``.
+        clear: Seconds of the clear day, included in ``seconds``.
     """
     parts = [f'{number(frame_seconds)} s a frame']
     if peak_bytes is not None:
@@ -150,7 +150,7 @@ def describe(
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would name: ``'40 s'``, ``'25 min'``, ``'3.5 h'``."""
+    """Formats seconds in a readable unit: ``'40 s'``, ``'25 min'``, ``'3.5 h'``."""
     for unit, name, most in ((1, 's', 90), (60, 'min', 90 * 60), (3600, 'h', 72 * 3600)):
         if seconds < most:
             return f'{number(seconds / unit)} {name}'
@@ -158,7 +158,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Two digits, as a person would write them; whole numbers from ten."""
+    """Formats a number with two significant digits, or as a whole number from ten on."""
     if value <= 0 or not math.isfinite(value):
         return f'{value:.0f}'
     return f'{value:.0f}' if value >= 9.95 else f'{value:.2g}'

@@ -1,4 +1,4 @@
-"""Makes the checkpoints that a training writes loadable without running code."""
+"""Makes the checkpoints of a training loadable without running code."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ _PLAIN = (bool, int, float, str)
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
-    """Leaves plain tensors, numbers and strings in a checkpoint.
+    """Keeps only plain tensors, numbers and strings in a checkpoint.
 
-    mmengine saves the history of its log scalars with it, as NumPy arrays in a class of its own
-    that only an unrestricted pickle can read. Resuming does without: the curve on screen starts
-    anew, the training does not.
+    mmengine also saves the history of its log scalars: NumPy arrays in an mmengine class, which
+    only an unrestricted pickle can read. Resuming does not need this history: the training
+    continues, only the curve on screen restarts.
     """
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Takes the log history out."""
+        """Removes the log history."""
         hub = checkpoint.get('message_hub')
         if not isinstance(hub, dict):
             return
@@ -33,7 +33,7 @@ class SafeCheckpointHook(Hook):
 
 
 def _without_numpy(value: Any) -> Any:
-    """NumPy's scalars, which pass for Python's numbers, as Python's."""
+    """Replaces NumPy scalars, which can pass as Python numbers, with Python numbers."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The masks that a sample of mmseg's carries."""
+"""Reads the masks of an mmseg sample."""
 
 from typing import Any, Optional
 
@@ -7,14 +7,14 @@ import torch
 
 
 def class_mask(sample: Any, key: str = 'pred_sem_seg') -> Optional[np.ndarray]:
-    """A copy of a sample's mask.
+    """Copies a sample's mask.
 
     Args:
         sample: A ``SegDataSample``.
         key: ``'pred_sem_seg'`` or ``'gt_sem_seg'``.
 
     Returns:
-        (H, W) int64 class indices; None if the sample has none.
+        (H, W) int64 class indices; None if the sample has no such mask.
     """
     if key not in sample:
         return None

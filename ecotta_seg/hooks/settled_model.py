@@ -1,4 +1,4 @@
-"""What a model must be before a test copies, adapts and scores it."""
+"""Prepares and checks a model before a test copies, adapts and scores the model."""
 
 import logging
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from .weight_watch import bare_model, settle_averages
 
 
 def settle_model(runner: Any) -> None:
-    """Puts averaged weights in, and matches the model's classes with the data set's.
+    """Loads averaged weights and matches the model's classes with the data set's.
 
-    Called by each hook that takes the model over, and done by the first alone.
+    Each hook that takes over the model calls this function; only the first call has an effect.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -49,10 +49,10 @@ def settle_model(runner: Any) -> None:
 
 
 def refuse_augmentation(runner: Any) -> None:
-    """Refuses mmseg's test-time augmentation, whose views are predictions that nobody learns from.
+    """Refuses mmseg's test-time augmentation, because no method learns from its views.
 
     Raises:
-        ValueError: The model is one for it, or the pipeline makes its views.
+        ValueError: The model is a test-time augmentation model, or the pipeline makes such views.
     """
     dataset = runner.test_dataloader.dataset
     steps = [
@@ -72,7 +72,7 @@ def check_same_classes(runner: Any, dataset: Any, what: str) -> None:
     """Refuses a further data set with other classes than the tested one.
 
     Raises:
-        ValueError: They differ.
+        ValueError: The classes differ.
     """
     tested, other = _names(runner.test_dataloader.dataset), _names(dataset)
     if None not in (tested, other) and tested != other:
@@ -86,7 +86,7 @@ def check_trained_classes(runner: Any, model: Any) -> None:
     """Refuses training data whose ids are not the model's outputs.
 
     Raises:
-        ValueError: Numbers or names differ.
+        ValueError: The numbers or names of classes differ.
     """
     names = _names(runner.train_dataloader.dataset)
     if names is not None and _table(runner, model, names) is not None:

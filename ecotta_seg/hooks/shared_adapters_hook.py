@@ -1,4 +1,4 @@
-"""One set of adapters for a fleet: averaged over the processes every so many frames."""
+"""Shares one set of adapters in a fleet: processes average their adapters regularly."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from ..distributed import average_tensors
 
 @HOOKS.register_module()
 class SharedAdaptersHook(Hook):
-    """Each process adapts on frames of its own; what is learned becomes everyone's.
+    """Averages the adapters of processes that adapt on their own frames.
 
-    Every ``every`` frames the adaptable parameters are averaged over the process group, and all
-    hold the same bits. Momenta stay with each process. One whose parameters are not finite takes
-    the others' mean. One that runs out of frames goes on with the exchanges, without a weight,
-    until the others are done. Without this hook each process is a vehicle of its own.
+    Every ``every`` frames the adaptable parameters are averaged over the process group; then all
+    processes hold the same bits. Momenta stay local. A process with non-finite parameters takes the
+    mean of the others. A process without further frames takes part in the exchanges with weight 0
+    until the others are done. Without this hook each process adapts alone.
 
     Args:
-        every: Frames of each process between two exchanges.
+        every: Number of frames of each process between two exchanges.
 
     Raises:
         ValueError: ``every`` is below 1.
     """
 
-    # After the guard has had its say, before StreamStateHook saves.
+    # After the guard has checked the step, before StreamStateHook saves.
     priority = 'LOW'
     shares_adapters = True
 
@@ -37,18 +37,18 @@ class SharedAdaptersHook(Hook):
         self._batches = 0
 
     def before_test(self, runner: Any) -> None:
-        """Learns how long the longest of the streams is."""
+        """Computes the number of exchanges from the longest stream."""
         self._total = self._batches + len(runner.test_dataloader)
         longest = max(all_gather_object(self._total))
         self._exchanges = longest // self.every if get_world_size() > 1 else 0
 
     def before_test_epoch(self, runner: Any) -> None:
-        """A process without frames takes part all the same."""
+        """Takes part in all exchanges if the process has no frames left."""
         if self._batches >= self._total:
             self._finish(runner)
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Exchanges where it is time to."""
+        """Exchanges the adapters if an exchange is due."""
         self._batches += 1
         if self._exchanges and self._batches % self.every == 0:
             self._exchange(runner, 1.0)
@@ -67,13 +67,13 @@ class SharedAdaptersHook(Hook):
         average_tensors(tensors, weight)
 
     def after_test(self, runner: Any) -> None:
-        """Ready for another test."""
+        """Resets the counter for another test."""
         self._batches = 0
 
     def state_dict(self) -> dict:
-        """How far this process is."""
+        """The number of batches that this process has done."""
         return {'batches': self._batches}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restores a result of ``state_dict``."""
         self._batches = int(state['batches'])

@@ -1,4 +1,4 @@
-"""Runs the untouched source beside the adapted model, in turn, on the frames of round 1."""
+"""Runs the unchanged source after the adapted model on each frame of round 1."""
 
 import time
 from copy import deepcopy
@@ -17,17 +17,18 @@ from .weight_watch import bare_model
 
 @HOOKS.register_module()
 class SourceReferenceHook(Hook):
-    """Scores the source model on every condition once; its prediction has no history.
+    """Scores the source model once on every condition.
 
-    The result goes to the message hub as ``ecotta_seg/source``, the median time of a frame as
+    One round is enough, because the source's prediction does not depend on earlier frames. The
+    scores go to the message hub as ``ecotta_seg/source``, the median time per frame as
     ``ecotta_seg/source_seconds``.
 
     Args:
-        references: More models to score beside it, by name: configs of adaptation methods. Those
-            that a model does not support (batch statistics without BatchNorm) are left out.
+        references: Further models to score, by name: configs of adaptation methods. Methods that
+            the model does not support (batch statistics without BatchNorm) are left out.
     """
 
-    # Before EcoTTAHook changes the model, after nothing else.
+    # First of all hooks, before EcoTTAHook changes the model.
     priority = 'VERY_HIGH'
 
     def __init__(self, references: dict = None) -> None:
@@ -39,13 +40,13 @@ class SourceReferenceHook(Hook):
         """What the source and the references took on the latest frame."""
 
     def before_test(self, runner) -> None:
-        """Copies the model before it is adapted."""
+        """Copies the model before the adaptation."""
         from ..adaptation import build_method
 
         settle_model(runner)
         model = bare_model(runner)
         self.source = SourceModel(deepcopy(model)).eval()
-        # Compared under the same views as the method, where the config sets them for all.
+        # The source uses the same views as the method, if the config sets views for all.
         asked = runner.cfg.get('views')
         self.source.views = asked or 1
         self._metrics = {'source': self._metric(runner)}
@@ -65,7 +66,7 @@ class SourceReferenceHook(Hook):
         return metric
 
     def predict(self, data_batch: dict) -> list:
-        """The source's ``SegDataSample``s of a batch; the batch itself is left as it is."""
+        """The source's ``SegDataSample``s of a batch; the batch does not change."""
         return self.source.test_step(deepcopy(data_batch))
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
@@ -83,14 +84,14 @@ class SourceReferenceHook(Hook):
         self.last_seconds = time.perf_counter() - start
 
     def source_areas(self, index: int = -1) -> Optional[Tensor]:
-        """(3, C) int64 areas of the source's prediction of one frame of the latest batch.
+        """(3, C) int64 areas of the source's prediction for one frame of the latest batch.
 
-        None after round 1, and where the frame has no label.
+        None after round 1, or if the frame has no label.
         """
         return self._metrics['source'].frame_areas(index) if self._scored else None
 
     def state_dict(self) -> dict:
-        """What a stopped run needs to go on: sums of scores and times, the references' state."""
+        """The sums of scores, the times and the references' state, to resume a run."""
         return {
             'metrics': {name: metric.state_dict() for name, metric in self._metrics.items()},
             'seconds': list(self._seconds),
@@ -98,7 +99,7 @@ class SourceReferenceHook(Hook):
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what ``state_dict`` gave, after ``before_test``."""
+        """Restores a result of ``state_dict``, after ``before_test``."""
         for name, metric in self._metrics.items():
             metric.load_state_dict(state['metrics'][name])
         self._seconds = list(state['seconds'])
@@ -106,7 +107,7 @@ class SourceReferenceHook(Hook):
             model.load_method_state(state['others'][name])
 
     def after_test_epoch(self, runner, metrics=None) -> None:
-        """Tells the scores."""
+        """Writes the scores to the message hub."""
         results = {}
         for name, metric in self._metrics.items():
             summary = metric.merged_summary(len(runner.test_dataloader.dataset))
@@ -121,6 +122,6 @@ class SourceReferenceHook(Hook):
 
 
 def source_hook(runner) -> Optional[SourceReferenceHook]:
-    """The hook of a Runner that has the source; None without one."""
+    """The hook of a Runner that holds the source, or None."""
     hooks = (hook for hook in runner.hooks if isinstance(hook, SourceReferenceHook))
     return next((hook for hook in hooks if hook.source is not None), None)

@@ -1,4 +1,4 @@
-"""The folder with a stream's states: the newest are kept, the newest whole one is gone on from."""
+"""The folder of a stream's states: keeps the newest, resumes from the newest complete one."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ _PARTS = (
     'identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing',
     'files', 'stopped_by',
 )  # fmt: skip
-# Starts without --resume whose states are kept.
+# Number of earlier runs whose states are kept after a start without --resume.
 _ASIDE = 4
 
 
@@ -24,37 +24,38 @@ class StateFolder:
     """Files ``stream_state_rank<r>_<frames>.pth`` of this process.
 
     Args:
-        path: The folder; it is made with the first state.
-        keep: How many states are kept.
-        logger: Is told which states are damaged.
+        path: The folder; the first state creates the folder.
+        keep: Number of states to keep.
+        logger: Gets a warning for each damaged state.
     """
 
     def __init__(self, path: Union[str, Path], keep: int, logger: Logger) -> None:
         self.path, self.keep, self.logger = Path(path), keep, logger
 
     def write(self, state: dict) -> None:
-        """Writes a state, whole or not at all.
+        """Writes a state, either completely or not at all.
 
         Raises:
-            OSError: It could not be written; the others are untouched.
+            OSError: The state could not be written; other states are unchanged.
         """
         write_state(state, self.path / f'{self._name()}{state["position"]:08d}.pth')
 
     def remove_oldest(self) -> None:
-        """Leaves the newest ``keep``."""
+        """Removes all but the newest ``keep`` states."""
         for old in self._files()[self.keep :]:
             old.unlink(missing_ok=True)
 
     def newest(self, identity: dict, allow: Sequence[str], in_step: bool) -> Optional[dict]:
-        """The newest whole state of a run; None where there are none at all.
+        """Returns the newest complete state of a run; None if there are no states.
 
         Args:
-            identity: The run's, see ``run_identity``.
-            allow: Names of what may differ from it.
-            in_step: Only states that every process has.
+            identity: Identity of the run, see ``run_identity``.
+            allow: Beginnings of the names of entries that may differ from it.
+            in_step: Use only states of frames for which every process has a state.
 
         Raises:
-            ValueError: The state is of another run, or none of them is whole.
+            ValueError: The state belongs to another run, no state is complete, or the processes
+                have no state in common.
         """
         whole, damaged = self._whole()
         if in_step:
@@ -77,7 +78,7 @@ class StateFolder:
                     'the run was started with, or start anew without --resume'
                 )
             for bad in damaged:
-                # Else it would be one of those that are kept, in the place of a whole one.
+                # Otherwise a damaged state would count in ``keep`` instead of a complete one.
                 bad.rename(bad.with_name(f'{bad.name}.damaged'))
             return state
         if damaged:
@@ -87,16 +88,16 @@ class StateFolder:
         return None
 
     def clear_temporaries(self) -> None:
-        """Removes what a kill in the middle of writing left."""
+        """Removes temporary files of a process that was killed while writing."""
         if self.path.is_dir():
             for path in self.path.glob(f'.{self._name()}*'):
                 path.unlink(missing_ok=True)
 
     def put_aside(self) -> None:
-        """Keeps the states of an earlier run in this work dir out of the way of this one.
+        """Moves the states of an earlier run in this work dir out of the way.
 
-        They go to ``state_before_1`` to ``_4``; where all are taken, the one with the fewest
-        frames is given up.
+        They go to ``state_before_1`` to ``_4``. If all four exist, the one with the fewest frames
+        is deleted.
         """
         if self.path.is_dir() and any(self.path.iterdir()):
             aside = self._free_name()
@@ -107,7 +108,7 @@ class StateFolder:
             )
 
     def _free_name(self) -> Path:
-        """Where the states of an earlier run go: those of the longest runs are never given up."""
+        """A free folder name for an earlier run; deletes the shortest run if none is free."""
         names = [self.path.with_name(f'state_before_{number}') for number in range(1, _ASIDE + 1)]
         free = [name for name in names if not name.is_dir()]
         if free:
@@ -117,7 +118,7 @@ class StateFolder:
         return shortest
 
     def _whole(self) -> tuple[dict[Path, dict], dict[Path, str]]:
-        """Whole states, newest first, and what is wrong with the others."""
+        """Complete states, newest first, and the errors of the damaged ones."""
         whole, damaged = {}, {}
         for path in self._files():
             try:
@@ -128,7 +129,7 @@ class StateFolder:
         return whole, damaged
 
     def _files(self) -> list[Path]:
-        """Newest first."""
+        """The state files of this process, newest first."""
         found = self.path.glob(f'{self._name()}*.pth')
         return sorted((path for path in found if _frames_of(path) is not None), reverse=True)
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT that wait until what is being done is whole."""
+"""Delays SIGTERM and SIGINT until the current frame is complete."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ from typing import Any, Callable, Optional
 
 
 class StopSignals:
-    """Notes the first signal while ``waiting`` says so; any other stops the program at once.
+    """Stores the first signal while ``waiting`` is true; any other signal stops at once.
 
     Args:
-        waiting: Whether a signal that comes now is to wait.
+        waiting: Returns whether a signal has to wait now.
     """
 
     def __init__(self, waiting: Callable[[], bool]) -> None:
@@ -20,7 +20,7 @@ class StopSignals:
         self._handlers: dict = {}
 
     def catch(self) -> None:
-        """From here on. Only the main thread may; elsewhere signals are left to the program."""
+        """Catches signals from now on; does nothing outside the main thread."""
         self.noted = None
         if threading.current_thread() is not threading.main_thread() or self._handlers:
             return
@@ -29,21 +29,22 @@ class StopSignals:
             self._handlers[number] = signal.signal(number, self._on_signal)
 
     def restore(self) -> None:
-        """Puts the program's own signal handlers back."""
+        """Restores the program's own signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
     @property
     def name(self) -> str:
-        """Of the signal that was noted, for example ``'SIGTERM'``."""
+        """Name of the stored signal, for example ``'SIGTERM'``."""
         return signal.Signals(self.noted).name
 
     def stop(self) -> None:
-        """Does what the signal that was noted asks for.
+        """Stops the program as the stored signal requires.
 
         Raises:
-            KeyboardInterrupt, SystemExit: Always one of them.
+            KeyboardInterrupt: The signal is SIGINT.
+            SystemExit: The signal is another one.
         """
         self._raise(self.noted)
 
@@ -61,21 +62,21 @@ class StopSignals:
 
 
 def leave_signals_to_parent(loader: Any) -> None:
-    """Has a data loader's workers obey no SIGTERM but their parent's; before they are started.
+    """Makes a data loader's workers ignore each SIGTERM that their parent did not send.
 
-    Who stops a job signals all of its processes (systemd, Slurm, ``kill -- -PGID``). Workers that
-    die of it take the frame with them that the parent would end and save. Where the system does
-    not tell who sent a signal (macOS), all stays as it is.
+    Call this before the workers start. Job managers signal all processes of a job (systemd, Slurm,
+    ``kill -- -PGID``). If workers died from this signal, the parent could not finish and save its
+    frame. On systems that do not report the sender of a signal (macOS) nothing changes.
 
     Args:
-        loader: A ``DataLoader``; its own ``worker_init_fn`` is called as before.
+        loader: A ``DataLoader``; its own ``worker_init_fn`` is still called.
     """
     if getattr(loader, 'num_workers', 0) and hasattr(signal, 'sigwaitinfo'):
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
 
 def _start_worker(inner: Optional[Callable[[int], None]], number: int) -> None:
-    # Blocked for this thread and those that it starts: it is left to the one that waits for it.
+    # Block SIGTERM in this thread and the threads it starts; the waiting thread receives it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     if inner is not None:

@@ -1,4 +1,4 @@
-"""Keeps the history of a stream, frame by frame, and plots it."""
+"""Records the history of a stream, frame by frame, and plots this history."""
 
 import csv
 import math
@@ -40,10 +40,10 @@ class StreamPlotHook(Hook):
     """Writes ``stream.png`` and ``history.csv`` into the work dir after a test.
 
     The history grows in the message hub as ``'ecotta_seg/history'``, a list of dicts with the
-    keys ``COLUMNS``: losses from ``runner.model.last_step``, mIoU in percent of the frame and of
-    its condition and round so far from the evaluator's ``PerConditionIoU``, running estimates of
-    mIoU and whether the source's prediction was given out from ``last_step``. Each process has a
-    stream of its own; those beside the main one write ``stream_rank1.png`` and so on.
+    keys ``COLUMNS``. ``runner.model.last_step`` gives the losses, the running estimates of mIoU,
+    and whether the method returned the source's prediction. The evaluator's ``PerConditionIoU``
+    gives the mIoU in percent, of the frame and of its condition and round so far. Each process has
+    its own stream; processes other than the main one write ``stream_rank1.png`` and so on.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
@@ -55,7 +55,7 @@ class StreamPlotHook(Hook):
         self.out_dir = out_dir
 
     def before_test(self, runner: Any) -> None:
-        """Starts an empty history, unless there is one to go on with."""
+        """Creates an empty history, unless a resumed run has one."""
         if runner.message_hub.get_info('ecotta_seg/history', None) is None:
             runner.message_hub.update_info('ecotta_seg/history', [])
 
@@ -100,7 +100,7 @@ class StreamPlotHook(Hook):
 
 
 def _last_step(model: Any) -> dict:
-    """The numbers of the model's latest step, None for nan; empty for a model without steps."""
+    """The numbers of the model's latest step, None for NaN; empty for a model without steps."""
     step = getattr(model.module if is_model_wrapper(model) else model, 'last_step', None)
     if not is_dataclass(step):
         return {}

@@ -1,4 +1,4 @@
-"""Saves a stream's whole state now and then, and goes on from it after a stop of any kind."""
+"""Saves a stream's whole state at intervals, and resumes from a state after any stop."""
 
 import time
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from .run_identity import changed_files, data_files, file_sizes, run_identity
 from .state_folder import StateFolder
 from .stop_signals import StopSignals, leave_signals_to_parent
 
-# Lists with an entry a frame, or a frame that something is wrong with; and what stays small.
+# Lists with an entry for each frame or each event; and data that stays small.
 _GROWING, _SMALL = ('history', 'events'), ('extra',)
 
 
 class _AfterFrame(Hook):
-    """Runs after every other hook: only then is a frame done."""
+    """Runs after every other hook, when a frame is done."""
 
     priority = 'LOWEST'
 
@@ -46,32 +46,34 @@ class StreamStateHook(Hook):
     """Writes ``<work_dir>/state/stream_state_rank<r>_<frames>.pth``; the newest are kept.
 
     A state holds the method's tensors and optimizer, the guard, the estimate, all random
-    generators, the position, the sums of the metrics, and what hooks with ``state_dict()`` keep. A
-    run that goes on from it ends with the results, bit for bit on the CPU, of one that never
-    stopped (times and the process's peak memory aside).
+    generators, the position, the sums of the metrics, and the state of each hook with
+    ``state_dict()``. A resumed run gives the same results as an uninterrupted run, bit for bit on
+    the CPU (except times and the process's peak memory).
 
-    SIGTERM and SIGINT end the frame, save and stop; a second signal stops at once. With
-    ``test_cfg=dict(type='ResumableTestLoop')`` an error between two frames saves as well, and
-    ``test_cfg.resume=True`` is as good as ``resume`` here.
+    On SIGTERM or SIGINT the run finishes the frame, saves a state and stops; a second signal stops
+    at once. With ``test_cfg=dict(type='ResumableTestLoop')`` an error between two frames also saves
+    a state, and ``test_cfg.resume=True`` has the same effect as ``resume``.
 
     Args:
-        interval: Frames between two states; at least those between two exchanges, where
-            processes share their adapters (their states are then of the same frames, and a signal
-            saves none between).
-        max_share: A state that would bring the time spent on saving above this share of the
-            stream's is put off to a later frame. None: never. Not used by several processes,
-            whose states must be of the same frames.
-        keep: How many are kept; the one before is fallen back to where the newest is damaged.
-        resume: Go on from the newest whole state. Where there is none the stream starts anew.
-        allow: Names of what may differ from the run that wrote the state, by their beginning,
-            for example ``('code',)``; see ``run_identity``.
+        interval: Number of frames between two states. If processes share their adapters, at least
+            the number of frames between two exchanges applies; then all processes save at the same
+            frames, and a signal saves no state in between.
+        max_share: Maximum fraction of the stream's time for saving, 0 to 1. A state that would
+            exceed this limit waits for a later frame. None: no limit. Several processes ignore the
+            limit, because they must save at the same frames.
+        keep: Number of states to keep. If the newest is damaged, the run resumes from the one
+            before.
+        resume: Resume from the newest complete state. Without any state the stream starts at
+            frame 0.
+        allow: Beginnings of the names of identity entries that may differ from the run that wrote
+            the state, for example ``('code',)``; see ``run_identity``.
 
     Raises:
-        ValueError: ``interval`` or ``keep`` is below 1; on resuming, the state is of another run
-            (the message names what differs), or none of them is whole.
+        ValueError: ``interval`` or ``keep`` is below 1. On resuming: the state belongs to another
+            run (the message names the differences), or no state is complete.
     """
 
-    # After EcoTTAHook (30) has built the method, before ForgettingHook (40) scores it.
+    # After EcoTTAHook (30) builds the method, before ForgettingHook (40) scores the method.
     priority = 35
 
     def __init__(
@@ -93,20 +95,20 @@ class StreamStateHook(Hook):
         self.signals = StopSignals(waiting=lambda: self.in_stream)
 
     def before_run(self, runner: Any) -> None:
-        """Has itself called after all other hooks too."""
+        """Adds a hook that calls this one after all other hooks."""
         if not any(isinstance(hook, _AfterFrame) for hook in runner.hooks):
             runner.register_hook(_AfterFrame(self))
 
     def before_test(self, runner: Any) -> None:
-        """Identifies the run, and goes on from a state or puts old ones aside."""
+        """Identifies the run, and loads a state or moves old states aside."""
         self.folder = StateFolder(Path(runner.work_dir) / 'state', self.keep, runner.logger)
         self._position = self._saved_at = 0
         self._mid_step = False
         self._saving = self._last_cost = 0.0
         self._lines = {key: JsonLines() for key in _GROWING}
         shared = [h.every for h in runner.hooks if getattr(h, 'shares_adapters', False)]
-        # Processes that exchange are at most an exchange apart. With states no closer than that,
-        # and of the same frames on each, two are enough to have one in common.
+        # Processes that share adapters are at most one exchange apart. If their states are at least
+        # one exchange apart and of the same frames, two states always include a common one.
         self._in_step = bool(shared) and get_world_size() > 1
         self._step = max([self.interval, *shared])
         self._random = random_state()
@@ -131,22 +133,22 @@ class StreamStateHook(Hook):
         self.signals.catch()
 
     def before_test_epoch(self, runner: Any) -> None:
-        """From here on a signal waits for the end of its frame."""
+        """Makes signals wait for the end of a frame from now on."""
         self.in_stream = True
         self._started = time.perf_counter()
 
     def before_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """From here to the frame's end the state is in between."""
+        """Marks the frame as begun: no state can be saved until its end."""
         self._mid_step = True
 
     def frame_done(self, runner: Any, frames: int) -> None:
-        """Counts the frames, saves where it is time to, stops where a signal came."""
+        """Counts the frames, saves a state if due, and stops if a signal came."""
         self._position += frames
         self._mid_step = False
         self._random = random_state()
         if self._is_due() or (self.signals.noted is not None and not self._in_step):
             self.save(runner)
-        # Asked again: it may have come while the state was written.
+        # Checked again: a signal may have come while the state was written.
         if self.signals.noted is not None:
             self._leave(runner)
 
@@ -159,10 +161,10 @@ class StreamStateHook(Hook):
         return self._saving + self._last_cost <= self.max_share * elapsed
 
     def save(self, runner: Any) -> None:
-        """Writes the state of the last whole frame and removes the oldest.
+        """Writes the state of the last complete frame and removes the oldest state.
 
         Raises:
-            OSError: It could not be written; the states before are untouched.
+            OSError: The state could not be written; earlier states are unchanged.
         """
         saved = self._position == self._saved_at and self._stopped_by is None
         if self._unsaved or saved or not self._position:
@@ -183,20 +185,20 @@ class StreamStateHook(Hook):
         self._saving += self._last_cost
 
     def save_between_frames(self, runner: Any, bad_file: Optional[str] = None) -> None:
-        """Saves unless a frame is half done; for whoever stops a stream by an error.
+        """Saves a state before an error stops the stream, unless a frame is half done.
 
         Args:
             runner: The Runner.
-            bad_file: The file that it is stopped by. It may be another one when it is gone on.
+            bad_file: The file that caused the error. The file may differ when the run resumes.
         """
         if self.in_stream and not self._mid_step and not self._in_step:
             self._stopped_by = bad_file
             self.save(runner)
-            # Done: the loop may ask once more on the same error's way out.
+            # Saved: the test loop may call this again for the same error.
             self.in_stream = False
 
     def restore_signals(self) -> None:
-        """Puts the program's own signal handlers back."""
+        """Restores the program's own signal handlers."""
         self.signals.restore()
 
     def _gather(self, runner: Any) -> dict:
@@ -221,7 +223,7 @@ class StreamStateHook(Hook):
         }
 
     def _check_files(self, runner: Any, state: dict) -> None:
-        """Refuses files that are not those of the state, but for bad ones that have been mended."""
+        """Refuses files that changed since the state, except repaired bad files."""
         if 'data set'.startswith(self.allow):
             return
         changed = changed_files(self._files, state['files'], self._sizes)
@@ -289,7 +291,7 @@ class StreamStateHook(Hook):
 
 
 def _hooks_with_state(runner: Any) -> dict[str, Hook]:
-    """By class, with its module, and by number among those of a class."""
+    """Hooks with a state, by module and class and by number within the class."""
     found: dict[str, Hook] = {}
     for hook in runner.hooks:
         if callable(getattr(hook, 'state_dict', None)):

@@ -1,4 +1,4 @@
-"""The files of mmengine's viewers: written to the disk, and free of steps that come again."""
+"""Files of mmengine's viewers: writes them to disk and removes steps that come again."""
 
 import json
 from pathlib import Path
@@ -10,24 +10,24 @@ from ..atomic_io import atomic_write_text
 
 
 def flush(visualizer: Visualizer) -> None:
-    """Writes to the disk what TensorBoard's backend keeps in memory; others keep nothing."""
+    """Writes TensorBoard's buffered data to disk; other backends buffer nothing."""
     for backend in getattr(visualizer, '_vis_backends', {}).values():
         if isinstance(backend, TensorboardVisBackend):
             backend.experiment.flush()
 
 
 def forget_steps_after(visualizer: Visualizer, step: int) -> None:
-    """Removes the numbers with a later step from the folders that the visualizer writes to.
+    """Removes numbers with a later step from the visualizer's folders.
 
-    mmengine gives each run a folder of its own, in which there is nothing to remove. With one
-    ``save_dir`` for a run and its continuation, steps after the saved state would be there twice.
-    ``LocalVisBackend`` appends to ``scalars.json``: those lines are cut off. TensorBoard itself
-    drops earlier events from the step on that a restart names. Other backends begin a run of their
-    own.
+    mmengine gives each run its own folder, which has no such steps. If a run and its continuation
+    use one ``save_dir``, steps after the saved state would appear twice. ``LocalVisBackend``
+    appends to ``scalars.json``: this function removes those lines. For TensorBoard this function
+    writes a restart event, and TensorBoard drops earlier events from that step on. Other backends
+    start a new run.
 
     Args:
-        visualizer: The Runner's.
-        step: The last one that stays.
+        visualizer: The Runner's visualizer.
+        step: The last step to keep.
     """
     for backend in getattr(visualizer, '_vis_backends', {}).values():
         if isinstance(backend, LocalVisBackend):
@@ -49,12 +49,12 @@ def _step_of(line: str) -> float:
     try:
         return json.loads(line).get('step', 0)
     except (ValueError, AttributeError):
-        # The process was killed amid a line.
+        # The process was killed while writing this line.
         return float('inf')
 
 
 def _tell_restart(writer: Any, first: int) -> None:
-    # As SummaryWriter(purge_step=...) does, which mmengine has no argument for.
+    # Like SummaryWriter(purge_step=...), for which mmengine has no argument.
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     writer.file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), first)

@@ -1,4 +1,4 @@
-"""Keeps the checkpoints of a warm-up small, and writes the adapters when it is done."""
+"""Keeps the checkpoints of a warm-up small and writes the adapters at its end."""
 
 from copy import deepcopy
 from functools import partial
@@ -22,23 +22,23 @@ from .settled_model import check_trained_classes
 
 @HOOKS.register_module()
 class WarmUpHook(Hook):
-    """Checkpoints hold the meta networks alone; ``adapters.pth`` is written at the end.
+    """Saves only the meta networks in checkpoints and writes ``adapters.pth`` at the end.
 
-    The frozen model is the source checkpoint's and is never saved again. Resuming works as
-    mmengine's training does.
+    The frozen model comes from the source checkpoint and is not saved again. Resuming works as in
+    mmengine's training.
 
-    A method that is calibrated on clear frames (see ``AdaptationMethod.calibrate``) is calibrated
-    here, and the file of adapters has the calibration. The frozen norms of mode 'calibrated' are
-    so before the training, too, as they will be in the stream.
+    If the method needs a calibration on clear frames (see ``AdaptationMethod.calibrate``), this
+    hook calibrates the method, and the adapter file holds the calibration. The hook also calibrates
+    the frozen norms of mode 'calibrated' before the training, as in the stream.
 
     Args:
         filename: Name of the adapters file in the work dir.
         adaptation: Config of the method that has the meta networks; None for a file without a
             calibration.
         calibrate: Folder with pictures of clear weather; None for the first of ``loaders``.
-        steps: The test pipeline without labels and made weather.
-        loaders: Configs of data loaders with clear frames; None entries are passed over.
-        calibration_frames: How many clear frames are used, at most; 0 for no calibration.
+        steps: The test pipeline without labels and synthetic weather.
+        loaders: Configs of data loaders with clear frames; None entries are skipped.
+        calibration_frames: Maximum number of clear frames; 0 for no calibration.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class WarmUpHook(Hook):
                 calibrate_norms(norms, frames or (), partial(predict_frames, model.segmentor))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Takes the frozen weights out."""
+        """Removes the frozen weights."""
         ours = tuple(name for name in checkpoint['state_dict'] if '.meta_networks.' in name)
         checkpoint['state_dict'] = {name: checkpoint['state_dict'][name] for name in ours}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Puts the frozen weights back in, so that nothing is reported as missing."""
+        """Adds the frozen weights again, so that mmengine reports no missing weights."""
         for name, value in self._model(runner).state_dict().items():
             if '.meta_networks.' not in name:
                 checkpoint['state_dict'].setdefault(name, value)
 
     def after_train(self, runner) -> None:
-        """Writes the adapters, and then writes them again with the calibration."""
+        """Writes the adapters, then rewrites the file with the calibration."""
         if runner.rank != 0:
             return
         path = Path(runner.work_dir) / self.filename

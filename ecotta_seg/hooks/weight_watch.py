@@ -1,4 +1,4 @@
-"""Every score is of the weights that it names: other hooks may not exchange them unnoticed."""
+"""Detects hooks that change weights, so that each score belongs to the named weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 _SHOWN = 3
-# What may change weights between the start of a test and its first frame.
+# Hook methods that may change weights between the start of a test and its first frame.
 _POINTS = ('before_test', 'before_test_epoch', 'before_test_iter')
 
 
 def settle_averages(runner: Any) -> None:
-    """Puts the averages of ``EMAHook``s in before the source is copied, and removes these hooks.
+    """Loads the averages of ``EMAHook``s before the source is copied and removes these hooks.
 
-    mmengine's hook exchanges the weights at the start of the test loop and again at its end. The
-    source would be copied before the first exchange, and the clear day measured after the second.
+    mmengine's hook swaps the weights at the start and at the end of the test loop. The source would
+    be copied before the first swap, and the clear day would be measured after the second.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -36,7 +36,7 @@ def settle_averages(runner: Any) -> None:
 
 
 def bare_model(runner: Any) -> nn.Module:
-    """The Runner's model without a wrapper for several processes."""
+    """The Runner's model without its wrapper for several processes."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
@@ -45,7 +45,7 @@ def weight_digests(model: nn.Module, but: frozenset = frozenset()) -> dict[str, 
 
     Args:
         model: The model.
-        but: Addresses of tensors that are left out.
+        but: ``id`` of each tensor to leave out.
     """
     return {
         name: hashlib.blake2b(tensor_bytes(tensor), digest_size=16).hexdigest()
@@ -55,7 +55,7 @@ def weight_digests(model: nn.Module, but: frozenset = frozenset()) -> dict[str, 
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The content of a tensor of any shape, dtype and device."""
+    """The bytes of a tensor of any shape, dtype and device."""
     content = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(content.view(torch.uint8).numpy() if content.numel() else b'')
 
@@ -72,10 +72,10 @@ def copied_weights(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def put_back(model: nn.Module, copied: Mapping[str, Tensor]) -> list[str]:
-    """Undoes all changes since ``copied_weights``, where the weights are of the same shapes.
+    """Undoes all changes since ``copied_weights`` to weights that kept their shape.
 
     Returns:
-        Names of the weights that were put back.
+        Names of the restored weights.
     """
     current, found = model.state_dict(), []
     for name, tensor in copied.items():
@@ -93,10 +93,10 @@ def refuse_changes(runner: Any, names: list[str]) -> None:
 
     Args:
         runner: The Runner.
-        names: Of the changed weights.
+        names: Names of the changed weights.
 
     Raises:
-        ValueError: There are such names.
+        ValueError: ``names`` is not empty.
     """
     if not names:
         return

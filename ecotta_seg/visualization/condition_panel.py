@@ -13,7 +13,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 _MARGIN, _HEADER, _TITLE, _LEGEND_ROW = 12, 34, 28, 26
 _FONT_SIZE, _TEXT_COLOUR = 11, (40, 40, 40)
-# The visualizer's figure has 100 pixels an inch, a font point is 1/72 of it.
+# The visualizer's figure has 100 pixels per inch; a font point is 1/72 inch.
 _PIXELS_A_POINT = 100 / 72
 _IGNORED = 'ignored'
 
@@ -29,24 +29,24 @@ def condition_panel(
 ) -> np.ndarray:
     """Draws a frame's image and masks in a row, with a legend.
 
-    Drawn with mmseg's and mmengine's visualizers. Everything is scaled to one width, masks
-    without mixing classes; pixels of no class are black.
+    mmseg's and mmengine's visualizers draw the panel. All pictures have the same width. Scaling
+    does not mix the classes of a mask; pixels of no class are black.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the frame as the model saw it.
+        image: (H, W, 3) uint8 RGB, the frame at the model's input.
         masks: Title and (h, w) integer class indices of each mask, in the order to show.
         classes: C class names.
         palette: C colours (red, green, blue) from 0 to 255.
         title: A line above the row.
         width: The width of each picture in pixels.
-        legend: Indices of the classes in the legend, for pictures of one size; None for those that
-            occur in the masks.
+        legend: Indices of the classes in the legend, so that all panels have the same size; None
+            for the classes in the masks.
 
     Returns:
         (height, width, 3) uint8 RGB.
 
     Raises:
-        ValueError: A shape or a type is not as told above.
+        ValueError: A shape or a dtype differs from the above.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
@@ -69,7 +69,7 @@ def condition_panel(
 
 
 def scaled_image(image: np.ndarray, width: int) -> np.ndarray:
-    """(H, W, 3) uint8 to a width in pixels, the ratio of the sides kept."""
+    """Scales (H, W, 3) uint8 to a width in pixels and keeps the aspect ratio."""
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
     shrinks = image.shape[1] > width
     return cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
@@ -78,7 +78,7 @@ def scaled_image(image: np.ndarray, width: int) -> np.ndarray:
 def legend_entries(
     indices: Sequence[int], classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> list[tuple[str, tuple]]:
-    """Name and colour of each class; an index beyond the classes is a pixel of no class."""
+    """Name and colour of each class; an index beyond the classes means no class."""
     return [
         (classes[index], tuple(palette[index])) if index < len(classes) else (_IGNORED, (0, 0, 0))
         for index in indices
@@ -106,7 +106,7 @@ def mask_picture(
 
 
 def _scale_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    # Indices, not interpolation: cv2.resize knows no int32, and classes must not mix.
+    # Indexing, because cv2.resize does not support int32 and classes must not mix.
     rows = (np.arange(size[1]) + 0.5) * mask.shape[0] / size[1]
     columns = (np.arange(size[0]) + 0.5) * mask.shape[1] / size[0]
     return mask[rows.astype(int)][:, columns.astype(int)]
@@ -115,11 +115,11 @@ def _scale_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _draw_mask(
     mask: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> np.ndarray:
-    """(H, W) class indices to (H, W, 3) uint8 RGB."""
-    # mmseg draws class indices below C only, so 255 stays black for any palette but one of
-    # 256 classes. alpha 1: the colours must be those of the legend.
+    """Converts (H, W) class indices to (H, W, 3) uint8 RGB."""
+    # mmseg draws only class indices below C, so 255 stays black, except for a palette of 256
+    # classes. alpha 1: the colours must match the legend.
     visualizer = SegLocalVisualizer(alpha=1.0)
-    # Not by the constructor, which mixes up its two arguments in some versions of mmseg.
+    # Not in the constructor, which swaps these two arguments in some versions of mmseg.
     visualizer.dataset_meta = {'classes': list(classes), 'palette': list(palette)}
     sample = SegDataSample(pred_sem_seg=PixelData(data=mask[None]))
     canvas = np.zeros((*mask.shape, 3), np.uint8)
@@ -137,7 +137,7 @@ def compose(
 
     Args:
         pictures: (H, W, 3) uint8 RGB each.
-        titles: One a picture.
+        titles: One title per picture.
         legend: Name and colour of each entry.
         title: A line above the row.
 
@@ -157,7 +157,7 @@ def compose(
     visualizer = Visualizer(image=canvas)
 
     def write(text: str, x: float, y: float, size: int = _FONT_SIZE) -> None:
-        # matplotlib reads what stands between dollar signs as mathematics.
+        # matplotlib parses text between dollar signs as mathematics.
         visualizer.draw_texts(
             text.replace('$', r'\$'),
             np.array([x, y]),
@@ -185,7 +185,7 @@ def _place_legend(names: Sequence[str], total: int) -> tuple[list[tuple[int, int
     places, x, row = [], _MARGIN, 0
     for name in names:
         step = 50
-        if name.strip():  # TextPath cannot be made of nothing.
+        if name.strip():  # TextPath does not accept empty text.
             letters = TextPath((0, 0), name.replace('$', r'\$'), size=_FONT_SIZE)
             step += _PIXELS_A_POINT * letters.get_extents().width
         if x > _MARGIN and x + step > total:

@@ -1,4 +1,4 @@
-"""File names made from names that a data set gives."""
+"""Safe file names from the names of a data set."""
 
 import hashlib
 import re
@@ -7,10 +7,10 @@ _LONGEST = 80
 
 
 def safe_file_name(name: object) -> str:
-    """A single file or folder name for any text: no separators, no dots in front, not too long.
+    """Returns a file or folder name for any text: no separators, no leading dots, limited length.
 
-    Letters, digits, ``.``, ``_`` and ``-`` stay. A name that had to be changed gets a few digits
-    of its hash at the end, so that two names never become one.
+    Letters, digits, ``.``, ``_`` and ``-`` stay. A changed name gets a few digits of its hash at
+    the end, so that two names never become the same.
     """
     name = str(name)
     safe = re.sub(r'[^A-Za-z0-9._-]+', '_', name).lstrip('.')[:_LONGEST].rstrip('.')

@@ -11,10 +11,10 @@ _SUFFIXES = ('_leftImg8bit', '_rgb_anon')
 
 
 def rgb_image(image: torch.Tensor) -> np.ndarray:
-    """What can be shown of a packed (C, H, W) image, as (H, W, 3) uint8 RGB.
+    """Converts a packed (C, H, W) image to (H, W, 3) uint8 RGB for display.
 
-    Three channels are BGR, as mmcv loads them; of more the first three are taken, of fewer the
-    first, in grey. Values beyond 0 to 255 (and floating ones from 0 to 1) are scaled to it.
+    The first three channels are BGR, as mmcv loads them. With fewer channels the first one is shown
+    in grey. Values outside 0 to 255 (and values from 0 to 1) are scaled to this range.
     """
     image = image.detach().to('cpu', torch.float32).nan_to_num(0.0, 0.0, 0.0)
     image = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
@@ -26,7 +26,7 @@ def rgb_image(image: torch.Tensor) -> np.ndarray:
 
 
 def frame_name(info: Mapping) -> str:
-    """``<sequence>_<frame>`` from a sample's metainfo, each part once."""
+    """``<sequence>_<frame>`` from a sample's metainfo, without repeating the sequence."""
     sequence = str(info.get('sequence', ''))
     frame = Path(str(info.get('img_path') or info.get('stream_index', 0))).stem
     for suffix in _SUFFIXES:
@@ -37,7 +37,7 @@ def frame_name(info: Mapping) -> str:
 
 
 def distinct_colours(num_classes: int) -> list[tuple]:
-    """Colours for a data set that has none: evenly spaced hues, light and dark in turn."""
+    """Colours for a data set without a palette: evenly spaced hues, alternately light and dark."""
     colours = [
         colorsys.hsv_to_rgb(i / num_classes, 0.75, 0.95 if i % 2 else 0.6)
         for i in range(num_classes)

@@ -1,4 +1,4 @@
-"""A mask laid over its frame."""
+"""Overlays a mask on its frame."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -18,17 +18,17 @@ def overlay_panel(
     legend: Optional[Sequence[int]] = None,
     opacity: float = 0.5,
 ) -> np.ndarray:
-    """Draws a frame in the colours of its classes, with a legend.
+    """Draws a frame with its mask as a colour overlay, with a legend.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        mask: (h, w) integer class indices; pixels of no class show the frame alone.
+        mask: (h, w) integer class indices; pixels of no class show only the frame.
         classes: C class names.
         palette: C colours (red, green, blue) from 0 to 255.
-        title: The line above.
-        width: Of the picture in pixels.
-        legend: Indices of the classes in the legend; None for those that occur.
-        opacity: Share of the mask's colours, 0 to 1.
+        title: A line above the picture.
+        width: Width of the picture in pixels.
+        legend: Indices of the classes in the legend; None for the classes in the mask.
+        opacity: Opacity of the mask's colours, 0 to 1.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -37,7 +37,7 @@ def overlay_panel(
     size = picture.shape[1::-1]
     ids = np.where((mask >= 0) & (mask < len(classes)), mask, 255).astype(np.int32)
     colours = mask_picture(ids, classes, palette, size)
-    # Drawn as a mask of one class, so that both are scaled alike.
+    # Drawn as a mask, so that both are scaled in the same way.
     known = mask_picture(
         (ids == 255).astype(np.int32), ['class', 'none'], [[255] * 3, [0] * 3], size
     )

@@ -1,4 +1,4 @@
-"""A recording for the Rerun viewer: frames, masks and numbers on one timeline, in a file."""
+"""A recording file for the Rerun viewer: frames, masks and numbers on one timeline."""
 
 import inspect
 import os
@@ -18,17 +18,17 @@ _JPEG_QUALITY = 85
 
 
 class RerunFile:
-    """Writes ``FILE.part1.rrd`` while frames come, and the whole ``FILE.rrd`` at the end.
+    """Writes ``FILE.part1.rrd`` during the run, and the complete ``FILE.rrd`` at the end.
 
-    A part can be opened at any time. A recording that was stopped goes on with a further part: the
-    part before is cut to the length that the saved state has noted, so that no frame is in the
-    recording twice. At the end Rerun's own tool joins the parts.
+    A part can be opened at any time. A stopped recording continues with another part. The part
+    before is truncated to its length in the saved state, so that no frame is recorded twice. At the
+    end Rerun's own tool joins the parts.
 
     Args:
-        path: The file, ``.rrd``.
+        path: The output file, ``.rrd``.
         classes: C class names.
         palette: C colours (red, green, blue) from 0 to 255.
-        width: Pictures wider than this are made smaller, in pixels.
+        width: Maximum width of pictures in pixels; wider ones are scaled down.
 
     Raises:
         ImportError: ``rerun`` is not installed.
@@ -57,17 +57,17 @@ class RerunFile:
         return self.path.with_name(f'{self.path.stem}.part{number}{SUFFIX}')
 
     def parts(self) -> list[Path]:
-        """The parts that are there, in their order."""
+        """The existing parts, in order."""
         found = []
         while self.part(len(found) + 1).is_file():
             found.append(self.part(len(found) + 1))
         return found
 
     def start(self, name: str) -> None:
-        """Begins with part 1; parts of an earlier recording of that name are removed.
+        """Starts part 1 and removes the parts of an earlier recording in this file.
 
         Args:
-            name: Of the recording, as the viewer shows it; parts of one recording share it.
+            name: Name of the recording in the viewer; all parts of a recording share this name.
 
         Raises:
             OSError: The file cannot be written.
@@ -77,15 +77,15 @@ class RerunFile:
         self._open(1, name)
 
     def go_on(self, name: str, number: int, size: int) -> bool:
-        """Begins the part after ``number``.
+        """Starts the part after ``number``.
 
         Args:
             name: See ``start``.
-            number: The last part that stays.
-            size: Its bytes that stay.
+            number: The last part to keep.
+            size: Number of bytes to keep of this part.
 
         Returns:
-            Whether all of the parts before are there. If not, the recording starts here.
+            Whether all earlier parts exist. If not, the recording starts here.
         """
         there = self.parts()
         whole = len(there) >= number and there[number - 1].stat().st_size >= size
@@ -102,7 +102,7 @@ class RerunFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.number = number
         with open(self.part(number), 'wb'):
-            pass  # What cannot be written raises here; Rerun itself would only log it.
+            pass  # Raises if the file cannot be written; Rerun itself would only log the error.
         self._recording = self._rerun.RecordingStream('ecotta_seg', recording_id=name)
         self._recording.save(str(self.part(number)))
         context = self._rerun.AnnotationContext(self._legend)
@@ -119,11 +119,10 @@ class RerunFile:
         """Adds a frame.
 
         Args:
-            step: Its number on the timeline ``frame``.
+            step: Number of the frame on the timeline ``frame``.
             image: (H, W, 3) uint8 RGB.
-            masks: (h, w) integer class indices by name, or None; other indices than those of the
-                classes are black.
-            numbers: Curves by name.
+            masks: (h, w) integer class indices by name, or None; indices of no class are black.
+            numbers: Value of each curve, by name.
             title: Condition, round and name of the frame.
         """
         rr, recording = self._rerun, self._recording
@@ -145,16 +144,16 @@ class RerunFile:
         recording.log('stream', rr.TextLog(title))
 
     def flush(self) -> int:
-        """Writes all frames so far to the disk.
+        """Writes all frames so far to disk.
 
         Returns:
-            The bytes of the part.
+            The size of the part in bytes.
 
         Raises:
-            OSError: They could not be written.
+            OSError: The frames could not be written.
         """
         flush = self._recording.flush
-        # Without a limit newer versions wait for ever if the disk is full; older ones have none.
+        # On a full disk newer versions wait forever without a limit; older ones lack this option.
         limited = 'timeout_sec' in inspect.signature(flush).parameters
         try:
             flush(timeout_sec=_FLUSH_SECONDS) if limited else flush(blocking=True)
@@ -163,16 +162,16 @@ class RerunFile:
         return self.part(self.number).stat().st_size
 
     def close(self) -> None:
-        """Ends the part; it stays."""
+        """Closes the current part and keeps its file."""
         if self._recording is not None:
             self._recording.disconnect()
             self._recording = None
 
     def finish(self) -> None:
-        """Makes the file of the parts.
+        """Joins the parts to the final file.
 
         Raises:
-            OSError: That was not possible; the parts are still there.
+            OSError: The file could not be written; the parts are kept.
         """
         self.flush()
         self.close()
@@ -182,7 +181,7 @@ class RerunFile:
             joined = self.path.with_name(f'.{self.path.stem}.joined{SUFFIX}')
             _rrd('merge', *parts, '-o', joined)
         try:
-            # A disk that is full at the end cuts the file without a word.
+            # A full disk truncates the file without an error.
             _rrd('verify', joined)
             os.replace(joined, self.path)
         finally:

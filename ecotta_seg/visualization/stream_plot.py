@@ -1,4 +1,4 @@
-"""The course of a stream in one picture: running mIoU above, loss below."""
+"""Plots a stream in one picture: running mIoU above, loss below."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..atomic_io import atomic_write
 
-# Pale and far apart, also for the colour-blind; the curves are dark.
+# Pale colours, easy to tell apart, also for colour-blind readers; the curves are dark.
 _SHADES = ('#dbe3ea', '#c5cbe0', '#d3ead9', '#f3e6d0', '#ecd7e4', '#e4e4cf', '#d0ecec', '#f0dcd5')
 _LINES = ('#2f6b9a', '#5b3a8c', '#2e8b57', '#c77d0a', '#b0417f', '#7a7a1f', '#1f8f8f', '#a8502f')
 _DARK, _LIGHT, _SOURCE, _EVENT = '#1f4e79', '#9bb7d0', '#444444', '#c0392b'
@@ -26,7 +26,7 @@ _LOSSES = (('loss', '#7b3294'), ('entropy', '#008837'), ('regularisation', '#e66
 
 
 class _Segment(NamedTuple):
-    """A stretch of frames of one condition and round, both ends included."""
+    """A range of frames of one condition and round, including both ends."""
 
     first: int
     last: int
@@ -41,17 +41,17 @@ def plot_stream(
     events: Sequence[Mapping] = (),
     title: str = '',
 ) -> Path:
-    """Draws a stream's history and writes it as a picture, whole or not at all.
+    """Draws a stream's history and writes a picture, either completely or not at all.
 
     Args:
-        history: A dict per frame in the order of the stream: ``round``, ``condition``,
+        history: One dict per frame in the order of the stream, with ``round``, ``condition``,
             ``frame_mIoU`` and ``running_mIoU`` (percent, of the condition and round so far),
-            ``loss``, ``entropy`` and ``regularisation``, and, if there is an estimate,
-            ``estimated_mIoU``, ``source_estimated_mIoU`` and ``source_given``; None or NaN where
-            there is none.
+            ``loss``, ``entropy`` and ``regularisation``. If there is an estimate, also
+            ``estimated_mIoU``, ``source_estimated_mIoU`` and ``source_given``. Missing values are
+            None or NaN.
         path: The file to write; its suffix chooses the format.
         source: mIoU in percent of the source model by condition, drawn as dashed lines.
-        events: Dicts with ``stream_index`` (or ``frame``), marked on the frames' axis.
+        events: Dicts with ``stream_index`` (or ``frame``), marked on the frame axis.
         title: A line above the plot.
 
     Returns:
@@ -80,7 +80,7 @@ def draw_stream(
 
     Args:
         history, source, events, title: See :func:`plot_stream`.
-        narrow: Upright, with a legend in two columns, for a telephone.
+        narrow: Portrait format with a legend in two columns, for a phone.
 
     Returns:
         The figure.
@@ -91,7 +91,7 @@ def draw_stream(
     segments = _segments(history)
     conditions = list(dict.fromkeys(segment.condition for segment in segments))
     shades = {name: _SHADES[i % len(_SHADES)] for i, name in enumerate(conditions)}
-    # Of a stream mixed frame by frame only the lines are readable.
+    # If conditions change from frame to frame, only the lines are readable.
     blocks = len(segments) <= max(1, len(history) // 3)
     if blocks:
         for axes in (score_axes, loss_axes):
@@ -103,7 +103,7 @@ def draw_stream(
     else:
         _plot_mixture(score_axes, history, conditions, source or {})
     _plot_estimates(score_axes, history)
-    # Only now: a limit ends the fitting to what is drawn.
+    # Last, because a fixed limit stops the automatic scaling to the data.
     score_axes.set_ylim(bottom=0)
     _plot_losses(loss_axes, history, segments if blocks else [])
     _mark_events(score_axes, loss_axes, events, history)
@@ -112,7 +112,7 @@ def draw_stream(
         handles += [Patch(color=shades[name]) for name in conditions]
         labels += [_plain(name) for name in conditions]
     if handles:
-        # As many as fit beside each other, with the longest of the labels.
+        # The number of columns that fit with the longest label.
         columns = 2 if narrow else 5
         figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False)
     if title:
@@ -121,14 +121,14 @@ def draw_stream(
 
 
 def _plain(text: object) -> str:
-    # matplotlib reads what stands between dollar signs as mathematics, and leaves entries with
-    # a leading underscore out of a legend.
+    # matplotlib parses text between dollar signs as mathematics and omits legend entries with a
+    # leading underscore.
     text = str(text).replace('$', r'\$')
     return ' ' + text if text.startswith('_') else text
 
 
 def _values(history: Sequence[Mapping], key: str) -> np.ndarray:
-    """(frames,) float64, NaN where there is no finite value."""
+    """(frames,) float64, NaN if there is no finite value."""
     values = [entry.get(key) for entry in history]
     values = [math.nan if value is None else float(value) for value in values]
     return np.where(np.isfinite(values), values, math.nan)
@@ -184,7 +184,7 @@ def _plot_blocks(
     segments: Sequence[_Segment],
     source: Mapping[str, Optional[float]],
 ) -> None:
-    """A line and a source level for each segment: the running mIoU starts anew with it."""
+    """Draws the running mIoU, which restarts with each segment, and the source's level."""
     running = _values(history, 'running_mIoU')
     labels = {'running mIoU of the condition', 'source mIoU of the condition'}
 
@@ -207,7 +207,7 @@ def _plot_blocks(
 
 
 def _plot_estimates(axes: Axes, history: Sequence[Mapping]) -> None:
-    """The running estimates without labels, and the frames that the source's prediction is of."""
+    """Draws running label-free estimates and marks frames with the source's prediction."""
     for key, label, colour in _ESTIMATES:
         values = _values(history, key)
         if np.isfinite(values).any():
@@ -231,7 +231,7 @@ def _plot_mixture(
     conditions: Sequence[str],
     source: Mapping[str, Optional[float]],
 ) -> None:
-    """A line for each condition, broken where a round begins, its source level dashed."""
+    """Draws a line for each condition, broken at each round, and a dashed source level."""
     running = _values(history, 'running_mIoU')
     names = np.array([str(entry.get('condition', 'all')) for entry in history], dtype=object)
     rounds = np.array([int(entry.get('round', 1)) for entry in history])
@@ -248,7 +248,7 @@ def _plot_mixture(
 
 
 def _plot_losses(axes: Axes, history: Sequence[Mapping], segments: Sequence[_Segment]) -> None:
-    """Each loss thin, and its mean over neighbouring frames, within a segment if there are any."""
+    """Draws each loss and its mean over neighbouring frames, within segments if given."""
     pieces = [(segment.first, segment.last + 1) for segment in segments] or [(0, len(history))]
     drawn = False
     for key, colour in _LOSSES:
@@ -272,10 +272,10 @@ def _plot_losses(axes: Axes, history: Sequence[Mapping], segments: Sequence[_Seg
 
 
 def _smooth(values: np.ndarray, half: int) -> np.ndarray:
-    """Mean over up to ``half`` frames before and after, frames without a value left out."""
+    """Mean over up to ``half`` frames before and after, without frames that have no value."""
     there = np.isfinite(values)
     kernel = np.ones(2 * half + 1)
-    # 'full' cut to the middle: 'same' is as long as the window where that is the longer one.
+    # The middle of 'full': 'same' has the length of the window if the window is longer.
     middle = slice(half, half + len(values))
     total = np.convolve(np.where(there, values, 0), kernel)[middle]
     count = np.convolve(there.astype(float), kernel)[middle]
