@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 OUTSIDE = 'outside the classes'
-"""The name of predictions whose index is that of no class."""
+"""Name of predictions with an index outside the classes."""
 
 
 class LastRoundConfusion:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .class_areas import INTERSECTION, LABELLED, PREDICTED
 
 ADAPTED, SOURCE = range(2)
-"""Places of the two models."""
+"""Indices of the two models."""
 
 # A class counts if the source predicts more than this fraction of the pixels.
 _LEAST_SHARE = 1e-3

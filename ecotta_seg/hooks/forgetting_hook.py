@@ -40,7 +40,7 @@ class ForgettingHook(Hook):
         self.dataloader = None
         self._scores = {}
         self.seconds = {}
-        """What each pass over the clear day took, by its name."""
+        """Seconds of each pass over the clear day, by name."""
 
     def before_test(self, runner) -> None:
         """Scores the source and the fresh adapted model."""

@@ -37,7 +37,7 @@ class SourceReferenceHook(Hook):
         self.others = {}
         self._scored = False
         self.last_seconds = 0.0
-        """What the source and the references took on the latest frame."""
+        """Seconds of the source and the references on the latest frame."""
 
     def before_test(self, runner) -> None:
         """Copies the model before the adaptation."""
