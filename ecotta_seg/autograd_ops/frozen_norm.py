@@ -77,7 +77,7 @@ def layer_norm_input_gradient(
         grad: Shaped as the output, (..., *shape).
         x: The input of the forward.
         shape: The normalised dimensions.
-        weight, bias: Of ``shape``, or None.
+        weight, bias: Tensors of shape ``shape``, or None.
         eps: As in the forward.
     """
     _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
@@ -107,7 +107,7 @@ def frozen_layer_norm(x: Tensor, shape: Sequence[int], weight, bias, eps: float 
     Args:
         x: (..., *shape); the gradient flows to x alone.
         shape: The normalised dimensions.
-        weight, bias: Of ``shape``, or None.
+        weight, bias: Tensors of shape ``shape``, or None.
         eps: Added to the variance.
     """
     return _FrozenLayerNorm.apply(x, list(shape), weight, bias, eps)

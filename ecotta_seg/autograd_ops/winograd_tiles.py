@@ -88,8 +88,7 @@ def shared_scratch() -> Iterator[None]:
 
 
 class Scratch:
-    """Memory that is reused from piece to piece, and inside ``shared_scratch`` also from one
-    convolution to the next."""
+    """Memory that is reused between pieces, and inside ``shared_scratch`` between convolutions."""
 
     def __init__(self, like: Tensor) -> None:
         self._like = like

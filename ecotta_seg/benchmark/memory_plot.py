@@ -18,7 +18,7 @@ def plot_memory_rows(document: dict, path: Union[str, Path]) -> Path:
     """Draws two panels of bars: peak memory of a step, and its time.
 
     Args:
-        document: As for ``write_memory_json``.
+        document: See ``write_memory_json``.
         path: The picture to write (atomically).
 
     Returns:

@@ -59,8 +59,11 @@ class ConvUnit(FrozenOperator):
         self.conv, self.norm, self.relu = conv, norm, relu
 
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """See base class; norm and ReLU work in place on the convolution's output, some channels
-        at a time, so that the ReLU finds these channels in the cache."""
+        """See base class.
+
+        Norm and ReLU work in place on the convolution's output, some channels at a time, so that
+        each pass finds these channels in the cache.
+        """
         y = self.conv(x)
         scale = y.new_empty(y.shape[1]) if self.norm is not None else None
         packed = empty_flags(y) if self.relu and tape is not None else None

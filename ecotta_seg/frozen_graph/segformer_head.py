@@ -53,8 +53,11 @@ class SegformerHeadOperator(HeadOperator):
         return self.classifier.forward(y, tape)
 
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
-        """See base class; the gradients through the stages' convolutions are computed later. Until
-        then the gradients are kept at each stage's resolution."""
+        """See base class.
+
+        The gradients through the stages' convolutions are computed later. Until then the gradients
+        are kept at each stage's resolution.
+        """
         channels = self.head.channels
         grad = self.classifier.backward(grad, tape)
         # The gradient of the concatenated map is computed for one stage's channels at a time. The

@@ -166,8 +166,10 @@ class _FeedForward:
         return x + to_tokens(self.reduce(hidden))
 
     def backward_(self, grad: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Turns the gradient of the sum into the gradient of ``x``, in place, for a few channels of
-        the hidden maps at a time."""
+        """Turns the gradient of the sum into the gradient of ``x``, in place.
+
+        The hidden maps are computed a few channels at a time.
+        """
         frames, _, width = x.shape
         inputs, upstream = normed(self.norm, x).view(-1, width), grad.view(-1, width)
         total = torch.zeros_like(inputs)
