@@ -9,7 +9,7 @@ import warnings
 from .loading import load_lightly, load_package, run_by_tool
 from .version import __version__
 
-# The lite builds of mmcv warn, on every start, of operators that no model here uses.
+# The lite builds of mmcv warn on every start about operators that no model here uses.
 warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 
 if run_by_tool():

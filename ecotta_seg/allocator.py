@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, where the C library is glibc."""
+"""Keeps freed memory in the process, if the C library is glibc."""
 
 import ctypes
 import os
@@ -10,20 +10,20 @@ _SETTINGS = ('MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_MMAP_MA
 
 
 def keep_freed_memory() -> bool:
-    """Has the process keep what it frees, for what it allocates next, as CUDA's allocator does.
+    """Makes the process keep freed memory for later allocations, as CUDA's allocator does.
 
-    By default glibc gives blocks above 32 MiB, and the end of the heap, back to the system. Each
-    frame of a stream then gets its large maps as pages that the system has to clear first, which
-    takes up to a third of an inference's time. The resident size stays at its peak; that peak may
-    be some percent above what it would have been, for gaps between blocks.
+    By default glibc returns blocks above 32 MiB, and the end of the heap, to the system. The large
+    maps of each frame then get new pages that the system must clear first, which takes a large
+    share of an inference's time. With this function the resident size stays at its peak. The peak
+    may be a few percent higher, because of gaps between blocks.
 
-    For the whole process and for good; the tools call it, a program that adapts on its own may. It
-    is for the main thread, where the tools adapt: in others glibc's memory is in pieces of 64 MiB,
-    and larger blocks still go back. Who has set glibc's thresholds by its environment variables is
-    left alone.
+    The setting holds for the whole process and cannot be undone. The tools call the function;
+    other programs that adapt may call it. It affects the main thread, in which the tools adapt: in
+    other threads glibc's memory is in pieces of 64 MiB, and larger blocks still go back to the
+    system. If environment variables set glibc's thresholds, the function does nothing.
 
     Returns:
-        Whether it is so; False where the C library is another.
+        Whether the process keeps freed memory; False if the C library is not glibc.
     """
     tunables = os.environ.get('GLIBC_TUNABLES', '')
     if any(name in os.environ for name in _SETTINGS) or 'glibc.malloc' in tunables:
@@ -31,20 +31,20 @@ def keep_freed_memory() -> bool:
     mallopt = _function('mallopt')
     if mallopt is None:
         return False
-    # Before 2.35 glibc takes no threshold above 32 MiB; then no block is to be the system's at all.
+    # glibc before 2.35 accepts no threshold above 32 MiB; mmap is then turned off for all blocks.
     kept = mallopt(_M_MMAP_THRESHOLD, _LARGEST) or mallopt(_M_MMAP_MAX, 0)
     return bool(mallopt(_M_TRIM_THRESHOLD, _NEVER)) and bool(kept)
 
 
 def release_freed_memory() -> None:
-    """Gives what is free now back to the system, once; nothing happens without glibc."""
+    """Returns the memory that is free now to the system, once; does nothing without glibc."""
     trim = _function('malloc_trim')
     if trim is not None:
         trim(0)
 
 
 def _function(name: str) -> Optional[Callable[..., int]]:
-    """One of the C library's; None where it has none of that name."""
+    """A function of the C library; None if the library has none of that name."""
     try:
         return getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):

@@ -1,4 +1,4 @@
-"""``torch.load`` of whole files alone: torch's own reader passes over the checksums in them."""
+"""``torch.load`` that refuses damaged files: torch's own reader ignores the files' checksums."""
 
 import zipfile
 from pathlib import Path
@@ -8,15 +8,15 @@ import torch
 
 
 def load_whole(path: Union[str, Path], weights_only: bool = True) -> Any:
-    """What ``torch.save`` wrote, on the CPU.
+    """Loads a file of ``torch.save`` to the CPU.
 
     Args:
-        path: The file; the format before zip archives (torch 1.5) has no checksums to look at.
+        path: The file; the format before zip archives (torch 1.5) has no checksums to verify.
         weights_only: See ``torch.load``.
 
     Raises:
         ValueError: A checksum is wrong.
-        Exception: Whatever ``zipfile`` and torch raise of a damaged file.
+        Exception: Any exception that ``zipfile`` and torch raise for a damaged file.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

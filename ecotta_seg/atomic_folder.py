@@ -1,4 +1,4 @@
-"""A new folder or file, made of several writes, that is either whole or not there."""
+"""Creates a new folder or file with several writes, atomically."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from typing import Union
 
 @contextmanager
 def atomic_folder(path: Union[str, Path]) -> Iterator[Path]:
-    """Gives an empty temporary folder beside ``path``, and removes it at the end.
+    """Yields an empty temporary folder beside ``path``, and removes this folder at the end.
 
-    Whoever uses it puts the whole result in place with ``move_new``.
+    The caller moves the complete result to ``path`` with ``move_new``.
 
     Args:
-        path: What is to be there at the end. The folder that it is in is made if it is missing.
+        path: The final path. Its parent folder is created if missing.
 
     Yields:
         The temporary folder.
@@ -31,14 +31,14 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[Path]:
 
 
 def move_new(source: Path, path: Path) -> None:
-    """Puts a whole file or folder in its place, after its content is on the disk.
+    """Moves a complete file or folder to its final path, after its content is on the disk.
 
     Args:
-        source: In the same file system.
-        path: Must not exist.
+        source: The file or folder, in the same file system.
+        path: The final path, which must not exist.
 
     Raises:
-        FileExistsError: It does exist; it stays as it is.
+        FileExistsError: The path exists; it stays unchanged.
     """
     files = [source] if source.is_file() else [p for p in source.rglob('*') if p.is_file()]
     for file in files:

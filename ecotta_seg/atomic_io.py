@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write beside, then rename."""
+"""Atomic writes of files: write a temporary file beside the target, then rename it."""
 
 import os
 import tempfile
@@ -10,20 +10,20 @@ from typing import Union
 
 @contextmanager
 def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` and renames it to ``path`` on success.
+    """Yields a temporary path beside ``path`` and renames it to ``path`` on success.
 
-    A reader sees the old file or the new one, never a part of one; where the body raises, the
-    old file stays and the temporary one is removed.
+    A reader sees the old file or the new one, never a part of one. If the body raises, the old
+    file stays and the temporary one is removed.
 
     Args:
-        path: The file to write. Its folder is made where it is missing.
+        path: The file to write. Its folder is created if missing.
 
     Yields:
-        The path to write to, in the same folder, with the same suffix (image writers choose
-        their format by it).
+        The path to write to, in the same folder, with the same suffix (which determines the format
+        of image writers).
 
     Raises:
-        OSError: The folder cannot be made or written to; it names ``path``.
+        OSError: The folder cannot be created or written to; the error names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,13 +35,13 @@ def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
         with open(temporary, 'rb') as file:
             # Without this a power cut after the rename can leave an empty file.
             os.fsync(file.fileno())
-        # mkstemp makes files for the owner alone; results are for everyone the umask allows.
+        # mkstemp gives only the owner access; results get the access that the umask allows.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        # Of a full disk the system names no file, of other faults the temporary one.
+        # For a full disk the system names no file, for other errors the temporary one.
         if error.errno is None or error.filename not in (None, name):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
@@ -50,6 +50,6 @@ def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
 
 
 def atomic_write_text(path: Union[str, Path], text: str) -> None:
-    """Writes ``text`` as UTF-8 to ``path``, whole or not at all."""
+    """Writes ``text`` as UTF-8 to ``path`` atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding='utf-8')

@@ -1,4 +1,4 @@
-"""Source checkpoints: loaded without running code, and refused where they do not fit."""
+"""Loads source checkpoints without running code, and refuses checkpoints that do not fit."""
 
 import os
 import pickle
@@ -24,7 +24,7 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
 
     Args:
         path: A ``.pth`` file as mmengine writes it, or a bare state dict.
-        trust: Allow pickles that can run code. Only for files of one's own.
+        trust: Allow pickles that can run code. Only for files from a trusted source.
 
     Returns:
         The checkpoint with a ``state_dict``, on the CPU.
@@ -38,14 +38,14 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
         with _loading(trust):
             checkpoint = load_whole(path, weights_only=not trust)
     except pickle.UnpicklingError as error:
-        # A damaged file raises the same class; only this text names what may not be built.
+        # A damaged file raises the same class; only this text means a forbidden class or function.
         if re.search('unsupported (global|class)', str(error), re.IGNORECASE):
             raise ValueError(
                 f'{path} was refused: it holds objects that could run code when loaded; if you '
                 'made it yourself or trust where it comes from, pass --trust-checkpoint'
             ) from None
         raise ValueError(_damaged(path, error)) from None
-    except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
+    except Exception as error:  # The exception type depends on where the pickle is damaged.
         raise ValueError(_damaged(path, error)) from None
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
         tensors = checkpoint and all(isinstance(v, torch.Tensor) for v in checkpoint.values())
@@ -62,7 +62,7 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
 
 def _damaged(path: Path, error: Exception) -> str:
     reason = (str(error).splitlines() or [''])[0].split('. ')[0]
-    # A KeyError of the unpickler is a bare number.
+    # The message of an unpickler's KeyError is only a number.
     reason = reason if ' ' in reason else type(error).__name__
     return (
         f'{path} is damaged or not a checkpoint ({reason}): expected a whole .pth file, fetch or '
@@ -71,7 +71,7 @@ def _damaged(path: Path, error: Exception) -> str:
 
 
 class _loading:
-    """Lifts the process-wide ban on pickles for one load that the user asked for."""
+    """Lifts the process-wide ban on pickles for one load that the user allowed."""
 
     _NAME = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
@@ -87,10 +87,11 @@ class _loading:
 
 
 def check_fit(model: nn.Module, state_dict: Mapping, path: Union[str, Path]) -> None:
-    """Checks that a checkpoint is one of this model.
+    """Checks that a checkpoint belongs to this model.
 
     Raises:
-        ValueError: Naming what is missing, unknown or of another shape.
+        ValueError: The checkpoint does not fit; the message names missing and unknown parameters
+            and wrong shapes.
     """
     expected = model.state_dict()
     found = {name.removeprefix('module.'): value for name, value in state_dict.items()}
@@ -119,12 +120,12 @@ def check_fit(model: nn.Module, state_dict: Mapping, path: Union[str, Path]) -> 
 
 
 def load_source(model: nn.Module, path: Union[str, Path], trust: bool = False) -> dict:
-    """Loads source weights into a segmentor, all or nothing.
+    """Loads source weights into a segmentor; if they do not fit, the segmentor stays unchanged.
 
-    The names that the checkpoint gives its classes are the model's ``class_names``, or None.
+    Sets the model's ``class_names`` to the class names in the checkpoint, or None.
 
     Returns:
-        The checkpoint's ``meta``, where it has one.
+        The checkpoint's ``meta``; empty if it has none.
 
     Raises:
         ValueError: See ``read_checkpoint`` and ``check_fit``.

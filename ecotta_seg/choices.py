@@ -1,4 +1,4 @@
-"""The values that options of the tools may have; nothing has to be imported to list them."""
+"""The allowed values of the tools' options, in a module without imports."""
 
 STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
 """The orders of a ``ContinualStream``, by the names that a user gives them."""

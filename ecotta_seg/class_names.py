@@ -1,4 +1,4 @@
-"""The classes of a model beside those of a data set: compared by name, never by number alone."""
+"""Matches the classes of a model and of a data set by name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -12,7 +12,7 @@ _SHOWN = 5
 
 
 def names_in_checkpoint(meta: Any) -> Optional[list[str]]:
-    """The class names that a checkpoint's ``meta`` tells, in the order of the model's outputs.
+    """The class names in a checkpoint's ``meta``, in the order of the model's outputs; or None.
 
     Args:
         meta: With ``dataset_meta``, or ``CLASSES`` of mmseg before 1.0.
@@ -25,10 +25,11 @@ def names_in_checkpoint(meta: Any) -> Optional[list[str]]:
 
 
 def described_classes(meta: Any) -> list[dict]:
-    """What a checkpoint's ``meta`` tells of the classes, the newest way first, in small letters.
+    """The descriptions of the classes in a checkpoint's ``meta``, newest format first.
 
-    Versions of mmseg have ``dataset_meta`` with ``classes`` and ``palette``, the same with
-    ``CLASSES`` and ``PALETTE``, and these two without ``dataset_meta``.
+    Depending on the version, mmseg writes ``dataset_meta`` with ``classes`` and ``palette``,
+    ``dataset_meta`` with ``CLASSES`` and ``PALETTE``, or these two without ``dataset_meta``. The
+    returned keys are in lower case.
     """
     if not isinstance(meta, Mapping):
         return []
@@ -37,7 +38,7 @@ def described_classes(meta: Any) -> list[dict]:
 
 
 def number_of_classes(segmentor: nn.Module) -> Optional[int]:
-    """How many classes an mmseg segmentor predicts; None where it does not tell."""
+    """The number of classes that an mmseg segmentor predicts; None if unknown."""
     outputs = getattr(segmentor, 'out_channels', None)
     return 2 if outputs == 1 else outputs
 
@@ -47,21 +48,21 @@ def match_classes(
 ) -> Optional[list[int]]:
     """The data set's id for each output of a model.
 
-    Names are compared without regard to case, hyphens and underscores. They are matched where
-    all of the model's are the data set's or all of the data set's are the model's.
+    The comparison of names ignores case, hyphens and underscores. The classes match if the data set
+    has all classes of the model, or the model has all classes of the data set.
 
     Args:
         outputs: The number of classes that the model predicts.
-        model_names: Their names, in order; None where they are not known.
-        data_names: The data set's classes, in the order of its ids.
+        model_names: The names of the model's classes, in order; None if unknown.
+        data_names: The data set's classes, in the order of the ids.
 
     Returns:
-        ``NO_CLASS`` for an output that the data set has no class for; None where both have the
-        same classes in the same order, or the same number and nothing else is known.
+        The id for each output, ``NO_CLASS`` if the data set has no such class. None if both have
+        the same classes in the same order, or if the names are unknown and the numbers are equal.
 
     Raises:
-        ValueError: The numbers differ and the names are not known, or the names do not tell for
-            certain.
+        ValueError: The numbers differ and the names are unknown, or the names do not match
+            unambiguously.
     """
     if model_names is None:
         if outputs == len(data_names):
@@ -105,10 +106,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 class _MatchedClasses:
-    """Goes before the class of a segmentor: its masks have the ids of a data set."""
+    """Mixin for a segmentor's class, whose masks then have the ids of a data set."""
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """mmseg's own, with the ids in ``pred_sem_seg`` exchanged; logits keep their order."""
+        """mmseg's method, with the data set's ids in ``pred_sem_seg``; logits keep their order."""
         samples = super().postprocess_result(seg_logits, data_samples)
         for sample in samples:
             mask = sample.pred_sem_seg.data
@@ -118,7 +119,7 @@ class _MatchedClasses:
 
 
 def with_matched_classes(segmentor: nn.Module, table: Sequence[int]) -> None:
-    """Has a segmentor predict masks of a data set's ids.
+    """Makes a segmentor predict masks with a data set's ids.
 
     Args:
         segmentor: Changed in place.

@@ -1,4 +1,4 @@
-"""What the tools share: one clear sentence for a user's mistake, and nothing lost by it."""
+"""Common code of the tools: errors become one clear sentence, and no results are lost."""
 
 import argparse
 import os
@@ -14,14 +14,14 @@ from .allocator import keep_freed_memory
 from .printable import printable
 
 EXIT_OTHER_ERROR, EXIT_USER_ERROR = 1, 2
-# What Python and the system raise about a user's files and environment.
+# Exceptions of Python and the system about a user's files and environment.
 _SYSTEM_ERRORS = (ImportError, OSError)
-# Raised on purpose these are a user's; raised by Python itself they are a fault of ours.
+# Raised on purpose, these are user errors; raised by Python itself, they are bugs of this package.
 _RAISED_ERRORS = (ValueError, TypeError, KeyError)
 _OURS = tuple(str(path) for path in (Path(__file__).parent, Path(__file__).parents[1] / 'tools'))
-# Their registries and configs refuse names and options on purpose.
+# Registries and configs of these packages refuse names and options on purpose.
 _OPENMMLAB = re.compile(r'[\\/](mmengine|mmcv|mmseg)[\\/]')
-# What Python says of a config whose options are not those of the class that it names.
+# Python's message for a config with options that the named class does not have.
 _WRONG_OPTION = re.compile(r'__init__\(\) (got an unexpected keyword|missing \d+ required)')
 PROCESS_FLAGS = {
     '--system-allocator': 'leave the memory that is freed to the C library',
@@ -30,17 +30,17 @@ PROCESS_FLAGS = {
 
 
 def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[str]] = None) -> int:
-    """Runs a tool's main function; a user's mistake becomes one sentence and exit code 2.
+    """Runs a tool's main function; a user error becomes one sentence and exit code 2.
 
-    Any other error becomes one, too, with its type, and exit code 1.
+    Any other error becomes one sentence with the error's type, and exit code 1.
 
-    The process keeps freed memory from then on, see ``keep_freed_memory``, and the warnings of
-    libraries are not shown; both are told. ``--system-allocator`` and ``--show-warnings`` among the
-    arguments leave them as they are, ``--traceback`` shows where an error came from.
+    The process keeps freed memory from then on, see ``keep_freed_memory``, and hides the warnings
+    of libraries; a note on stderr says so. The arguments ``--system-allocator`` and
+    ``--show-warnings`` turn this off. ``--traceback`` shows the source of an error.
 
     Args:
-        main: Takes the arguments.
-        argv: Arguments; None for the command line's.
+        main: The tool's main function, which takes the arguments.
+        argv: Arguments; None for those of the command line.
 
     Returns:
         The exit code.
@@ -78,17 +78,17 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether an error is about what a user gave, or else a fault of the program.
+    """Whether an error is a user error, not a bug of the program.
 
-    That is what this package raises on purpose, the errors of its own, what the system says of
-    files and imports, and names or options that OpenMMLab's registries refuse.
+    User errors are: exceptions that this package raises on purpose, exceptions of its own classes,
+    system errors about files and imports, and names or options that OpenMMLab's registries refuse.
     """
     if isinstance(error, _SYSTEM_ERRORS) or type(error).__module__.startswith('ecotta_seg.'):
         return True
     if not isinstance(error, _RAISED_ERRORS):
         return False
     if 'Original Traceback' in str(error):
-        # Of a worker process: the last place in its text.
+        # From a worker process: the last location in the text counts.
         places = re.findall(r'File "([^"]+)", line \d+, in .*\n\s+(\w+)', str(error))
         return bool(places) and places[-1][1] == 'raise' and _is_ours(places[-1][0])
     frames = traceback.extract_tb(error.__traceback__)
@@ -102,7 +102,7 @@ def is_users(error: BaseException) -> bool:
         return True
     if not _OPENMMLAB.search(path):
         return False
-    # They raise what they caught once more, with the name of the class that was to be built.
+    # These packages re-raise a caught error with the name of the class that they were building.
     cause = error.__cause__ or error.__context__
     return cause is None or is_users(cause)
 
@@ -112,15 +112,15 @@ def _is_ours(path: str) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """The message of an error without what mmengine and torch wrap around it.
+    """The original message of an error, without the text that mmengine and torch add.
 
-    A DataLoader worker hands over its whole traceback as the message, mmengine's registries put
-    the class and the file in front, its hooks come behind: what the raiser said is left. What a
-    terminal would obey (a file may be called anything) is escaped.
+    A DataLoader worker passes its whole traceback as the message; mmengine's registries prepend
+    the class and the file; mmengine appends the hook. Only the original message is kept. Control
+    characters (for example in file names) are escaped.
     """
     if isinstance(error, KeyError) and error.args:
         text = str(error.args[0])
-        # A name alone is what a dict raises; who raises it on purpose says more.
+        # A dict raises only the key; an error raised on purpose has a longer text.
         text = text if ' ' in text else f'unknown or missing key: {text}'
     elif isinstance(error, OSError) and error.strerror:
         text = f'{error.filename or "a file"}: {error.strerror}'
@@ -130,13 +130,13 @@ def sentence(error: BaseException) -> str:
         lines = [line for line in text.strip().splitlines() if line and not line.startswith(' ')]
         text = re.sub(r'^[\w.]*(Error|Exception): ', '', lines[-1])
     text = re.sub(r'^class `[^`]+` in \S+: ', '', text)
-    # mmengine adds the hook that an error came from, by its address.
+    # mmengine appends the hook that raised the error, with its address.
     text = re.sub(r' in <\S+ object at 0x[0-9a-f]+>$', '', text)
     return printable(' '.join(text.split()))
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """An argparse type: a whole number from ``minimum``."""
+    """Returns an argparse type: a whole number of at least ``minimum``."""
 
     def parse(text: str) -> int:
         try:
@@ -153,19 +153,19 @@ def whole_number(minimum: int) -> Callable[[str], int]:
 
 
 def check_work_dir(path: str, option: str = '--work-dir') -> Path:
-    """Makes a folder and checks that files can be written there, before any work is done.
+    """Creates a folder and checks that it is writable, before any work is done.
 
     Args:
         path: The folder.
-        option: What the user names it by.
+        option: The command-line option that names the folder.
 
     Raises:
-        ValueError: It cannot be made or written to.
+        ValueError: The folder cannot be created or written to.
     """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Without a name of its own: several processes check the same folder at once.
+        # A file without a name, because several processes may check the same folder at once.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

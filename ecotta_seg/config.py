@@ -1,4 +1,4 @@
-"""Configs as the tools read them: names, methods, hooks and clear errors."""
+"""Reads and changes configs for the tools: names, methods and hooks, with clear errors."""
 
 import difflib
 import sys
@@ -15,14 +15,14 @@ from .first_look import check_pictures
 from .type_names import is_a, type_name
 from .zoo_names import own_config
 
-# What the result of a test depends on; all else is where and how it is written, or of the training.
+# The keys that affect the result of a test. Other keys concern output or training.
 RESULT_KEYS = (
     *('model', 'data_preprocessor', 'adaptation', 'estimate', 'views', 'class_names'),
     *('test_dataloader', 'test_evaluator', 'test_cfg', 'calibration_dataloader'),
     *('clear_dataloader', 'randomness', 'custom_hooks'),
 )
 
-# What mmengine and this package read of a config. Other names are a config's own variables.
+# The names that mmengine and this package read. Other names are a config's own variables.
 READ_NAMES = {
     '': (
         # The arguments of mmengine's Runner; the Runner itself would import torch.
@@ -40,9 +40,9 @@ READ_NAMES = {
     ),
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
 }
-# Names in mmseg's zoo that only look like one of them.
+# Names in mmseg's zoo that only look like misspelt ones.
 _NO_MISTAKES = ('models', 'custom_keys')
-# What measures and reports; a config made for mmseg's own tools/test.py has none of it.
+# Hooks that measure and report; a config made for mmseg's own tools/test.py has none of them.
 _REPORTING = (
     *('SourceReferenceHook', 'ForgettingHook', 'LabelFreeHook', 'MemoryHook', 'StreamProgressHook'),
     *('LiveViewHook', 'StreamPlotHook', 'ResultsHook', 'ReportHook'),
@@ -50,24 +50,24 @@ _REPORTING = (
 
 
 def read_config(path) -> Config:
-    """Reads a config file, base files and all.
+    """Reads a config file with its base files.
 
-    Its ``custom_imports`` are imported if this package is loaded; else ``import_custom_modules`` is
-    to be called when the package is.
+    If this package is loaded, the config's ``custom_imports`` are imported. Otherwise call
+    ``import_custom_modules`` after the package is loaded.
 
     Args:
         path: The file, or the name of a config of a package, such as ``'ecotta_seg::demo.py'``.
 
     Raises:
-        ValueError: It is missing, cannot be parsed, is of mmseg 0.x, a base of it is missing, or a
-            name in it is misspelt.
+        ValueError: The config or a base of it is missing, it cannot be parsed, it is made for
+            mmseg 0.x, or a name in it is misspelt.
     """
     path = own_config(str(path)) or path
     if not Path(path).is_file():
         raise ValueError(f'expected a config file, but {path} does not exist')
     try:
         cfg = config_from_file(str(path))
-    except (Exception, SystemExit) as error:  # A config is code: anything can come out of it.
+    except (Exception, SystemExit) as error:  # A config is code and can raise anything.
         raise _unreadable(path, error) from None
     check_version(cfg, path)
     check_names(cfg, f'the config {path}')
@@ -77,7 +77,7 @@ def read_config(path) -> Config:
 
 
 def import_custom_modules(cfg: Config) -> None:
-    """Imports what a config asks for with ``custom_imports``.
+    """Imports the modules in a config's ``custom_imports``.
 
     Raises:
         ValueError: A module cannot be imported.
@@ -96,17 +96,17 @@ def _unreadable(path, error: BaseException) -> ValueError:
 
 
 def check_names(cfg: Config, where: str) -> None:
-    """Refuses names that nothing reads and that are a letter or two away from one that is read.
+    """Refuses names that nothing reads and that differ from a known name by a letter or two.
 
-    mmengine takes any name for a variable of the config's own, so that a misspelt
-    ``test_dataloder`` would leave the base's in force without a word.
+    mmengine accepts any name as a config's own variable. With a misspelt ``test_dataloder``, the
+    base's ``test_dataloader`` would silently stay in use.
 
     Args:
         cfg: The config.
-        where: What the message says that the name is in.
+        where: The place of the names, for the message.
 
     Raises:
-        ValueError: Naming the key and the likely one it was meant to be.
+        ValueError: A name is misspelt; the message states the name and the likely correct name.
     """
     for place, read in READ_NAMES.items():
         names = cfg.get(place) if place else cfg
@@ -114,7 +114,7 @@ def check_names(cfg: Config, where: str) -> None:
             if name in read or name in _NO_MISTAKES:
                 continue
             close = difflib.get_close_matches(str(name), read, n=1, cutoff=0.8)
-            # A variable of one's own is often named after what it goes into: model_2.
+            # A config's own variables are often named after the key that uses them: model_2.
             if close and not str(name).startswith(f'{close[0]}_'):
                 raise ValueError(
                     f'{where}: nothing reads {place + "." if place else ""}{name}; did you mean '
@@ -123,9 +123,10 @@ def check_names(cfg: Config, where: str) -> None:
 
 
 def with_reporting(cfg: Config) -> None:
-    """Makes the test of any mmseg config adapt, report and show its progress: adds what it lacks.
+    """Adds missing hooks and metrics, so that the test of any mmseg config adapts and reports.
 
-    A config of three added lines (see the README) has its own evaluator and ``EcoTTAHook`` alone.
+    A config with the three added lines of the README has only its own evaluator and
+    ``EcoTTAHook``.
     """
     hooks = list(cfg.get('custom_hooks') or [])
 
@@ -144,17 +145,18 @@ def with_reporting(cfg: Config) -> None:
     metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
     metrics = [metric for metric in metrics if metric is not None]
     if metrics and not any(is_a(metric, 'PerConditionIoU') for metric in metrics):
-        # A prefix, because mmengine refuses two metrics that both give an 'mIoU'.
+        # A prefix, because mmengine refuses two metrics that both return an 'mIoU'.
         cfg.test_evaluator = [*metrics, dict(type='PerConditionIoU', prefix='per_condition')]
 
 
 def method_file(name: str, configs: Path) -> Path:
     """The file with a method's settings: ``configs/_base_/adaptation/<name>.py``.
 
-    A name that ends with ``.py`` is a file of your own, such as ``tools/choose.py`` writes.
+    A name that ends with ``.py`` is the path of a user's file, for example from
+    ``tools/choose.py``.
 
     Raises:
-        ValueError: There is no such method.
+        ValueError: The method does not exist.
     """
     if name.endswith('.py'):
         if not Path(name).is_file():
@@ -170,7 +172,7 @@ def method_file(name: str, configs: Path) -> Path:
 
 
 def method_name(options: Mapping) -> str:
-    """The name that a method's options choose it by; that of a class is the one registered."""
+    """The ``type`` name in a method's options; for a class, its registered name."""
     kind = options.get('type')
     if isinstance(kind, type):
         from .adaptation import ADAPTATION_METHODS
@@ -183,17 +185,17 @@ def method_name(options: Mapping) -> str:
 def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    Settings that the config makes for the same method stay. Settings of another method do not.
+    The config's settings for the same method stay. Settings for another method are removed.
 
     Args:
         cfg: Changed in place.
-        name: Of the method.
+        name: Name of the method.
         configs: The folder ``configs``.
-        options: Those of the command line, as ``key=value``: what they say of ``adaptation`` is
-            said of this method.
+        options: ``--cfg-options`` of the command line; those for ``adaptation`` apply to this
+            method.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: The file does not exist.
     """
     path = method_file(name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
@@ -202,7 +204,7 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     if not isinstance(found, Mapping) or not found.get('type'):
         raise ValueError(f'--method {name}: expected `adaptation = dict(type=...)` in the file')
     cfg.adaptation = found
-    # Two presets can be of one type; the results tell them apart.
+    # Two presets can have the same type; the results must distinguish them.
     cfg.method = path.stem if name.endswith('.py') else name
     own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
     if own:
@@ -210,14 +212,14 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
 
 
 def _from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
-    """A method's options, then those of the one that it is around, and so on."""
+    """A method's options, then those of the method that it wraps, and so on."""
     while isinstance(adaptation, Mapping):
         yield adaptation
         adaptation = adaptation.get('method')
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
-    """The options with meta networks: a method's own, or those of one that it is around."""
+    """The options with meta networks: a method's own, or those of a wrapped method; or None."""
     for options in _from_outside_in(adaptation):
         if 'meta_networks' in options:
             return options
@@ -225,7 +227,7 @@ def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
 
 
 def with_adapters(adaptation: dict, path: str) -> None:
-    """Puts a file of meta networks into a method's options, or those of one that it is around.
+    """Puts a file of meta networks into the options of a method, or of a method that it wraps.
 
     Args:
         adaptation: Changed in place.
@@ -244,10 +246,10 @@ def with_adapters(adaptation: dict, path: str) -> None:
 
 
 def with_calibration(cfg: Config, folder: str) -> None:
-    """Has a run's method calibrated on the pictures of a folder, see ``EcoTTAHook``.
+    """Sets the folder of pictures for a method's calibration, see ``EcoTTAHook``.
 
     Raises:
-        ValueError: There is no such folder.
+        ValueError: The folder does not exist.
     """
     check_pictures(folder)
     cfg.custom_hooks = [
@@ -257,14 +259,14 @@ def with_calibration(cfg: Config, folder: str) -> None:
 
 
 def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None:
-    """Puts a memory budget into a method's options, or those of one that it is around.
+    """Puts a memory budget into the options of a method, or of the innermost wrapped method.
 
     Args:
         adaptation: Changed in place.
         budget: See ``ecotta_seg.memory.plan.parse_budget``.
 
     Raises:
-        ValueError: It is no budget.
+        ValueError: The budget is invalid.
     """
     from .memory.plan import parse_budget
 
@@ -279,8 +281,8 @@ def merged_estimate(own: Any, asked: Any) -> Any:
     """The options of a method's estimate, see ``LabelFreeEstimate``.
 
     Args:
-        own: Those of the method's config: a dictionary, True, False or None.
-        asked: Those that are asked for any method; they go before the method's own.
+        own: Options of the method's config: a dictionary, True, False or None.
+        asked: Requested options for any method; they take precedence over the method's own.
     """
     if isinstance(own, Mapping) and isinstance(asked, Mapping):
         return {**own, **asked}
@@ -288,16 +290,16 @@ def merged_estimate(own: Any, asked: Any) -> Any:
 
 
 def with_seed(cfg: Config, seed: int) -> None:
-    """Puts the seed of all random generators into a config, those that methods own included."""
+    """Puts the seed of all random generators, including the methods' own, into a config."""
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     for options in _from_outside_in(cfg.get('adaptation')):
-        # CoTTA's restoring has a generator of its own, which is saved with the stream.
+        # CoTTA's stochastic restore has its own generator, which is saved with the stream.
         if method_name(options) == 'cotta':
             options['seed'] = seed
 
 
 def with_resume(cfg: Config) -> None:
-    """Makes the run of a config go on from the newest state in its work dir."""
+    """Makes the run of a config resume from the newest state in its work dir."""
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(is_a(hook, 'StreamStateHook') for hook in hooks):
         hooks.append(dict(type='StreamStateHook'))
@@ -311,7 +313,7 @@ def with_resume(cfg: Config) -> None:
 
 
 def inner_dataset(cfg: Config) -> Mapping:
-    """The config of the data set that a test reads, below all that is around it; maybe empty."""
+    """The config of the innermost data set of a test, inside all wrappers; may be empty."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):
         dataset = dataset['dataset']
@@ -319,7 +321,7 @@ def inner_dataset(cfg: Config) -> Mapping:
 
 
 def unlabelled_steps(pipeline: Sequence[Mapping]) -> list[dict]:
-    """The steps of a pipeline without those that load labels or make weather."""
+    """The steps of a pipeline, except those that load labels or make weather."""
     kept = []
     for step in pipeline:
         if type_name(step) not in ('LoadAnnotations', 'AdverseWeather'):

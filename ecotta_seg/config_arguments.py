@@ -1,4 +1,4 @@
-"""The arguments that the tools share: read into a config first, then the libraries are imported."""
+"""The common arguments of the tools; they are put into a config before libraries are imported."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
 
 
 def add_show_log(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument of the tools that run a Runner."""
+    """Adds the argument ``--show-log`` of the tools that run a Runner."""
     parser.add_argument(
         '--show-log',
         action='store_true',
@@ -57,11 +57,11 @@ def add_show_log(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Reads the config and puts the command line's settings into it; torch is not imported.
+    """Reads the config and applies the command line's settings, without importing torch.
 
     Raises:
-        ValueError: The file is missing or is not a config, or a name in it or among the options
-            is misspelt, or there is no such checkpoint or device.
+        ValueError: The file is missing or not a config, a name in the config or among the options
+            is misspelt, or the checkpoint or device does not exist.
     """
     force_safe_loading()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -99,7 +99,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def start_run(cfg: Config, args: argparse.Namespace) -> None:
-    """Imports the libraries and the config's custom modules, then settles device and launcher.
+    """Imports the libraries and the config's custom modules, then sets device and launcher.
 
     Args:
         cfg: From ``load_config``.
@@ -114,7 +114,7 @@ def start_run(cfg: Config, args: argparse.Namespace) -> None:
     load_package()
     import_custom_modules(cfg)
     if args.device == 'cpu':
-        # mmengine chooses its device from what it finds and has no argument for it.
+        # mmengine chooses the device itself and has no argument for it.
         import mmengine.device.utils as device_utils
 
         device_utils.DEVICE = 'cpu'

@@ -1,4 +1,4 @@
-"""Is a config one of mmseg 1.x, has it what a tool reads of it, and is its data set there."""
+"""Checks a config: the version of mmseg, the required keys, packages and the data folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from .config_environment import variables_of
 
-# What mmseg 0.x had in place of what.
+# Keys of mmseg 0.x, and the keys that replace them.
 _GIVEN_UP = {
     'data': 'test_dataloader',
     'runner': 'train_cfg',
@@ -20,11 +20,11 @@ _GIVEN_UP = {
     'evaluation': 'val_evaluator',
     'dist_params': 'env_cfg',
 }
-# Other packages of OpenMMLab that models are taken from, and how each is installed.
+# Other OpenMMLab packages with models, and their names for pip.
 _SIBLINGS = {'mmpretrain': 'mmpretrain', 'mmdet': 'mmdet'}
-# Names of mmseg's own registry that are built on one of them.
+# Names in mmseg's own registry that need one of these packages.
 _PACKAGE_OF = {'MaskFormerHead': 'mmdet', 'Mask2FormerHead': 'mmdet'}
-# Steps of pipelines that mmseg 1.x has not; its MultiScaleFlipAug has other options.
+# Pipeline steps that mmseg 1.x does not have; its MultiScaleFlipAug has other options.
 _OLD_STEPS = ('Collect', 'DefaultFormatBundle', 'ImageToTensor')
 
 
@@ -32,8 +32,8 @@ def check_version(cfg: Config, path) -> None:
     """Refuses a config of mmseg 0.x.
 
     Raises:
-        ValueError: It has names that mmseg 1.x has given up, and none of their successors, or
-            steps of pipelines that mmseg 1.x has not.
+        ValueError: The config has several keys that mmseg 1.x has replaced, without the new keys,
+            or options or pipeline steps that only mmseg 0.x has.
     """
     given_up = [name for name, new in _GIVEN_UP.items() if name in cfg and new not in cfg]
     certain = [f'data.{key}' for key in ('samples_per_gpu',) if key in (cfg.get('data') or {})]
@@ -58,7 +58,7 @@ def _mappings_in(value: Any) -> Iterator[Mapping]:
     """All dictionaries in nested dictionaries and lists, the outermost first."""
     if isinstance(value, Mapping):
         yield value
-        # As they are stored: asking a new-style config for a value would import it.
+        # Reads the stored values, because normal access to a new-style config imports them.
         value = dict.values(value)
     elif not isinstance(value, (list, tuple)):
         return
@@ -67,13 +67,13 @@ def _mappings_in(value: Any) -> Iterator[Mapping]:
 
 
 def check_packages(cfg: Config, path) -> None:
-    """Refuses a model of a package that is not installed.
+    """Refuses a model that needs a package that is not installed.
 
-    mmseg itself says that the registry lacks a name, or leaves heads without a base class.
+    Without this check mmseg reports a missing registry name, or leaves heads without a base class.
 
     Raises:
-        ValueError: A type has the scope of a package, or is a head that needs the package, and
-            the package is missing.
+        ValueError: A type has the scope of a missing package, or is a head that needs a missing
+            package.
     """
     for part in _mappings_in(dict.get(cfg._cfg_dict, 'model')):
         kind = dict.get(part, 'type')
@@ -88,14 +88,14 @@ def check_packages(cfg: Config, path) -> None:
 
 
 def require(cfg: Config, *names: str) -> None:
-    """Checks that a config has all that a tool reads of it.
+    """Checks that a config has all keys that a tool needs.
 
     Args:
         cfg: The config.
-        *names: Such as ``'test_dataloader.dataset'``.
+        *names: The keys, such as ``'test_dataloader.dataset'``.
 
     Raises:
-        ValueError: Naming what is missing.
+        ValueError: A key is missing; the message names the key.
     """
     for name in names:
         found = cfg
@@ -109,15 +109,15 @@ def require(cfg: Config, *names: str) -> None:
 
 
 def check_data_root(cfg: Config, key: str) -> None:
-    """Checks that the folder of a data set, or its file, exists.
+    """Checks that the folder or file of a data set exists.
 
     Args:
         cfg: The config.
-        key: The config's name of the data set, such as ``'test_dataloader.dataset'``; if that is
-            around another data set, ``data_root`` of the innermost counts.
+        key: The config's key of the data set, such as ``'test_dataloader.dataset'``. If this data
+            set wraps another one, ``data_root`` of the innermost counts.
 
     Raises:
-        ValueError: It does not exist.
+        ValueError: The folder or file does not exist.
     """
     dataset = cfg
     for name in key.split('.'):
@@ -125,7 +125,7 @@ def check_data_root(cfg: Config, key: str) -> None:
     while isinstance(dataset.get('dataset'), Mapping):
         dataset, key = dataset['dataset'], f'{key}.dataset'
     root = dataset.get('data_root')
-    # A path with a scheme is in a storage that mmengine reads by a backend of its own.
+    # mmengine reads a path with a scheme through a storage backend.
     if not isinstance(root, str) or not root or '://' in root or os.path.exists(root):
         return
     names = [name for name, value in variables_of(cfg).items() if value == root]

@@ -1,7 +1,8 @@
 """Environment variables in configs, ``'{{$ACDC_ROOT:data/acdc}}'``, with values of any kind.
 
-mmengine puts a value into the text of the config before that is read as Python: an apostrophe or a
-backslash in a path breaks it. Here a name goes into the text, and the value into what was read.
+mmengine inserts the value into the config's text before it parses the text as Python. An
+apostrophe or a backslash in a path then breaks the config. This module inserts a placeholder into
+the text, and replaces the placeholder by the value after parsing.
 """
 
 import os
@@ -12,7 +13,7 @@ from unittest import mock
 
 from mmengine.config import Config
 
-# In a text. With a quote behind the braces mmengine means a number or a list, and no text.
+# A variable in a string. With a quote after the opening braces, mmengine reads a number or a list.
 _IN_TEXT = re.compile(r'\{\{\s*\$(\w+)\s*:\s*(\S*?)\s*\}\}')
 _PLAIN = re.compile(r'[^\'"\\\x00-\x1f\x7f\ud800-\udfff]*')
 _STAND_IN = 'environment_variable_{}_of_this_config'
@@ -20,23 +21,23 @@ _STAND_INS = re.compile(_STAND_IN.format(r'(\w+?)'))
 
 
 def config_from_file(path: str) -> Config:
-    """mmengine's ``Config.fromfile``; variables in texts may hold any characters.
+    """mmengine's ``Config.fromfile``; variables in strings may contain any characters.
 
-    In new-style configs (pure Python), too, which mmengine leaves as they are. The caller imports
-    the custom modules.
+    Also replaces variables in new-style configs (pure Python), which mmengine does not. The caller
+    imports the custom modules.
 
     Raises:
-        ValueError: A value with a quote or a backslash is in a place that is read as code.
+        ValueError: A value with a quote or a backslash is in a place that is parsed as code.
     """
     substitute = Config._substitute_env_variables
 
     def substituted(filename: str, temp_config_name: str) -> dict:
         with open(filename, encoding='utf-8') as file:
             names = {name for name, _ in _IN_TEXT.findall(file.read())} & os.environ.keys()
-        # Plain ones go into the text as they are: `_base_` is read before there is a config.
+        # Plain values go directly into the text, because `_base_` is read before the config exists.
         values = {name: _value(name) for name in names}
         values = {n: v if _PLAIN.fullmatch(v) else _STAND_IN.format(n) for n, v in values.items()}
-        # mmengine logs each variable; the first line of a log imports torch.
+        # mmengine logs each variable, and the first log line imports torch.
         silent = mock.patch('mmengine.config.config.print_log')
         with mock.patch.dict(os.environ, values), silent:
             found = substitute(filename, temp_config_name) or {}
@@ -60,12 +61,12 @@ def config_from_file(path: str) -> Config:
 
 
 def variables_of(cfg: Config) -> dict[str, str]:
-    """The variables that stand in the texts of a config and its bases, each with its value."""
+    """The variables in the strings of a config and its bases, each with its value or default."""
     return {name: _value(name) or default for name, default in _IN_TEXT.findall(cfg.text)}
 
 
 def _value(name: str, default: str = '') -> str:
-    """A variable's value; ``~`` at its beginning is the home folder, as in a shell."""
+    """A variable's value; a leading ``~`` is the home folder, as in a shell."""
     return os.path.expanduser(os.environ.get(name, default))
 
 
@@ -74,7 +75,7 @@ def _put_values_in(value: Any) -> Any:
         value = _STAND_INS.sub(lambda match: _value(match[1], match[0]), value)
         return _IN_TEXT.sub(lambda match: _value(match[1]) or match[2], value)
     if isinstance(value, Mapping):
-        # As they are stored: asking a new-style config for a value would import it.
+        # Reads the stored values, because normal access to a new-style config imports them.
         for key, item in list(dict.items(value)):
             found = _put_values_in(item)
             if found is not item:

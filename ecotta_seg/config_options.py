@@ -1,4 +1,4 @@
-"""``--cfg-options key=value``: mmengine's, with values of any characters."""
+"""``--cfg-options key=value`` as in mmengine, but with values of any characters."""
 
 import os
 import re
@@ -11,13 +11,13 @@ _SPACE = '\0'
 
 
 class Options(DictAction):
-    """mmengine's ``DictAction`` that keeps spaces, and has a sentence for what is no ``key=value``.
+    """mmengine's ``DictAction``, but it keeps spaces and reports arguments without ``key=value``.
 
-    A value in quotes is a text, whatever is in it; so is a path with a comma that exists.
+    A value in quotes is always a text, and so is an existing path with a comma.
     """
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values, option_string=None):
-        """Adds the options to those that are there."""
+        """Adds the options to the existing ones."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for text in values:
             key, equals, value = text.partition('=')
@@ -34,17 +34,17 @@ class Options(DictAction):
 
 
 def parse_value(text: str) -> Any:
-    """A number, truth value, None, list, tuple or text, as mmengine reads it but for spaces."""
+    """A number, Boolean, None, list, tuple or text, parsed as in mmengine, but with spaces kept."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
         return text[1:-1]
     is_list = text[:1] + text[-1:] in ('[]', '()')
     if text.startswith('~') and not is_list:
-        # A shell leaves it as it is behind an equals sign.
+        # A shell does not expand ``~`` after an equals sign.
         text = os.path.expanduser(text)
     if not is_list and (',' not in text or os.path.exists(text)):
         return DictAction._parse_int_float_bool(text)
-    # Around what parts a list they mean nothing.
+    # Spaces around brackets and commas of a list have no meaning.
     text = re.sub(r'\s*([,\[\]()])\s*', r'\1', text)
     return _with_spaces(DictAction._parse_iterable(text.replace(' ', _SPACE)))
 

@@ -1,4 +1,4 @@
-"""The report of a run, as the command line asks for it."""
+"""Configures the report of a run from the command line."""
 
 from mmengine.config import Config
 
@@ -6,13 +6,13 @@ from .type_names import is_a
 
 
 def with_report(cfg: Config, checkpoint: str, pictures: bool) -> None:
-    """Gives the report the path of the weights, and frames to show.
+    """Passes the path of the weights to the report, and keeps frames for it.
 
     Args:
         cfg: Changed in place; without a ``ReportHook`` only the frames are kept.
         checkpoint: Path of the source model's weights.
-        pictures: Whether the best and the worst frames are kept for the report. A run that writes
-            pictures anyway (``PanelHook``) keeps them, too.
+        pictures: Whether to keep the best and the worst frames for the report. A run that writes
+            pictures anyway (``PanelHook``) always keeps these frames.
     """
     hooks = list(cfg.custom_hooks)
     pictures = pictures or any(is_a(hook, 'PanelHook') for hook in hooks)

@@ -1,4 +1,4 @@
-"""Which frames a config's test goes through: order, seed, conditions, split and number."""
+"""Chooses the frames of a config's test: order, seed, conditions, split and number."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) ->
     Args:
         cfg: With a ``ContinualStream`` as its test data set.
         name: ``'continual'`` (condition after condition, with hard boundaries), ``'ramp'`` (each
-            condition builds up and clears again) or ``'mixed'`` (frame by frame another
-            condition); None leaves it.
-        seed: Of the weather in every frame (``AdverseWeather``) and of the mixed order: another
-            one gives another stream of the same kind. None leaves both.
+            condition builds up and clears again) or ``'mixed'`` (the condition changes from frame
+            to frame); None keeps the order.
+        seed: Seed of the weather in every frame (``AdverseWeather``) and of the mixed order. A
+            different seed gives a different stream of the same kind. None keeps both seeds.
 
     Raises:
-        ValueError: The name is unknown or the data set is no ``ContinualStream``.
+        ValueError: The name is unknown or the data set is not a ``ContinualStream``.
     """
     if name is not None and name not in STREAMS:
         raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
@@ -57,10 +57,10 @@ def with_frames(
         cfg: With a ``ContinualStream`` as its test data set.
         conditions: Names of the conditions, in the order of the stream; None for the config's.
         split: Name of the split of the data set inside the stream; None for the config's.
-        frames: Frames of each condition, evenly spaced; None for the config's.
+        frames: Number of frames per condition, evenly spaced; None for the config's.
 
     Raises:
-        ValueError: The data set is no ``ContinualStream``.
+        ValueError: The data set is not a ``ContinualStream``.
     """
     if conditions is None and split is None and frames is None:
         return
@@ -74,14 +74,14 @@ def with_frames(
 
 
 def without_missing_clear_day(cfg: Config) -> Optional[str]:
-    """Takes the clear day out of a config if the data set of the clear day is not on this disk.
+    """Removes the clear day from a config if its data set is not on this disk.
 
-    A first run does not need that data set: without it the run does not measure forgetting. A
-    folder that an environment variable names is expected to exist, so the config keeps the data
-    set, and the run stops at it.
+    A first run does not need this data set; without it, the run does not measure forgetting. If an
+    environment variable names the folder, the folder is expected to exist: the config keeps the
+    data set, and the run stops because the folder is missing.
 
     Returns:
-        A sentence for the user; None if nothing was changed.
+        A sentence for the user; None if the config is unchanged.
     """
     dataset = (cfg.get('clear_dataloader') or {}).get('dataset') or {}
     depth = 0

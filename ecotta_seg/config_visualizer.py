@@ -9,7 +9,7 @@ from mmengine.config import Config
 from .type_names import type_name
 
 DEFAULT = 'LocalVisBackend'
-# What each backend of mmengine imports, and what pip calls the package.
+# The module that each backend of mmengine imports, and the package's name for pip.
 _PACKAGES = {
     'TensorboardVisBackend': ('tensorboard', 'tensorboard'),
     'WandbVisBackend': ('wandb', 'wandb'),
@@ -22,11 +22,11 @@ _PACKAGES = {
 
 
 def with_vis_backends(cfg: Config) -> None:
-    """Has a top-level ``vis_backends`` reach the visualizer, and looks for the packages.
+    """Passes a top-level ``vis_backends`` to the visualizer, and checks the backends' packages.
 
-    A config that inherits ``visualizer = dict(vis_backends=vis_backends)`` and sets
-    ``vis_backends`` alone would change a variable that nothing reads. If both are changed, those of
-    the visualizer count. A backend may be a name: ``'TensorboardVisBackend'``.
+    If a config inherits ``visualizer = dict(vis_backends=vis_backends)`` and sets only
+    ``vis_backends``, it changes a variable that nothing reads. If both are changed, the
+    visualizer's backends count. A backend may be a name: ``'TensorboardVisBackend'``.
 
     Args:
         cfg: Changed in place.
@@ -34,7 +34,7 @@ def with_vis_backends(cfg: Config) -> None:
     Raises:
         ValueError: A backend is neither a dict with ``type`` nor a name, or its package is missing.
     """
-    # As it is stored: asking a new-style config for a value would import it.
+    # Reads the stored value, because normal access to a new-style config imports it.
     visualizer = dict.get(cfg._cfg_dict, 'visualizer')
     own = _as_dicts(cfg.get('vis_backends'))
     if own and not isinstance(visualizer, Mapping):

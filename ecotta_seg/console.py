@@ -1,4 +1,4 @@
-"""The command ``ecotta-seg``: runs the tools of the folder ``tools`` by name."""
+"""The command ``ecotta-seg``, which runs the tools of the folder ``tools`` by name."""
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ from .loading import COMMAND
 from .version import __version__
 from .zoo_names import package_folder
 
-# Each tool has a name of its own here; the name of its file is taken, too.
+# Command names of the tools; the name of a tool's file is accepted, too.
 COMMANDS = {
     'adapt': 'test_tta',
     'warm-up': 'warm_up',
@@ -55,7 +55,7 @@ def load_tool(path: Path) -> ModuleType:
 
 
 def usage() -> str:
-    """The commands, each with the first line of its tool."""
+    """The help text: the commands, each with the first line of its tool."""
     lines = [f'usage: {COMMAND} COMMAND [ARGUMENTS]', '', 'commands:']
     for command in COMMANDS:
         path = tool_path(command)
@@ -74,7 +74,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     """Runs a command.
 
     Args:
-        argv: The command and its arguments; None for those of this process.
+        argv: The command and its arguments; None for the arguments of this process.
 
     Returns:
         The exit code.

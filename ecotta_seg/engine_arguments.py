@@ -1,4 +1,4 @@
-"""The arguments that say where many runs are run; no library is imported."""
+"""The arguments for the engine of many runs; the module imports no library."""
 
 import argparse
 import math
@@ -10,7 +10,7 @@ ENGINES = ('here', 'ray')
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Adds the arguments of the engine."""
     parser.add_argument(
         '--engine', choices=ENGINES, default='here',
         help='here: one run after the other (default); ray: many at once, on a Ray cluster',
@@ -36,7 +36,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def number_from_zero(text: str) -> float:
-    """An argparse type: a number from 0."""
+    """An argparse type: a finite number of at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -47,11 +47,11 @@ def number_from_zero(text: str) -> float:
 
 
 def check_engine(args: argparse.Namespace) -> None:
-    """Tells mistakes in the arguments, and a device that is not there.
+    """Checks the arguments, and that the device exists.
 
     Raises:
-        ValueError: Ray is missing, an argument goes with another engine or with another argument,
-            or this machine has no such device.
+        ValueError: Ray is missing, an argument needs another engine or excludes another argument,
+            or this machine does not have the device.
     """
     names = ('address', 'workers', 'cpus_per_run', 'gpus_per_run')
     given = [f'--{name.replace("_", "-")}' for name in names if getattr(args, name) is not None]
@@ -60,7 +60,7 @@ def check_engine(args: argparse.Namespace) -> None:
             raise ValueError(f'{given[0]} needs --engine ray')
         check_device(args.device)
         return
-    # What the machines of a cluster have is for them to say.
+    # The devices of a cluster's machines cannot be checked here.
     if args.address is not None and args.workers is not None:
         raise ValueError('--workers is of a cluster on this machine: leave it or --address out')
     check_extra('ray', 'ray', '--engine ray')

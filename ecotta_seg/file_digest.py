@@ -1,4 +1,4 @@
-"""Digits that identify the content of a file."""
+"""A digest that identifies the content of a file."""
 
 import hashlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Union
 
 
 def file_digest(path: Union[str, Path]) -> str:
-    """The first sixteen digits of a file's SHA-256.
+    """The first 16 hexadecimal digits of a file's SHA-256.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""Looks at the files, folders and devices that a user names, before a library is imported."""
+"""Checks the files, folders and devices that a user names, before a library is imported."""
 
 import ctypes
 import importlib.metadata
@@ -13,19 +13,19 @@ _BUILT_FOR = re.compile(r"^(cuda|hip)\s*(?::[^=]*)?=\s*['\"]", re.MULTILINE)
 
 
 def check_checkpoint(path: Union[str, Path]) -> None:
-    """Checks that a checkpoint is a file that can be read, and is not empty.
+    """Checks that a checkpoint is a readable file that is not empty.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The file is missing or empty.
     """
     _check_file(path, 'a checkpoint')
 
 
 def check_adapters(path: Union[str, Path]) -> None:
-    """The same of a file of meta networks.
+    """Checks that a file of meta networks is a readable file that is not empty.
 
     Raises:
-        ValueError: It is not such a file.
+        ValueError: The file is missing or empty.
     """
     _check_file(path, 'an adapters', ': tools/warm_up.py writes one')
 
@@ -34,26 +34,26 @@ def _check_file(path: Union[str, Path], kind: str, remedy: str = '') -> None:
     if not Path(path).is_file():
         what = 'is a folder' if Path(path).is_dir() else 'does not exist'
         raise ValueError(f'expected {kind} file, but {path} {what}{remedy}')
-    with open(path, 'rb') as file:  # What cannot be read raises here.
+    with open(path, 'rb') as file:  # An unreadable file raises here.
         if not file.read(1):
             raise ValueError(f'{path} is damaged or not {kind} file (it is empty): write it again')
 
 
 def check_pictures(folder: Optional[str], option: str = '--calibrate') -> None:
-    """Checks that a folder of pictures exists; None is no folder.
+    """Checks that a folder of pictures exists; None is accepted.
 
     Raises:
-        ValueError: It does not.
+        ValueError: The folder does not exist.
     """
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f'{option}: expected a folder with pictures, got {folder}')
 
 
 def check_recording(path: Optional[str], option: str = '--rerun') -> None:
-    """Checks that a file for Rerun can be written, and that Rerun is there; None is no file.
+    """Checks the path of a Rerun recording, and that Rerun is installed; None is accepted.
 
     Raises:
-        ValueError: The path is none for a recording, or ``rerun-sdk`` is missing or too old.
+        ValueError: The path is not an ``.rrd`` file, or ``rerun-sdk`` is missing or too old.
     """
     if path is None:
         return
@@ -65,14 +65,14 @@ def check_recording(path: Optional[str], option: str = '--rerun') -> None:
 def check_extra(
     extra: str, package: str, option: str, least: tuple[int, ...] = (), module: Optional[str] = None
 ) -> None:
-    """Checks that a package of one of this package's extras is installed; nothing is imported.
+    """Checks that a package of one of this package's extras is installed, without importing it.
 
     Args:
         extra: The name of the extra.
-        package: What pip calls the package.
-        option: What needs it, as the user names it.
-        least: The oldest version that will do.
-        module: What Python calls the package; None for the name of the extra.
+        package: The package's name for pip.
+        option: The option that needs the package.
+        least: The oldest supported version.
+        module: The package's name for import; None for the name of the extra.
 
     Raises:
         ValueError: The package is missing or too old.
@@ -91,17 +91,17 @@ def check_extra(
 
 
 def check_device(name: Optional[str]) -> None:
-    """Checks that the installed torch was built for the device, and finds a driver of the device.
+    """Checks that the installed torch was built for a device, and that the device has a driver.
 
-    The version file of torch is read, torch is not imported. Whether the device works is for torch
-    to say.
+    The function reads torch's version file and does not import torch. It does not check whether
+    the device works.
 
     Args:
         name: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...; None is the default.
 
     Raises:
-        ValueError: It is a CUDA device, and torch was built for the CPU alone, or there is no
-            driver.
+        ValueError: The device is a CUDA device, and torch was built for the CPU only or there is
+            no driver.
     """
     if not str(name or 'cpu').startswith('cuda'):
         return
@@ -122,7 +122,7 @@ def check_device(name: Optional[str]) -> None:
 
 
 def _torch_is_built_for() -> Optional[str]:
-    """``'cuda'``, ``'hip'`` or ``'cpu'``; None if torch does not say it."""
+    """``'cuda'``, ``'hip'`` or ``'cpu'``; None if unknown."""
     spec = importlib.util.find_spec('torch')
     for folder in (spec and spec.submodule_search_locations) or ():
         path = os.path.join(folder, 'version.py')

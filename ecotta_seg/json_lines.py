@@ -1,14 +1,14 @@
-"""A list that grows, as text of a JSON line an entry; only what is new is encoded."""
+"""A growing list as text, one JSON line per entry; only new entries are encoded."""
 
 import json
 from collections.abc import Sequence
 
 
 class JsonLines:
-    """Encodes one list again and again while entries are added to its end.
+    """Encodes one list repeatedly while entries are added to its end.
 
-    A stream's history is saved with every state. As text it costs a state a copy of some bytes a
-    frame, where pickling its numbers one by one would cost more with each frame that was seen.
+    Every saved state contains the stream's history. As text, the history needs only a copy of some
+    bytes per frame. Pickling its numbers one by one would take longer with each frame.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class JsonLines:
         """The text of all entries.
 
         Args:
-            entries: Dicts of JSON's types; the first ones as in the call before.
+            entries: Dicts of JSON types; they begin with the entries of the previous call.
 
         Raises:
             TypeError: A value is of another type.
@@ -30,5 +30,5 @@ class JsonLines:
 
 
 def decode_json_lines(text: str) -> list[dict]:
-    """The entries of ``JsonLines.encode``: numbers bit for bit, text character for character."""
+    """The entries that ``JsonLines.encode`` encoded, exactly: numbers bit for bit."""
     return [json.loads(line) for line in text.split('\n')] if text else []

@@ -1,7 +1,7 @@
-"""Loads the package: for a program at once, for the tools after a first look at their arguments.
+"""Loads the package: for a program at once, for the tools after a check of their arguments.
 
-torch, mmcv and mmseg take seconds to import. A tool first tells mistakes in its arguments, and then
-calls ``load_package``. Modules of this package that a tool needs before import none of the three.
+torch, mmcv and mmseg take seconds to import. A tool first reports mistakes in its arguments, and
+then calls ``load_package``. Modules that a tool needs before this call import none of the three.
 """
 
 import importlib
@@ -23,12 +23,12 @@ def run_by_tool() -> bool:
         return False
     path = Path(path).resolve()
     tools = Path(package_folder('tools')).resolve()
-    # On Windows the command is a program with a __main__.py in it.
+    # On Windows the command is an .exe file that contains a __main__.py.
     return path.parent == tools or path.stem == COMMAND or path.parent.name == f'{COMMAND}.exe'
 
 
 def load_lightly() -> None:
-    """Checks that the libraries are there, and makes the names of configs known to mmengine.
+    """Checks that the libraries are installed, and registers config names with mmengine.
 
     Raises:
         StackError: A library is not installed.

@@ -1,11 +1,11 @@
-"""Names from data sets, made safe to show."""
+"""Makes names from data sets safe to show."""
 
 
 def printable(name: object) -> str:
-    """``name`` on one line, without characters that a terminal would obey.
+    """``name`` on one line, without control characters for a terminal.
 
-    Line breaks, escape sequences, text-direction marks and bytes that are no text become
-    backslash escapes.
+    Line breaks, escape sequences, text-direction marks and undecodable bytes become backslash
+    escapes.
     """
     return ''.join(
         character

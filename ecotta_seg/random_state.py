@@ -11,7 +11,7 @@ import torch
 class CopiedGenerator(torch.Generator):
     """A random generator whose copy, in this process or another, draws the same numbers.
 
-    torch 2.1 can neither copy nor pickle its own.
+    torch 2.1 can neither copy nor pickle its own generators.
     """
 
     def __deepcopy__(self, memo: dict) -> 'CopiedGenerator':
@@ -30,7 +30,7 @@ def _generator_with(kind: type, device: str, state: torch.Tensor) -> CopiedGener
 
 
 def random_state() -> dict:
-    """State of Python's, NumPy's and torch's generators (of each CUDA device too)."""
+    """State of Python's, NumPy's and torch's generators, including those of each CUDA device."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         'python': random.getstate(),
@@ -41,7 +41,7 @@ def random_state() -> dict:
 
 
 def set_random_state(state: dict) -> None:
-    """Goes on from what :func:`random_state` gave."""
+    """Restores a state from :func:`random_state`."""
     version, internal, gauss = state['python']
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state['numpy']
@@ -53,7 +53,7 @@ def set_random_state(state: dict) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch draws from a seed; afterwards all generators go on as if nothing was drawn."""
+    """Inside, torch uses a seed; afterwards all generators continue from their previous state."""
     before = random_state()
     torch.manual_seed(seed)
     try:

@@ -1,4 +1,4 @@
-"""The arguments of tools that step through frames: read before torch is imported."""
+"""The arguments of tools that process frames one by one; read before torch is imported."""
 
 import argparse
 import re
@@ -20,7 +20,7 @@ CHECKPOINT = CONFIGS.parent / 'data/checkpoints/segformer_b0_camvid.pth'
 
 
 def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what a segmentor is built from, how it adapts, and what is kept at the end."""
+    """Adds the arguments for a segmentor, its adaptation, and the files to save at the end."""
     parser.add_argument('--config', help='default: SegFormer-B0 of CamVid, in this repository')
     parser.add_argument('--checkpoint', help='weights of the source, with --config')
     parser.add_argument(
@@ -97,7 +97,7 @@ def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool 
     """Imports the libraries and builds the ``AdaptiveSegmentor`` of the arguments.
 
     Raises:
-        ValueError: Something does not fit.
+        ValueError: The arguments, the config and the files do not fit together.
     """
     load_package()
     import_custom_modules(config)
@@ -134,7 +134,7 @@ def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool 
 
 
 class Progress:
-    """What a segmentor did since a tool began, without what a loaded state brought.
+    """A segmentor's work since a tool began: frames, updates and events, without a loaded state's.
 
     Args:
         segmentor: An ``AdaptiveSegmentor``.
@@ -146,16 +146,16 @@ class Progress:
 
     @property
     def frames(self) -> int:
-        """Frames that were stepped through."""
+        """Number of processed frames."""
         return self._segmentor.frames - self._frames
 
     @property
     def updates(self) -> int:
-        """Frames that something was learned from."""
+        """Number of frames with an update."""
         return self._segmentor.updates - self._updates
 
     def events(self, what: str) -> list[str]:
-        """A line an event; ``what`` is the word for a frame."""
+        """One line per event; ``what`` is the word for a frame."""
         return [
             f'{what} {event["stream_index"]}: {event["event"]}, {event["reason"]}'
             for event in self._segmentor.events
@@ -164,7 +164,7 @@ class Progress:
 
 
 def save_segmentor(args: argparse.Namespace, segmentor: Any) -> None:
-    """Writes what ``--save-adapters`` and ``--save-state`` ask for."""
+    """Writes the files of ``--save-adapters`` and ``--save-state``."""
     if args.save_adapters and segmentor.updates:
         segmentor.save_adapters(args.save_adapters)
     if args.save_state and segmentor.frames:
@@ -172,7 +172,7 @@ def save_segmentor(args: argparse.Namespace, segmentor: Any) -> None:
 
 
 def _size_of(text: Optional[str]) -> Any:
-    """What ``init_adaptive_segmentor`` takes as ``size``."""
+    """The argument ``size`` of ``init_adaptive_segmentor``."""
     if text in (None, 'frame', 'config'):
         return text
     found = re.fullmatch(r'([1-9][0-9]*),([1-9][0-9]*)', text)

@@ -1,4 +1,4 @@
-"""The libraries this package stands on: are they there, are they new enough, do they meet.
+"""Checks the required libraries: installed, new enough and compatible with each other.
 
 Two stacks are supported: the original OpenMMLab packages and the maintained ``onedl-*`` forks.
 Both are imported as ``mmengine``, ``mmcv`` and ``mmseg``.
@@ -22,7 +22,7 @@ class StackError(ImportError):
 
 
 def missing_library(name: str, reason: object) -> StackError:
-    """The error of a library that cannot be imported, with the command that installs it."""
+    """The error for a library that cannot be imported, with the command that installs it."""
     return StackError(
         f'ecotta_seg needs {name} >= {_wanted(name)}, which could not be imported ({reason}): '
         f'{_INSTALL}'
@@ -42,7 +42,7 @@ def check_stack() -> None:
     """Checks that torch, mmengine, mmcv and mmseg import, are new enough and fit NumPy.
 
     Raises:
-        StackError: With one sentence that names the library, what was found and the command
+        StackError: A check fails; the message names the library, the version found and the command
             that installs it.
     """
     for name, minimum in _MINIMUM.items():
@@ -51,7 +51,7 @@ def check_stack() -> None:
         except ImportError as error:
             raise missing_library(name, error) from None
         except AssertionError as error:
-            # mmseg asserts on the versions of mmcv and mmengine that it accepts.
+            # mmseg asserts that it accepts the versions of mmcv and mmengine.
             raise StackError(
                 f'ecotta_seg could not import {name}, which refuses another library of the '
                 f'stack ({error}): {_INSTALL}'
@@ -66,7 +66,7 @@ def check_stack() -> None:
 
 
 def _check_numpy(torch) -> None:
-    """Torch 2.1 and 2.2 were built with NumPy 1; with NumPy 2 they import, and read no array."""
+    """torch 2.1 and 2.2 were built with NumPy 1; with NumPy 2 they import, but read no array."""
     try:
         torch.zeros(1).numpy()
     except RuntimeError as error:
@@ -78,9 +78,9 @@ def _check_numpy(torch) -> None:
 
 
 def import_datasets_quietly() -> None:
-    """Imports ``mmseg.datasets`` without a line of the onedl stack that is meant for debugging.
+    """Imports ``mmseg.datasets`` and suppresses a debugging line of the onedl stack.
 
-    onedl-mmsegmentation prints, on every start, that a package of its own is not installed.
+    onedl-mmsegmentation prints on every start that an internal package is not installed.
     """
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -93,8 +93,8 @@ def import_datasets_quietly() -> None:
 def force_safe_loading() -> None:
     """Makes ``torch.load`` refuse pickles that would run code, everywhere in this process.
 
-    onedl-mmengine falls back to ``weights_only=False`` when a safe load fails; the environment
-    variable is torch's own way to forbid that.
+    onedl-mmengine falls back to ``weights_only=False`` when a safe load fails; torch's environment
+    variable forbids that.
     """
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)

@@ -1,4 +1,4 @@
-"""State on disk that is known to be whole before it is believed, and runs no code when loaded."""
+"""State files whose checksum is verified before they are loaded, without running code in them."""
 
 import hashlib
 import io
@@ -15,11 +15,11 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class StateFileError(ValueError):
-    """A state file is missing, cut off, damaged, or not one of ours."""
+    """A state file is missing, truncated, damaged, or not a file of this package."""
 
 
 class _DigestingWriter:
-    """Passes bytes on to a file and digests them on the way: no second copy in memory."""
+    """Passes bytes on to a file and computes their digest, without a second copy in memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -34,16 +34,17 @@ class _DigestingWriter:
 
 
 def plain(value: Any) -> Any:
-    """Nested containers of tensors, numbers, strings and None, copied; what loads safely.
+    """Copies nested containers of tensors, numbers, strings and None to types that load safely.
 
     NumPy arrays become tensors, NumPy scalars numbers.
 
     Raises:
-        TypeError: Something else is in it.
+        TypeError: The value contains another type.
     """
     if value is None or isinstance(value, (bool, torch.Tensor)):
         return value
-    # Subclasses (numpy.float64 and torch's version string are some) would need their class.
+    # Subclasses (such as numpy.float64 and torch's version string) could not load without their
+    # class.
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
@@ -63,20 +64,20 @@ def plain(value: Any) -> Any:
 
 
 def write_state(state: dict, path: Union[str, Path]) -> int:
-    """Writes a state, whole or not at all, followed by a mark and its SHA-256.
+    """Writes a state atomically, followed by a mark and the SHA-256 of the state.
 
-    torch's own reader does not check the checksums of its archive.
+    torch's own reader does not verify the checksums of its archive.
 
     Args:
         state: See :func:`plain`.
         path: The file.
 
     Returns:
-        Its size in bytes.
+        The file's size in bytes.
 
     Raises:
         TypeError: See :func:`plain`.
-        OSError: It cannot be written; what was there before is untouched.
+        OSError: The file cannot be written; an older file stays unchanged.
     """
     state = plain(state)
     with atomic_write(path) as temporary:
@@ -95,10 +96,10 @@ def write_state(state: dict, path: Union[str, Path]) -> int:
 
 
 def read_state(path: Union[str, Path]) -> dict:
-    """Reads what :func:`write_state` wrote, tensors on the CPU; no code in it is run.
+    """Reads a file of :func:`write_state`, tensors on the CPU, without running code in the file.
 
     Raises:
-        StateFileError: The file is missing, cut off, damaged, or not a state.
+        StateFileError: The file is missing, truncated, damaged, or not a state.
     """
     try:
         content = Path(path).read_bytes()
@@ -112,7 +113,7 @@ def read_state(path: Union[str, Path]) -> dict:
         raise StateFileError(f'{path} is damaged (its checksum is wrong)')
     try:
         state = torch.load(io.BytesIO(payload), map_location='cpu', weights_only=True)
-    except Exception as error:  # A crafted file with a right checksum: anything can come out.
+    except Exception as error:  # A crafted file with a correct checksum can raise anything.
         raise StateFileError(
             f'{path} was refused: it holds more than tensors and numbers ({type(error).__name__})'
         ) from None

@@ -1,11 +1,11 @@
-"""What the ``type`` of a config means: a text, a text with a scope, or a class."""
+"""Reads the ``type`` of a config, which is a text, a text with a scope, or a class."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def type_name(kind: Any) -> str:
-    """The bare name of a type.
+    """The name of a type without its scope.
 
     Args:
         kind: ``'TestLoop'``, ``'mmengine.TestLoop'``, a class, or a config or an object of one of
@@ -21,11 +21,11 @@ def type_name(kind: Any) -> str:
 
 
 def is_a(kind: Any, name: str) -> bool:
-    """Whether a type is the one of that name, or a class derived from it.
+    """Whether a type has a given name, or is a class derived from the class of this name.
 
     Args:
         kind: See ``type_name``.
-        name: A bare name.
+        name: A name without a scope.
     """
     if isinstance(kind, Mapping):
         kind = kind.get('type')

@@ -22,11 +22,11 @@ def source_model(segmentor: dict, checkpoint: str, trust_checkpoint: bool = Fals
 
 @MODELS.register_module()
 class MetaNetworkWarmUp(BaseModel):
-    """A frozen source segmentor whose meta networks alone are trained, with its own head's loss.
+    """A frozen source segmentor; only its meta networks are trained, with its decode head's loss.
 
     Args:
         segmentor: Config of the source model.
-        checkpoint: Its weights.
+        checkpoint: Path of the source model's weights.
         meta_networks: See ``prepare_meta_networks``.
         frozen_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``.
         trust_checkpoint: See ``read_checkpoint``.
@@ -53,7 +53,7 @@ class MetaNetworkWarmUp(BaseModel):
         return self.segmentor.backbone
 
     def init_weights(self) -> None:
-        """Nothing: the weights are the source's."""
+        """Does nothing, because the source's weights are already loaded."""
 
     def train(self, mode: bool = True) -> 'MetaNetworkWarmUp':
         """Only the meta networks train; frozen norms and dropout stay in evaluation mode."""
@@ -68,19 +68,19 @@ class MetaNetworkWarmUp(BaseModel):
         Args:
             inputs: (N, 3, H, W), preprocessed.
             data_samples: With labels for mode 'loss'.
-            mode: 'loss' gives the decode head's losses (cross-entropy in mmseg's configs),
+            mode: 'loss' returns the decode head's losses (cross-entropy in mmseg's configs),
                 'predict' data samples, 'tensor' raw logits.
 
         Raises:
-            TypeError: The head's loss takes outputs that it gives in training mode alone (DDRNet,
-                PIDNet, K-Net); here all that is frozen stays in evaluation mode.
+            TypeError: The head's loss needs outputs that exist only in training mode (DDRNet,
+                PIDNet, K-Net); here all frozen modules stay in evaluation mode.
         """
         if mode != 'loss':
             return self.segmentor(inputs, data_samples, mode)
         features = self.segmentor.extract_feat(inputs)
         head = self.segmentor.decode_head
         if isinstance(head, ModuleList):
-            # Each head in turn, on what the one before it gives (OCRNet, PointRend).
+            # Each head runs on the output of the previous head (OCRNet, PointRend).
             return self.segmentor._decode_head_forward_train(features, data_samples)
         try:
             losses = head.loss(features, data_samples, self.segmentor.train_cfg or {})

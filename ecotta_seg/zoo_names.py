@@ -1,8 +1,9 @@
 """Names of configs in packages: ``ecotta_seg::demo.py``, and ``mmseg::`` on either stack.
 
-mmengine finds the configs of a package by a table of its own, which knows neither this package nor
-the distributions of the ``onedl-*`` forks. A config names its bases before it can import anything.
-So ``ecotta_seg.pth`` runs this file at each start of Python: the file imports next to nothing.
+mmengine finds the configs of a package with an internal table, which contains neither this package
+nor the distributions of the ``onedl-*`` forks. A config names its bases before it can import
+anything. ``ecotta_seg.pth`` therefore runs this file at each start of Python, so the file imports
+almost nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _PACKAGE = os.path.dirname(os.path.realpath(__file__))
 
 
 def package_folder(name: str) -> str:
-    """The folder ``configs`` or ``tools``: in the installed package, or in the clone around it."""
+    """The folder ``configs`` or ``tools`` in the installed package, or in the clone."""
     installed = os.path.join(_PACKAGE, '.mim', name)
     return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(_PACKAGE), name)
 
@@ -25,13 +26,13 @@ def own_config(name: str) -> str | None:
     """The path of a config of this package.
 
     Args:
-        name: Such as ``'ecotta_seg::acdc_ecotta.py'``.
+        name: A name such as ``'ecotta_seg::acdc_ecotta.py'``.
 
     Returns:
-        The path; None if the name is not one of this package.
+        The path; None if the name belongs to another package or is a path.
 
     Raises:
-        ValueError: The package has no such config.
+        ValueError: This package does not have the config.
     """
     if not name.startswith(_SCOPE):
         return None
@@ -44,7 +45,7 @@ def own_config(name: str) -> str | None:
 
 
 def _add_forks(module) -> None:
-    """Puts the name of a fork into mmengine's table if the original is not installed."""
+    """Puts a fork's name into mmengine's table if the original package is not installed."""
     table = module.MODULE2PACKAGE
     for name, fork in _FORKS.items():
         if not _is_installed(table.get(name, name)) and _is_installed(fork):
@@ -62,9 +63,9 @@ def _is_installed(name: str) -> bool:
 
 
 def _find_bases(module) -> None:
-    """Has ``_base_`` take the names of this package, with or without a folder in them.
+    """Makes ``_base_`` accept the names of this package, with or without a folder.
 
-    The base has no scope of its own: its types are those of mmseg.
+    The base gets no separate scope, because its types are mmseg's.
     """
     original = module.Config._get_cfg_path
 
@@ -76,7 +77,7 @@ def _find_bases(module) -> None:
 
 
 def _find_whole(module) -> None:
-    """Has ``mmengine.hub.get_config`` take the names of this package."""
+    """Makes ``mmengine.hub.get_config`` accept the names of this package."""
     original = module.get_config
 
     def get_config(cfg_path: str, pretrained: bool = False):
@@ -111,10 +112,10 @@ def _bridge(module) -> None:
 
 
 class _AfterImport:
-    """A finder that bridges mmengine's modules as soon as they are imported."""
+    """An import finder that patches mmengine's modules as soon as they are imported."""
 
     def find_spec(self, name: str, path=None, target=None):
-        """The spec that the other finders find, with the bridge behind its execution."""
+        """The spec of the other finders; the patch runs after the module's execution."""
         if name not in _BRIDGES:
             return None
         others = (finder for finder in sys.meta_path if not isinstance(finder, _AfterImport))
@@ -134,7 +135,7 @@ def _followed(execute):
 
 
 def bridge_model_zoo() -> None:
-    """Makes ``mmseg::`` and ``ecotta_seg::`` known to mmengine, now or when it is imported."""
+    """Registers ``mmseg::`` and ``ecotta_seg::`` with mmengine, now or at mmengine's import."""
     for name in _BRIDGES:
         if name in sys.modules:
             _bridge(sys.modules[name])

@@ -1,7 +1,7 @@
-"""Operators that let gradients through frozen layers without keeping what only training needs.
+"""Operators that pass gradients through frozen layers and keep no tensors for training only.
 
 Each file has the plain functions that the memory engine runs (the forward, and the gradient with
-respect to the input), and the same as one differentiable function.
+respect to the input), and one differentiable function that combines them.
 """
 
 from .attention import chunked_attention

@@ -1,6 +1,6 @@
 """Attention with frozen projections that never holds the whole attention map.
 
-Letters: B heads of all frames, Q queries, K keys, E channels a head.
+Letters: B heads of all frames, Q queries, K keys, E channels per head.
 """
 
 import math
@@ -24,7 +24,7 @@ def _bands(query: Tensor, key: Tensor) -> list[slice]:
 def scale_queries_(query: Tensor) -> Tensor:
     """Divides queries by the square root of their width, in place.
 
-    The bits are those of ``F.multi_head_attention_forward`` with weights.
+    The result equals that of ``F.multi_head_attention_forward`` with weights, bit for bit.
 
     Args:
         query: (B, Q, E), overwritten.
@@ -40,8 +40,10 @@ def scale_queries_(query: Tensor) -> Tensor:
 
 @cache
 def _torch_divides() -> bool:
-    """Whether torch's own attention divides its queries, as torch 2.1 does. Later releases multiply
-    them by the reciprocal, which is rounded otherwise."""
+    """Whether torch's own attention divides its queries, as in torch 2.1.
+
+    Later releases multiply the queries by the reciprocal, which rounds differently.
+    """
     tokens = torch.empty(1, 1, 1, device='meta')
     with _Operators() as operators:
         nn.MultiheadAttention(1, 1, device='meta')(tokens, tokens, tokens)
@@ -49,7 +51,7 @@ def _torch_divides() -> bool:
 
 
 class _Operators(TorchDispatchMode):
-    """Notes which operators are called."""
+    """Records the operators that are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,12 +65,12 @@ class _Operators(TorchDispatchMode):
 def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:
     """softmax(query key^T) value, a band of queries at a time.
 
-    The bits are those of ``F.multi_head_attention_forward`` with weights.
+    The result equals that of ``F.multi_head_attention_forward`` with weights, bit for bit.
 
     Args:
         query: (B, Q, E), already scaled by E ** -0.5.
         key, value: (B, K, E).
-        into: (B, Q, E), takes the result.
+        into: (B, Q, E), receives the result.
 
     Returns:
         ``into``.
@@ -83,7 +85,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, into: Tensor) -> Tensor:
 def attend_gradients_(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of ``attend``; the attention map is made anew, band by band.
+    """The gradients of ``attend``; the attention map is recomputed band by band.
 
     Args:
         grad: (B, Q, E), with respect to the result; overwritten with the query's gradient.

@@ -1,4 +1,4 @@
-"""What the backwards of this package's autograd functions share."""
+"""Common code for the backwards of this package's autograd functions."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,7 +12,7 @@ from .autocast import under_autocast
 def of_backward(backward: Callable) -> Callable:
     """Decorator of a ``Function``'s backward: differentiable once, in the gradient's precision.
 
-    Torch goes backward under the autocast that is around the call, which casts matrix products.
+    Torch runs the backward under the autocast around the call, which would cast matrix products.
     """
 
     @wraps(backward)
@@ -26,8 +26,8 @@ def of_backward(backward: Callable) -> Callable:
 
 
 def sized_like(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor of a shape that takes the memory of one number.
+    """A tensor of a shape that occupies the memory of one number.
 
-    For torch's backward operators that look at the size of an input and not at its values.
+    For torch's backward operators that read only the size of an input, not its values.
     """
     return grad.new_empty(1).expand(shape)

@@ -1,4 +1,4 @@
-"""ReLU that keeps one bit an element for its backward, instead of its whole output."""
+"""ReLU that keeps one bit per element for its backward, instead of its whole output."""
 
 from typing import Optional
 
@@ -9,47 +9,47 @@ from torch import Tensor
 from .backward import of_backward
 from .spans import spans
 
-# Multiplying eight 0/1 bytes, read as one little-endian 64-bit word, by this moves the i-th of
-# them to bit i of the highest byte: eight elements are packed by one multiplication.
+# Eight 0/1 bytes are read as one little-endian 64-bit word. A multiplication by this number moves
+# byte i to bit i of the highest byte, so one multiplication packs eight elements.
 _PACK = 0x0102040810204080
-# Elements that are dealt with at once: a megabyte of flags stays in the cache.
+# Elements that are processed at once: a megabyte of flags stays in the cache.
 CHUNK = 2**20
 _tables: dict[torch.device, Tensor] = {}
 
 
 def _flag_table(device: torch.device) -> Tensor:
-    """(256, 8) int32: row b has -1 (all bits set) where bit i of b is set, else 0."""
+    """(256, 8) int32: column i of row b is -1 (all bits set) if bit i of b is set, else 0."""
     if device not in _tables:
         codes = torch.arange(256, dtype=torch.int32, device=device).view(-1, 1)
-        # To the sign's place, which is what a shift to the right fills up with.
+        # Moves bit i to the sign bit; the shift to the right then fills all bits with the sign.
         places = torch.arange(31, 23, -1, dtype=torch.int32, device=device)
         _tables[device] = codes.bitwise_left_shift(places).bitwise_right_shift_(31)
     return _tables[device]
 
 
 def empty_flags(x: Tensor) -> Tensor:
-    """Memory for a bit for each element of ``x``: (ceil(numel / 8),) uint8."""
+    """Uninitialised memory for one bit per element of ``x``: (ceil(numel / 8),) uint8."""
     return torch.empty(-(-x.numel() // 8), dtype=torch.uint8, device=x.device)
 
 
 def pack_positive(x: Tensor, out: Optional[Tensor] = None) -> Tensor:
-    """One bit an element, set where it is above 0.
+    """One bit per element, set if the element is above 0.
 
     Args:
         x: Any shape, contiguous, floating point.
-        out: Takes the result; None makes a new tensor.
+        out: Receives the result; None creates a new tensor.
 
     Returns:
         (ceil(numel / 8),) uint8, element i in bit ``i % 8`` of byte ``i // 8``.
     """
     flat = x.reshape(-1)
     packed = empty_flags(flat) if out is None else out
-    # No larger than what is there to be packed, and whole bytes.
+    # No larger than the data to pack, rounded up to whole bytes.
     flags = torch.empty(min(CHUNK, 8 * packed.numel()), dtype=torch.bool, device=x.device)
     for span in spans(flat.numel(), CHUNK, x.device):
         piece, start = flat[span], span.start
         words = flags[: -(-piece.numel() // 8) * 8]
-        # The last byte may have fewer than eight elements: its other flags are 0.
+        # The last byte may have fewer than eight elements; its other flags must be 0.
         words[-8:] = False
         torch.gt(piece, 0, out=words[: piece.numel()])
         packed_piece = packed[start // 8 : start // 8 + words.numel() // 8]
@@ -62,7 +62,7 @@ def mask_(grad: Tensor, packed: Tensor) -> Tensor:
 
     Args:
         grad: Any shape, contiguous, float32 or float64.
-        packed: What ``pack_positive`` gave for a tensor of that many elements.
+        packed: The result of ``pack_positive`` for a tensor of as many elements.
 
     Returns:
         ``grad``.
@@ -84,18 +84,18 @@ def mask_(grad: Tensor, packed: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
-    """The bits as booleans of a shape."""
+    """The bits as a boolean tensor of a shape."""
     flags = _flag_table(packed.device).index_select(0, packed.int()).view(-1)
     return flags[: shape.numel()].view(shape).bool()
 
 
 def add_sign_(x: Tensor, positive: Tensor, negative: Tensor, factor: float) -> Tensor:
-    """x += factor * sign, in place, the sign kept in two bits an element.
+    """Computes x += factor * sign(d) in place, with the sign stored in two bits per element.
 
     Args:
         x: Any shape, contiguous, floating point.
-        positive, negative: ``pack_positive`` of some d and of -d.
-        factor: What d > 0 adds; d < 0 takes it away, d = 0 leaves x.
+        positive, negative: ``pack_positive`` of a tensor d and of -d.
+        factor: Added to x if d > 0, subtracted if d < 0.
 
     Returns:
         ``x``.
@@ -121,7 +121,7 @@ class _OneBitReLU(torch.autograd.Function):
             passes = y
         else:
             y = F.hardtanh(x, 0.0, upper, inplace)
-            # Positive strictly inside the range alone.
+            # Positive only strictly inside the range.
             passes = torch.where(y < upper, y, torch.zeros_like(y))
         ctx.save_for_backward(pack_positive(passes.contiguous()))
         return y
@@ -137,8 +137,8 @@ def one_bit_relu(x: Tensor, inplace: bool = False, upper: Optional[float] = None
     """max(x, 0), or x clamped to 0 to ``upper``; differentiable once. Keeps numel / 8 bytes.
 
     Args:
-        x: Any shape, floating point; not a leaf if the result is to take its memory.
-        inplace: Write the result over ``x``.
+        x: Any shape, floating point; not a leaf if ``inplace``.
+        inplace: Overwrite ``x`` with the result.
         upper: Above 0; None for no bound.
     """
     return _OneBitReLU.apply(x, inplace, upper)

@@ -1,6 +1,6 @@
-"""BatchNorm by the statistics of the frame, with gradients through them, on a padded map.
+"""BatchNorm by the statistics of the frame in a padded map, with gradients through the statistics.
 
-Without padding this is torch's own BatchNorm in training mode, which is faster and is used then.
+Without padding, torch's own BatchNorm in training mode is equal and faster, and is used instead.
 """
 
 from typing import NamedTuple, Optional
@@ -13,11 +13,11 @@ from .frame_region import FrameRegion
 
 
 class FrameStatistics(NamedTuple):
-    """Of a norm's input.
+    """Statistics of a norm's input.
 
     Attributes:
         mean: (C,).
-        inverse: (C,), one over the standard deviation, which eps is added in.
+        inverse: (C,), 1 / sqrt(variance + eps).
     """
 
     mean: Tensor
@@ -27,18 +27,19 @@ class FrameStatistics(NamedTuple):
 def frame_statistics(x: Tensor, region: Optional[FrameRegion] = None) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors.
 
-    Of a narrower dtype (autocast) in float32: sums over a map need more than its eight bits.
+    Narrower dtypes (autocast) are converted to float32, because sums over a map need more
+    precision than their 8 bits.
 
     Args:
         x: (N, C, H, W).
-        region: The part of x that is measured; None for all of x.
+        region: The part of x that the statistics cover; None for all of x.
     """
     if region is not None:
-        # Side by side, so that the sums are those of the frame without padding, bit for bit.
+        # Contiguous, so that the sums equal those of the frame without padding, bit for bit.
         x = region.crop(x).contiguous()
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if x.shape[0] == 1 and x.is_contiguous():
-        # Two passes: on a CPU a fifth of the time of BatchNorm's own kernel.
+        # Two passes, which are faster on a CPU than BatchNorm's own kernel.
         values = x.view(x.shape[1], -1)
         mean = values.mean(dim=1)
         return mean, (values - mean[:, None]).square_().mean(dim=1)
@@ -55,10 +56,10 @@ def frame_norm_forward(
         x: (N, C, H, W).
         weight, bias: (C,) or None.
         eps: Added to the variance.
-        region: Where the frame is.
+        region: The frame's region.
 
     Returns:
-        (N, C, H, W), and what ``frame_norm_backward`` needs beside x.
+        (N, C, H, W), and the statistics that ``frame_norm_backward`` needs besides x.
     """
     mean, var = frame_statistics(x, region)
     y = F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
@@ -73,22 +74,22 @@ def frame_norm_backward(
     region: FrameRegion,
     wanted: list[bool],
 ) -> tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
-    """Gradients of x, weight and bias, with the dependence of the statistics on x.
+    """Gradients of x, weight and bias, including the dependence of the statistics on x.
 
     Args:
-        grad: (N, C, H, W), with respect to the output. All of the gradient counts, for the
-            output's padding may have reached the frame through a convolution.
+        grad: (N, C, H, W), with respect to the output. The gradient in the padding counts, too,
+            because a convolution may carry the output's padding into the frame.
         x: The input.
         weight: As in the forward.
-        statistics: What the forward gave.
+        statistics: The statistics of the forward.
         region: As in the forward.
-        wanted: Which of the three are wanted.
+        wanted: Whether to compute each of the three.
 
     Returns:
-        The gradients, None where not wanted.
+        The gradients; None for each one that is not wanted.
     """
     mean, inverse = statistics
-    # With constant statistics first; inverse ** -2 is the variance, eps and all.
+    # First with constant statistics; inverse ** -2 is the variance including eps.
     of_input, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, mean, inverse.pow(-2), None, None, False, 0.0, [wanted[0], True, True]
     )
@@ -116,7 +117,7 @@ class _FrameBatchNorm(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, weight, mean, inverse = ctx.saved_tensors
-        # Torch's kernel wants both in memory in the same order, strides of size 1 included.
+        # Torch's kernel needs equal strides of both, also for dimensions of size 1.
         grad, x = (t.reshape(-1).view(t.shape) for t in (grad, x))
         statistics = FrameStatistics(mean, inverse)
         wanted = list(ctx.needs_input_grad[:3])
@@ -127,5 +128,5 @@ class _FrameBatchNorm(torch.autograd.Function):
 def frame_batch_norm(
     x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, region: FrameRegion
 ) -> Tensor:
-    """The same as one differentiable function. Arguments as of ``frame_norm_forward``."""
+    """Forward and backward as one differentiable function; arguments of ``frame_norm_forward``."""
     return _FrameBatchNorm.apply(x, weight, bias, eps, region)

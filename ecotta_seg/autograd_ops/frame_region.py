@@ -1,4 +1,4 @@
-"""Which part of a feature map is the frame: what a data preprocessor padded is no measurement."""
+"""The region of a feature map that shows the frame, without the data preprocessor's padding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class FrameRegion(NamedTuple):
-    """The frame's place in the input of a network.
+    """The position of the frame in the input of a network.
 
     Attributes:
-        height: Of the input with its padding, in pixels.
-        width: Likewise.
+        height: Height of the input with its padding, in pixels.
+        width: Width of the input with its padding, in pixels.
         rows: (start, stop) of the frame's rows in the input.
         columns: (start, stop) of the frame's columns in the input.
     """
@@ -25,8 +25,8 @@ class FrameRegion(NamedTuple):
     def slices(self, x: Tensor) -> tuple[slice, slice]:
         """The rows and columns of a map that show the frame.
 
-        A row of the map counts if the row's centre lies in the frame; the map covers the input
-        evenly, whatever the map's size. At least one row and one column count.
+        A row of the map counts if the row's centre lies in the frame. A map of any size covers the
+        input evenly. At least one row and one column count.
 
         Args:
             x: (N, C, h, w) of any size.
@@ -40,7 +40,7 @@ class FrameRegion(NamedTuple):
         return x[:, :, rows, columns]
 
     def clear_outside_(self, x: Tensor) -> Tensor:
-        """Sets the part of (N, C, h, w) that shows padding to 0, in place; gives x back."""
+        """Sets the part of (N, C, h, w) that shows padding to 0, in place; returns x."""
         rows, columns = self.slices(x)
         x[:, :, : rows.start] = 0
         x[:, :, rows.stop :] = 0
@@ -51,8 +51,8 @@ class FrameRegion(NamedTuple):
 
 def _inside(frame: tuple[int, int], size: int, cells: int) -> slice:
     """The cells of an axis whose centre lies in the frame, at least one."""
-    # Cell i has its centre at (2 i + 1) size / (2 cells); whole numbers alone, so that a map of
-    # the input's own size has exactly the frame's rows.
+    # Cell i has its centre at (2 i + 1) size / (2 cells). Integer arithmetic makes sure that a map
+    # of the input's own size has exactly the frame's rows.
     first, stop = (-(-(2 * edge * cells - size) // (2 * size)) for edge in frame)
     first = min(max(first, 0), cells - 1)
     return slice(first, min(max(stop, first + 1), cells))
@@ -65,13 +65,13 @@ def of_frame(x: Tensor, region: Optional[FrameRegion]) -> Tensor:
 
 @contextmanager
 def measuring(module: nn.Module, region: Optional[FrameRegion], window: int = 0) -> Iterator[None]:
-    """Inside, all layers below a module that measure their maps measure the frame alone.
+    """Inside, all layers of a module that compute statistics of their maps use the frame alone.
 
-    The region is written to the layers, and not to a variable of the thread: a model's copies in
-    other threads have regions of their own, and autograd's threads find the right one.
+    The layers store the region, not a thread-local variable. Copies of a model in other threads
+    thus have their own regions, and autograd's threads find the right one.
 
     Args:
-        module: Layers that measure have an attribute ``region``, None outside.
+        module: Its layers that compute statistics have an attribute ``region``, None outside.
         region: None if the input has no padding.
         window: The number of the sliding window, for layers with an attribute ``window``.
     """

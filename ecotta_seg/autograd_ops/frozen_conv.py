@@ -13,7 +13,7 @@ from .matrix_product import is_pointwise, product_over_pixels
 from .spans import spans
 from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
 
-# Elements that are shifted at once; they stay in the cache.
+# Elements that one step shifts; they stay in the cache.
 _SHIFTED = 2**19
 
 
@@ -35,11 +35,11 @@ def conv_input_gradient(
         weight: (Co, Ci / groups, kh, kw).
         shape: (N, Ci, H, W), of the input.
         stride, padding, dilation, groups: As in the forward, pairs of numbers.
-        into: (N, Ci, H, W), contiguous: the gradient is added to it; None makes a new tensor.
-        workspace: Elements of a temporary, where the sum is taken in pieces.
+        into: (N, Ci, H, W), contiguous: the gradient is added to it; None creates a new tensor.
+        workspace: Elements of a temporary, if the sum is computed in pieces.
 
     Returns:
-        (N, Ci, H, W); ``into`` where given.
+        (N, Ci, H, W); ``into`` if given.
     """
     out_channels, in_channels = weight.shape[0], shape[1]
     if is_pointwise(weight, stride, padding, groups):
@@ -67,8 +67,8 @@ def conv_input_gradient(
 def summed_input_gradient(grad: Tensor, weight: Tensor, shape, stride, padding, dilation) -> Tensor:
     """``conv_input_gradient`` of an ungrouped convolution, summed over the input's pixels.
 
-    What a spatially constant input is given; each tap of the kernel needs but the sum of the
-    outputs that read a pixel by it.
+    This is the gradient of a spatially constant input. Each tap of the kernel needs only the sum
+    of the output gradients that use this tap inside the map.
 
     Args:
         grad, weight, shape, stride, padding, dilation: See ``conv_input_gradient``.
@@ -78,7 +78,7 @@ def summed_input_gradient(grad: Tensor, weight: Tensor, shape, stride, padding, 
     """
 
     def reading(axis: int, tap: int) -> slice:
-        """Outputs whose tap lies on the map and not on the border of zeros."""
+        """Outputs whose tap lies on the map, not on the zero padding."""
         ahead = padding[axis] - tap * dilation[axis]
         last = (shape[2 + axis] - 1 + ahead) // stride[axis]
         return slice(max(0, -(-ahead // stride[axis])), max(0, last + 1))
@@ -121,7 +121,7 @@ def torchs_input_gradient(
 
     Args:
         grad, weight, shape, stride, padding, dilation, groups: See ``conv_input_gradient``.
-        output_padding: Of a transposed convolution; None for a plain one.
+        output_padding: Output padding of a transposed convolution; None for a plain one.
 
     Returns:
         (N, Ci, H, W).
@@ -134,13 +134,13 @@ def torchs_input_gradient(
 
 
 def _depthwise_input(grad: Tensor, weight: Tensor, padding, dilation) -> Tensor:
-    """Of a depthwise 'same' convolution."""
+    """The input gradient of a depthwise 'same' convolution."""
     channels = weight.shape[0]
     if grad.device.type == 'cuda':
-        # Transposed, it is that of the kernel turned around; torch's forward is the faster one.
+        # The transpose is a convolution with the flipped kernel; torch's forward is faster.
         return F.conv2d(grad, weight.flip(2, 3), None, 1, padding, dilation, channels)
-    # As a sum of shifted maps: on a CPU torch's kernel takes five times as long, for it lays the
-    # maps out anew, there and back.
+    # A sum of shifted maps. On a CPU torch's kernel is slower, because it converts the memory
+    # layout of the maps twice.
     total = torch.zeros_like(grad)
     height, width = grad.shape[2:]
     for c in spans(channels, _SHIFTED // max(1, grad[:, 0].numel()), grad.device):
@@ -198,10 +198,10 @@ class _PointwiseConv2d(torch.autograd.Function):
 
 
 def pointwise_conv2d(x: Tensor, weight: Tensor) -> Tensor:
-    """A 1x1 convolution by a frozen kernel, as matrix products over some pixels at a time.
+    """A 1x1 convolution with a frozen kernel, as matrix products over some pixels at a time.
 
     Args:
-        x: (N, Ci, H, W), contiguous; the gradient flows to it alone.
+        x: (N, Ci, H, W), contiguous; the gradient flows to x alone.
         weight: (Co, Ci, 1, 1).
 
     Returns:
@@ -221,7 +221,7 @@ class _FrozenConv2d(torch.autograd.Function):
     @of_backward
     def backward(ctx, grad):
         (weight,) = ctx.saved_tensors
-        # Torch's own kernels add up half the width in float32.
+        # Torch's own kernels sum 16-bit dtypes in float32.
         narrow = grad.element_size() < 4
         gradient = torchs_input_gradient if narrow else conv_input_gradient
         return gradient(grad.contiguous(), weight, *ctx.options), None, None, None, None, None, None
@@ -236,15 +236,15 @@ def frozen_conv2d(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """``F.conv2d`` with a frozen kernel; keeps nothing but a reference to the kernel.
+    """``F.conv2d`` with a frozen kernel; keeps only a reference to the kernel.
 
-    Autograd's own keeps the input even where the kernel needs no gradient.
+    Plain autograd keeps the input even if the kernel needs no gradient.
 
     Args:
-        x: (N, Ci, H, W); the gradient flows to it alone.
+        x: (N, Ci, H, W); the gradient flows to x alone.
         weight: (Co, Ci / groups, kh, kw).
         bias: (Co,) or None.
         stride, padding, dilation: Pairs of numbers.
-        groups: Of channels.
+        groups: Number of channel groups.
     """
     return _FrozenConv2d.apply(x, weight, bias, stride, padding, dilation, groups)

@@ -1,4 +1,4 @@
-"""Norms with frozen parameters: an affine map, and a LayerNorm that keeps its input alone."""
+"""Norms with frozen parameters: an affine map, and a LayerNorm that keeps only its input."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -11,7 +11,7 @@ from .backward import of_backward
 
 
 def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float) -> Tensor:
-    """BatchNorm by given statistics, in place; the same bits as ``F.batch_norm``.
+    """BatchNorm by given statistics, in place; equal to ``F.batch_norm``, bit for bit.
 
     Args:
         x: (N, C, H, W), overwritten with the result.
@@ -20,9 +20,9 @@ def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float)
         eps: Added to the variance.
 
     Returns:
-        The scale (C,): all that the backward needs, since the gradient is multiplied by it.
+        The scale (C,). The backward needs only this: it multiplies the gradient by the scale.
     """
-    # Where there is no data nothing is left to do, and torch 2.1 has no such operator.
+    # Tensors without data need no computation, and torch 2.1 has no such operator for them.
     if not x.is_meta:
         nothing = x.new_empty(0)
         torch.native_batch_norm(
@@ -47,7 +47,7 @@ class _FrozenAffineNorm(torch.autograd.Function):
     def backward(ctx, grad):
         (scale,) = ctx.saved_tensors
         by_channel = (-1, *(1 for _ in grad.shape[2:]))
-        # In the precision of the scale, which under autocast has twice the width.
+        # In the dtype of the scale, which is wider than the gradient's under autocast.
         return (grad * scale.view(by_channel)).to(grad.dtype), None, None, None, None, None
 
 
@@ -61,9 +61,9 @@ def frozen_affine_norm(
 ) -> Tensor:
     """``F.batch_norm`` in evaluation mode with frozen parameters; keeps C numbers.
 
-    Autograd's own keeps the whole input, for gradients of parameters that have none.
-    Arguments as of ``affine_norm_``, and ``x`` may be (N, C) or (N, C, L) as well; the gradient
-    flows to ``x`` alone.
+    Plain autograd keeps the whole input for gradients of parameters, even if these are frozen.
+    Arguments as of ``affine_norm_``; ``x`` may also be (N, C) or (N, C, L). The gradient flows to
+    ``x`` alone.
     """
     return _FrozenAffineNorm.apply(x, mean, var, weight, bias, eps)
 
@@ -71,13 +71,13 @@ def frozen_affine_norm(
 def layer_norm_input_gradient(
     grad: Tensor, x: Tensor, shape: Sequence[int], weight, bias, eps: float
 ) -> Tensor:
-    """The gradient of ``F.layer_norm`` with respect to its input, statistics taken anew.
+    """The gradient of ``F.layer_norm`` with respect to its input, with recomputed statistics.
 
     Args:
-        grad: As the output, (..., *shape).
+        grad: Shaped as the output, (..., *shape).
         x: The input of the forward.
         shape: The normalised dimensions.
-        weight, bias: Of ``shape``, or None.
+        weight, bias: Tensors of shape ``shape``, or None.
         eps: As in the forward.
     """
     _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
@@ -102,12 +102,12 @@ class _FrozenLayerNorm(torch.autograd.Function):
 
 
 def frozen_layer_norm(x: Tensor, shape: Sequence[int], weight, bias, eps: float = 1e-5) -> Tensor:
-    """``F.layer_norm`` with frozen parameters; keeps its input and nothing else.
+    """``F.layer_norm`` with frozen parameters; keeps only its input.
 
     Args:
-        x: (..., *shape); the gradient flows to it alone.
+        x: (..., *shape); the gradient flows to x alone.
         shape: The normalised dimensions.
-        weight, bias: Of ``shape``, or None.
+        weight, bias: Tensors of shape ``shape``, or None.
         eps: Added to the variance.
     """
     return _FrozenLayerNorm.apply(x, list(shape), weight, bias, eps)

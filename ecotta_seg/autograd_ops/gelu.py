@@ -1,4 +1,4 @@
-"""GELU whose backward overwrites the incoming gradient, and a mend of torch's own GELU."""
+"""GELU whose backward overwrites the incoming gradient, and a workaround for torch's own GELU."""
 
 from functools import cache
 
@@ -10,14 +10,14 @@ def gelu_gradient_(grad: Tensor, x: Tensor, approximate: str = 'none') -> Tensor
     """Multiplies ``grad`` in place by dGELU/dx at ``x``.
 
     Args:
-        grad: As ``x``, with respect to GELU(x).
-        x: Any shape; laid out in memory as ``grad`` is.
+        grad: Shaped as ``x``, with respect to GELU(x).
+        x: Any shape; the same memory layout as ``grad``.
         approximate: 'none' or 'tanh', as in ``F.gelu``.
 
     Returns:
         ``grad``.
     """
-    # Where there is no data nothing is left to do, and torch 2.1 has no such operator.
+    # Tensors without data need no computation, and torch 2.1 has no such operator for them.
     if not grad.is_meta:
         torch.ops.aten.gelu_backward.grad_input(grad, x, approximate=approximate, grad_input=grad)
     return grad
@@ -44,13 +44,13 @@ def frozen_gelu(x: Tensor, approximate: str = 'none') -> Tensor:
 
 
 def mend_gelus(module: nn.Module) -> None:
-    """Hands gradients in contiguous memory to the GELUs of a model, if torch needs that.
+    """Passes contiguous gradients to the GELUs of a model, if torch needs that.
 
-    With oneDNN the CPU backward of torch 2.1 leaves its result uninitialised if the input is
+    With oneDNN, the CPU backward of torch 2.1 leaves its result uninitialised if the input is
     contiguous and the gradient is a transposed map.
 
     Args:
-        module: Its GELUs get a hook; the second call adds none.
+        module: Its GELUs get a hook; a second call adds none.
     """
     if not _needs_contiguous_gradients():
         return

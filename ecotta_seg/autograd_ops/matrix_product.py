@@ -1,4 +1,4 @@
-"""A matrix times each pixel of a map: what a 1x1 convolution is, forward and backward."""
+"""A matrix times each pixel of a map: the forward and backward of a 1x1 convolution."""
 
 from typing import Optional
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from .spans import spans
 
-# Pixels that torch's own product is taken over at once: with longer rows it is a fifth slower.
+# Pixels per call of torch's own product; longer rows are slower.
 _PIXELS = 1024
-# Channels that oneDNN's is taken over at once, at least: with fewer it is up to a half slower.
+# Minimum channels per call of oneDNN's product; fewer are slower.
 _ROWS = 128
 _OPERATOR = '_linear_pointwise'
 
@@ -19,19 +19,19 @@ def product_over_pixels(
 ) -> Tensor:
     """A matrix (A, B) times each pixel of (N, B, H, W).
 
-    On a CPU by oneDNN's matrix product, which torch uses for compiled models. For one frame that
-    takes 0.65 to 0.97 of the time of a 1x1 convolution, and 0.4 to 0.9 of that of torch's own
-    product, which stands in where torch was built without it or in float64.
+    On a CPU, oneDNN's matrix product runs, which torch uses for compiled models. It is faster than
+    a 1x1 convolution and than torch's own product. Torch's own product runs in float64, or if
+    torch was built without oneDNN.
 
     Args:
         kernel: (A, B), of any strides.
-        x: (N, B, H, W); copied where it is not contiguous.
-        into: (N, A, H, W), contiguous: the result is added to it; None makes a new tensor.
-        workspace: Elements of a temporary, where the result is added to something or there are
-            several frames; 128 channels are taken at once in any case.
+        x: (N, B, H, W); copied if not contiguous.
+        into: (N, A, H, W), contiguous: the result is added to it; None creates a new tensor.
+        workspace: Elements of a temporary, if ``into`` is given or there are several frames. At
+            least 128 channels are always processed at once.
 
     Returns:
-        (N, A, H, W); ``into`` where given.
+        (N, A, H, W); ``into`` if given.
     """
     onednn, shape = has_onednn(x), (kernel.shape[0], *x.shape[2:])
     flat = x.contiguous().flatten(2)
@@ -61,7 +61,7 @@ def _put_by_pixels(a: Tensor, b: Tensor, total: Tensor, fresh: bool) -> None:
         if fresh:
             torch.mm(a, b[:, pixels], out=total[:, pixels])
         else:
-            # Adds to what is there: no second tensor of the result's size.
+            # Adds in place, without a second tensor of the result's size.
             total[:, pixels].addmm_(a, b[:, pixels])
 
 
@@ -71,7 +71,7 @@ def is_pointwise(weight: Tensor, stride, padding, groups: int) -> bool:
     Args:
         weight: (Co, Ci / groups, kh, kw).
         stride, padding: Pairs of numbers.
-        groups: Of the channels.
+        groups: Number of channel groups.
     """
     return (
         tuple(weight.shape[2:]) == tuple(stride) == (1, 1)
@@ -81,17 +81,19 @@ def is_pointwise(weight: Tensor, stride, padding, groups: int) -> bool:
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Whether oneDNN's product is there for a tensor of this device and dtype. On the ``meta``
-    device, where steps are planned, it is taken for granted."""
+    """Whether oneDNN's product is available for a tensor of this device and dtype.
+
+    The ``meta`` device, on which steps are planned, counts as a CPU.
+    """
     if x.device.type not in ('cpu', 'meta') or x.dtype != torch.float32:
         return False
     backend = torch.backends.mkldnn
-    # Torch's compiler calls it; nothing public leads there for float32 on a map's layout.
+    # Torch's compiler calls this operator; no public function does so for float32 maps.
     return backend.enabled and backend.is_available() and hasattr(torch.ops.mkldnn, _OPERATOR)
 
 
 def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) times (B, P); the second contiguous: between gaps it takes minutes."""
+    """(A, B) times (B, P); the second must be contiguous, else the product is extremely slow."""
     a = a.contiguous()
     if a.device.type == 'meta':
         return torch.mm(a, b)

@@ -1,8 +1,8 @@
 """Entropy of full-resolution predictions and its gradient, a band of rows at a time.
 
-Written with autograd, log-softmax, its exponential and their product each take the memory of the
-full-resolution logits, and so do their gradients. Here the logits' own memory becomes the
-gradient's, and only a band of rows is ever there twice.
+With plain autograd, log-softmax, its exponential and their product each take the memory of the
+full-resolution logits, and so do their gradients. Here the gradient overwrites the logits, and
+only one band of rows exists twice at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ def pixel_entropy(logits: Tensor) -> Tensor:
 
 
 def entropy_map(logits: Tensor) -> Tensor:
-    """Entropy of each pixel, the same numbers as written with ``log_softmax``, without a graph.
+    """Entropy of each pixel, without a graph; equal to ``pixel_entropy``.
 
     Args:
         logits: (N, C, H, W).
@@ -53,13 +53,13 @@ def entropy_map(logits: Tensor) -> Tensor:
         log_probabilities = logits[:, :, rows].log_softmax(dim=1)
         weighted = log_probabilities.exp().mul_(log_probabilities)
         entropy[:, rows] = -weighted.sum(dim=1)
-        # Or they would stand beside those of the next band.
+        # Frees them before the next band's are computed.
         del log_probabilities, weighted
     return entropy
 
 
 def entropy_gradient_(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tensor:
-    """The gradient of sum(weights * entropy) with respect to the logits, in their memory.
+    """The gradient of sum(weights * entropy) with respect to the logits, in place.
 
     Args:
         logits: (N, C, H, W), overwritten with the gradient.
@@ -78,7 +78,7 @@ def entropy_gradient_(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tenso
 def entropy_bands(
     logits: Tensor, entropy: Tensor, weights: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """The gradient of sum(weights * entropy) with respect to the logits, a band after the other.
+    """The gradient of sum(weights * entropy) with respect to the logits, band by band.
 
     dH / dz_c = -p_c (log p_c + H).
 
@@ -88,8 +88,8 @@ def entropy_bands(
         weights: (N, H, W), constants.
 
     Yields:
-        Rows, and the gradient of these rows (N, C, rows, W). Who goes through them lets go of one
-        before the next is made.
+        Rows, and the gradient of these rows (N, C, rows, W). The caller should drop each gradient
+        before it requests the next.
     """
     for rows in _bands(logits):
         yield rows, _entropy_gradient(logits[:, :, rows], entropy[:, rows], weights[:, rows])
@@ -103,7 +103,7 @@ def _entropy_gradient(logits: Tensor, entropy: Tensor, weights: Tensor) -> Tenso
 
 
 def log_likelihood_map(logits: Tensor, classes: Tensor) -> Tensor:
-    """The logarithm of the probability of a class for each pixel, without a graph.
+    """The log probability of a given class for each pixel, without a graph.
 
     Args:
         logits: (N, C, H, W).
@@ -167,13 +167,13 @@ class _ResizedWeightedEntropy(torch.autograd.Function):
 def resized_weighted_entropy(
     logits: Tensor, weights: Tensor, size: Sequence[int], align_corners: bool = False
 ) -> Tensor:
-    """sum(weights * entropy) of logits resized to ``size``; keeps the small logits alone.
+    """sum(weights * entropy) of logits resized to ``size``; keeps only the small logits.
 
     Args:
         logits: (N, C, h, w), of the decode head; the gradient flows to them alone.
         weights: (N, H, W), constants.
         size: (H, W).
-        align_corners: Of the bilinear resizing.
+        align_corners: Option of the bilinear resizing.
 
     Returns:
         Scalar.

@@ -1,4 +1,4 @@
-"""Bilinear resizing as mmseg's ``resize`` does it, and its backward, which needs sizes alone."""
+"""Bilinear resizing as in mmseg's ``resize``, and its backward, which needs only sizes."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def resize_bilinear(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """(N, C, h, w) to (N, C, H, W); the same bits as ``F.interpolate(mode='bilinear')``."""
+    """(N, C, h, w) to (N, C, H, W), by ``F.interpolate(mode='bilinear')``."""
     return torch.nn.functional.interpolate(
         x, tuple(size), mode='bilinear', align_corners=align_corners
     )

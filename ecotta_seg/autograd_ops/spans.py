@@ -1,14 +1,14 @@
-"""Work in pieces, and what of it a run without data can leave out."""
+"""Splits work into pieces, and skips pieces in a run without data."""
 
 import torch
 
 
 def spans(total: int, size: int, device: torch.device) -> list[slice]:
-    """0 to ``total`` in pieces of ``size``, the last perhaps shorter.
+    """0 to ``total`` in pieces of ``size``; the last piece may be shorter.
 
-    On torch's ``meta`` device the first two are given: there a step is run for the memory that it
-    takes. The second piece takes what the first one took and what was left of the first one, and so
-    does each piece after it.
+    On torch's ``meta`` device, steps run only to measure their memory, so the function returns
+    just the first two pieces. The second piece needs the same memory as the first, plus the memory
+    that the first left behind; each later piece needs as much as the second.
     """
     size = max(1, size)
     stop = min(2 * size, total) if device.type == 'meta' else total

@@ -1,14 +1,16 @@
-"""3x3 convolutions, forward and both ways backward, at a quarter of the multiplications.
+"""3x3 convolutions, their forward and both gradients, with a quarter of the multiplications.
 
-Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308) writes a 3x3
-convolution as 36 matrix products over tiles of 6x6. Backward is linear, so here rounding is all
-that is lost: with the interpolation points 0, ±3/4, ±4/3 it is 1.5e-6 relative (float32, 512
-channels), against 2.4e-7 of the direct sum. In a forward the same rounding moves pre-activations
-across zero, and a few other elements pass the next ReLU than after the direct sum: backward has to
-be that of the same forward. The meta networks' convolutions are nobody's but ours; those of the
-frozen model go this way only where a config asks for it (see ``frozen_graph/fast_conv.py``).
+Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308) computes a 3x3
+convolution as 36 matrix products over tiles of 6x6. The interpolation points are 0, ±3/4, ±4/3.
+The rounding error is of order 1e-6 relative in float32, larger than the direct sum's. The backward
+is linear, so it loses only this rounding. In a forward, the rounding moves a few pre-activations
+across zero, so that other elements pass the next ReLU than after the direct sum. The backward must
+therefore belong to the same forward. The meta networks are ours, so their convolutions may have
+this rounding. The frozen model's convolutions have it only if a config requests it (see
+``frozen_graph/fast_conv.py``).
 
-Letters: N frames, Ci and Co channels, d dilation, m = 4 outputs and n = 6 inputs a tile, T tiles.
+Letters: N frames, Ci and Co channels, d dilation, m = 4 outputs and n = 6 inputs per tile side,
+T tiles.
 """
 
 from typing import Optional
@@ -19,20 +21,21 @@ from torch import Tensor
 from .spans import spans
 from .winograd_tiles import INPUTS, KERNEL, Scratch, Tiles, transforms
 
-# Channels on the narrower and on the wider side from which tiling is worth its while; measured on
-# a CPU with AVX-512.
+# Minimum channels on the narrower and on the wider side for which tiling is faster; measured on a
+# CPU with AVX-512.
 _FEW, _MANY = 128, 256
 
 
 def pays(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
-    """Whether these functions apply (3x3, stride 1, 'same' padding, one group) and are faster than
-    the direct sum on a CPU. On CUDA it is their bounded memory that counts: for the gradient of
-    such a convolution in float32 cuDNN was seen to take a workspace of 2 GiB.
+    """Whether these functions apply (3x3, stride 1, 'same' padding, one group) and are worthwhile.
+
+    On a CPU they must be faster than the direct sum. On CUDA their advantage is bounded memory:
+    cuDNN can take a workspace of gigabytes for the float32 gradient of such a convolution.
 
     Args:
         weight: (Co, Ci / groups, kh, kw).
         stride, padding, dilation: Pairs of numbers.
-        groups: Of the channels.
+        groups: Number of channel groups.
     """
     few, many = sorted(weight.shape[:2])
     return (
@@ -48,7 +51,7 @@ def pays(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
 
 
 def _pieces(channels: int, elements_each: int, workspace: int, x: Tensor) -> list[slice]:
-    """Channels in even pieces of about ``workspace`` elements, by the 16 where they are many."""
+    """Channels in even pieces of about ``workspace`` elements, in multiples of 16 if many."""
     size = max(16, workspace // max(1, elements_each))
     size = -(-channels // -(-channels // size))
     return spans(channels, min(channels, -(-size // 16) * 16), x.device)
@@ -59,8 +62,8 @@ def winograd_conv2d(
 ) -> Tensor:
     """A 3x3 'same' convolution.
 
-    Its rounding differs from the direct sum's, so it is no substitute where the very bits of a
-    trained layer are wanted.
+    The rounding differs from the direct sum's. Do not use this function if the exact bits of a
+    trained layer are needed.
 
     Args:
         x: (N, Ci, H, W).
@@ -87,9 +90,9 @@ def winograd_input_gradient(
         grad: (N, Co, H, W), with respect to the output.
         weight: (Co, Ci, 3, 3).
         dilation: d.
-        into: (N, Ci, H, W) to add the gradient to; None makes a new tensor.
-        workspace: Elements that one of the three temporaries may have; less of it means more
-            passes, and another order of summation.
+        into: (N, Ci, H, W), the gradient is added to it; None creates a new tensor.
+        workspace: Maximum elements of each of the three temporaries. A smaller workspace means
+            more passes and a different order of summation.
 
     Returns:
         (N, Ci, H, W).
@@ -105,11 +108,11 @@ def _convolve(
     into: Optional[Tensor],
     workspace: int,
 ) -> Tensor:
-    """Convolves (N, C, H, W) by a kernel (Co, Ci, 3, 3), or by its transpose."""
+    """Convolves (N, C, H, W) with a kernel (Co, Ci, 3, 3), or with its transpose."""
     tiles = Tiles(x.shape[0], *x.shape[2:], dilation)
     to_output, to_kernel, to_tile = transforms(x.dtype, x.device)
     if transposed:
-        # The kernel turned around.
+        # Flips the kernel.
         to_kernel = to_kernel.flip(1)
     scratch, each = Scratch(x), INPUTS * INPUTS
     out_channels = weight.shape[1 if transposed else 0]
@@ -168,7 +171,7 @@ def winograd_weight_gradient(
 class _WinogradConv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, dilation):
-        # A frozen kernel's gradient is not wanted, and nothing else needs the input.
+        # Only the kernel's gradient needs the input.
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         ctx.dilation = dilation
         return winograd_conv2d(x, weight, dilation)

@@ -1,6 +1,7 @@
-"""Winograd's transforms: maps cut into overlapping tiles, and tiles put together to maps.
+"""Winograd's transforms: cut maps into overlapping tiles, and assemble tiles to maps.
 
-Letters: N frames, C channels, d dilation, m = 4 outputs and n = 6 inputs a tile, T tiles.
+Letters: N frames, C channels, d dilation, m = 4 outputs and n = 6 inputs per tile side, T tiles,
+r = 3 the kernel's side.
 """
 
 import threading
@@ -18,7 +19,7 @@ from .spans import spans
 # Outputs and inputs along a side of a tile, and the kernel's side.
 OUTPUTS, KERNEL = 4, 3
 INPUTS = OUTPUTS + KERNEL - 1
-# Elements of the tiles that are cut out at once; they stay in the cache.
+# Elements of the tiles that one step cuts out; they stay in the cache.
 _CHUNK = 2**20
 _POINTS = [Fraction(p) for p in ('0', '3/4', '-3/4', '4/3', '-4/3')]
 
@@ -37,8 +38,8 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A^T (m, n), G (n, r) and B^T (n, n): y = A^T [(G g) * (B^T d)] (Toom and Cook).
 
-    Row i of G and of B^T may be scaled against each other; a power of two that makes them alike
-    in size costs no rounding and saves some.
+    Row i of G may be multiplied by a factor if row i of B^T is divided by it. A power of two that
+    makes the rows similar in size causes no rounding error itself and reduces the total one.
     """
     output, kernel, tile = (
         np.zeros(s) for s in ((OUTPUTS, INPUTS), (INPUTS, KERNEL), (INPUTS, INPUTS))
@@ -63,7 +64,7 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def transforms(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for two dimensions: (m*m, n*n), (n*n, r*r) and (n*n, n*n)."""
+    """The matrices for two dimensions: (m*m, n*n), (n*n, r*r) and (n*n, n*n)."""
     return tuple(
         torch.tensor(np.kron(matrix, matrix), dtype=dtype, device=device) for matrix in _matrices()
     )
@@ -74,10 +75,10 @@ _shared = threading.local()
 
 @contextmanager
 def shared_scratch() -> Iterator[None]:
-    """Inside, this thread's convolutions use one set of temporaries, which stands until the end.
+    """Inside, this thread's convolutions share one set of temporaries, which is kept until the end.
 
-    Temporaries beyond 32 MiB are new from the system each time, and to touch their pages for the
-    first time takes as long as to compute what goes there.
+    Otherwise the system provides temporaries above 32 MiB again for each call, and the first access
+    to their pages takes as long as the computation.
     """
     _shared.memory = {}
     try:
@@ -87,25 +88,25 @@ def shared_scratch() -> Iterator[None]:
 
 
 class Scratch:
-    """Memory that is used again from piece to piece, and inside ``shared_scratch`` also from one
-    convolution to the next."""
+    """Memory that is reused between pieces, and inside ``shared_scratch`` between convolutions."""
 
     def __init__(self, like: Tensor) -> None:
         self._like = like
         self._memory: dict = getattr(_shared, 'memory', {})
 
     def take(self, name: str, *shape: int, zeros: bool = False) -> Tensor:
-        """Memory of a shape; what was there under the name may still be.
+        """Memory of a shape; it may still contain the values of the last use of this name.
 
         Args:
-            name: Of the memory.
-            shape: Of the result.
-            zeros: Fill new memory with zeros; what is written there has to leave them alone.
+            name: Name of the memory.
+            shape: Shape of the result.
+            zeros: Fill new memory with zeros. Later writes must not touch the elements that have
+                to stay zero.
         """
         count = 1
         for side in shape:
             count *= side
-        # Zeros stay between what is written as long as it lies where it lay.
+        # The zeros between the written values stay valid only if the layout is the same.
         key = (name, shape[1:] if zeros else None, self._like.dtype, self._like.device)
         if key not in self._memory or self._memory[key].numel() < count:
             self._memory.pop(key, None)
@@ -116,12 +117,12 @@ class Scratch:
 
 
 class Tiles:
-    """The tiles of (N, C, H, W) maps of one size under one dilation.
+    """The tiles of (N, C, H, W) maps of one size and one dilation.
 
-    A convolution of dilation d is d*d convolutions of dilation 1 on the d*d phases of the map;
-    the phases are tiled like frames. Tiles are (C, n*n, T), so that a channel is cut out,
-    transformed and put together in the cache, and a matrix product over channels finds each of
-    the n*n positions as a matrix (C, T) without a copy.
+    A convolution of dilation d equals d*d convolutions of dilation 1 on the d*d phases of the map;
+    the phases are tiled like frames. Tiles are (C, n*n, T). Each channel is therefore cut out,
+    transformed and assembled in the cache, and a matrix product over channels finds each of the
+    n*n positions as a matrix (C, T) without a copy.
 
     Args:
         frames, height, width: N, H, W.
@@ -154,10 +155,10 @@ class Tiles:
         Args:
             x: (N, C, H, W).
             matrix: (n*n, n*n), or (n*n, m*m) without overlap.
-            scratch: The result lies there.
-            name: Under this name.
-            overlap: Tiles of n*n with a border of zeros, which a convolution reads, or of m*m side
-                by side, which it writes.
+            scratch: Holds the result.
+            name: Name of the result in ``scratch``.
+            overlap: True for the n*n tiles with a zero border that a convolution reads; False for
+                the adjacent m*m tiles that a convolution writes.
 
         Returns:
             (C, n*n, T).
@@ -173,13 +174,13 @@ class Tiles:
         side, border = (INPUTS, 1) if overlap else (OUTPUTS, 0)
         frames, d, channels = self.size[0], self.dilation, x.shape[1]
         high, wide = self.rows * OUTPUTS + 2 * border, self.columns * OUTPUTS + 2 * border
-        # Channels first: those of a shorter chunk lie where they lay, and the zeros around them.
+        # Channels first, so that a shorter chunk has the same layout and the zeros stay valid.
         padded = scratch.take(f'padded {side}', channels, frames, d, d, high, wide, zeros=True)
         for i, j in self._phases():
             phase = x[:, :, i::d, j::d].transpose(0, 1)
             inner = padded[:, :, i, j, border:, border:]
             inner[:, :, : phase.shape[2], : phase.shape[3]] = phase
-        # As ``_axes``, with the channels before them.
+        # The axes of ``_axes``, with the channels before them.
         strides = (
             frames * d * d * high * wide, wide, 1, d * d * high * wide, d * high * wide,
             high * wide, OUTPUTS * wide, OUTPUTS,
@@ -192,14 +193,14 @@ class Tiles:
     def put(
         self, product: Tensor, matrix: Tensor, into: Tensor, fresh: bool, scratch: Scratch
     ) -> None:
-        """Transforms products back and puts the tiles together.
+        """Transforms products back and assembles the tiles to a map.
 
         Args:
             product: (n*n, C, T).
             matrix: (m*m, n*n).
             into: (N, C, H, W), may be a view.
-            fresh: Write it; else add to it.
-            scratch: For what is needed on the way.
+            fresh: True overwrites ``into``; False adds to it.
+            scratch: Memory for temporaries.
         """
         d = self.dilation
         for c in self._chunks(product.shape[1], product.device):
@@ -208,7 +209,7 @@ class Tiles:
             torch.bmm(matrix.expand(part.shape[0], *matrix.shape), part, out=tiles)
             tiles = tiles.view(-1, *self._axes(OUTPUTS))
             for i, j in self._phases():
-                # To frame, channel, row of tiles, row in the tile, and the same of columns.
+                # To frame, channel, row of tiles, row in the tile, column of tiles, column in it.
                 maps = tiles[:, :, :, :, i, j].permute(3, 0, 4, 1, 5, 2)
                 target = into[:, c, i::d, j::d]
                 if target.shape[2] * target.shape[3] == OUTPUTS**2 * self.rows * self.columns:

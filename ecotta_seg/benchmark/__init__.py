@@ -1,4 +1,4 @@
-"""Methods x models x streams x seeds: each cell a run of its own, and one report of them all."""
+"""Methods x models x streams x seeds: each cell is a separate run; one report covers all cells."""
 
 from .aggregate import aggregate, source_of
 from .cells import (

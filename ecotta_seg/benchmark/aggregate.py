@@ -1,4 +1,4 @@
-"""What several seeds come to together."""
+"""Aggregates the records of several seeds."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,25 +10,25 @@ from .cells import settings_digest
 from .paired import DRAWS, paired_differences
 from .summary import NUMBERS
 
-# What of a run is the source's, and the same for all methods of a seed.
+# The keys of a record that describe the source; equal for all methods of a seed.
 _OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditions')
 
 
 def aggregate(records: Iterable[Mapping], draws: int = DRAWS) -> list[dict]:
-    """One entry for each model, stream, method and number of views, the mean over its seeds.
+    """One entry for each model, stream, method and number of views: the mean over its seeds.
 
-    Cells of other rounds, options, checkpoint or adapters are entries of their own, whose names
-    say in what they differ.
-    The worst against the source is the worst over the seeds as well, events are all of them.
+    Cells with different rounds, options, checkpoint or adapters get separate entries, whose names
+    state the difference. ``worst_against_source`` is the worst over the seeds; ``event_kinds``
+    counts the events of all seeds.
 
     Args:
-        records: From ``read_cells``; those with an ``error`` are left out.
-        draws: Of the bootstrap.
+        records: From ``read_cells``; records with an ``error`` are left out.
+        draws: Number of bootstrap draws.
 
     Returns:
-        Entries as the records', with ``seeds`` (a list), ``spread`` (the standard deviation of
-        ``mean`` over seeds, None for one), ``source_by_seed`` (see ``source_of``) and ``paired``
-        (see ``paired_differences``).
+        Entries with the keys of the records, and with ``seeds`` (a list), ``spread`` (the standard
+        deviation of ``mean`` over seeds, None for one seed), ``source_by_seed`` (see
+        ``source_of``) and ``paired`` (see ``paired_differences``).
     """
     groups: dict[tuple, list[Mapping]] = {}
     for record in records:
@@ -81,7 +81,7 @@ def _difference_of(record: Mapping, namesakes: Sequence[Mapping]) -> str:
 
 
 def source_of(entries: Iterable[Mapping]) -> dict:
-    """The untouched source as it was measured beside the methods: the mean over distinct seeds.
+    """The scores of the unadapted source, measured beside the methods: means over distinct seeds.
 
     Args:
         entries: From ``aggregate``, of one model and stream.

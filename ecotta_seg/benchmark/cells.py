@@ -1,4 +1,4 @@
-"""The cells of a benchmark, where each is kept, and how far it is."""
+"""The cells of a benchmark, their folders, and their status."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ class ModelSpec(NamedTuple):
     """A source model.
 
     Attributes:
-        name: What it is called in the report.
-        config: Path of the config that tests it on a stream.
-        checkpoint: Path of its weights.
+        name: Name in the report.
+        config: Path of the config that tests the model on a stream.
+        checkpoint: Path of the weights.
     """
 
     name: str
@@ -32,13 +32,13 @@ class ModelSpec(NamedTuple):
 
 
 class MethodSpec(NamedTuple):
-    """An adaptation method and what is changed of its config.
+    """An adaptation method and the changes to its config.
 
     Attributes:
-        label: What it is called in the report, as on the command line.
-        name: A file in ``configs/_base_/adaptation`` without its ``.py``.
-        options: ``key=value`` texts, below ``adaptation``.
-        adapters: File of warmed-up meta networks where an option names one, or None.
+        label: Name in the report, as on the command line.
+        name: Name of a file in ``configs/_base_/adaptation``, without ``.py``.
+        options: ``key=value`` texts for keys below ``adaptation``.
+        adapters: File of warmed-up meta networks if an option names one, else None.
     """
 
     label: str
@@ -48,12 +48,12 @@ class MethodSpec(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, known: Sequence[str]) -> 'MethodSpec':
-        """From ``'tent'`` or ``'tent:optimizer.lr=1e-3,optimizer.type=SGD'``.
+        """Parses ``'tent'`` or ``'tent:optimizer.lr=1e-3,optimizer.type=SGD'``.
 
-        Of ``adapters=FILE`` the label has the file's name alone.
+        For ``adapters=FILE``, the label contains only the file's name, not its folder.
 
         Raises:
-            ValueError: The method is unknown, or an option is no ``key=value``.
+            ValueError: The method is unknown, or an option is not ``key=value``.
         """
         name, colon, rest = text.partition(':')
         if name not in known:
@@ -77,14 +77,14 @@ class Cell:
     """One run.
 
     Attributes:
-        model, method: What is run.
+        model, method: The model and the method of the run.
         stream: A name in ``STREAMS``.
-        seed: Of the weather, the order of a mixed stream and all random generators.
-        rounds: None for the config's.
-        views: None for each method's own.
+        seed: Seed of the weather, the order of a mixed stream and all random generators.
+        rounds: Number of rounds; None for the config's.
+        views: Number of views; None for the method's default.
         adapters: File of warmed-up meta networks, or None.
         options: ``key=value`` texts for the whole config.
-        device: ``'cpu'``, ``'cuda'`` or None for what there is.
+        device: ``'cpu'``, ``'cuda'``, or None for the available one.
     """
 
     model: ModelSpec
@@ -114,13 +114,14 @@ def make_cells(
     """All combinations, model by model.
 
     Args:
-        models, methods, streams, seeds: What is combined.
+        models, methods, streams, seeds: The values to combine.
         adapters: Files by (model name, method label).
         **common: More fields of ``Cell``.
 
     Raises:
-        ValueError: Names occur twice, are none for a folder or share one, a stream is unknown, a
-            file is missing, or adapters are given twice or for what is not run.
+        ValueError: A name occurs twice or cannot name a folder, two cells would share a folder, a
+            stream is unknown, a file is missing, adapters are given twice, or adapters are given
+            for a model and method that are not run.
     """
     for what, names in (
         ('model', [model.name for model in models]),
@@ -174,14 +175,14 @@ def _check_folders(cells: Sequence[Cell]) -> None:
 
 
 def cell_folder(cell: Cell, work_dir: Union[str, Path]) -> Path:
-    """``WORK_DIR/cells/MODEL/STREAM/METHOD[-views]/seedN``; the names made safe for files."""
+    """``WORK_DIR/cells/MODEL/STREAM/METHOD[-views]/seedN``, with names made safe for files."""
     views = '' if cell.views is None else f'-{cell.views}views'
     names = (cell.model.name, cell.stream, f'{cell.method.label}{views}', f'seed{cell.seed}')
     return Path(work_dir, 'cells', *(re.sub(r'[^\w.=+-]', '_', name) for name in names))
 
 
 def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
-    """All that a cell's result depends on but the code: plain JSON.
+    """All settings that determine a cell's result, without the code, as plain JSON.
 
     Args:
         cell: The cell.
@@ -189,7 +190,7 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
     """
     method = method_file(cell.method.name, Path(configs))
     settings = json.loads(json.dumps(asdict(cell)))
-    # Where files lie does not matter, what is in them does.
+    # The contents of the files matter, not their paths.
     settings['model'] = {
         'name': cell.model.name,
         'config': _config_digest(cell.model.config),
@@ -214,24 +215,25 @@ def _config_digest(path: Union[str, Path]) -> str:
 
 
 def settings_digest(settings: Mapping) -> str:
-    """Sixteen digits that tell settings apart."""
+    """A digest of settings: 16 hexadecimal digits."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _without_places(value: Any) -> Any:
-    """Without ``data_root``: where the data lies is another place on each machine."""
+    """The value without ``data_root``, because the data's folder differs between machines."""
     if isinstance(value, dict):
         return {k: _without_places(item) for k, item in value.items() if k != 'data_root'}
     return [_without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def cell_status(folder: Path, settings: Mapping) -> str:
-    """How far a cell is.
+    """The status of a cell.
 
     Returns:
-        ``'done'``: its results are whole and of these settings. ``'started'``: it was cut off and
-        has a state to go on from. ``'other'``: what lies there is of other settings. ``'new'``.
+        ``'done'``: the results are complete and belong to these settings. ``'started'``: the run
+        was interrupted and has a state to resume from. ``'other'``: the folder holds files of other
+        settings. ``'new'``: none of these.
     """
     try:
         saved = json.loads((folder / CELL_FILE).read_text(encoding='utf-8'))
@@ -248,11 +250,12 @@ def cell_status(folder: Path, settings: Mapping) -> str:
 
 
 def holds_others(cell: Cell, work_dir: Union[str, Path], configs: Union[str, Path]) -> bool:
-    """Whether what lies in a cell's folder is of other settings, or nobody can tell.
+    """Whether a cell's folder holds files of other settings, or of unknown ones.
 
     Args:
-        cell: The cell; where its settings cannot be read it fails when it is run, and says why.
-        work_dir: Of the benchmark.
+        cell: The cell. If its settings cannot be read, the result is True; the run of the cell then
+            fails and states the reason.
+        work_dir: The work dir of the benchmark.
         configs: The folder ``configs``.
     """
     try:

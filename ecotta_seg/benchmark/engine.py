@@ -11,7 +11,7 @@ from .runner import run_cells
 
 
 def runs_at_once(args: argparse.Namespace) -> int:
-    """How many runs an engine has room for, inside the block of ``engine``."""
+    """The number of runs that an engine can run at once; call it inside the block of ``engine``."""
     if args.engine != 'ray':
         return 1
     import ray
@@ -22,13 +22,13 @@ def runs_at_once(args: argparse.Namespace) -> int:
 
 @contextmanager
 def engine(args: argparse.Namespace) -> Iterator[Callable[..., dict]]:
-    """Gives a function that runs cells as ``run_cells`` does; a cluster stays for all calls.
+    """Yields a function that runs cells as ``run_cells`` does; all its calls use one cluster.
 
     Args:
-        args: With the arguments of ``add_engine_arguments``.
+        args: Parsed arguments of ``add_engine_arguments``.
 
     Raises:
-        ValueError: There is no such cluster.
+        ValueError: The cluster does not exist.
     """
     if args.engine != 'ray':
         yield run_cells

@@ -1,4 +1,4 @@
-"""Full fine-tuning by entropy: a bound to compare with, not a method that anyone should deploy."""
+"""Full fine-tuning by entropy: a bound for comparison, not a method to deploy."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from ..adaptation.tent import Tent
 
 
 class FullFineTuning(Tent):
-    """Tent's loss and statistics (arXiv 2006.10726, Eq. 1), with every parameter learned.
+    """Tent's loss and statistics (arXiv 2006.10726, Eq. 1), but all parameters are trained.
 
     Args:
         segmentor: The source model.
@@ -17,6 +17,6 @@ class FullFineTuning(Tent):
         super().__init__(segmentor, optimizer)
         segmentor.requires_grad_(True)
         if getattr(segmentor, 'auxiliary_head', None) is not None:
-            # It takes no part in prediction.
+            # The auxiliary head does not affect the prediction.
             segmentor.auxiliary_head.requires_grad_(False)
         self.start()

@@ -22,15 +22,16 @@ METHODS = (
     'inference', 'tent_plain', 'tent', 'full', 'cotta_plain', 'cotta', 'ecotta_plain',
     'ecotta_lean', 'ecotta',
 )  # fmt: skip
-# A random head's logits are next to equal; a trained one's are about so far apart.
+# Standard deviation of a trained head's logits over the classes, roughly. A random head's logits
+# are almost equal.
 _SPREAD = 4.0
 
 
 class Frame(NamedTuple):
-    """A frame as a method gets it.
+    """A frame as a method receives it.
 
     Attributes:
-        inputs: (1, C, H, W), preprocessed; C as the model takes it.
+        inputs: (1, C, H, W), preprocessed; C is the model's number of input channels.
         metas: The metainfo of one sample.
     """
 
@@ -39,7 +40,7 @@ class Frame(NamedTuple):
 
 
 def make_frame(height: int, width: int, device='cpu', seed: int = 0, channels: int = 3) -> Frame:
-    """A frame of noise: what a step takes does not depend on what is in it."""
+    """A frame of noise; the memory and time of a step do not depend on the frame's content."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(1, channels, height, width, generator=generator).to(device)
     size = (height, width)
@@ -47,10 +48,10 @@ def make_frame(height: int, width: int, device='cpu', seed: int = 0, channels: i
 
 
 def channels_of(cfg: Config) -> int:
-    """How many channels the model of a config takes.
+    """The number of input channels of a config's model.
 
     Raises:
-        ValueError: The config has no model of mmseg's.
+        ValueError: The config has no mmseg model.
     """
     return input_channels(_built(_model_config(cfg)))
 
@@ -67,21 +68,22 @@ def _built(config: Mapping) -> nn.Module:
 
 
 class ModelSource:
-    """Builds the same segmentor again and again.
+    """Builds copies of the same segmentor.
 
-    Without a checkpoint the weights are random, and the classifier's are scaled so that logits
-    are as far apart as a trained model's: a method that learns from confident pixels would find
-    none otherwise, leave its backward out, and look lighter than it is.
+    Without a checkpoint the weights are random, and the classifier's weights are scaled so that the
+    logits differ as much as a trained model's. Without the scale, a method that learns from
+    confident pixels would find none and skip its backward, and its measured memory would be too
+    low.
 
     Args:
         cfg: A loaded config with a ``model``.
-        frame: What the scale is found on.
-        checkpoint: Weights; None for random ones.
+        frame: The frame on which the scale is determined.
+        checkpoint: Path of the weights; None for random weights.
         trust: Allow a checkpoint that runs code when loaded.
-        seed: Of the random weights.
+        seed: Seed of the random weights.
 
     Raises:
-        ValueError: The config has no model of mmseg's, or the checkpoint is not one of it.
+        ValueError: The config has no mmseg model, or the checkpoint belongs to another model.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class ModelSource:
         seed: int = 0,
     ) -> None:
         self.config = deepcopy(_model_config(cfg))
-        # The frame is run whole, whatever the config's test mode is.
+        # The model runs on the whole frame, independent of the config's test mode.
         self.config['test_cfg'] = dict(mode='whole')
         self.device, self.seed = frame.inputs.device, seed
         self.checkpoint, self.trust = checkpoint, trust
@@ -106,7 +108,7 @@ class ModelSource:
                 self._scale = _SPREAD / spread
 
     def build(self) -> nn.Module:
-        """A new ``EncoderDecoder`` in evaluation mode, untouched."""
+        """A new, unadapted ``EncoderDecoder`` in evaluation mode."""
         torch.manual_seed(self.seed)
         segmentor = _built(self.config)
         if self.checkpoint is not None:
@@ -114,7 +116,7 @@ class ModelSource:
         if self._scale is not None:
             heads = segmentor.decode_head
             head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-            # Not every head ends in one (Segmenter's masks do not): its logits stay as they are.
+            # Some heads have no ``conv_seg`` (Segmenter's mask head); their logits stay unscaled.
             if isinstance(getattr(head, 'conv_seg', None), nn.Module):
                 with torch.no_grad():
                     for parameter in head.conv_seg.parameters():
@@ -123,7 +125,7 @@ class ModelSource:
 
 
 class Candidate(NamedTuple):
-    """One row to be: a name, and how its method is put around a fresh segmentor."""
+    """A row to measure: its name, a function that builds its method on a segmentor, a budget."""
 
     name: str
     build: Callable[[nn.Module], nn.Module]
@@ -131,7 +133,7 @@ class Candidate(NamedTuple):
 
 
 def _plainly(build: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
-    """The same method by torch's own autograd."""
+    """Builds the same method with torch's own autograd instead of lean autograd."""
 
     def build_plain(segmentor: nn.Module) -> nn.Module:
         method = build(segmentor)
@@ -151,11 +153,12 @@ def make_candidates(
     Args:
         presets: Options of ``tent``, ``cotta`` and ``ecotta`` (a method with meta networks), as
             for ``build_method``.
-        budgets: For ``ecotta``, see ``parse_budget``; the step without a budget is always there.
+        budgets: Budgets for ``ecotta``, see ``parse_budget``; ``ecotta`` always also has a row
+            without a budget.
         methods: Names from ``METHODS``.
 
     Raises:
-        ValueError: A method is unknown, or a budget is none.
+        ValueError: A method is unknown, or a budget is invalid.
     """
     methods = list(dict.fromkeys(methods))
     for name in methods:

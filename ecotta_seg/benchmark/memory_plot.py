@@ -1,4 +1,4 @@
-"""The memory benchmark as a picture: peaks against inference's, and seconds."""
+"""The memory benchmark as a picture: peaks compared with inference, and seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from ..atomic_io import atomic_write
 from ..memory import MIB
 from .plots import _figure, _plain
 
-# Okabe and Ito's, far apart also for the colour-blind.
+# From Okabe and Ito's palette, which colour-blind readers can distinguish.
 _OTHERS, _OURS, _INFERENCE = '#e69f00', '#0072b2', '#4d4d4d'
 
 
@@ -18,8 +18,8 @@ def plot_memory_rows(document: dict, path: Union[str, Path]) -> Path:
     """Draws two panels of bars: peak memory of a step, and its time.
 
     Args:
-        document: As for ``write_memory_json``.
-        path: The picture to write, whole or not at all.
+        document: See ``write_memory_json``.
+        path: The picture to write (atomically).
 
     Returns:
         The path.
@@ -59,7 +59,7 @@ def _bars(axes: Axes, rows: Sequence[dict], key: str, unit: float) -> None:
         text = f' {row[key] / unit:.3g}' if place == 0 else f' {row[ratio]:.2f}x'
         axes.text(row[key] / unit, place, text, va='center', fontsize=8)
         if key == 'seconds' and place:
-            # The inference that this row was timed in turn with.
+            # The inference time that was measured in alternation with this row.
             axes.plot(row['inference_seconds'], place, marker='|', ms=14, color='black')
     if key != 'seconds':
         axes.axvline(rows[0][key] / unit, color='black', lw=1, ls=':')

@@ -19,15 +19,15 @@ _NOTHING = '–'
 
 
 def write_memory_json(document: dict, path: Union[str, Path]) -> Path:
-    """Writes a benchmark, whole or not at all.
+    """Writes a benchmark atomically.
 
     Args:
-        document: ``rows`` as of ``measure_rows``, ``sweep`` as of ``sweep.sweep``, and what they
-            were measured on.
+        document: ``rows`` as from ``measure_rows``, ``sweep`` as from ``sweep.sweep``, and the
+            settings of the measurement.
         path: The file.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     text = json.dumps({'schema': SCHEMA, **document}, indent=2, allow_nan=False)
     atomic_write_text(path, text + '\n')
@@ -35,7 +35,7 @@ def write_memory_json(document: dict, path: Union[str, Path]) -> Path:
 
 
 def print_memory_tables(document: dict, console: Optional[Console] = None) -> None:
-    """Shows the rows, then the sweep, where there is one, then what a reader must know."""
+    """Prints the rows, then the sweep (if there is one), then notes for the reader."""
     console = console or Console()
     console.print(_rows_table(document))
     notes = _notes(document['rows'])

@@ -1,17 +1,18 @@
 """Measures the memory and the time of a step, one method after the other.
 
-What a row holds, in bytes:
+The contents of a row, in bytes:
 
-    * ``step_peak_bytes``: what one step takes above what stands before it, as the meter sees it.
-    * ``peak_bytes``: the same with what stands between two steps for the sake of adapting:
-      gradients, the optimizer's state, and whatever else a step left behind that is no parameter
-      and no copy of one (``other_bytes``). It is ``adaptation_peak_bytes`` of a run's report.
-    * ``gradients_bytes``: of one step; 0 where they are applied and dropped piece by piece.
-    * ``copies_bytes``: parameters kept to go back to, a teacher's, an anchor's; it is
-      ``kept_bytes`` of a run's report, where a guard's last good state comes on top.
-    * ``total_bytes``: parameters, adapters, copies and ``peak_bytes``: everything.
+    * ``step_peak_bytes``: peak of one step above the memory held before the step, by the meter.
+    * ``peak_bytes``: ``step_peak_bytes`` plus the memory that the adaptation holds between two
+      steps: gradients, the optimizer's state, and other tensors of a step that are neither
+      parameters nor copies of parameters (``other_bytes``). It equals ``adaptation_peak_bytes`` of
+      a run's report.
+    * ``gradients_bytes``: gradients of one step; 0 if they are applied and dropped piece by piece.
+    * ``copies_bytes``: parameters kept for a reset, parameters of a teacher or an anchor. It equals
+      ``kept_bytes`` of a run's report, which also includes a guard's last good state.
+    * ``total_bytes``: the sum of parameters, adapters, copies and ``peak_bytes``.
 
-All but the first are read off the second step: the first one makes the optimizer's state.
+All but the first are read off the second step, because the first one creates the optimizer's state.
 """
 
 import gc
@@ -36,7 +37,7 @@ from ..memory import (
 from ..memory.plan import BudgetError
 from .memory_model import Candidate, Frame, ModelSource
 
-# What every row has; a row that could not be measured has None where it has no number.
+# The keys of every row; a value that could not be measured is None.
 ROW_KEYS = (
     *('name', 'peak_bytes', 'total_bytes', 'seconds', 'peak_to_inference', 'total_to_inference'),
     *('seconds_to_inference', 'inference_seconds', 'planning_seconds', 'step_peak_bytes'),
@@ -57,17 +58,17 @@ def measure_rows(
     repeats: int = 5,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[dict]:
-    """Measures stock inference and every candidate, each freed before the next.
+    """Measures stock inference and every candidate; frees each before the next.
 
-    Memory and time are measured apart, because a meter slows a step. A step is timed in turn
-    with stock inference, so that whatever else the machine does falls on both.
+    Memory and time are measured in separate steps, because a meter slows a step. Timed steps
+    alternate with stock inference, so that other load on the machine affects both.
 
     Args:
         source: Builds the segmentors.
         frame: The frame; the same one at every step.
         candidates: The methods.
-        repeats: Timed steps a method.
-        progress: Told the name of a row before it is measured.
+        repeats: Timed steps per method.
+        progress: Called with the name of a row before its measurement.
 
     Returns:
         Dicts with ``ROW_KEYS``; ``inference`` is the first.
@@ -100,7 +101,7 @@ def measure_rows(
                 error=str(error),
             )  # fmt: skip
         except ValueError as error:
-            # A model that the engine does not know has no budget; the other rows stand.
+            # The engine does not support this model, so it has no budget; the other rows remain.
             if candidate.budget is None:
                 raise
             row = dict(error=str(error))
@@ -121,7 +122,7 @@ def measure_candidate(
     """Builds one method, runs it and measures it; see ``measure_rows``.
 
     Raises:
-        BudgetError: Its memory budget cannot be met.
+        BudgetError: The candidate's memory budget cannot be met.
     """
     device = frame.inputs.device
     everything = _Standing(device)
@@ -129,7 +130,7 @@ def measure_candidate(
         method = candidate.build(source.build()).to(device).eval()
     planning = None
     if getattr(method, 'planner', None) is not None:
-        # Ahead of the first step, which would plan as well, but slowly under a meter.
+        # Before the first step, which would also plan, but slowly under a meter.
         planning = _seconds(lambda: method.planner.plan_for(*frame), device)
 
     def step() -> None:
@@ -142,7 +143,7 @@ def measure_candidate(
         gc.collect()
     adapters = list(method.adapter_parameters().values())
     standing = standing_memory(method, adapters, method.optimizer)
-    # What no one asked for by name and what was there all the same.
+    # Memory that is still held and that ``standing_memory`` does not find.
     other = max(0, everything.bytes() - standing.total_bytes)
     peak = measure_peak(step, device)
     row = _row_of(method, standing, other, peak)
@@ -182,9 +183,9 @@ def _row_of(method: nn.Module, standing: StandingMemory, other: int, peak: int) 
 
 
 class _Standing:
-    """Everything that was made inside and still stands, whoever holds it.
+    """The memory of all tensors that were created inside and are still alive.
 
-    It may be entered again: what is made in between is left out.
+    The manager may be entered again; on the CPU, tensors created in between do not count.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -204,7 +205,7 @@ class _Standing:
             self._meter.__exit__(*error)
 
     def bytes(self) -> int:
-        """What stands now."""
+        """Bytes alive now."""
         if self._meter is None:
             return torch.cuda.memory_allocated(self._device) - self._before
         return self._meter.current_bytes
@@ -221,7 +222,7 @@ def _seconds(function: Callable[[], None], device: torch.device) -> float:
 
 
 def _with_ratios(row: dict, inference: dict) -> dict:
-    """A row with all keys, and its ratios to stock inference."""
+    """The row with all keys and with ratios to stock inference."""
     row = {**dict.fromkeys(ROW_KEYS), **row}
     for key in ('peak', 'total'):
         if row[f'{key}_bytes'] is not None:

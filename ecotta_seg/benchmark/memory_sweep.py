@@ -22,21 +22,21 @@ def sweep(
     budgets: Iterable[str],
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[dict]:
-    """What EcoTTA's step would take; nothing is computed, so that sizes of any kind can be asked.
+    """Predicts the peak memory of EcoTTA's step, without computation and thus for any frame size.
 
     Args:
         source: Builds the segmentors.
-        options: Of a method with meta networks and the memory engine. A ``split`` of theirs holds
-            for its own K alone; elsewhere the encoder is divided evenly.
+        options: Options of a method with meta networks and the memory engine. Their ``split``
+            applies only if its length is K; for other K the default split is used.
         sizes: (height, width) of frames.
         num_parts: Values of K.
         budgets: See ``parse_budget``.
-        progress: Told what comes next.
+        progress: Called with a text before each prediction.
 
     Returns:
         Dicts of ``height``, ``width``, ``num_parts``, ``adapters_bytes``,
-        ``inference_peak_bytes``, ``fastest_peak_bytes``, ``smallest_peak_bytes`` and ``budgets``:
-        the predicted peak of each, None where it cannot be met. All are predictions.
+        ``inference_peak_bytes``, ``fastest_peak_bytes``, ``smallest_peak_bytes`` and ``budgets``
+        (the predicted peak for each budget, None if it cannot be met). All peaks are predictions.
     """
     rows = []
     sizes, budgets = list(sizes), list(budgets)

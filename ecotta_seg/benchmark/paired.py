@@ -1,4 +1,4 @@
-"""Paired differences to the source: of one cell, or of the seeds of one entry together."""
+"""Paired differences to the source, for one cell or for all seeds of one entry together."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,18 +23,18 @@ def with_paired(record: Mapping, draws: int = DRAWS) -> dict:
 
 
 def paired_differences(folders: Sequence[str], draws: int = DRAWS) -> Optional[dict]:
-    """The differences of cells that differ by their seed alone.
+    """The paired differences of cells that differ only in their seed.
 
-    Seeds are taken together as rounds are: a draw takes the same frames of all of them, each seed
-    against the source under its own weather.
+    Seeds are combined in the same way as rounds. A draw takes the same frames of all seeds, and
+    each seed is compared with the source under its own weather.
 
     Args:
-        folders: Of the cells.
+        folders: The cells' folders.
         draws: See ``paired_bootstrap``.
 
     Returns:
-        What ``paired_bootstrap`` gives. None where a cell kept no areas of frames, or those of
-        another run.
+        The result of ``paired_bootstrap``; None if a cell has no frame areas, or those of another
+        run.
     """
     stamps = []
     for folder in folders:
@@ -46,7 +46,7 @@ def paired_differences(folders: Sequence[str], draws: int = DRAWS) -> Optional[d
     return _differences(tuple(folders), draws, tuple(stamps))
 
 
-# A report is written after each cell, and all cells but one are as they were.
+# A report is written after each cell, when all cells but one are unchanged.
 @lru_cache(maxsize=4096)
 def _differences(folders: tuple, draws: int, stamps: tuple) -> Optional[dict]:
     try:

@@ -1,4 +1,4 @@
-"""A benchmark in two pictures: mIoU over the rounds, and mIoU against memory."""
+"""Two plots of a benchmark: mIoU over the rounds, and mIoU against memory."""
 
 from collections.abc import Sequence
 from math import nan
@@ -14,11 +14,12 @@ from ..atomic_io import atomic_write
 from ..config_stream import STREAMS
 from .aggregate import source_of
 
-# Far apart also for the colour-blind; a second turn differs by its dashes and hollow markers.
+# Colour-blind readers can distinguish these colours. If they are used a second time, dashes and
+# hollow markers differ.
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#7f3c8d', '#4d4d4d')
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _DASHES = ('-', '--', ':')
-# More names than these no reader tells apart; those of the best mean are labelled.
+# A reader cannot distinguish more names; the methods with the best means are labelled.
 _MOST_LABELLED = 7
 _OTHER = dict(color='0.8', marker='.', ls='-', mfc='0.8', ms=4, lw=0.8, zorder=1)
 _MIB = 2**20
@@ -29,7 +30,7 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
 
     Args:
         entries: From ``aggregate``.
-        path: The picture to write, whole or not at all.
+        path: The picture to write (atomically).
 
     Returns:
         The path.
@@ -52,7 +53,7 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
         ):
             if source[name] is not None:
                 axes.axhline(source[name], color=colour, lw=1.2, ls=dashes, zorder=1)
-        # One round alone would be drawn on an axis from 0.96 to 1.04.
+        # Without limits, matplotlib would draw a single round on an axis from 0.96 to 1.04.
         axes.set_xlim(0.5, last + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return True
@@ -74,7 +75,7 @@ def plot_memory(entries: Sequence[dict], path: Union[str, Path]) -> Path:
             if entry['peak_bytes'] is None or entry['mean'] is None:
                 continue
             style = {**styles[entry['method']], 'ls': '', 'ms': 9}
-            # What is hollow goes on top: two that are at the same place are both seen.
+            # Hollow markers are drawn on top, so that two markers at the same place are visible.
             hollow = style['mfc'] == 'none'
             style['mew'] = 2 if hollow else 0.5
             place = [entry['peak_bytes'] / _MIB], [entry['mean']]
@@ -99,9 +100,9 @@ def _plot(
     labels: tuple[str, str],
     title: str,
 ) -> Path:
-    """Lays out a panel for each model (down) and stream (across) and has each drawn.
+    """Lays out and draws a panel for each model (rows) and stream (columns).
 
-    A panel in which nothing is drawn is left out.
+    A panel without content is left out.
     """
     styles = _styles(entries)
     others = sum('label' not in style for style in styles.values())
@@ -168,7 +169,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _plain(text: str) -> str:
-    # matplotlib reads what stands between dollar signs as mathematics.
+    # matplotlib interprets text between dollar signs as mathematics.
     return text.replace('$', r'\$')
 
 

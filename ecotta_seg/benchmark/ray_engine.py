@@ -1,4 +1,4 @@
-"""Runs the cells of a benchmark on a Ray cluster, as many at once as the cluster has room for."""
+"""Runs the cells of a benchmark on a Ray cluster, as many in parallel as its resources allow."""
 
 import os
 import signal
@@ -16,22 +16,22 @@ from .cells import Cell
 from .runner import SECONDS_TO_SAVE, Outcome, interrupt, run_cell
 
 RETRIES = 3
-# Beside the variables that the configs read: what changes how the libraries compute.
+# Variables that affect the libraries' computation, besides those that the configs read.
 _VARIABLES = ('PYTHONPATH', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ONEDNN_MAX_CPU_ISA')
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """What a run takes of a cluster, and which cluster.
+    """The cluster, and the resources of a run.
 
     Attributes:
-        address: Of a cluster that is there, as for ``ray.init``: ``'auto'``, ``'HOST:PORT'``; None
-            starts one on this machine, which ends with the benchmark.
-        workers: On this machine: the number of runs at once, each of ``cpus``; None for as many
-            as there are cores for.
-        cpus: Cores of a run.
-        gpus: GPUs of a run; None: 1 if the cells ask for CUDA, or for any device and there are
-            GPUs in the cluster.
+        address: Address of an existing cluster, as for ``ray.init``: ``'auto'``, ``'HOST:PORT'``.
+            None starts a cluster on this machine, which ends with the benchmark.
+        workers: Number of parallel runs in a cluster on this machine, each with ``cpus`` cores;
+            None for as many as the cores allow.
+        cpus: Cores per run.
+        gpus: GPUs per run. None means 1 if a cell requests CUDA, or if a cell accepts any device
+            and the cluster has GPUs; else 0.
     """
 
     address: Optional[str] = None
@@ -41,7 +41,7 @@ class RayOptions:
 
 
 class RunDied(Exception):
-    """A run that was killed from outside: Ray tries it again, and it goes on from its state."""
+    """A run was killed from outside: Ray retries it, and it resumes from its state."""
 
 
 def run_cells_on_ray(
@@ -52,27 +52,27 @@ def run_cells_on_ray(
     after_each: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
     options: RayOptions = RayOptions(),  # noqa: B008  (it is frozen)
 ) -> dict[Cell, Outcome]:
-    """Hands cells to Ray and tells each that has ended.
+    """Runs cells on Ray and prints a line for each finished cell.
 
-    Each cell is a task of Ray's with a process of its own, as in ``run_cell``. If its worker or its
-    machine is lost, or the process is killed, Ray runs the cell again up to ``RETRIES`` times, and
-    it goes on from the newest state in its folder. So ``work_dir``, the configs, the checkpoints
-    and the data have to be at the same paths on all machines, and this package has to be installed
+    Each cell is a Ray task with its own process, as in ``run_cell``. If the worker or the machine
+    is lost, or the process is killed, Ray runs the cell again up to ``RETRIES`` times, and the cell
+    resumes from the newest state in its folder. ``work_dir``, the configs, the checkpoints and the
+    data must therefore have the same paths on all machines, and this package must be installed
     there.
 
-    SIGTERM ends it as Ctrl-C does: the running cells save their states.
+    SIGTERM has the same effect as Ctrl-C: the running cells save their states.
 
     Args:
-        cells: What to run.
+        cells: The cells to run.
         work_dir, configs, tool: See ``run_cell``.
-        after_each: Called here after each cell, in the order in which they end.
-        options: Of the cluster.
+        after_each: Called in this process after each cell, in the order in which cells end.
+        options: Options of the cluster.
 
     Returns:
-        The outcome of each.
+        The outcome of each cell.
 
     Raises:
-        ValueError: There is no such cluster, or no machine of it has room for a run.
+        ValueError: The cluster does not exist, or none of its machines has the resources for a run.
     """
     import ray
 
@@ -108,7 +108,7 @@ def run_cells_on_ray(
 def _run_here(
     cell: Cell, work_dir: str, configs: str, tool: str, cwd: str, variables: Mapping[str, str]
 ) -> tuple[Outcome, str]:
-    """A task: runs on any machine of the cluster."""
+    """The Ray task, which runs on any machine of the cluster."""
     machine = socket.gethostname()
     try:
         os.chdir(cwd)
@@ -124,7 +124,7 @@ def _run_here(
 
 
 def _result(reference: Any) -> tuple[Outcome, Optional[str]]:
-    """What became of a task; what Ray gave up after its retries is a failed cell."""
+    """The outcome of a task; if Ray gave up after its retries, the cell has failed."""
     import ray
 
     try:
@@ -147,12 +147,12 @@ def _tell(cell: Cell, outcome: Outcome, machine: Optional[str], number: int, tot
 
 @contextmanager
 def ray_cluster(options: RayOptions) -> Iterator[None]:
-    """Joins a cluster, or starts one here that ends with the block; inside a block there is one.
+    """Joins a cluster, or starts a local one that ends with the block; nested blocks share it.
 
     Raises:
-        ValueError: There is no such cluster.
+        ValueError: The cluster does not exist.
     """
-    # Ray would report its use to its makers.
+    # Turns off Ray's usage statistics.
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     import ray
 
@@ -183,16 +183,16 @@ def ray_cluster(options: RayOptions) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        # Ray puts a handler of its own in the place of one that is there.
+        # Ray replaces an existing signal handler.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: Optional[str]) -> None:
-    """Finds out at once whether anybody answers; Ray would try for two minutes.
+    """Checks at once whether the address accepts connections; Ray would try for two minutes.
 
     Raises:
-        OSError: Nobody does.
+        OSError: The address accepts no connection.
     """
     host, colon, port = (address or '').rpartition('://')[2].rpartition(':')
     if colon and port.isdigit():
@@ -200,10 +200,10 @@ def _knock(address: Optional[str]) -> None:
 
 
 def _check_room(cells: Sequence[Cell], options: RayOptions) -> float:
-    """The GPUs of a run. A run that no machine has room for would wait for ever.
+    """The GPUs of a run. Without this check, a run that fits no machine would wait forever.
 
     Raises:
-        ValueError: There is no such machine.
+        ValueError: No machine has the resources for a run.
     """
     import ray
 
@@ -230,15 +230,15 @@ def _variables(cells: Sequence[Cell]) -> dict[str, str]:
         try:
             names.update(dict.fromkeys(variables_of(read_config(path))))
         except ValueError:
-            pass  # The cell says why when it is run.
+            pass  # The run of the cell reports the reason.
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
+    """Inside, SIGTERM has the same effect as Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Signals belong to the program around us.
+        yield  # Outside the main thread, the calling program handles signals.
         return
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

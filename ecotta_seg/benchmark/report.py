@@ -1,4 +1,4 @@
-"""A benchmark as Markdown, CSV and JSON."""
+"""Writes a benchmark as Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from .paired import DRAWS, with_paired
 from .summary import NUMBERS
 
 _MIB = 2**20
-# Keys of a paired difference, and the columns that they are in.
+# Keys of a paired difference, and their CSV columns.
 _PAIRED = {
     'difference': 'difference',
     'low': 'difference_low',
@@ -36,14 +36,14 @@ def write_report(
     """Writes ``benchmark.json``, three CSV files and ``benchmark.md``.
 
     ``benchmark.csv`` has a row for each condition of each round of each cell, ``cells.csv`` one
-    for each cell, ``paired.csv`` one for each condition (and their mean) of each method, its seeds
-    together. Each file is written whole or not at all.
+    for each cell, ``paired.csv`` one for each condition (and their mean) of each method over all
+    its seeds. Each file is written atomically.
 
     Args:
         records: From ``read_cells``.
-        folder: Where to.
-        command: How it was made, for the head of the page.
-        draws: Of the bootstrap.
+        folder: The output folder.
+        command: The command of the benchmark, for the head of the page.
+        draws: Number of bootstrap draws.
 
     Returns:
         The paths.
@@ -106,7 +106,7 @@ def _paired_csv(entries: Iterable[Mapping]) -> str:
 
 
 def _paired_entries(entry: Mapping) -> dict[str, Mapping]:
-    """Differences by condition, then those of the mean; empty where there are none."""
+    """Differences by condition, then those of the mean; empty if there are none."""
     paired = entry.get('paired')
     return {**paired['conditions'], 'mean': paired['mean']} if paired else {}
 
@@ -139,7 +139,7 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
     conditions: dict[str, None] = {}
     for (model, stream), group in groups.items():
         group = sorted(group, key=lambda entry: -(entry['mean'] or 0.0))
-        # A mixed stream meets them in any order; all tables have that of the first.
+        # A mixed stream has its conditions in any order; all tables use the first table's order.
         conditions.update(dict.fromkeys(n for entry in group for n in entry['conditions']))
         parts += [f'## {_cell(model)}, {stream} stream', '']
         parts += [*_methods_table(group, conditions), '']

@@ -1,6 +1,6 @@
-"""Runs the cells of a benchmark, one after the other, each in a process of its own.
+"""Runs the cells of a benchmark, one after the other, each in its own process.
 
-A process a cell: one that dies or runs out of memory takes no other with it, and each measures
+With one process per cell, a crash or lack of memory affects no other cell, and each cell measures
 its own peak.
 """
 
@@ -26,8 +26,8 @@ except ImportError:  # Not on Windows.
 
 LOG_FILE = 'log.txt'
 _OTHER_RUN = 'is the state of another run'
-# Has Linux send SIGTERM to the process when the one that started it dies (prctl's
-# PR_SET_PDEATHSIG, which exec keeps), then becomes the tool.
+# Linux sends SIGTERM to this process when its parent dies (prctl's PR_SET_PDEATHSIG, which exec
+# keeps). The process then becomes the tool.
 _TIED = (
     'import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); '
     'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
@@ -36,13 +36,13 @@ SECONDS_TO_SAVE = 120
 
 
 class Outcome(NamedTuple):
-    """What became of a cell.
+    """The outcome of a cell.
 
     Attributes:
-        status: ``'done'``, ``'skipped'`` (it was done before) or ``'failed'``.
-        seconds: Of this call.
-        error: One sentence where it failed.
-        died: Whether the process was killed from outside, so that a further try may go through.
+        status: ``'done'``, ``'skipped'`` (done before) or ``'failed'``.
+        seconds: Duration of this call.
+        error: One sentence if the cell failed, else None.
+        died: Whether the process was killed from outside, so that a retry may succeed.
     """
 
     status: str
@@ -80,20 +80,20 @@ def run_cell(
     tied: bool = False,
     patience: float = 0.0,
 ) -> Outcome:
-    """Runs a cell, goes on with one that was cut off, or skips one that is done.
+    """Runs a cell, resumes an interrupted one, or skips a finished one.
 
     Args:
         cell: The cell.
-        work_dir: Of the benchmark.
+        work_dir: The work dir of the benchmark.
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
-        tell: Takes a word on how far it is, now and then.
-        tied: Whether the cell saves its state and ends if this process is killed (on Linux);
-            otherwise it is run to its end.
-        patience: Seconds to wait for another run that is at work in the cell.
+        tell: Called with a short progress text from time to time.
+        tied: If this process is killed, whether the cell saves its state and ends (on Linux) or
+            runs to its end.
+        patience: Seconds to wait for another run of the same cell.
 
     Returns:
-        The outcome; a cell that fails raises nothing.
+        The outcome; a failing cell raises no exception.
     """
     start = time.perf_counter()
     folder = cell_folder(cell, work_dir)
@@ -107,7 +107,7 @@ def run_cell(
             if status == 'other':
                 put_aside(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            # Only from here on is what lies in the folder of these settings.
+            # From here on, the folder's files belong to these settings.
             (folder / 'results.json').unlink(missing_ok=True)
             with atomic_write(folder / CELL_FILE) as temporary:
                 temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
@@ -125,7 +125,7 @@ def run_cell(
 
 
 def put_aside(folder: Path) -> None:
-    """Renames a cell's folder to ``seedN.before_1`` (``_2``, ...): hours may lie in there."""
+    """Renames a cell's folder to ``seedN.before_1`` (``_2``, ...) instead of deleting results."""
     number = 1
     while (aside := folder.with_name(f'{folder.name}.before_{number}')).exists():
         number += 1
@@ -135,15 +135,15 @@ def put_aside(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
-    """Keeps a cell to one run; gives the lock, which a process that inherits it holds as well.
+    """Locks a cell for one run; yields the lock, which a process that inherits it also holds.
 
-    Another run is waited for, ``patience`` seconds at most.
+    Waits for another run for at most ``patience`` seconds.
 
     Raises:
-        ValueError: Another run has it.
+        ValueError: Another run holds the lock.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the folder, which may be renamed.
+    # The lock file is beside the folder, because the folder may be renamed.
     with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
         end = time.monotonic() + patience
         while fcntl is not None:
@@ -165,15 +165,16 @@ def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
 def _run(
     command: list[str], folder: Path, tell: Callable[[str], None], lock: int, tied: bool
 ) -> tuple[Optional[str], bool]:
-    """Runs a command to its end; gives back what it said was wrong, and whether it was killed."""
+    """Runs a command to its end; returns its error message, or None, and whether it was killed."""
     with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
         log.write(f'$ {" ".join(command)}\n')
         log.flush()
         if tied and sys.platform == 'linux':
             command = [sys.executable, '-c', _TIED, *command[1:]]
         begin = log.tell()
-        # In a session of its own: a Ctrl-C reaches it through us, once, and it saves its state.
-        # It has the lock, too: where we are killed and it goes on, no second one starts beside it.
+        # The process has its own session: this process passes a Ctrl-C on once, and the run saves
+        # its state. It also holds the lock: if this process is killed and the run continues, no
+        # second run of the cell can start.
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -225,22 +226,23 @@ def run_cells(
 ) -> dict[Cell, Outcome]:
     """Runs cells one after the other and shows the progress on the screen.
 
-    SIGTERM ends it as Ctrl-C does: the running cell saves its state, and is gone on with next time.
+    SIGTERM has the same effect as Ctrl-C: the running cell saves its state, and the next call
+    resumes it.
 
     Args:
-        cells: What to run.
+        cells: The cells to run.
         work_dir, configs, tool: See ``run_cell``.
         after_each: Called after each cell.
-        run: Runs one cell; another one for tests.
+        run: Runs one cell; tests can pass another function.
 
     Returns:
-        The outcome of each.
+        The outcome of each cell.
     """
     before = None
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:
-        pass  # Not in the main thread: signals belong to the program around us.
+        pass  # Outside the main thread, the calling program handles signals.
     outcomes = {}
     try:
         for number, cell in enumerate(cells, start=1):
@@ -258,7 +260,7 @@ def run_cells(
 
 
 def interrupt(number: int, frame: object) -> None:
-    """Ends a run on a signal as Ctrl-C does."""
+    """Signal handler with the same effect as Ctrl-C."""
     raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""What a cell's results come to."""
+"""Summarises the results of cells."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 from ..evaluation.results import load_results
 from .cells import CELL_FILE, Cell, cell_folder
 
-# What is averaged over seeds.
+# The numbers that are averaged over seeds.
 NUMBERS = (
     'mean',
     'first_round',
@@ -39,12 +39,12 @@ def summarise(document: Mapping) -> dict:
     Returns:
         ``rounds`` (mIoU by round), ``conditions`` (a list of mIoU by round, by condition),
         ``source_conditions`` and the numbers in ``NUMBERS``: percent, seconds and bytes a frame,
-        None where not measured. ``forgetting`` is the source's mIoU on the clear day minus the
-        adapted model's after the stream; ``worst_against_source`` the least of what the method
-        is above the source, over conditions and rounds; ``harness_share`` what the test loop adds
-        to a step, as a share of it. ``event_kinds`` counts the events by kind (``skip``,
-        ``rollback``, ...), ``batch_statistics`` is the mIoU of batch-norm statistics where they
-        were run beside, ``code`` the version of this package.
+        None if not measured. ``forgetting`` is the source's mIoU on the clear day minus the
+        adapted model's after the stream. ``worst_against_source`` is the minimum over conditions
+        and rounds of the method's mIoU minus the source's. ``harness_share`` is the time that the
+        test loop adds to a step, as a share of the step's time. ``event_kinds`` counts the events
+        by kind (``skip``, ``rollback``, ...). ``batch_statistics`` is the mIoU of batch-norm
+        statistics if they were measured, too. ``code`` is the version of this package.
     """
     rounds = document['rounds']
     names = document['conditions']
@@ -101,12 +101,12 @@ def _difference(first: Optional[float], second: Optional[float]) -> Optional[flo
 def read_cells(
     cells: Iterable[Cell], errors: Mapping[Cell, str], work_dir: Union[str, Path]
 ) -> list[dict]:
-    """A record for each cell: who it is, ``error`` (or None) and what ``summarise`` gives.
+    """A record for each cell: its identity, ``error`` (or None) and the result of ``summarise``.
 
     Args:
         cells: The cells.
-        errors: Of those that failed or are not to be read.
-        work_dir: Of the benchmark.
+        errors: Error texts of the cells that failed or must not be read.
+        work_dir: The work dir of the benchmark.
     """
     records = []
     for cell in cells:
@@ -123,7 +123,7 @@ def read_cells(
 
 
 def collect_cells(work_dir: Union[str, Path], known: Sequence[Mapping]) -> list[dict]:
-    """Records of the finished cells in a work dir that are not among ``known`` ones."""
+    """Records of the finished cells in a work dir that are not among the ``known`` records."""
     folders = {record['folder'] for record in known}
     records = []
     for path in sorted(Path(work_dir, 'cells').rglob(CELL_FILE)):
@@ -160,7 +160,7 @@ def _filled(record: dict, error: Optional[str]) -> dict:
 
 
 def _settings(folder: str) -> dict:
-    """All that a cell was run with but its seed, by dotted names; averaged cells share it."""
+    """All settings of a cell except its seed, by dotted names; equal for averaged cells."""
     try:
         settings = json.loads(Path(folder, CELL_FILE).read_text(encoding='utf-8'))
         return {k: v for k, v in _leaves(dict(settings, seed=None)) if v not in (None, '')}

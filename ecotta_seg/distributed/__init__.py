@@ -1,4 +1,4 @@
-"""Several processes: starting them without a GPU, and averaging what each has learned."""
+"""Several processes: their start without a GPU, and the average of their learned parameters."""
 
 from .exchange import average_tensors
 from .launch import end_launch, prepare_cpu_launch

@@ -1,4 +1,4 @@
-"""Averages tensors over the processes of a group; nothing else travels."""
+"""Averages tensors over the processes of a group; no other data are exchanged."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -14,21 +14,22 @@ def average_tensors(
 ) -> float:
     """Replaces tensors, in place, by their weighted mean over all processes.
 
-    All processes get the same bits. All of them have to call it, with tensors of equal shapes.
+    All processes get the same result, bit for bit. All processes must call the function, with
+    tensors of equal shapes.
 
     Args:
         tensors: Floating point, on one device, of one dtype.
-        weight: Of this process, from 0; with 0 it takes the mean of the others and its own
-            values, which need not be finite, do not count.
-        group: None for all processes.
+        weight: Weight of this process, from 0. With weight 0, the process receives the mean of the
+            others, and its own values, which need not be finite, do not count.
+        group: The process group; None for all processes.
 
     Returns:
-        The sum of the weights; where it is 0, the tensors are left as they are.
+        The sum of the weights. If the sum is 0, the tensors do not change.
     """
     tensors = list(tensors)
     sizes = [tensor.numel() for tensor in tensors]
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors] or [torch.zeros(0)])
-    # 0 * nan is nan: a process that does not count must not send what it has.
+    # 0 * nan is nan, so a process of weight 0 must send zeros.
     flat = flat * weight if weight > 0 else torch.zeros_like(flat)
     flat = torch.cat([flat, flat.new_tensor([weight])])
     dist.all_reduce(flat, group=group)

@@ -7,18 +7,18 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed
 
-# For the threads of a group to free the tensors of its last exchange.
+# Time for the threads of a group to free the tensors of the last exchange.
 _SECONDS_TO_FREE = 0.5
 
 
 def prepare_cpu_launch(cfg: Config) -> None:
-    """Starts the processes' group over gloo where there is no CUDA; with it, does nothing.
+    """Starts the process group with gloo if there is no CUDA; with CUDA, does nothing.
 
-    mmengine sets a CUDA device on every launcher (torchrun, Slurm, MPI) and wraps the model for
-    one. Its own ``init_dist`` is used; only the choice of a device is left out.
+    With every launcher (torchrun, Slurm, MPI), mmengine sets a CUDA device and wraps the model for
+    this device. This function calls mmengine's ``init_dist`` but skips the choice of a device.
 
     Args:
-        cfg: With ``launcher``; ``env_cfg.dist_cfg`` and ``model_wrapper_cfg`` are changed.
+        cfg: A config with ``launcher``; ``env_cfg.dist_cfg`` and ``model_wrapper_cfg`` are changed.
     """
     if cfg.get('launcher', 'none') == 'none' or torch.cuda.is_available():
         return
@@ -37,12 +37,12 @@ def prepare_cpu_launch(cfg: Config) -> None:
 
 
 def end_launch() -> None:
-    """Leaves the processes' group, all ranks together; outside of one, does nothing.
+    """Destroys the process group, on all ranks together; does nothing without a group.
 
-    Left to the interpreter's end, the group's threads may outlive what they use: a run whose
-    results are all there then ends with an abort. torch 2.1 waits for these threads and keeps
-    Python's lock meanwhile: a thread that needs the lock to free a tensor would never end, so all
-    of them get the lock before.
+    If the group lives until the interpreter exits, its threads may outlive the objects that they
+    use, and a successful run ends with an abort. torch 2.1 holds Python's lock while it waits for
+    these threads, so a thread that needs the lock to free a tensor would never end. The function
+    therefore sleeps first, so that all threads can take the lock.
     """
     if is_distributed():
         barrier()

@@ -1,4 +1,4 @@
-"""Frozen modules run by hand: little is noted in forward, and backward needs no more than that."""
+"""Hand-written forward and backward of frozen modules, which keep little for the backward."""
 
 from . import (  # noqa: F401  (they register their modules)
     aspp_head,

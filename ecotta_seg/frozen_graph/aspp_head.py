@@ -14,7 +14,7 @@ from .operator import FrozenOperator, Sequence, Tape, build_operator
 
 
 class ASPPHeadOperator(HeadOperator):
-    """Atrous spatial pyramid pooling; with low-level features where the head has them.
+    """Atrous spatial pyramid pooling, with low-level features if the head has them.
 
     Args:
         head: An ``ASPPHead`` or ``DepthwiseSeparableASPPHead``.
@@ -87,8 +87,11 @@ class ASPPHeadOperator(HeadOperator):
     def _pieces_of_bottleneck(
         self, grad: Tensor, tape: Tape
     ) -> tuple[Callable[[int], Tensor], Callable[[], Tensor]]:
-        """Two functions: one gives the gradient of the map that branch ``index`` gave, from 1; the
-        other that of the pooled features before they were spread over the map."""
+        """Two functions that compute the bottleneck's input gradient in pieces.
+
+        The first returns the gradient of the output map of branch ``index``, from 1; the second
+        the gradient of the pooled features before their resizing to the map.
+        """
         channels = self.head.channels
         if not isinstance(self.bottleneck, ConvUnit):
             whole = self.bottleneck.backward(grad, tape)
@@ -119,14 +122,14 @@ class ASPPHeadOperator(HeadOperator):
             of_low = grad[:, channels:].clone()
             small = (grad.shape[0], channels, *size)
             grad = resize_input_gradient(grad[:, :channels].contiguous(), small, self.align_corners)
-            # Taken off the tape now, computed when the low-level features' turn comes: until then
-            # it has the few channels that the head makes of them.
+            # The tape entry is taken now, but the gradient of the low-level features is computed
+            # later. Until then only the smaller map of the head's few channels is kept.
             noted = Tape(workspace=tape.workspace)
             noted.append(tape.pop())
             low_level = self.low_level
             found[0] = lambda into=None: low_level.backward(of_low, noted, into)
-        # What the branches are given is taken from the bottleneck one by one: together it would be
-        # among the largest tensors of all.
+        # The branches' gradients are taken from the bottleneck one by one. Together they would be
+        # one of the largest tensors of all.
         take, take_pooled = self._pieces_of_bottleneck(grad, tape)
         del grad
         total = None
@@ -144,12 +147,12 @@ class ASPPHeadOperator(HeadOperator):
 def _row_backward(
     row: list[FrozenOperator], handed: list[Tensor], tape: Tape, into: Optional[Tensor] = None
 ) -> Tensor:
-    """The backward of a row of operators, pairs of depthwise and pointwise ones together.
+    """The backward of a sequence of operators; a depthwise and a pointwise one run as a pair.
 
     Args:
-        row: In the order of the forward.
-        handed: The gradient alone in a list, which it is taken out of: what the caller still held
-            could not be freed on the way.
+        row: The operators in the order of the forward.
+        handed: A list with the gradient only. The function removes the gradient from the list, so
+            that the caller holds no reference and the memory can be freed on the way.
         tape, into: See ``FrozenOperator.backward``.
     """
     rest, grad = list(row), handed.pop()

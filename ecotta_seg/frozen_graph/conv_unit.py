@@ -1,4 +1,4 @@
-"""Convolution, BatchNorm and ReLU as one operator: C numbers and one bit an element are kept."""
+"""Convolution, BatchNorm and ReLU as one operator that keeps C numbers and one bit per element."""
 
 from typing import Optional
 
@@ -17,28 +17,28 @@ from .operator import FrozenOperator, Sequence, Tape, add_into, build_operator, 
 
 
 def is_affine_norm(module: nn.Module) -> bool:
-    """Whether a norm's backward is a scale a channel: BatchNorm by statistics held constant."""
+    """Whether a norm's backward is one scale per channel: BatchNorm with constant statistics."""
     if hasattr(module, 'statistics'):
         return not getattr(module, 'through_statistics', False)
     return isinstance(module, _BatchNorm) and module.track_running_stats
 
 
-# Elements of a piece of the channels, which stays in the cache.
+# Elements of a piece of the channels; a piece stays in the cache.
 _PIECE = 2**20
-# Elements of the map between a depthwise and a pointwise convolution: more of it is slower again,
-# for it has to be taken from the system first.
+# Elements of the map between a depthwise and a pointwise convolution. A larger map is slower,
+# because the system must first provide its memory.
 _BETWEEN = 2**22
 
 
 def channel_pieces(y: Tensor) -> list[tuple[slice, slice]]:
-    """Channels in pieces, each with the bytes of its flags in a packed tensor of them all.
+    """Channels in pieces, each with the bytes of its flags in the packed tensor of all channels.
 
-    One piece for several frames: there a channel's values do not lie together.
+    For several frames there is one piece, because a channel's values are not contiguous.
     """
     channels, pixels = y.shape[1], y.shape[2] * y.shape[3]
     step = channels
     if y.shape[0] == 1 and y.is_contiguous():
-        # By the eight, so that a piece's flags begin with a byte.
+        # A multiple of 8 channels, so that each piece's flags begin at a byte.
         step = max(8, _PIECE // pixels // 8 * 8)
     return [
         (c, slice(c.start * pixels // 8, -(-c.stop * pixels * y.shape[0] // 8)))
@@ -59,8 +59,11 @@ class ConvUnit(FrozenOperator):
         self.conv, self.norm, self.relu = conv, norm, relu
 
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """See base class; norm and ReLU work in the memory of the convolution's output, some
-        channels after the other: what one pass has brought into the cache the next finds there."""
+        """See base class.
+
+        Norm and ReLU work in place on the convolution's output, some channels at a time, so that
+        each pass finds these channels in the cache.
+        """
         y = self.conv(x)
         scale = y.new_empty(y.shape[1]) if self.norm is not None else None
         packed = empty_flags(y) if self.relu and tape is not None else None
@@ -86,19 +89,18 @@ class ConvUnit(FrozenOperator):
         return affine_norm_(y, mean, var, weight, bias, norm.eps)
 
     def below_norm(self, grad: Tensor, tape: Tape) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-        """Takes the gradient back through ReLU and norm.
+        """Propagates the gradient back through ReLU and norm.
 
         Returns:
-            A gradient and a kernel that the convolution's backward is to be done with, and the
-            input's shape.
+            The gradient and the kernel for the convolution's backward, and the input's shape.
         """
         shape, scale, packed = tape.pop()
         if packed is not None:
             mask_(grad, packed)
         weight = self.conv.weight
         if scale is not None:
-            # The scale goes into whichever is smaller; a kernel may be larger than its maps. A
-            # gradient that was not masked may be wanted by someone else still.
+            # The smaller tensor is scaled; a kernel may be larger than its maps. A gradient that
+            # was not masked must not change, because another operator may still need it.
             if packed is not None and weight.numel() > grad.numel():
                 grad.mul_(scale.view(-1, 1, 1))
             else:
@@ -122,10 +124,10 @@ def separable_backward(
     tape: Tape,
     into: Optional[Tensor] = None,
 ) -> Tensor:
-    """The backward of a depthwise and a pointwise convolution in a row, some channels at a time.
+    """The backward of a depthwise and then a pointwise convolution, some channels at a time.
 
-    The map between the two is as large as the input, and its gradient is never there as a whole.
-    Two operators that are no such pair go one after the other.
+    The map between the two is as large as the input; its gradient never exists as a whole. If the
+    operators are not such a pair, their backwards run one after the other.
 
     Args:
         depthwise, pointwise: The operators, in the order of the forward.
@@ -137,7 +139,7 @@ def separable_backward(
     in_shape, scale, packed = tape.pop()
     conv, pixels = depthwise.conv, shape[2] * shape[3]
     into = grad.new_zeros(in_shape) if into is None else into
-    # By the eight, so that a piece's flags begin with a byte.
+    # A multiple of 8 channels, so that each piece's flags begin at a byte.
     step = max(8, min(tape.workspace, _BETWEEN) // pixels // 8 * 8)
     for c in spans(shape[1], step, grad.device):
         part = conv_input_gradient(grad, kernel[:, c], (1, c.stop - c.start, *shape[2:]))
@@ -220,7 +222,7 @@ def _separable(module: DepthwiseSeparableConvModule) -> FrozenOperator:
 
 @operator_for(nn.Sequential)
 def _sequential(module: nn.Sequential) -> FrozenOperator:
-    """Rows of modules; a bare convolution followed by its norm becomes one operator."""
+    """Sequences of modules; a plain convolution and the norm after it become one operator."""
     parts, row = [], list(module)
     while row:
         first = row.pop(0)

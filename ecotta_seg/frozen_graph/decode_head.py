@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..lean import lean_autograd
 from .operator import Tape, add_into
 
-# A gradient that is still to be computed: given the sum to add it to, or None.
+# A function that computes a gradient; its argument is the sum to add the gradient to, or None.
 PendingGradient = Callable[[Optional[Tensor]], Tensor]
 
 
@@ -20,20 +20,20 @@ class HeadOperator(ABC):
         head: The mmseg head.
 
     Attributes:
-        reads: Which of the backbone's outputs the head looks at, by position; the others need not
-            be kept. None for all of them.
+        reads: Positions of the backbone's outputs that the head reads; the others need not be
+            kept. None for all outputs.
     """
 
     reads: Optional[tuple[int, ...]] = None
 
     @abstractmethod
     def forward(self, features: list[Optional[Tensor]], tape: Optional[Tape] = None) -> Tensor:
-        """Computes bit for bit what the head computes in evaluation mode.
+        """Computes the same logits as the head in evaluation mode, bit for bit.
 
         Args:
-            features: The backbone's outputs; None where the head does not read one. A list whose
-                places are set to None as soon as what is there is used up.
-            tape: Takes what ``backward`` needs; None where there will be none.
+            features: The backbone's outputs; None for an output that the head does not read. The
+                method sets an entry to None when the output is no longer needed.
+            tape: Receives the tensors for ``backward``; None if there is no backward.
 
         Returns:
             (N, classes, h, w) logits.
@@ -41,33 +41,33 @@ class HeadOperator(ABC):
 
     @abstractmethod
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
-        """The gradients with respect to the features that were read.
+        """The gradients with respect to the features that the head read.
 
         Args:
-            grad: As the logits; its memory may be written to.
-            tape: As the forward left it.
+            grad: Shaped as the logits; may be overwritten.
+            tape: The tape of the forward.
 
         Returns:
-            By position, functions that add a gradient to a sum. They may be called once each and
-            long after: what they hold until then is small.
+            By position, functions that add a gradient to a sum. Each may be called once, also much
+            later; until then they hold little memory.
         """
 
     def fallbacks(self) -> list[str]:
-        """Names of the modules inside that are run by autograd."""
+        """Names of the modules inside that run under autograd."""
         return []
 
 
 def ready(gradient: Tensor) -> PendingGradient:
-    """A gradient that is there already."""
+    """A gradient that is already computed, as a ``PendingGradient``."""
     return lambda into=None: add_into(gradient, into)
 
 
 class AutogradHead(HeadOperator):
-    """Any head, by lean autograd; its graph stays until backward."""
+    """Any head, run by lean autograd; the graph is kept until the backward."""
 
     def __init__(self, head: nn.Module) -> None:
         self.head = head
-        # Heads may read more than their ``in_index`` says (DeepLabV3+'s low-level features do).
+        # Heads may read more than their ``in_index`` (DeepLabV3+ also reads low-level features).
         self.reads = None
 
     def forward(self, features: list[Optional[Tensor]], tape: Optional[Tape] = None) -> Tensor:
@@ -96,7 +96,7 @@ _HEADS: dict[type, Callable[[nn.Module], Optional[HeadOperator]]] = {}
 
 
 def head_operator_for(*head_classes: type) -> Callable:
-    """Decorator of a function from a head of these classes to its operator, or to None."""
+    """Decorator of a function from a head of these classes to its ``HeadOperator`` or None."""
 
     def register(builder: Callable[[nn.Module], Optional[HeadOperator]]) -> Callable:
         for head_class in head_classes:
@@ -107,7 +107,7 @@ def head_operator_for(*head_classes: type) -> Callable:
 
 
 def build_head_operator(head: nn.Module) -> HeadOperator:
-    """The operator of a decode head; autograd where none is known."""
+    """The operator of a decode head; autograd if none is known."""
     builder = _HEADS.get(type(head))
     operator = builder(head) if builder is not None else None
     return AutogradHead(head) if operator is None else operator

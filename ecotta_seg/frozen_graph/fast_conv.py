@@ -1,4 +1,4 @@
-"""A frozen model's wide convolutions as they are faster on a CPU, where a config asks for it."""
+"""Faster wide convolutions of a frozen model on a CPU, if a config requests them."""
 
 from abc import abstractmethod
 
@@ -13,14 +13,14 @@ from ..autograd_ops.winograd import conv3x3, pays
 
 
 class FastConv2d(nn.Conv2d):
-    """Stands in for a frozen convolution, with the same parameters and state-dict names.
+    """Replaces a frozen convolution, with the same parameters and state-dict names.
 
-    Its sums are taken in another order than torch's, so its outputs' last bits are others. In
-    training, with a kernel that is not frozen, and under autocast (whose eight bits are too few for
-    sums of this kind) it does as torch does.
+    The order of summation differs from torch's, so the last bits of the output differ. In training,
+    with a trainable kernel, and under autocast (whose 8 bits of precision are too few for these
+    sums), torch's convolution runs.
 
     Args:
-        source: The convolution to stand in for; its parameters are shared.
+        source: The convolution to replace; its parameters are shared.
     """
 
     def __init__(self, source: nn.Conv2d) -> None:
@@ -33,7 +33,7 @@ class FastConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, Ci, H, W) to (N, Co, H, W)."""
-        # Asked anew: the model may have gone to another device since it was put here.
+        # Checked at each call, because the model may have moved to another device.
         frozen = not self.training and not self.weight.requires_grad
         if not frozen or under_autocast(x) or not self.gains(self):
             return super().forward(x)
@@ -47,13 +47,15 @@ class FastConv2d(nn.Conv2d):
     @staticmethod
     @abstractmethod
     def gains(conv: nn.Conv2d) -> bool:
-        """Whether this is faster than a convolution that pads with zeros on its own."""
+        """Whether this layer is faster than ``conv``, a convolution with its own zero padding."""
 
 
 class WinogradConv2d(FastConv2d):
-    """A 3x3 convolution in half the time, forward and backward; its output differs from the direct
-    sum's by 1.5e-6 relative (2.4e-7 is the direct sum's own rounding). Memory: up to 84 MiB of
-    temporaries (float32) while it runs."""
+    """A 3x3 convolution by Winograd's algorithm, faster in forward and backward.
+
+    The output differs from the direct sum by a relative rounding error of order 1e-6 (float32).
+    The temporaries take up to 84 MiB (float32) during a call.
+    """
 
     def convolve(self, x: Tensor) -> Tensor:
         """See base class."""
@@ -65,13 +67,13 @@ class WinogradConv2d(FastConv2d):
         return pays(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-# Channels on the narrower side from which a 1x1 convolution is faster as a matrix product, by
-# oneDNN and by torch; measured on a CPU with AVX-512.
+# Minimum channels on the narrower side for which a 1x1 convolution is faster as a matrix product,
+# by oneDNN and by torch; measured on a CPU with AVX-512.
 _SOME, _MANY = 32, 256
 
 
 class PointwiseConv2d(FastConv2d):
-    """A 1x1 convolution as the matrix product that it is, see ``product_over_pixels``."""
+    """A 1x1 convolution as a matrix product, see ``product_over_pixels``."""
 
     def convolve(self, x: Tensor) -> Tensor:
         """See base class."""
@@ -91,7 +93,7 @@ CONVOLUTIONS = (nn.Conv2d, WrappedConv2d, WinogradConv2d, PointwiseConv2d)
 
 
 def is_plain_conv(module: nn.Module) -> bool:
-    """Whether a module is a 2D convolution that pads with zeros on its own."""
+    """Whether a module is a 2D convolution with its own zero padding."""
     return (
         type(module) in CONVOLUTIONS
         and module.padding_mode == 'zeros'
@@ -100,7 +102,7 @@ def is_plain_conv(module: nn.Module) -> bool:
 
 
 def replace_convolutions(module: nn.Module) -> list[FastConv2d]:
-    """Puts a ``FastConv2d`` in the place of every convolution below that one is faster than.
+    """Replaces every convolution inside a module by a ``FastConv2d``, if that is faster.
 
     Args:
         module: Changed in place.

@@ -1,10 +1,10 @@
-"""A frozen module as a forward that notes little and a backward that needs no more than that.
+"""A frozen module as a hand-written forward and backward that keep few tensors.
 
-Autograd keeps what gradients of *parameters* would need, frozen or not, and frees it when it
-likes. A ``FrozenOperator`` runs the same module by hand: forward puts what the gradient with
-respect to the *input* needs on a tape, backward takes it off again, last in, first out, and may
-write over the gradient it is given. A module that no operator is known for is run by autograd and
-named in ``fallbacks``.
+Autograd keeps the tensors for gradients of *parameters*, even if they are frozen, and decides when
+to free them. A ``FrozenOperator`` runs the same module by hand. The forward puts the tensors for
+the gradient with respect to the *input* on a tape. The backward takes them off, last in, first
+out, and may overwrite the incoming gradient. If no operator is known for a module, autograd runs
+the module, and ``fallbacks`` names it.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from ..lean import lean_autograd
 
 
 class Tape(list):
-    """What backward will need, a stack.
+    """The stack of tensors that the backward needs.
 
     Args:
-        generous: Keep what costs more time to compute anew than memory to keep; without it only
-            what is cheap to keep.
-        workspace: Elements that a temporary of the backward may have.
+        generous: Also keep tensors that are expensive to recompute; False keeps only tensors that
+            are cheap to keep.
+        workspace: Maximum elements of a temporary of the backward.
     """
 
     def __init__(self, generous: bool = True, workspace: int = 2**22) -> None:
@@ -32,24 +32,24 @@ class Tape(list):
 
 
 class FrozenOperator(ABC):
-    """One module, or a row of them, with frozen parameters.
+    """One module, or a sequence of modules, with frozen parameters.
 
     Attributes:
-        parts: The operators that this one is made of.
+        parts: The operators inside this operator.
     """
 
     parts: Iterable['FrozenOperator'] = ()
 
     @abstractmethod
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """Computes bit for bit what the module computes in evaluation mode.
+        """Computes the same output as the module in evaluation mode, bit for bit.
 
         Args:
-            x: The module's input; it is left as it is.
-            tape: Takes what ``backward`` needs; None where there will be none.
+            x: The module's input; it is not changed.
+            tape: Receives the tensors for ``backward``; None if there is no backward.
 
         Returns:
-            The output, in memory of its own.
+            The output, in new memory.
         """
 
     @abstractmethod
@@ -57,30 +57,30 @@ class FrozenOperator(ABC):
         """The gradient with respect to the input.
 
         Args:
-            grad: As the output; contiguous, and lost: its memory may be written to.
-            tape: As the forward left it; what that put there is taken off.
-            into: As the input: the gradient is added to it. None makes a new tensor.
+            grad: Shaped as the output; contiguous; may be overwritten.
+            tape: The tape of the forward, whose entries are removed.
+            into: Shaped as the input; the gradient is added to it. None creates a new tensor.
 
         Returns:
-            The gradient; ``into`` where given.
+            The gradient; ``into`` if given.
         """
 
     def fallbacks(self) -> list[str]:
-        """Names of the modules inside that are run by autograd."""
+        """Names of the modules inside that run under autograd."""
         return [name for part in self.parts for name in part.fallbacks()]
 
 
 def add_into(gradient: Tensor, into: Optional[Tensor]) -> Tensor:
-    """``gradient``, or ``into`` with it added."""
+    """``gradient``, or ``into`` with the gradient added."""
     return gradient if into is None else into.add_(gradient)
 
 
 class AutogradOperator(FrozenOperator):
-    """Any module, by lean autograd: its graph stays until backward.
+    """Any module, run by lean autograd; the graph is kept until the backward.
 
     Args:
-        function: From input to output.
-        name: For the report.
+        function: Takes the input and returns the output.
+        name: The module's name in the report.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
@@ -91,7 +91,7 @@ class AutogradOperator(FrozenOperator):
         if tape is None:
             return self.function(x).clone()
         with torch.enable_grad(), lean_autograd():
-            # The graph must own its input: what is handed in may be overwritten later.
+            # The graph needs its own copy of the input, because the caller may overwrite ``x``.
             leaf = x.detach().clone().requires_grad_()
             output = self.function(leaf)
         tape.append((leaf, output))
@@ -108,8 +108,11 @@ class AutogradOperator(FrozenOperator):
 
 
 class Sequence(FrozenOperator):
-    """Operators one after another. A row within the row is laid open: whoever runs a row inside
-    another would hold its input for as long as it takes."""
+    """Operators one after another.
+
+    A sequence inside the sequence is flattened. Otherwise the outer sequence would hold the inner
+    sequence's input during its whole run.
+    """
 
     def __init__(self, parts: Iterable[FrozenOperator]) -> None:
         self.parts: list[FrozenOperator] = []
@@ -133,9 +136,9 @@ _BUILDERS: dict[type, Callable[[nn.Module], Optional[FrozenOperator]]] = {}
 
 
 def operator_for(*module_classes: type) -> Callable:
-    """Decorator of a function from a module of these classes to its operator.
+    """Decorator of a function that takes a module of these classes and returns its operator.
 
-    The function gives None for a module that it finds not to be as it expects: autograd runs it.
+    The function returns None for a module that it does not support; autograd then runs the module.
     """
 
     def register(builder: Callable[[nn.Module], Optional[FrozenOperator]]) -> Callable:
@@ -147,13 +150,13 @@ def operator_for(*module_classes: type) -> Callable:
 
 
 def build_operator(module: nn.Module, name: str = '') -> FrozenOperator:
-    """The operator of a module; autograd where none is known.
+    """The operator of a module; autograd if none is known.
 
     Args:
-        module: In evaluation mode, its parameters frozen.
-        name: What the report calls the module; None for its class.
+        module: In evaluation mode, with frozen parameters.
+        name: The module's name in the report, before its class.
     """
-    # The class itself and not a subclass, which may compute something else.
+    # The exact class, because a subclass may compute something else.
     builder = _BUILDERS.get(type(module))
     operator = builder(module) if builder is not None else None
     if operator is None:

@@ -1,4 +1,4 @@
-"""The residual blocks of ResNet; the sum's gradient is built in the memory of the incoming one."""
+"""The residual blocks of ResNet; the sum's gradient overwrites the incoming gradient."""
 
 from typing import Optional
 
@@ -15,8 +15,8 @@ class ResidualBlock(FrozenOperator):
     """relu(branch(x) + shortcut(x)).
 
     Args:
-        branch: The convolutions; the last has no ReLU.
-        shortcut: None for x itself.
+        branch: The convolutions; the last one has no ReLU.
+        shortcut: The operator of the shortcut; None for the identity.
     """
 
     def __init__(self, branch: Sequence, shortcut: Optional[FrozenOperator]) -> None:
@@ -40,12 +40,12 @@ class ResidualBlock(FrozenOperator):
         """See base class."""
         mask_(grad, tape.pop())
         if self.shortcut is not None:
-            # Neither path ends in a ReLU, so neither writes to the gradient that both need.
+            # Neither path ends in a ReLU, so neither overwrites the gradient that both need.
             total = self.shortcut.backward(grad, tape, into)
             return self.branch.backward(grad, tape, total)
         if into is None:
-            # The branch reads the gradient by its last convolution only, and adds to it by its
-            # first: the shortcut's share is there already.
+            # Only the branch's last convolution reads the gradient, and only its first one adds to
+            # ``into``. The gradient therefore already is the shortcut's share.
             into = grad
         else:
             into.add_(grad)

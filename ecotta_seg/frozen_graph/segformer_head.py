@@ -13,7 +13,7 @@ from .operator import Tape, build_operator
 
 
 class SegformerHeadOperator(HeadOperator):
-    """One pointwise convolution a stage, resized to the first, fused by another.
+    """One pointwise convolution per stage, resized to the first stage and fused by another one.
 
     Args:
         head: A ``SegformerHead`` with bilinear resizing.
@@ -53,12 +53,15 @@ class SegformerHeadOperator(HeadOperator):
         return self.classifier.forward(y, tape)
 
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
-        """See base class; the convolutions' own gradients are left for later, when each stage's
-        features have their turn: until then they are at the stage's resolution."""
+        """See base class.
+
+        The gradients through the stages' convolutions are computed later. Until then the gradients
+        are kept at each stage's resolution.
+        """
         channels = self.head.channels
         grad = self.classifier.backward(grad, tape)
-        # The gradient of the concatenated map, a stage's channels at a time: the whole would be
-        # the largest tensor of all.
+        # The gradient of the concatenated map is computed for one stage's channels at a time. The
+        # whole would be the largest tensor of all.
         grad, kernel, shape = self.fusion.below_norm(grad, tape)
         shapes = tape.pop()
         found: dict[int, PendingGradient] = {}

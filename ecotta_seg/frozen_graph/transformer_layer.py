@@ -1,7 +1,7 @@
-"""The layers of MixVisionTransformer (SegFormer): a layer's input is all that must be kept.
+"""The layers of MixVisionTransformer (SegFormer), which need to keep only their input.
 
-Tokens are (N, L, C), L = H * W tokens of C channels. Between layers they travel as (N, C, H, W)
-views of the same memory (channels last), as in ``meta_networks.mit_units``.
+Tokens are (N, L, C), L = H * W tokens of C channels. Layers pass them on as (N, C, H, W) views of
+the same memory (channels last), as in ``meta_networks.mit_units``.
 """
 
 from typing import Optional
@@ -24,7 +24,7 @@ from ..autograd_ops.spans import spans
 from .fast_conv import is_plain_conv
 from .operator import FrozenOperator, Tape, add_into, operator_for
 
-# Elements of the feed-forward's hidden maps that its backward has at once.
+# Elements of the feed-forward's hidden maps that its backward holds at once.
 HIDDEN_ELEMENTS = 2**21
 
 
@@ -34,7 +34,7 @@ def to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_tokens(feature_map: Tensor) -> Tensor:
-    """(N, C, H, W) as a contiguous (N, L, C); a view of what ``to_map`` gave."""
+    """(N, C, H, W) as a contiguous (N, L, C); a view if the map comes from ``to_map``."""
     return feature_map.flatten(2).transpose(1, 2).contiguous()
 
 
@@ -84,11 +84,11 @@ class _Attention:
         return tokens.view(length, frames * self.heads, -1).transpose(0, 1)
 
     def _reduced(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """What keys and values are made of before their norm: (N, L', C)."""
+        """The spatially reduced tokens for keys and values, before their norm: (N, L', C)."""
         return to_tokens(self.module.sr(to_map(x, size)))
 
     def _project(self, x: Tensor, size, reduced: Optional[Tensor]) -> tuple[Tensor, ...]:
-        """Query (scaled), key and value of normed tokens (N, L, C), a row of heads each."""
+        """Query (scaled), key and value of normed tokens (N, L, C), each split into heads."""
         attention, width = self.module.attn, self.width
         source = x if reduced is None else normed(self.module.norm, reduced)
         weight, bias = attention.in_proj_weight, attention.in_proj_bias
@@ -100,7 +100,7 @@ class _Attention:
         return scale_queries_(self._split(query)), self._split(key), self._split(value)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, L, C) to the same."""
+        """(N, L, C) to the same shape."""
         tokens = normed(self.norm, x)
         reduced = self._reduced(tokens, size) if self.module.sr_ratio > 1 else None
         query, key, value = self._project(tokens, size, reduced)
@@ -114,7 +114,7 @@ class _Attention:
         return x + together.view(length, frames, -1).transpose(0, 1)
 
     def backward_(self, grad: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Turns the gradient of the sum into that of ``x``, in its memory."""
+        """Turns the gradient of the sum into the gradient of ``x``, in place."""
         attention, width, weight = self.module.attn, self.width, self.module.attn.in_proj_weight
         tokens = normed(self.norm, x)
         reduced = self._reduced(tokens, size) if self.module.sr_ratio > 1 else None
@@ -158,7 +158,7 @@ class _FeedForward:
         self.expand, self.depthwise, self.gelu, _, self.reduce, _ = module.layers
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, L, C) to the same."""
+        """(N, L, C) to the same shape."""
         hidden = self.expand(to_map(normed(self.norm, x), size))
         hidden = self.depthwise(hidden)
         approximate = self.gelu.approximate
@@ -166,8 +166,10 @@ class _FeedForward:
         return x + to_tokens(self.reduce(hidden))
 
     def backward_(self, grad: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Turns the gradient of the sum into that of ``x``, in its memory; a few channels of the
-        hidden maps at a time."""
+        """Turns the gradient of the sum into the gradient of ``x``, in place.
+
+        The hidden maps are computed a few channels at a time.
+        """
         frames, _, width = x.shape
         inputs, upstream = normed(self.norm, x).view(-1, width), grad.view(-1, width)
         total = torch.zeros_like(inputs)
@@ -188,7 +190,7 @@ class _FeedForward:
             part = torch.mm(upstream, out_of_hidden[:, c]).view(hidden.shape)
             gelu_gradient_(part, hidden, self.gelu.approximate)
             del hidden
-            # Transposed, a depthwise 'same' convolution is that of its mirror image.
+            # The transpose of a depthwise 'same' convolution uses the mirrored kernel.
             part = F.conv2d(
                 to_map(part, size), kernel[c].flip(2, 3), padding=padding, groups=groups
             )
@@ -205,7 +207,7 @@ def _piece(bias: Optional[Tensor], channels: slice) -> Optional[Tensor]:
 class TransformerLayer(FrozenOperator):
     """Attention and feed-forward of one layer, on a map that is a view of tokens.
 
-    Keeps the layer's input; a generous tape also what stands between its two halves.
+    Keeps the layer's input, and with a generous tape also the tokens between its two halves.
 
     Args:
         layer: A layer that ``is_known_layer`` accepts.
@@ -244,7 +246,7 @@ class PatchEmbedding(FrozenOperator):
         self.conv, self.norm = module.projection, module.norm
 
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """See base class; gives a view of tokens."""
+        """See base class; returns a view of tokens."""
         y = self.conv(x)
         size, tokens = tuple(y.shape[2:]), y.flatten(2).transpose(1, 2)
         del y
@@ -279,7 +281,7 @@ def _patch_embedding(module: PatchEmbed) -> Optional[FrozenOperator]:
 
 
 def is_known_layer(layer: nn.Module) -> bool:
-    """Whether a transformer layer is as mmseg's SegFormer has it."""
+    """Whether a transformer layer has the structure of mmseg's SegFormer."""
     if type(layer) is not TransformerEncoderLayer:
         return False
     attention, feed_forward = layer.attn, layer.ffn

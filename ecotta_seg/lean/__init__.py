@@ -1,4 +1,4 @@
-"""Ordinary autograd that keeps of frozen layers only what their backward needs."""
+"""Ordinary autograd that keeps only the data that the backward of frozen layers needs."""
 
 from . import activations, convolutions, losses, norms, pooling  # noqa: F401  (their rules)
 from .mode import LeanAutograd, lean_autograd, plain_autograd

@@ -1,4 +1,4 @@
-"""Piecewise linear activations: one bit an element says on which piece the element lies."""
+"""Piecewise linear activations: one bit per element stores the linear piece of the element."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from .mode import frozen, register_rule
 
 
 class _Leaky(torch.autograd.Function):
-    """x above 0, else slope * x; the slope is a number or one number a channel."""
+    """x above 0, else slope * x; the slope is one number or one number per channel."""
 
     @staticmethod
     def forward(ctx, x, slope):
@@ -33,7 +33,7 @@ class _Leaky(torch.autograd.Function):
 
 @register_rule(F.relu)
 def relu(input, inplace=False) -> Tensor:
-    """Rule for ``F.relu``. Keeps one bit an element."""
+    """Rule for ``F.relu``. Keeps one bit per element."""
     if inplace and input.is_leaf:
         return NotImplemented
     return one_bit_relu(input, inplace)
@@ -41,25 +41,25 @@ def relu(input, inplace=False) -> Tensor:
 
 @register_rule(torch.relu, Tensor.relu)
 def relu_of_tensor(input) -> Tensor:
-    """Rule for ``torch.relu``. Keeps one bit an element."""
+    """Rule for ``torch.relu``. Keeps one bit per element."""
     return relu(input)
 
 
 @register_rule(torch.relu_, Tensor.relu_)
 def relu_in_place(input) -> Tensor:
-    """Rule for ``torch.relu_``. Keeps one bit an element."""
+    """Rule for ``torch.relu_``. Keeps one bit per element."""
     return relu(input, True)
 
 
 @register_rule(F.relu6)
 def relu6(input, inplace=False) -> Tensor:
-    """Rule for ``F.relu6``. Keeps one bit an element."""
+    """Rule for ``F.relu6``. Keeps one bit per element."""
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
 @register_rule(F.hardtanh)
 def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False) -> Tensor:
-    """Rule for ``F.hardtanh`` from 0 to a positive number. Keeps one bit an element."""
+    """Rule for ``F.hardtanh`` from 0 to a positive number. Keeps one bit per element."""
     if min_val != 0 or max_val <= 0 or (inplace and input.is_leaf):
         return NotImplemented
     return one_bit_relu(input, inplace, max_val)
@@ -67,11 +67,11 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False) -> Tensor:
 
 @register_rule(F.leaky_relu)
 def leaky_relu(input, negative_slope=0.01, inplace=False) -> Tensor:
-    """Rule for ``F.leaky_relu``. Keeps one bit an element."""
+    """Rule for ``F.leaky_relu``. Keeps one bit per element."""
     return NotImplemented if inplace else _Leaky.apply(input, negative_slope)
 
 
 @register_rule(torch.prelu)
 def prelu(input, weight) -> Tensor:
-    """Rule for ``torch.prelu`` with frozen slopes. Keeps one bit an element."""
+    """Rule for ``torch.prelu`` with frozen slopes. Keeps one bit per element."""
     return _Leaky.apply(input, weight) if frozen(weight) and input.dim() > 1 else NotImplemented

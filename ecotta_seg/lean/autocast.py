@@ -1,4 +1,4 @@
-"""Layers that autocast runs in half the width, with gradients of that width."""
+"""Runs layers in the 16-bit dtype of autocast, with gradients of the same dtype."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from ..autograd_ops.autocast import under_autocast
 
 @contextmanager
 def in_autocast_dtype(x: Tensor, *others: Optional[Tensor]) -> Iterator[list[Optional[Tensor]]]:
-    """Casts tensors as autocast casts the arguments of a convolution; no autocast inside.
+    """Casts tensors as autocast casts a convolution's arguments; autocast is off inside.
 
     Args:
         x: The input.
         others: Kernel and bias, or None.
 
     Yields:
-        The tensors in the dtype of autocast; as they are without autocast.
+        The tensors in the dtype of autocast; unchanged without autocast.
     """
     if not under_autocast(x):
         yield [x, *others]

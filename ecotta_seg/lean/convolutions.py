@@ -30,7 +30,7 @@ class _TransposedConvolution(torch.autograd.Function):
 
 @register_rule(torch.conv2d)
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
-    """Rule for ``torch.conv2d`` with a frozen kernel. Keeps nothing but the kernel."""
+    """Rule for ``torch.conv2d`` with a frozen kernel. Keeps only the kernel."""
     if not frozen(weight, bias) or isinstance(padding, str) or input.dim() != 4:
         return NotImplemented
     sizes = map(tuple, map(_pair, (stride, padding, dilation)))
@@ -42,7 +42,7 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) 
 def conv_transpose2d(
     input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ) -> Tensor:
-    """Rule for ``torch.conv_transpose2d`` with a frozen kernel. Keeps nothing but the kernel."""
+    """Rule for ``torch.conv_transpose2d`` with a frozen kernel. Keeps only the kernel."""
     if not frozen(weight, bias) or input.dim() != 4:
         return NotImplemented
     stride, padding, extra, dilation = (

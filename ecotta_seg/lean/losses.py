@@ -1,4 +1,4 @@
-"""Losses of feature maps that keep bits instead of maps."""
+"""Losses of feature maps that keep bits for the backward instead of maps."""
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class _MeanDistance(torch.autograd.Function):
 
 @register_rule(F.l1_loss)
 def l1_loss(input, target, size_average=None, reduce=None, reduction='mean') -> Tensor:
-    """Rule for the mean ``F.l1_loss`` from a constant target. Keeps two bits an element."""
+    """Rule for the mean ``F.l1_loss`` to a constant target. Keeps two bits per element."""
     usual = size_average is None and reduce is None and reduction == 'mean'
     if not usual or not frozen(target) or input.shape != target.shape:
         return NotImplemented

@@ -1,10 +1,10 @@
 """The mode under which torch's own functions keep less for their backward.
 
 Autograd keeps the input of a convolution even if the kernel is frozen, the whole output of a ReLU,
-and the input of a BatchNorm whose scale is frozen. Under ``LeanAutograd`` such calls run the same
-kernels forward and keep what the gradient of the *input* needs: nothing, one bit an element, one
-number a channel. The mode looks at functions and not at modules: any model profits, also one that
-calls ``torch.nn.functional`` itself.
+and the input of a BatchNorm even if its scale is frozen. Under ``LeanAutograd`` such calls run the
+same forward kernels, but keep only the data for the gradient of the *input*: nothing, one bit per
+element, or one number per channel. The mode intercepts functions, not modules, so it also works
+for a model that calls ``torch.nn.functional`` directly.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# By torch's function: takes the call's arguments and gives the result, or ``NotImplemented`` for
-# a call that torch itself has to run.
+# A rule takes the call's arguments and returns the result, or ``NotImplemented`` if torch itself
+# must run the call. ``_RULES`` maps torch's functions to rules.
 Rule = Callable[..., object]
 _RULES: dict[Callable, Rule] = {}
 
@@ -24,11 +24,11 @@ _RULES: dict[Callable, Rule] = {}
 def register_rule(*functions: Callable) -> Callable[[Rule], Rule]:
     """Decorator: the rule runs these functions of torch under ``LeanAutograd``.
 
-    A rule has the signature of its functions. Its first argument is the input; the mode asks the
+    A rule has the signature of its functions. Its first argument is the input; the mode calls the
     rule only if the input needs a gradient.
 
     Args:
-        functions: As torch hands them to ``__torch_function__``.
+        functions: As torch passes them to ``__torch_function__``.
     """
 
     def register(rule: Rule) -> Rule:
@@ -42,12 +42,13 @@ def register_rule(*functions: Callable) -> Callable[[Rule], Rule]:
 class LeanAutograd(TorchFunctionMode):
     """Inside, frozen layers keep only what the gradient of their input needs.
 
-    The results of the forward are bit for bit those of torch. Gradients agree to rounding, can be
-    taken several times (``retain_graph``), and not differentiated again. A call that no rule knows
-    (trainable weights, another kind of layer) is torch's own.
+    The forward results equal torch's, bit for bit. Gradients agree up to rounding. They can be
+    computed several times (``retain_graph``), but not differentiated again. If no rule supports a
+    call (trainable weights, another kind of layer), torch runs the call.
 
-    Torch leaves its modes while it goes backward. So a function that ``torch.utils.checkpoint``
-    recomputes without reentrance has to enter the mode itself, as ``recomputing`` has it do.
+    Torch leaves its modes during the backward. A function that ``torch.utils.checkpoint``
+    recomputes with ``use_reentrant=False`` must therefore enter the mode itself, as in
+    ``recomputing``.
 
     Example:
         >>> x = torch.randn(1, 3, 8, 8, requires_grad=True)
@@ -78,10 +79,10 @@ def lean_autograd() -> AbstractContextManager:
 
 @contextmanager
 def plain_autograd(wanted: bool = True) -> Iterator[None]:
-    """Inside, ``lean_autograd`` does nothing: steps are torch's own, to compare with.
+    """Inside, ``lean_autograd`` does nothing, so that steps use torch's own autograd (comparisons).
 
     Args:
-        wanted: False leaves all as it is.
+        wanted: False changes nothing.
     """
     before = _PLAIN.set(wanted or _PLAIN.get())
     try:

@@ -11,9 +11,9 @@ from .mode import frozen, register_rule
 def batch_norm(
     input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
 ) -> Tensor:
-    """Rule for ``F.batch_norm`` by given statistics with frozen parameters. Keeps C numbers.
+    """Rule for ``F.batch_norm`` with given statistics and frozen parameters. Keeps C numbers.
 
-    Nothing is kept of the input: the gradient is multiplied by the scale of each channel.
+    The input is not kept: the backward multiplies the gradient by the scale of each channel.
     """
     if training or not frozen(running_mean, running_var, weight, bias):
         return NotImplemented

@@ -1,4 +1,4 @@
-"""Pooling: the backward of a mean needs sizes alone, that of a maximum one byte a window."""
+"""Pooling: a mean's backward needs only sizes, a maximum's backward one byte per window."""
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +89,7 @@ class _AdaptiveAveragePool(torch.autograd.Function):
 def max_pool2d(
     input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
 ) -> Tensor:
-    """Rule for ``F.max_pool2d``. Keeps one byte a window."""
+    """Rule for ``F.max_pool2d``. Keeps one byte per window."""
     kernel = _pair(kernel_size)
     if return_indices or input.dim() != 4 or kernel[0] * kernel[1] > 256:
         return NotImplemented

@@ -1,4 +1,4 @@
-"""Modules that keep their inputs alone, and run again when the backward reaches them."""
+"""Modules that keep only their inputs and run again when the backward reaches them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from .mode import LeanAutograd
 
 
 def _run_again(module: nn.Module, forward: Callable, *args, **kwargs):
-    """The forward of a module of which the graph keeps the arguments alone."""
+    """The forward of a module for which the graph keeps only the arguments."""
     tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
     if not torch.is_grad_enabled() or not _learns(module, tensors):
         return forward(*args, **kwargs)
@@ -23,8 +23,8 @@ def _run_again(module: nn.Module, forward: Callable, *args, **kwargs):
             return forward(*args, **kwargs)
 
     if any(tensor.is_meta for tensor in tensors):
-        # torch 2.1 looks for a module of the device among the positional arguments; tensors without
-        # data have none.
+        # torch 2.1 looks up the device module of tensors among the positional arguments; the meta
+        # device has no such module.
         return checkpoint(
             lambda held: run(*held[0], **held[1]), (args, kwargs), use_reentrant=False
         )
@@ -38,21 +38,21 @@ def _learns(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
 
 @contextmanager
 def recomputing(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside, forwards with gradients keep of these modules their inputs alone.
+    """Inside, forwards with gradients keep only the inputs of these modules.
 
     The backward runs such a module again, under ``LeanAutograd``, when a gradient reaches the
-    module's output. That takes the time of one more forward of the module. The gradients are those
-    of the plain forward, bit for bit, if the module gives the same result twice.
+    module's output. This takes the time of one more forward of the module. The gradients equal
+    those of the plain forward, bit for bit, if the module is deterministic.
 
     Args:
-        modules: Each takes tensors and gives tensors, in any nesting. None lies inside another.
+        modules: Each takes and returns tensors, in any nesting. No module lies inside another.
 
     Raises:
-        RuntimeError: In the backward, by torch: a layer has overwritten a module's input.
+        RuntimeError: Raised by torch in the backward if a layer has overwritten a module's input.
     """
     modules = list(modules)
     for module in modules:
-        # On the object: a wrapper around the module would rename its parameters.
+        # Set on the instance, because a wrapper module would rename the parameters.
         module.forward = partial(_run_again, module, module.forward)
     try:
         yield

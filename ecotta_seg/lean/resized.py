@@ -1,8 +1,8 @@
-"""Losses of full-resolution predictions whose gradient goes to the small logits, band by band.
+"""Losses of full-resolution predictions, with the gradient computed on the small logits by bands.
 
-A decode head resizes its logits to the frame. Written with autograd, the entropy of the resized
-logits keeps several maps of that size and has a gradient of that size. Here a band of rows at a
-time has a gradient, which is resized back at once.
+A decode head resizes its logits to the frame. With plain autograd, the entropy of the resized
+logits keeps several maps of the frame's size and has a gradient of this size. Here the gradient
+exists for one band of rows at a time and is resized back at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,11 +25,11 @@ from .mode import register_rule
 
 
 class Resized(NamedTuple):
-    """Where resized logits come from.
+    """The source of resized logits.
 
     Attributes:
         small: (N, C, h, w) with graph.
-        align_corners: Of the bilinear resizing.
+        align_corners: Option of the bilinear resizing.
     """
 
     small: Tensor
@@ -41,7 +41,7 @@ def interpolate(
     input, size=None, scale_factor=None, mode='nearest', align_corners=None,
     recompute_scale_factor=None, antialias=False,
 ) -> Tensor:  # fmt: skip
-    """Rule for ``F.interpolate``: torch's own, and the result knows what it was resized from."""
+    """Rule for ``F.interpolate``: torch's own, and the result stores its source."""
     options = (scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     result = F.interpolate(input, size, *options)
     if mode == 'bilinear' and size is not None and not antialias and result is not input:
@@ -50,7 +50,7 @@ def interpolate(
 
 
 def source_of_resize(logits: Tensor) -> Optional[Resized]:
-    """What logits were resized from under ``LeanAutograd``; None if nobody knows."""
+    """The source of logits that were resized under ``LeanAutograd``; None if unknown."""
     return getattr(logits, 'resized', None)
 
 
@@ -61,7 +61,7 @@ _Bands = Callable[[Tensor, Tensor, Tensor], Iterator[tuple[slice, Tensor]]]
 
 
 class _PixelValues(torch.autograd.Function):
-    """One value a pixel; its gradient goes to the logits, or to what they were resized from."""
+    """One value per pixel; the gradient flows to the logits, or to the source of their resizing."""
 
     @staticmethod
     def forward(ctx, origin, logits, align_corners, values: _Values, bands: _Bands):
@@ -84,7 +84,7 @@ class _PixelValues(torch.autograd.Function):
             back = _BandsBack(logits, ctx.shape, ctx.align_corners)
             for rows, band in bands:
                 back.add(rows, band)
-                # Or it would stand beside the next one.
+                # Frees the band before the next band is computed.
                 del band
             gradient = back.gradient
         return gradient, None, None, None, None
@@ -102,14 +102,14 @@ class _BandsBack:
 
     Args:
         like: (N, C, H, W), the resized map.
-        shape: (N, C, h, w), of the map before.
-        align_corners: Of the resizing.
+        shape: (N, C, h, w), the shape before the resizing.
+        align_corners: Option of the resizing.
     """
 
     def __init__(self, like: Tensor, shape: tuple[int, ...], align_corners: bool) -> None:
         self.shape, self.align_corners = shape, align_corners
         self.gradient = like.new_zeros(shape)
-        # Row i has the weights by which row i of the result takes the rows of the map.
+        # Row i holds the weights of the map's rows in row i of the result.
         rows = torch.eye(shape[2], dtype=like.dtype, device=like.device)[None, None]
         self._weights = resize_bilinear(rows, (like.shape[2], shape[2]), align_corners)[0, 0]
 
@@ -125,7 +125,7 @@ class _BandsBack:
         self.gradient[:, :, used] += self._weights[rows, used].t() @ grad
 
     def _row_of(self, row: int) -> int:
-        """The upper one of the two rows of the map that a row of the result is between."""
+        """The upper of the two map rows from which a row of the result is interpolated."""
         height, small = self._weights.shape
         if self.align_corners:
             position = row * (small - 1) / max(1, height - 1)
@@ -136,9 +136,9 @@ class _BandsBack:
 
 @register_rule(pixel_entropy)
 def resized_entropy(logits: Tensor) -> Tensor:
-    """Entropy of each pixel; keeps the logits and one number a pixel.
+    """Entropy of each pixel; keeps the logits and one number per pixel.
 
-    If the logits are known to be resized, the gradient goes to what they were resized from.
+    If the source of resized logits is known, the gradient flows to the source.
 
     Args:
         logits: (N, C, H, W).
@@ -156,7 +156,7 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     """Rule for the mean ``F.cross_entropy`` of maps with a class for each pixel.
 
-    Keeps the logits, the classes and one number a pixel.
+    Keeps the logits, the classes and one number per pixel.
     """
     plain = weight is None and size_average is None and reduce is None and label_smoothing == 0
     if not plain or reduction != 'mean' or input.dim() != 4 or target.dim() != 3:

@@ -1,4 +1,4 @@
-"""Predicted masks as files: ids and colours, folders, and the archives that servers take."""
+"""Predicted masks as files: ids and colours, folders, and archives for evaluation servers."""
 
 from .folder import MaskFolder, frame_names
 from .ids import MASK_FORMATS, MaskEncoder, label_ids_of

@@ -1,4 +1,4 @@
-"""The folder that a run writes its masks to: the files' names, and what the run was."""
+"""The folder that a run writes its masks to: the file names and a description of the run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ _KEYS = (*_SETTINGS, 'run', 'rounds', 'complete')
 class MaskFolder:
     """``round_1/fog/NAME.png`` and so on, ``source/fog/NAME.png``, and ``masks.json``.
 
-    ``masks.json`` holds the ``format``, the ``size``, whether the ``source`` is there, the
-    ``classes``, the number of ``frames`` of the stream and of its ``rounds``, the ``run`` (a text
-    that no other run has), and whether the run is ``complete``.
+    ``masks.json`` holds the ``format``, the ``size``, whether the folder has masks of the
+    ``source``, the ``classes``, the number of ``frames`` of the stream and of its ``rounds``, the
+    ``run`` (a text that identifies the run), and whether the run is ``complete``.
 
     Args:
-        path: The folder; it is made with the first file.
+        path: The folder; it is created with the first file.
     """
 
     def __init__(self, path: Union[str, Path]) -> None:
@@ -34,13 +34,13 @@ class MaskFolder:
         Args:
             round_number: From 1; None for the source's mask, which is the same in each round.
             condition: Name of the condition.
-            name: Of the frame, from ``frame_names``.
+            name: Name of the frame, from ``frame_names``.
         """
         part = SOURCE if round_number is None else f'round_{round_number}'
         return self.path / part / safe_file_name(condition) / f'{name}.png'
 
     def read(self) -> Optional[dict]:
-        """What ``masks.json`` holds; None if there is none.
+        """The content of ``masks.json``; None without the file.
 
         Raises:
             ValueError: The file is damaged.
@@ -62,7 +62,7 @@ class MaskFolder:
         """Refuses a folder with masks, for a run that starts with its first frame.
 
         Raises:
-            ValueError: It holds masks of an earlier run.
+            ValueError: The folder holds masks of an earlier run.
         """
         if self.read() is not None:
             raise ValueError(
@@ -71,11 +71,11 @@ class MaskFolder:
             )
 
     def start(self, settings: Mapping[str, Any], again: bool) -> None:
-        """Begins with the first frame of a run.
+        """Prepares the folder for the first frame of a run.
 
         Args:
-            settings: All keys of ``masks.json`` but ``complete``.
-            again: The run was stopped before it had a state: what it has written is written over.
+            settings: All keys of ``masks.json`` except ``complete``.
+            again: The run was stopped before it saved a state, so its masks will be overwritten.
 
         Raises:
             ValueError: The folder holds masks of another run.
@@ -87,14 +87,14 @@ class MaskFolder:
         self._write(dict(settings, complete=False))
 
     def go_on(self, settings: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """Checks the folder for a run that begins with a later frame.
+        """Checks the folder for a run that resumes at a later frame.
 
         Args:
             settings: As for ``start``.
-            files: Those of all frames before.
+            files: The mask files of all earlier frames.
 
         Raises:
-            ValueError: The masks are another run's, of another kind, or not all there.
+            ValueError: The masks belong to another run, are of another kind, or are incomplete.
         """
         found = self.read()
         missing = [path for path in files if found is None or not path.is_file()]
@@ -111,7 +111,7 @@ class MaskFolder:
             )
 
     def end(self) -> None:
-        """Says that each frame has its mask."""
+        """Records in ``masks.json`` that the run is complete."""
         self._write(dict(self.read(), complete=True))
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
@@ -129,10 +129,10 @@ class MaskFolder:
 
 
 def frame_names(paths: Sequence[str]) -> dict[str, str]:
-    """File names without a suffix for the frames of a condition, all of them different.
+    """Unique file names without a suffix for the frames of a condition.
 
-    A name is the image's own. If two images have the same, the names of the folders that they are
-    in go before the names of all.
+    A frame's name is the image's name. If two images have the same name, all names are prefixed
+    with the names of the images' folders.
 
     Args:
         paths: The images' paths; each counts once.
@@ -144,10 +144,10 @@ def frame_names(paths: Sequence[str]) -> dict[str, str]:
     parts = {path: (*PurePath(path).parent.parts, PurePath(path).stem) for path in paths}
     for depth in range(1, max(map(len, parts.values()), default=0) + 1):
         names = {path: safe_file_name('_'.join(parts[path][-depth:])) for path in paths}
-        # Some file systems take two names for one if they differ by case alone.
+        # Some file systems do not distinguish names that differ only in case.
         if len({name.lower() for name in names.values()}) == len(paths):
             return names
-    # Different suffixes alone: `safe_file_name` puts a hash behind a name with a slash.
+    # The paths differ only in their suffixes: `safe_file_name` adds a hash to a name with a slash.
     return {path: safe_file_name(f'{PurePath(path).name}/{path}') for path in paths}
 
 

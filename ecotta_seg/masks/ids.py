@@ -1,4 +1,4 @@
-"""What the pixels of a mask file hold: train ids, Cityscapes' label ids, or colours."""
+"""The pixel values of a mask file: train ids, Cityscapes' label ids, or colours."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -27,7 +27,7 @@ def label_ids_of(classes: Sequence[str]) -> list[int]:
         classes: Names, in the order of the train ids.
 
     Raises:
-        ValueError: Cityscapes evaluates no class of that name.
+        ValueError: Cityscapes evaluates no class of a given name.
     """
     unknown = [name for name in classes if plain_name(name) not in _LABEL_IDS]
     if unknown:
@@ -39,7 +39,7 @@ def label_ids_of(classes: Sequence[str]) -> list[int]:
 
 
 class MaskEncoder:
-    """Makes the pixels of a PNG file from a mask of train ids.
+    """Converts a mask of train ids to the pixels of a PNG file.
 
     Args:
         mask_format: One of ``MASK_FORMATS``.
@@ -84,8 +84,8 @@ class MaskEncoder:
         """The pixels of the file.
 
         Args:
-            mask: (H, W) integer train ids; what is no class of the data set becomes 255 in train
-                ids, 0 in label ids and black in colours.
+            mask: (H, W) integer train ids. An id outside the data set's classes becomes 255 in
+                train ids, 0 in label ids and black in colours.
 
         Returns:
             (H, W) uint8, or (H, W, 3) uint8 BGR for colours.

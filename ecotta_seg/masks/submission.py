@@ -1,4 +1,4 @@
-"""Archives of masks for evaluation servers: written from a run's masks, and checked."""
+"""Writes and checks archives of a run's masks for evaluation servers."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from .ids import CITYSCAPES_CLASSES, MaskEncoder, label_ids_of
 from .submission_rules import SERVERS, SubmissionRules
 
 _SHOWN = 3
-# A fixed time in each entry: the same masks give the same archive.
+# A fixed time in each entry, so that equal masks give equal archives.
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,21 +29,21 @@ def write_submission(
     part: Optional[str] = None,
     images: Optional[Union[str, Path]] = None,
 ) -> int:
-    """Writes the archive that a server takes, checked, whole or not at all.
+    """Writes and checks the archive for a server; the archive appears only if it is correct.
 
     Args:
         masks: The folder of a run with ``MasksHook``, in train ids or label ids.
         path: The archive to write, a ``.zip`` file.
         server: A key of ``SERVERS``.
         part: ``'round_1'`` and so on, or ``'source'``; None if the run had one round.
-        images: Folder with the images of the test split; None leaves their number to be checked.
+        images: Folder with the images of the test split; None checks only their number.
 
     Returns:
         The number of masks in the archive.
 
     Raises:
-        ValueError: The masks are not there, not complete or colours, there are several rounds to
-            choose from, or the archive would not be what the server takes.
+        ValueError: The masks are missing, incomplete or colours, ``part`` is None and there are
+            several rounds, or the archive would violate the server's rules.
         OSError: The archive cannot be written.
     """
     rules, path = _rules(server), Path(path)
@@ -69,16 +69,16 @@ def write_submission(
 def check_submission(
     path: Union[str, Path], server: str, frames: Optional[Sequence[str]] = None
 ) -> None:
-    """Checks that an archive is what a server takes.
+    """Checks that an archive follows a server's rules.
 
     Args:
         path: The archive.
         server: A key of ``SERVERS``.
-        frames: The frames of the test split, from ``frames_of_images``; None leaves their number
-            to be checked.
+        frames: The frames of the test split, from ``frames_of_images``; None checks only their
+            number.
 
     Raises:
-        ValueError: It is not; the first fault is named, with what to do.
+        ValueError: The archive violates a rule; the message names the first fault and the remedy.
     """
     rules, path = _rules(server), Path(path)
     size = os.path.getsize(path) if path.is_file() else 0
@@ -107,10 +107,9 @@ def check_submission(
 
 
 def frames_of_images(folder: Union[str, Path], server: str) -> list[str]:
-    """The frames of the images in a folder and the folders below it, by a server's naming.
+    """The frames of the images in a folder and its subfolders, by a server's naming.
 
-    If there are folders named ``test`` below it, as in a whole data set, the images in these alone
-    count.
+    If there are subfolders named ``test``, as in a whole data set, only their images count.
 
     Raises:
         ValueError: None of the files is an image of the server's data set.
@@ -132,7 +131,7 @@ def _rules(server: str) -> SubmissionRules:
 
 
 def _encoder(folder: MaskFolder, rules: SubmissionRules) -> tuple[MaskEncoder, np.ndarray]:
-    """What makes a server's ids of train ids, and (256,) the train id of each id in the files."""
+    """The encoder of a server's ids, and a (256,) table from the files' ids to train ids."""
     manifest = folder.read()
     if manifest is None:
         raise ValueError(

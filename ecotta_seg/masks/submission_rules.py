@@ -1,4 +1,4 @@
-"""What the evaluation servers of data sets take, as their operators have written it."""
+"""The rules of evaluation servers for submissions, as published by their operators."""
 
 from typing import NamedTuple, Optional
 
@@ -6,16 +6,16 @@ from .ids import CITYSCAPES_CLASSES, UNLABELED, label_ids_of
 
 
 class SubmissionRules(NamedTuple):
-    """What one server takes.
+    """The rules of one server.
 
     Attributes:
         folder: The folder in the archive that holds all files; '' for none.
         frame: Pattern of the part of an image's name that identifies the frame.
-        mask_format: Of the pixels: ``'train_ids'`` or ``'label_ids'``.
+        mask_format: Format of the pixels: ``'train_ids'`` or ``'label_ids'``.
         ids: The ids that a pixel may have.
         size: Width and height of each mask, in pixels.
-        images: How many images the test split has.
-        most_bytes: The largest archive, in bytes; None if no limit is known.
+        images: Number of images of the test split.
+        most_bytes: Maximum size of the archive, in bytes; None if no limit is known.
     """
 
     folder: str
@@ -29,8 +29,8 @@ class SubmissionRules(NamedTuple):
 
 _TRAIN_IDS = frozenset(range(len(CITYSCAPES_CLASSES)))
 SERVERS = {
-    # acdc.vision.ee.ethz.ch/submit: train ids at 1920x1080 in a folder labelTrainIds, as told by
-    # the instructions of HRDA, VBLC and DTBS. 500 test images a condition (arXiv 2104.13395).
+    # acdc.vision.ee.ethz.ch/submit: train ids at 1920x1080 in a folder labelTrainIds, according to
+    # the instructions of HRDA, VBLC and DTBS. 500 test images per condition (arXiv 2104.13395).
     'acdc': SubmissionRules(
         'labelTrainIds',
         r'(?:GOPR\d{4}|GP\d{6})_frame_\d{6}',

@@ -1,4 +1,4 @@
-"""How much memory adapting takes, measured exactly."""
+"""Exact measurement of the memory of an adaptation."""
 
 from .kept_copies import reachable_tensors
 from .process_peak import process_current_bytes, process_peak_bytes, reset_process_peak

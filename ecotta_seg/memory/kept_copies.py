@@ -1,4 +1,4 @@
-"""Finds the tensors that an adaptation holds beside its modules' and its optimizer's."""
+"""Finds the tensors that an adaptation holds besides those of its modules and its optimizer."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ _OWN_PACKAGE = __name__.split('.')[0]
 
 
 def reachable_tensors(*roots: Any) -> list[Tensor]:
-    """All tensors that objects hold on to, each once.
+    """All tensors that objects reference, each once.
 
-    Attributes are followed through modules, containers and objects of this package (a guard, a
-    watcher): parameters and buffers, but also what no module knows of, such as the parameters
-    that ``reset`` goes back to, a teacher's, or a guard's last good state.
+    The search follows attributes through modules, containers and objects of this package (a guard,
+    a watcher). It finds parameters and buffers, and also tensors outside the modules, such as the
+    parameters that ``reset`` restores, a teacher's parameters, or a guard's last good state.
 
-    Not followed are optimizers, whose state is counted by itself, objects of other packages,
+    The search skips optimizers (their state is counted separately), objects of other packages,
     functions, and tensors without data.
 
     Args:
-        *roots: Modules, containers, tensors or objects; None is fine.
+        *roots: Modules, containers, tensors or objects; None is allowed.
 
     Returns:
         Tensors in no particular order; some may share a storage.
@@ -48,7 +48,7 @@ def reachable_tensors(*roots: Any) -> list[Tensor]:
 
 
 def _is_own(value: Any) -> bool:
-    """Whether it is an instance of a class of this package with attributes to look through."""
+    """Whether a value is an instance of a class of this package and has attributes."""
     if isinstance(value, (type, torch.optim.Optimizer)) or not hasattr(value, '__dict__'):
         return False
     return type(value).__module__.split('.')[0] == _OWN_PACKAGE

@@ -1,7 +1,7 @@
-"""Runs operators on tensors without data without working out the same shapes again and again.
+"""Runs operators on tensors without data and caches the shapes of their results.
 
-Torch works out by Python what many an operator gives on its ``meta`` device: next to that, a step's
-own code takes little time. A plan is chosen by tens of steps of next to the same operators.
+On the ``meta`` device, torch computes the results of many operators in Python, which takes most of
+a step's time. The choice of a plan runs tens of steps with almost the same operators.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ _BATCH_NORM = torch.ops.aten.native_batch_norm.default
 
 
 class _Kind(NamedTuple):
-    """All of a tensor without data that an operator can see."""
+    """The properties of a tensor without data that an operator can see."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -26,21 +26,21 @@ class _Kind(NamedTuple):
 class KnownResults(TorchDispatchMode):
     """Context manager under which operators on meta tensors run once for each kind of arguments.
 
-    What an operator has given for arguments of the same shapes, strides and dtypes, and otherwise
-    the same, is made again as empty tensors. Operators that give views, or that change tensors in
-    any other way than the first one in place, always run; so do those that see a tensor with data.
+    A later call with equal arguments (tensors: equal shapes, strides and dtypes) returns new empty
+    tensors like the first result. An operator always runs if it returns views, changes anything
+    but its first argument in place, or gets a tensor with data.
 
-    A number that code asks for out of a tensor without data is 1, or true: mmseg's sliding windows
-    assert that no pixel was left out.
+    If code reads a number from a tensor without data, the number is 1, or true: mmseg's sliding
+    windows assert that every pixel is covered.
 
-    A ``StorageMeter`` goes inside: it sees every operator, this sees those that the meter lets
-    through. The manager may be entered again and remembers.
+    Enter a ``StorageMeter`` inside this manager: the meter then sees every operator, and this
+    manager sees those that the meter calls. The manager keeps its results when entered again.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # By operator and arguments: kinds of what it gives, 'first' where that is the first
-        # argument, changed in place, or None where it has to be run.
+        # By operator and arguments: the kinds of the results; 'first' if the result is the first
+        # argument, changed in place; None if the operator must run.
         self._known: dict = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -61,7 +61,7 @@ class KnownResults(TorchDispatchMode):
             return made[0] if len(func._schema.returns) == 1 else made
         result = func(*args, **kwargs)
         if func is _BATCH_NORM and not args[5]:
-            # With data a norm in evaluation mode gives no statistics beside its result.
+            # With data, a norm in evaluation mode returns empty statistics besides its result.
             result = (result[0], result[1].new_empty(0), result[2].new_empty(0))
         self._known[key] = _describe(func, result, args, key[1])
         return result
@@ -69,7 +69,7 @@ class KnownResults(TorchDispatchMode):
 
 @cache
 def _may_be_known(func) -> bool:
-    """Whether an operator gives plain tensors of its own, or the first argument in place."""
+    """Whether an operator returns only new tensors, or its first argument changed in place."""
     schema = func._schema
     if not schema.returns or any(str(value.type) != 'Tensor' for value in schema.returns):
         return False
@@ -81,10 +81,10 @@ def _may_be_known(func) -> bool:
 
 
 def _key_of(value):
-    """What tells one call from another.
+    """The key that distinguishes the arguments of one call from another's.
 
     Raises:
-        TypeError: There is a tensor with data among it.
+        TypeError: The arguments contain a tensor with data.
     """
     if isinstance(value, Tensor):
         if not value.is_meta:
@@ -94,22 +94,22 @@ def _key_of(value):
         return tuple(map(_key_of, value))
     if isinstance(value, dict):
         return tuple((name, _key_of(item)) for name, item in value.items())
-    # 1, 1.0 and True are equal, and not the same to an operator.
+    # 1, 1.0 and True are equal in Python, but differ for an operator.
     return type(value), value
 
 
 def _describe(func, result, args, key):
-    """What is to be remembered of a result; None where the operator has to run every time."""
+    """The description of a result to cache; None if the operator must run every time."""
     if func._schema.is_mutable:
         same = result is args[0] and _key_of(args) == key
         return 'first' if same else None
     results = [result] if isinstance(result, Tensor) else list(result)
     tensors = [item for item in results if item is not None]
     if not all(tensor.is_meta for tensor in tensors):
-        # Random numbers, for example: they have data wherever the rest of the step has none.
+        # Random numbers, for example, have data even if the rest of the step has none.
         return None
     storages = {tensor.untyped_storage()._cdata for tensor in tensors}
-    # An operator may hand on the memory that it was given, whatever its schema says.
+    # An operator may return the memory of its arguments, contrary to its schema.
     given = {tensor.untyped_storage()._cdata for tensor in _tensors_in(args)}
     if len(storages) < len(tensors) or storages & given or not all(map(_fills_its_own, tensors)):
         return None
@@ -117,14 +117,14 @@ def _describe(func, result, args, key):
 
 
 def _fills_its_own(tensor: Tensor) -> bool:
-    """Whether a tensor's storage has its elements and nothing else."""
+    """Whether a tensor's storage contains exactly the tensor's elements."""
     last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride()))
     size = (last + 1) * tensor.element_size() if tensor.numel() else 0
     return not tensor.storage_offset() and tensor.untyped_storage().nbytes() == size
 
 
 def _make(kind: Optional[_Kind]) -> Optional[Tensor]:
-    """An empty tensor; None of an optional result that there was none of."""
+    """An empty tensor of a kind; None for a missing optional result."""
     if kind is None:
         return None
     return torch.empty_strided(kind.shape, kind.stride, dtype=kind.dtype, device='meta')

@@ -1,11 +1,11 @@
-"""What an adaptation step keeps from its forward to its backward, and what it computes anew."""
+"""Plans of an adaptation step: which tensors the backward finds kept, and which it recomputes."""
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Union
 
-# Elements that a group of channels may have in the backward: 64 MiB in float32, 16, or 8.
+# Maximum elements of a group of channels in the backward: 64, 16 or 8 MiB in float32.
 _WIDE, _MIDDLE, _NARROW = 2**24, 2**22, 2**21
 _UNITS = {
     '': 1, 'B': 1, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9, 'KIB': 2**10, 'MIB': 2**20, 'GIB': 2**30,
@@ -14,11 +14,11 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class PartPlan:
-    """What is kept of one part; what is not is computed again from the part's input.
+    """The tensors kept for one part; the others are recomputed from the part's input.
 
     Attributes:
-        keep_units: The tape of the frozen units. Bits for a ResNet, the layers' inputs for a MiT.
-        keep_middle: What stands between the two halves of each transformer layer.
+        keep_units: The tape of the frozen units: bits for a ResNet, the layers' inputs for a MiT.
+        keep_middle: The tokens between the two halves of each transformer layer.
         keep_output: x_k, the frozen part's output.
         keep_block: The output of the meta network's convolution.
     """
@@ -35,9 +35,9 @@ class Plan:
 
     Attributes:
         parts: One for each part of the encoder.
-        workspace: Elements that a temporary of the backward may have.
-        share_scratch: Keep temporaries of the backward from one convolution to the next.
-        update_in_place: Apply each piece of a gradient at once and drop it.
+        workspace: Maximum elements of a temporary of the backward.
+        share_scratch: Reuse temporaries of the backward from one convolution to the next.
+        update_in_place: Apply each piece of a gradient at once and drop the piece.
     """
 
     parts: tuple[PartPlan, ...]
@@ -60,12 +60,12 @@ Drop = tuple[int, str]
 
 
 def fastest_plan(num_parts: int) -> Plan:
-    """Everything is kept."""
+    """The plan that keeps everything."""
     return Plan((PartPlan(),) * num_parts)
 
 
 def leanest_plan(num_parts: int, in_place: bool) -> Plan:
-    """Nothing is kept but the parts' inputs."""
+    """The plan that keeps only the parts' inputs."""
     part = PartPlan(False, False, False, False)
     return Plan((part,) * num_parts, _NARROW, False, in_place)
 
@@ -79,7 +79,7 @@ def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> 
         inference_bytes: Peak of stock inference on the same frame.
 
     Raises:
-        ValueError: It is none of these, or not above 0.
+        ValueError: The budget has none of these forms, or is not above 0.
     """
     if budget is None:
         return None
@@ -99,7 +99,7 @@ class BudgetError(ValueError):
     """No plan fits a memory budget.
 
     Args:
-        budget_bytes: What was asked for.
+        budget_bytes: The requested budget.
         smallest_bytes: The smallest budget that can be met.
     """
 
@@ -114,11 +114,11 @@ class BudgetError(ValueError):
 def smallest_plan(
     peak: Callable[[Plan], int], cost: Mapping[Drop, int], num_parts: int, in_place: bool
 ) -> Plan:
-    """The plan with the lowest peak: all is dropped that may be. Arguments of ``choose_plan``."""
+    """The plan with the lowest peak: all of ``cost`` is dropped. Arguments of ``choose_plan``."""
     narrow = replace(fastest_plan(num_parts), workspace=_NARROW, share_scratch=False)
     lean = _without(narrow, cost)
     plans = [lean, replace(lean, update_in_place=True)] if in_place else [lean]
-    # Of equal peaks the first.
+    # If peaks are equal, ``min`` takes the first plan.
     return min([fastest_plan(num_parts), *plans], key=peak)
 
 
@@ -129,22 +129,21 @@ def choose_plan(
     budget_bytes: int,
     in_place: bool,
 ) -> Plan:
-    """A plan with few operations whose peak fits.
+    """A plan with few operations whose peak fits the budget.
 
-    What is cheapest to compute anew is dropped first, until the peak fits with narrow
-    temporaries; then what turns out not to have been needed is kept again, the most expensive
-    first, and the temporaries are widened as far as they fit. Gradients are applied in place only
-    where nothing else fits.
+    The search uses narrow temporaries and drops the tensors that are cheapest to recompute, until
+    the peak fits. It then keeps each unnecessary drop again, the most expensive first, and widens
+    the temporaries as far as they fit. Gradients are applied in place only if no other plan fits.
 
     Args:
-        peak: The bytes that a plan takes at most.
-        cost: What may be dropped, and the operations that it takes to compute it anew.
+        peak: Returns the peak of a plan in bytes.
+        cost: The possible drops, and the operations to recompute each.
         num_parts: K.
-        budget_bytes: The most that the peak may be.
-        in_place: Whether the optimizer allows to apply gradients piece by piece.
+        budget_bytes: The maximum of the peak.
+        in_place: Whether the optimizer can apply gradients piece by piece.
 
     Raises:
-        BudgetError: None fits; the message tells the smallest budget that can be met.
+        BudgetError: No plan fits; the message states the smallest budget that can be met.
     """
     whole = fastest_plan(num_parts)
     if peak(whole) <= budget_bytes:
@@ -172,14 +171,14 @@ def _without(plan: Plan, drops: Iterable[Drop]) -> Plan:
 
 
 def _fewest_drops(peak, mode: Plan, drops: list[Drop], budget_bytes: int) -> Optional[list[Drop]]:
-    """Drops that make the peak fit, none of them for nothing; None where all are not enough."""
+    """Drops that make the peak fit, each of them necessary; None if all drops are not enough."""
 
     def fits(some: list[Drop]) -> bool:
         return peak(_without(mode, some)) <= budget_bytes
 
     if not fits(drops):
         return None
-    # The peak does not grow when more is dropped: the shortest row of cheap drops that fits.
+    # More drops never raise the peak, so bisection finds the fewest cheapest drops that fit.
     low, high = 0, len(drops)
     while low < high:
         middle = (low + high) // 2

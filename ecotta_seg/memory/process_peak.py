@@ -1,4 +1,4 @@
-"""Peak resident memory of the whole process, Python and kernels' workspaces included."""
+"""Peak resident memory of the whole process, including Python and kernels' workspaces."""
 
 import resource
 import sys
@@ -12,11 +12,11 @@ _RESET_PEAK = '5'  # proc(5): writing 5 sets the peak resident size to the prese
 
 
 def reset_process_peak() -> bool:
-    """Starts a new process peak at the present resident size; what is free is given back first.
+    """Returns free memory to the system, then resets the process peak to the resident size.
 
     Returns:
-        Whether that was possible. It needs Linux and a ``/proc`` that may be written to; elsewhere
-        the peak stays that of the process's whole life.
+        Whether the reset succeeded. It needs Linux and a writable ``/proc``; without them, the
+        peak covers the whole life of the process.
     """
     release_freed_memory()
     try:
@@ -27,10 +27,10 @@ def reset_process_peak() -> bool:
 
 
 def process_peak_bytes() -> int:
-    """The most resident memory since ``reset_process_peak``, or since the process began.
+    """Peak resident memory since ``reset_process_peak``, or since the process began.
 
     Returns:
-        Bytes: ``VmHWM`` where there is one, else ``ru_maxrss``.
+        Bytes: ``VmHWM`` if available, else ``ru_maxrss``.
     """
     found = _status_field('VmHWM')
     if found is not None:
@@ -40,7 +40,7 @@ def process_peak_bytes() -> int:
 
 
 def process_current_bytes() -> int:
-    """Resident memory now, in bytes; where the system does not tell, the peak."""
+    """Resident memory now, in bytes; the peak if the system does not report it."""
     found = _status_field('VmRSS')
     return process_peak_bytes() if found is None else found
 

@@ -1,4 +1,4 @@
-"""Where the memory of a run goes: what stands between frames, and the peaks of a frame."""
+"""The memory of a run: the bytes held between frames, and the peaks of a frame."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,15 +16,15 @@ MIB = 2**20
 
 @dataclass
 class StandingMemory:
-    """Bytes that stand between two frames, each storage counted once and in one field only.
+    """Bytes held between two frames; each storage counts once, in one field only.
 
     Attributes:
         parameters_bytes: Parameters and buffers of the model without its adapters.
-        adapters_bytes: Parameters and buffers of what was added to the model.
+        adapters_bytes: Parameters and buffers of the adapters.
         gradients_bytes: Gradients held in ``.grad``.
         optimizer_bytes: Tensors of the optimizer's state (momentum, moments, steps).
-        kept_bytes: All else that the model holds on to: parameters to go back to, a teacher's or
-            an anchor's, Fisher information, a guard's last good state.
+        kept_bytes: All other tensors that the model references: parameters to restore, parameters
+            of a teacher or an anchor, Fisher information, a guard's last good state.
     """
 
     parameters_bytes: int = 0
@@ -35,7 +35,7 @@ class StandingMemory:
 
     @property
     def total_bytes(self) -> int:
-        """All five together."""
+        """The sum of all five."""
         return (
             self.parameters_bytes
             + self.adapters_bytes
@@ -51,17 +51,17 @@ class MemoryReport:
 
     Attributes:
         inference_peak_bytes: Peak of stock inference on one frame, above the parameters.
-        adaptation_peak_bytes: Peak of one adapt-and-predict step above the parameters (adapters
-            counted among them): activations, gradients and the optimizer's state, whether these
-            stand between frames or are made during one.
+        adaptation_peak_bytes: Peak of one adapt-and-predict step above the parameters (including
+            adapters): activations, gradients and the optimizer's state, whether held between
+            frames or created during a frame.
         parameters_bytes: See ``StandingMemory``.
         adapters_bytes: See ``StandingMemory``.
-        gradients_bytes: Gradients of one step; where they are released part by part, the most
-            that stands at once.
+        gradients_bytes: Gradients of one step; if they are released part by part, the most that
+            exists at once.
         optimizer_bytes: See ``StandingMemory``.
         kept_bytes: See ``StandingMemory``; not in the peaks.
-        activations_bytes: ``adaptation_peak_bytes`` less gradients and optimizer state.
-        process_peak_bytes: Peak resident size of the process; None where not measured.
+        activations_bytes: ``adaptation_peak_bytes`` minus gradients and optimizer state.
+        process_peak_bytes: Peak resident size of the process; None if not measured.
         device: ``'cpu'`` or ``'cuda:0'`` ...
         meter: How the peaks were measured: ``'storage'`` (exact, by ``StorageMeter``) or
             ``'cuda allocator'``.
@@ -90,21 +90,21 @@ class MemoryReport:
         transient_gradients_bytes: int = 0,
         **fields,
     ) -> 'MemoryReport':
-        """Puts together what was measured.
+        """Builds the report from the measurements.
 
         Args:
-            standing: What stood when the measured step began, with the optimizer's state already
-                there (measure the second step, not the first: the first one makes the state).
-            step_peak_bytes: Peak of that step above what stood, by ``measure_peak``; None where
-                no step was measured.
-            inference_peak_bytes: The same of stock inference.
-            transient_gradients_bytes: Gradients that the step made and freed again.
+            standing: The memory held when the measured step began, including the optimizer's
+                state. Measure the second step, because the first step creates this state.
+            step_peak_bytes: Peak of this step above ``standing``, by ``measure_peak``; None if no
+                step was measured.
+            inference_peak_bytes: The same peak for stock inference.
+            transient_gradients_bytes: Gradients that the step created and freed.
             **fields: Other attributes of the report.
         """
         adaptation = activations = None
         gradients = max(standing.gradients_bytes, transient_gradients_bytes)
         if step_peak_bytes is not None:
-            # What stands at entry beside the parameters belongs to adapting, not to the model.
+            # Gradients and optimizer state held at entry belong to the adaptation, not the model.
             kept = standing.gradients_bytes + standing.optimizer_bytes
             adaptation = step_peak_bytes + kept
             activations = max(0, adaptation - gradients - standing.optimizer_bytes)
@@ -129,7 +129,7 @@ class MemoryReport:
         return standing + self.adaptation_peak_bytes
 
     def to_dict(self) -> dict:
-        """JSON-ready, ``extra`` merged in."""
+        """A JSON-ready dict, including the entries of ``extra``."""
         fields = asdict(self)
         extra = fields.pop('extra')
         return {**fields, 'total_bytes': self.total_bytes, **extra}
@@ -139,8 +139,8 @@ def storage_bytes(tensors: Iterable[Tensor], seen: Optional[set] = None) -> int:
     """Bytes of the storages behind tensors, each storage once.
 
     Args:
-        tensors: Any tensors; views and shared ones are fine.
-        seen: Storages already counted elsewhere; they are skipped, and those counted here are
+        tensors: Any tensors; views and shared storages are allowed.
+        seen: Storages already counted elsewhere. They are skipped; the storages counted here are
             added.
     """
     seen = set() if seen is None else seen
@@ -154,7 +154,7 @@ def storage_bytes(tensors: Iterable[Tensor], seen: Optional[set] = None) -> int:
 
 
 def module_tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters and buffers of a module, saved in its checkpoint or not."""
+    """Parameters and buffers of a module, including buffers that a checkpoint omits."""
     return [*module.parameters(), *module.buffers()]
 
 
@@ -172,15 +172,15 @@ def standing_memory(
     optimizer: Optional[torch.optim.Optimizer] = None,
     beside: Iterable[object] = (),
 ) -> StandingMemory:
-    """Measures what stands between frames.
+    """Measures the memory held between frames.
 
     Args:
-        model: The model, adapters included where they are part of it. What it holds beside its
-            parameters and buffers is looked for in its attributes, see ``reachable_tensors``.
-        adapters: What was added: a module, or tensors, or tensors by name.
-        optimizer: The optimizer, if there is one.
-        beside: More that stands for the sake of adapting and is not reached from the model (a
-            second set of adapters); what it shares with the model is not counted again.
+        model: The model, with its adapters if they are part of it. Other tensors of the model are
+            found through its attributes, see ``reachable_tensors``.
+        adapters: The adapters: a module, tensors, or tensors by name.
+        optimizer: The optimizer, or None.
+        beside: Other objects that the adaptation holds and the model does not reference (a second
+            set of adapters). Storages shared with the model are not counted again.
     """
     if isinstance(adapters, nn.Module):
         adapters = module_tensors(adapters)
@@ -200,18 +200,18 @@ def standing_memory(
 
 
 def measure_peak(function: Callable[[], object], device: Union[str, torch.device]) -> int:
-    """Peak tensor memory of one call, above what stood before it.
+    """Peak tensor memory of one call, above the memory held before the call.
 
     Args:
         function: Called once, without arguments; its result is dropped.
-        device: Where it computes. ``cpu`` is measured with ``StorageMeter`` (exact and
-            repeatable), ``cuda`` by torch's allocator (which also sees kernels' workspaces).
+        device: The device of the computation. ``cpu`` is measured with ``StorageMeter`` (exact and
+            repeatable), ``cuda`` with torch's allocator (which also sees kernels' workspaces).
 
     Returns:
         Bytes.
 
     Raises:
-        ValueError: The device is neither, or CUDA is asked for and there is none.
+        ValueError: The device is neither, or CUDA is requested but not available.
     """
     device = torch.device(device)
     if device.type == 'cpu':
@@ -231,5 +231,5 @@ def measure_peak(function: Callable[[], object], device: Union[str, torch.device
 
 
 def meter_name(device: Union[str, torch.device]) -> str:
-    """What ``measure_peak`` measures with on a device, for the report."""
+    """The report's name of the meter that ``measure_peak`` uses on a device."""
     return 'cuda allocator' if torch.device(device).type == 'cuda' else 'storage'

@@ -1,20 +1,21 @@
-"""Exact peak of live tensor memory on any device, by following storages.
+"""Exact peak of live tensor memory on any device, by tracking storages.
 
-The meter counts bytes of ``torch.UntypedStorage`` objects, each once however many tensors look
-at it, from the operator that makes it to the moment the last reference goes. The number depends
-on the program alone, not on the allocator or the machine, so two runs give the same peak.
+The meter counts the bytes of ``torch.UntypedStorage`` objects, from the operator that creates a
+storage until its last reference is gone. A storage that several tensors share counts once. The
+number depends on the program alone, not on the allocator or the machine, so two runs give the same
+peak.
 
 Known limitations:
-    * Workspaces inside one operator's kernel (an im2col buffer, a oneDNN reorder) are made and
-      freed below the dispatcher and are not seen. Neither is the memory of Python objects, of
-      NumPy arrays, or the allocator's rounding. ``process_peak`` sees those.
-    * A storage made by code outside the dispatcher (``torch.from_numpy``, a C++ extension that
-      allocates by itself) counts as having existed before.
-    * Only operators of the thread that entered the meter are followed. Autograd's backward on
-      CPU runs in the calling thread and on CUDA inherits its modes, so both are seen; a
-      ``DataLoader`` worker or a thread of your own is not.
-    * ``storage.resize_()`` called on the storage itself is noticed at the next operator that
-      touches it, or at the next reading of ``current_bytes``.
+    * The meter does not see workspaces inside one operator's kernel (an im2col buffer, a oneDNN
+      reorder), which exist below the dispatcher. It does not see the memory of Python objects and
+      NumPy arrays or the allocator's rounding either. ``process_peak`` sees all of these.
+    * A storage created outside the dispatcher (``torch.from_numpy``, a C++ extension with its own
+      allocation) counts as existing before.
+    * The meter tracks only operators of the thread that entered it. It sees autograd's backward,
+      which runs in the calling thread on CPU and inherits the thread's modes on CUDA. It does not
+      see a ``DataLoader`` worker or other threads.
+    * If code calls ``storage.resize_()`` on the storage itself, the meter notices it at the next
+      operator that uses the storage, or at the next reading of ``current_bytes``.
     * A tensor subclass that wraps others is counted by its own storage.
 """
 
@@ -27,16 +28,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _LIFT_FRESH = torch.ops.aten.lift_fresh.default
-# The meter does not look for freed storages before it follows so many.
+# The meter does not search for freed storages until it tracks this many.
 _FEW = 256
 
 
 class LiveTensor(NamedTuple):
-    """One storage that stood at the peak.
+    """One storage that was alive at the peak.
 
     Attributes:
         bytes: Size of the storage.
-        shape: Shape of the tensor that the operator gave.
+        shape: Shape of the tensor that the operator returned.
         dtype: Its dtype.
         operator: The operator that made the storage, such as ``'aten.convolution.default'``.
     """
@@ -49,8 +50,8 @@ class LiveTensor(NamedTuple):
 
 @dataclass
 class _Entry:
-    # Python's own ``weakref.ref`` is of the wrapper: torch 2.1 makes one for each look at a
-    # storage, and frees it without a word to the reference.
+    # Python's own ``weakref.ref`` refers to the wrapper. torch 2.1 creates a wrapper at each access
+    # to a storage and frees it without notifying the reference.
     reference: StorageWeakRef
     bytes: int
     origin: tuple[tuple[int, ...], torch.dtype, str]
@@ -60,17 +61,17 @@ class _Entry:
 
 
 class StorageMeter(TorchDispatchMode):
-    """Context manager that follows every storage made inside it.
+    """Context manager that tracks every storage created inside it.
 
-    Storages that exist at entry are not counted, nor is freeing them: all numbers are *above what
-    existed at entry*. After exit nothing new is counted, but frees still are, so
-    ``current_bytes`` tells what the code under the meter has left behind.
+    Storages that exist at entry are not counted, nor are their frees: all numbers are *above the
+    memory at entry*. After exit the meter counts frees, but no new storages, so ``current_bytes``
+    is the memory that the code under the meter still holds.
 
     Args:
-        breakdown: Keep the list of what stands at the peak, for ``peak_breakdown``. Costs a copy
-            of the list of live storages at each new peak.
+        breakdown: Keep the list of live storages at the peak, for ``peak_breakdown``. Costs a copy
+            of this list at each new peak.
         device: Count only storages on devices of this type (``'cpu'``, ``'cuda'``); None counts
-            all. ``'meta'`` counts what tensors without data would take.
+            all. ``'meta'`` counts the bytes that tensors without data would need.
 
     Example:
         >>> with StorageMeter() as meter:
@@ -83,8 +84,8 @@ class StorageMeter(TorchDispatchMode):
         super().__init__()
         self._breakdown = breakdown
         self._device = device
-        # By address. It is not used again as long as there is a weak reference to it. Some may
-        # have been freed since the last look: ``_current`` is never too low.
+        # By address, which is not reused while a weak reference to it exists. Some storages may
+        # have been freed since the last check, so ``_current`` may be too high, never too low.
         self._live: dict[int, _Entry] = {}
         self._current = 0
         self._look_at = _FEW
@@ -93,12 +94,12 @@ class StorageMeter(TorchDispatchMode):
 
     @property
     def peak_bytes(self) -> int:
-        """The most bytes that stood at once, above those at entry."""
+        """The most bytes alive at once, above those at entry."""
         return self._peak
 
     @property
     def current_bytes(self) -> int:
-        """Bytes that stand now, of those made under the meter."""
+        """Bytes alive now, of the storages created under the meter."""
         self._forget_freed()
         for address, entry in self._live.items():
             storage = torch.UntypedStorage._new_with_weak_ptr(address)
@@ -108,10 +109,10 @@ class StorageMeter(TorchDispatchMode):
         return self._current
 
     def peak_breakdown(self) -> list[LiveTensor]:
-        """What stood at the peak, largest first; their bytes sum to ``peak_bytes``.
+        """The storages alive at the peak, largest first; their bytes sum to ``peak_bytes``.
 
         Raises:
-            ValueError: The meter was made without ``breakdown=True``.
+            ValueError: The meter was created without ``breakdown=True``.
         """
         if not self._breakdown:
             raise ValueError(
@@ -120,7 +121,7 @@ class StorageMeter(TorchDispatchMode):
         return sorted(self._at_peak, key=lambda tensor: -tensor.bytes)
 
     def reset_peak(self) -> None:
-        """Starts a new peak at what stands now (as ``torch.cuda.reset_peak_memory_stats``)."""
+        """Resets the peak to the current bytes (as ``torch.cuda.reset_peak_memory_stats``)."""
         self._peak = -1
         self.current_bytes  # noqa: B018  (re-reads the sizes and notes the new peak)
 
@@ -128,8 +129,8 @@ class StorageMeter(TorchDispatchMode):
         kwargs = kwargs or {}
         if _gives_views(func):
             return func(*args, **kwargs)
-        # ``torch.tensor`` and constants enter here with a storage that nobody has seen yet, and
-        # that storage is new.
+        # ``torch.tensor`` and constants enter here with a storage that the meter has not seen;
+        # this storage is new.
         brings_new = func is _LIFT_FRESH
         known_before = set()
         if not brings_new:
@@ -141,7 +142,7 @@ class StorageMeter(TorchDispatchMode):
         for leaf in _leaves(result):
             self._follow(leaf, known_before, func)
         if func._schema.is_mutable:
-            # An in-place operator or one with ``out=`` may have resized what it was given.
+            # An in-place operator or one with ``out=`` may have resized its arguments.
             for leaf in _leaves((args, kwargs)):
                 self._follow(leaf, known_before, func)
         self._note_peak()
@@ -183,10 +184,10 @@ class StorageMeter(TorchDispatchMode):
 
 @cache
 def _gives_views(func) -> bool:
-    """Whether all that an operator gives looks at memory that it was given, changed in nothing.
+    """Whether an operator returns only views of its arguments and changes no argument.
 
-    Composite operators (``reshape``) may copy where their schema tells of a view. They are taken
-    apart before they come here, but not under ``inference_mode``.
+    Composite operators (``reshape``) may copy although their schema declares a view. Torch
+    decomposes them before they reach the meter, but not under ``inference_mode``.
     """
     schema = func._schema
     return (
@@ -201,9 +202,9 @@ def _gives_views(func) -> bool:
 
 
 def _leaves(value) -> list:
-    """All that operators take and give, out of its tuples, lists and dicts.
+    """All arguments or results of an operator, taken out of tuples, lists and dicts.
 
-    They know no other containers; torch's own ``tree_leaves`` does, at half of the meter's time.
+    Operators use no other containers. torch's own ``tree_leaves`` supports others, but is slow.
     """
     if isinstance(value, (tuple, list)):
         return [leaf for item in value for leaf in _leaves(item)]
@@ -213,9 +214,9 @@ def _leaves(value) -> list:
 
 
 def _storage_of(leaf, device: Optional[str]) -> Optional[torch.UntypedStorage]:
-    """The storage of a tensor, or None for what has none (numbers, sparse tensors).
+    """The storage of a tensor, or None if the value has none (numbers, sparse tensors).
 
-    A meta tensor's has a size and no memory: it is one only where meta tensors are asked for.
+    A meta tensor's storage has a size but no memory, so it counts only if ``device`` is 'meta'.
     """
     if isinstance(leaf, torch.UntypedStorage):
         return leaf

@@ -1,4 +1,4 @@
-"""Meta networks: what is attached to a frozen segmentor, and where."""
+"""Meta networks, and how they are attached to a frozen segmentor."""
 
 from . import mit_units, mobilenet_units, resnet_units  # noqa: F401  (they register their backbones)
 from .attach import attach_meta_networks

@@ -1,4 +1,4 @@
-"""Puts meta networks on a segmentor: inside its backbone, beside it, or on what it gives out."""
+"""Attaches meta networks to a segmentor: inside its backbone, beside it, or on its outputs."""
 
 from typing import Optional
 
@@ -14,23 +14,23 @@ from .units import is_described
 def attach_meta_networks(
     segmentor: nn.Module, encoder: type[AdaptedEncoder] = AdaptedEncoder, **options
 ) -> MetaEncoder:
-    """Puts a backbone with meta networks in the place of ``segmentor.backbone``.
+    """Replaces ``segmentor.backbone`` by the same backbone with meta networks.
 
-    A backbone that no ``EncoderUnits`` describes gets an ``OutputEncoder``, whatever is asked for:
-    its meta networks sit on the outputs that the decode heads read.
+    If no ``EncoderUnits`` describes the backbone, it always gets an ``OutputEncoder``, whose meta
+    networks sit on the outputs that the decode heads read.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``. All its own parameters are frozen.
         encoder: ``AdaptedEncoder``, or ``LadderEncoder`` for meta networks beside the backbone.
-        **options: See there. ``norm='auto'`` takes the kind of norm that the backbone has most of,
-            see ``norm_like``.
+        **options: Options of the encoder. ``norm='auto'`` takes the backbone's most frequent kind
+            of norm, see ``norm_like``.
 
     Returns:
-        The encoder, now ``segmentor.backbone``; its ``meta_networks`` are what is trained, on the
-        device and in the dtype of the backbone that was there.
+        The encoder, now ``segmentor.backbone``. Only its ``meta_networks`` are trained; they have
+        the device and dtype of the original backbone.
 
     Raises:
-        TypeError: The segmentor has no backbone, or one that meta networks cannot be attached to;
+        TypeError: The segmentor has no backbone, meta networks cannot be attached to its backbone,
             or an option is unknown.
         ValueError: Meta networks are attached already, or an option has a wrong value.
     """
@@ -54,13 +54,13 @@ def attach_meta_networks(
     else:
         segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
     if weight is not None:
-        # They are made on the CPU, so that random ones are the same on every device.
+        # Created on the CPU, so that random weights are the same on every device.
         segmentor.backbone.meta_networks.to(weight.device, weight.dtype)
     return segmentor.backbone
 
 
 def _reads(segmentor: nn.Module) -> Optional[set[int]]:
-    """Positions of the backbone's outputs that the decode heads read; None where nobody tells."""
+    """Positions of the backbone's outputs that the decode heads read; None if unknown."""
     heads = getattr(segmentor, 'decode_head', None)
     heads = heads if isinstance(heads, nn.ModuleList) else [heads]
     indices = [getattr(head, 'in_index', None) for head in heads]

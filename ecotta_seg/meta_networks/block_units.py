@@ -1,4 +1,4 @@
-"""Backbones whose blocks are called one after another, described by a list of the blocks."""
+"""Backbones that run their blocks in sequence, described by a list of the blocks."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class BlockUnits(EncoderUnits):
 
     @abstractmethod
     def stem_modules(self) -> Sequence[nn.Module]:
-        """The modules that make the input of the first block from the image, in order."""
+        """The modules that turn the image into the first block's input, in order."""
 
     @abstractmethod
     def stages(self) -> Sequence[Sequence[nn.Module]]:
@@ -37,7 +37,7 @@ class BlockUnits(EncoderUnits):
 
     @torch.no_grad()
     def describe(self) -> list[UnitShape]:
-        """See base class: measured."""
+        """See base class; measured on one frame."""
         modes = {module: module.training for module in self.backbone.modules()}
         self.backbone.eval()
         weight = next(self.backbone.parameters())

@@ -22,10 +22,10 @@ class Part:
 
 
 class AdaptedEncoder(MetaEncoder):
-    """Takes a backbone's place in a segmentor and gives the same outputs, adapted.
+    """Replaces a backbone in a segmentor and returns the same outputs, adapted.
 
     Args:
-        backbone: See base class; one that an ``EncoderUnits`` describes.
+        backbone: See base class; an ``EncoderUnits`` must describe this backbone.
         num_parts: K.
         split: Units per part; None for the paper's proportions.
         **meta_network: Options of ``MetaNetwork``.
@@ -66,19 +66,19 @@ class AdaptedEncoder(MetaEncoder):
             start = part.stop
 
     def early_modules(self) -> list[nn.Module]:
-        """See base class: what the stem and the first part run."""
+        """See base class: the modules of the stem and the first part."""
         return self.units.first_modules(self.parts[0].stop)
 
     def run_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
         """Runs the frozen units of part ``index``.
 
-        Stage ends *inside* the part are dealt with here and their outputs put into ``outputs``;
-        one at the part's own end is left to ``leave_part``, after the meta network.
+        If a stage ends *inside* the part, this method puts its output into ``outputs``. If a stage
+        ends with the part, ``leave_part`` does so, after the meta network.
 
         Args:
             index: The part, from 0.
             x: x̃_{k-1}, (N, C, H, W).
-            outputs: Filled with the stage outputs met on the way, by stage index.
+            outputs: Receives the stage outputs inside the part, by stage index.
 
         Returns:
             x_k, (N, C', H', W').
@@ -91,7 +91,7 @@ class AdaptedEncoder(MetaEncoder):
         return x
 
     def leave_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
-        """Deals with a stage that ends where part ``index`` ends; gives the next part's input."""
+        """Ends the stage if it ends with part ``index``; returns the next part's input."""
         return self._leave_unit(self.parts[index].stop - 1, x, outputs)
 
     def _leave_unit(self, unit: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""An adapted encoder's forward and backward by hand, part by part."""
+"""The hand-written forward and backward of an adapted encoder, part by part."""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -14,7 +14,7 @@ from .meta_operator import Deliver, MetaNetworkOperator
 
 @dataclass
 class _PartRecord:
-    """What stands of one part until its backward."""
+    """The tensors of one part that are kept until its backward."""
 
     input: Tensor
     units: Optional[Tape]
@@ -27,7 +27,7 @@ class EncoderOperator:
 
     Args:
         encoder: The encoder; its meta networks may change between two steps.
-        relative: Take each R_k over mean |x_k|.
+        relative: Divide each R_k by mean |x_k|.
     """
 
     def __init__(self, encoder: AdaptedEncoder, relative: bool = False) -> None:
@@ -43,21 +43,21 @@ class EncoderOperator:
         self._records: list[_PartRecord] = []
 
     def fallbacks(self) -> list[str]:
-        """Names of frozen modules that are run by autograd."""
+        """Names of the frozen modules that run under autograd."""
         return [name for operator in self.units for name in operator.fallbacks()]
 
     def forward(
         self, image: Tensor, plan: Plan, reads: Optional[tuple[int, ...]]
     ) -> tuple[list[Optional[Tensor]], list[Tensor]]:
-        """Encodes a frame and keeps what the plan says.
+        """Encodes a frame and keeps the tensors that the plan names.
 
         Args:
             image: (N, 3, H, W), preprocessed.
             plan: What to keep.
-            reads: Positions of the outputs that are wanted; None for all.
+            reads: Positions of the outputs to return; None for all.
 
         Returns:
-            The outputs, None where not wanted, and R_k of each part, scalars.
+            The outputs (None for each output not in ``reads``), and R_k of each part, scalars.
         """
         units = self.encoder.units
         wanted = self._wanted(reads)
@@ -67,7 +67,7 @@ class EncoderOperator:
         for index, keep in enumerate(plan.parts):
             record = _PartRecord(x, None, Tape(), Tape(workspace=plan.workspace))
             self._records.append(record)
-            # Nothing goes back through the first part's frozen units.
+            # No gradient passes through the first part's frozen units.
             if keep.keep_units and index:
                 record.units = Tape(keep.keep_middle, plan.workspace)
             x = self._run_units(index, x, record.units, outputs, wanted)
@@ -87,7 +87,7 @@ class EncoderOperator:
             image, reads: See ``forward``.
 
         Returns:
-            The outputs, None where not wanted.
+            The outputs; None for each output not in ``reads``.
         """
         wanted, outputs = self._wanted(reads), {}
         x = self.encoder.units.stem(image)
@@ -97,16 +97,16 @@ class EncoderOperator:
         return [outputs.get(stage) for stage in self.encoder.units.out_stages]
 
     def _wanted(self, reads: Optional[tuple[int, ...]]) -> set[int]:
-        """The stages whose outputs are wanted, of the positions that are."""
+        """The stages of the output positions in ``reads``."""
         stages = list(self.encoder.units.out_stages)
         return set(stages if reads is None else [stages[position] for position in reads])
 
     def run_units(self, part: int, x: Tensor) -> Tensor:
-        """The frozen units of a part alone: x̃_{k-1} to x_k; nothing is kept."""
+        """Runs a part's frozen units alone, x̃_{k-1} to x_k, and keeps nothing."""
         return self._run_units(part, x, None, {}, set())
 
     def leave_part(self, part: int, x: Tensor) -> Tensor:
-        """What comes between a part's meta network and the next part; nothing is kept."""
+        """Runs the operation between a part's meta network and the next part; keeps nothing."""
         return self._leave(self.encoder.parts[part].stop - 1, x, None, {}, set())
 
     def _run_units(self, index, x, tape, outputs, wanted) -> Tensor:
@@ -135,27 +135,27 @@ class EncoderOperator:
         regularisation_weight: float,
         deliver: Deliver,
     ) -> None:
-        """Takes gradients from the outputs to all meta networks; nothing is kept afterwards.
+        """Propagates gradients from the outputs to all meta networks and frees all kept tensors.
 
         Args:
             pending: Gradients with respect to the outputs, by position.
-            plan: As in the forward.
+            plan: The plan of the forward.
             regularisation_weight: λ times the share of this forward in the frame.
-            deliver: Takes the parameters' gradients.
+            deliver: Receives the parameters' gradients.
         """
         stages = list(self.encoder.units.out_stages)
         gradients = {stages[position]: gradient for position, gradient in pending.items()}
         pending.clear()
         grad: Optional[Tensor] = None
-        # One frame for it all: a gradient that were handed to a function and replaced there would
-        # be held by the caller for as long as that takes.
+        # One function does the whole loop. If a helper function replaced its gradient argument,
+        # the caller would still hold the old gradient until the helper returns.
         while self._records:
             index, record = len(self._records) - 1, self._records.pop()
             part = self.encoder.parts[index]
             grad = self._enter(part.stop - 1, grad, record.end, gradients)
             again = self._again(index, record, plan)
             if grad is None:
-                # Nothing comes from the prediction: the regulariser alone.
+                # No gradient comes from the prediction; the regulariser acts alone.
                 grad = torch.zeros_like(again())
             grad, of_input = self.meta[index].backward(
                 grad, record.input, record.meta, again, regularisation_weight / grad.numel(),
@@ -173,7 +173,7 @@ class EncoderOperator:
                 grad = self.units[unit].backward(grad, record.units, into)
 
     def _again(self, index: int, record: _PartRecord, plan: Plan):
-        """A function that computes x_k anew, and the units' tape if that was not kept."""
+        """A function that recomputes x_k, and the units' tape if it was not kept."""
 
         def again() -> Tensor:
             tape = None

@@ -1,10 +1,10 @@
-"""How many channels a model's frames have."""
+"""The number of channels of a model's frames."""
 
 from torch import nn
 
 
 def input_channels(module: nn.Module) -> int:
-    """The channels that the first convolution of a backbone or segmentor takes; 3 without one."""
+    """Input channels of the first convolution of a backbone or segmentor; 3 if it has none."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             return part.in_channels

@@ -1,4 +1,4 @@
-"""Meta networks beside a frozen backbone, not inside: no gradient goes through its blocks."""
+"""Meta networks beside a frozen backbone, not inside: no gradient passes through its blocks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,29 +12,29 @@ from .units import find_units
 
 
 class LadderEncoder(AdaptedEncoder):
-    """An ``AdaptedEncoder`` whose meta networks form a side network, a rung for each part.
+    """An ``AdaptedEncoder`` whose meta networks form a side network, one rung per part.
 
-    In ``AdaptedEncoder`` part k reads what part k - 1 and its meta network gave, so a gradient
-    for meta network k - 1 passes through the frozen part k, whose activations have to be kept.
-    Here the frozen backbone runs on by itself, without a graph, and only the side network reads
-    its own output:
+    In ``AdaptedEncoder``, part k reads the output of part k - 1 and its meta network. A gradient
+    for meta network k - 1 therefore passes through the frozen part k, whose activations must be
+    kept. Here the frozen backbone runs alone, without a graph, and only the side network reads
+    the side network's output:
 
         x_k = f_k(x_{k-1})                                   frozen, detached
         x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1})   a rung (``start='identity'``)
 
-    The stage outputs are those of x̃, so a decode head sees adapted features. Those of stages that
-    end *inside* a part are the frozen ones; the default is one part a stage. What a stage ends with
-    in a MiT, its frozen LayerNorm, a rung passes with a graph; no block does.
+    The stage outputs come from x̃, so a decode head sees adapted features. If a stage ends *inside*
+    a part, its output is the frozen one; the default is one part per stage. In a MiT, the side
+    network also passes the frozen LayerNorm that ends a stage, with a graph, but no block.
 
-    After LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), which read frozen
-    features of a whole network beside it; the rungs are EcoTTA's meta networks (2303.01904), so
-    that saved adapters, the regulariser and the warm-up are the same. What is given up: frozen
-    parts never see adapted features.
+    After LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), whose side networks
+    read the frozen features of a whole network. The rungs are EcoTTA's meta networks (2303.01904),
+    so saved adapters, the regulariser and the warm-up are the same. The drawback: frozen parts
+    never see adapted features.
 
     Args:
         backbone, num_parts, **meta_network: See ``AdaptedEncoder``.
-        split: Units per part; None for the backbone's stages where there are as many as parts,
-            else for the paper's proportions.
+        split: Units per part. None takes the backbone's stages if their number is ``num_parts``,
+            else the paper's proportions.
     """
 
     kind = 'ladder'
@@ -66,6 +66,6 @@ class LadderEncoder(AdaptedEncoder):
                 continue
             side = meta_network(frozen, side)
             self.record(frozen, side, meta_network)
-            # A stage that ends here is given out adapted, in the place of the frozen one.
+            # If a stage ends here, its adapted output replaces the frozen one.
             side = self.leave_part(index, side, outputs)
         return self.units.collect([outputs[stage] for stage in sorted(outputs)])

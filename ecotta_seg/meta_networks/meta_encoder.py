@@ -1,4 +1,4 @@
-"""What every encoder with meta networks is: a frozen backbone in its place in a segmentor."""
+"""Base class of the encoders with meta networks, which replace a segmentor's backbone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PartOutput(NamedTuple):
-    """What one part gave in one forward.
+    """The outputs of one part in one forward.
 
     Attributes:
         frozen: x_k, (N, C, H, W), the frozen part's own output.
@@ -27,16 +27,16 @@ def _part_output(frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> Pa
 
 
 class MetaEncoder(nn.Module):
-    """Takes a backbone's place in a segmentor; a subclass says where its meta networks sit.
+    """Replaces a backbone in a segmentor; a subclass places the meta networks.
 
     Args:
-        backbone: The backbone to wrap. Its parameters are frozen here (``requires_grad=False``);
-            whoever wraps it decides on its norms' mode.
+        backbone: The backbone to wrap. The constructor freezes its parameters
+            (``requires_grad=False``); the caller sets the mode of its norms.
 
     Attributes:
         kind: How meta networks and parts are connected; adapters of another kind do not fit.
-        split: What the meta networks sit on, so that adapters of another split are refused.
-        meta_networks: One for each part.
+        split: Where the meta networks sit; adapters with another split are refused.
+        meta_networks: One per part.
     """
 
     kind = ''
@@ -51,13 +51,12 @@ class MetaEncoder(nn.Module):
         self._bypassed = False
 
     def early_modules(self) -> list[nn.Module]:
-        """Modules at the beginning of the backbone, whose norms see the weather first; none where
-        nobody tells."""
+        """The backbone's first modules, whose norms see the weather first; empty if unknown."""
         return []
 
     @contextmanager
     def recording(self, measure: Optional[Measure] = None) -> Iterator[list]:
-        """Inside, each forward appends what ``measure`` gives for each of its K parts to the list.
+        """Inside, each forward appends the result of ``measure`` for each of the K parts.
 
         Args:
             measure: Takes x_k, x̃_k with its graph, and the meta network. None records the two
@@ -76,7 +75,7 @@ class MetaEncoder(nn.Module):
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """Inside, the meta networks are left out: the frozen backbone alone."""
+        """Inside, the frozen backbone runs without the meta networks."""
         self._bypassed = True
         try:
             yield

@@ -16,11 +16,11 @@ STARTS = ('paper', 'identity')
 class MetaNetwork(nn.Module):
     """x̃_k = norm(x_k) + conv_block(x̃_{k-1}) (EcoTTA, arXiv 2303.01904, Section 3.1, Fig. 3).
 
-    With ``start='identity'`` (ours, not the paper's) the same terms are a residual that starts at
-    zero: x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1}), the norm's scale, its shift and the
-    gain all zero at first, so an attached model computes bit for bit what its source computes
-    and needs no warm-up to be usable. The gain (one number a channel) is there because a conv
-    block whose own norm starts at zero would sit on the dead side of its ReLU forever.
+    With ``start='identity'`` (ours, not the paper's) the same terms form a residual that starts at
+    zero: x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1}). The norm's scale, the norm's shift
+    and the gain start at zero. An attached model therefore computes bit for bit the same as its
+    source and is usable without a warm-up. The gain has one number per channel. Without the gain,
+    the conv block's own norm would have to start at zero, and its ReLU would stay dead forever.
 
     Shapes: N frames, C_in channels of the part's input, C_out of its output, s the part's stride.
 
@@ -29,26 +29,26 @@ class MetaNetwork(nn.Module):
         out_channels: C_out.
         stride: s, the product of the strides of the part's units.
         kernel_size: Odd kernel of the conv block: 3 as in the paper, 1 for the light variant.
-        depthwise: Depthwise kernel followed by a 1x1 convolution, instead of a full one.
+        depthwise: Depthwise kernel followed by a 1x1 convolution, instead of a full kernel.
         norm: Norm on the part's output: 'BN' (paper), 'LN' (over channels: suits tokens), 'GN',
             or 'affine' (scale and shift alone).
-        block_norm: Norm of the conv block, the same names; None for as ``norm``, where 'affine'
-            becomes 'BN'.
+        block_norm: Norm of the conv block, the same names. None takes ``norm``, with 'BN' instead
+            of 'affine'.
         start: 'paper' or 'identity'.
-        reduction: r: the conv block is C_out / r wide and expanded to C_out by a 1x1 convolution
-            without an activation (as adapters and LST's side networks, arXiv 2206.06522, are).
-            What is kept for backward and the weights shrink with it. With an identity start that
-            convolution is zero at first, and there is no gain. 1 is the paper's block.
+        reduction: r. The conv block is C_out / r wide, and a 1x1 convolution without an activation
+            expands it to C_out (as in adapters and LST's side networks, arXiv 2206.06522). The
+            activations kept for backward and the weights shrink accordingly. With an identity
+            start, this convolution starts at zero and there is no gain. 1 is the paper's block.
 
     Attributes:
-        strength: With an identity start, the share of what the network changes that is let
-            through: x̃_k = x_k + strength * (norm(x_k) + gain * conv_block(x̃_{k-1})), 0 to 1.
-        region: The part of the output that the regulariser is taken over, see ``measuring``; None
-            for all of the output.
+        strength: With an identity start, the factor on the meta network's change, 0 to 1:
+            x̃_k = x_k + strength * (norm(x_k) + gain * conv_block(x̃_{k-1})).
+        region: The part of the output that the regulariser covers, see ``measuring``; None for
+            all of the output.
 
     Raises:
-        ValueError: An unknown norm or start, a kernel size that is not odd and positive, or a
-            reduction below 1.
+        ValueError: The norm or start is unknown, the kernel size is not odd and positive, or the
+            reduction is below 1.
     """
 
     region: Optional[FrameRegion] = None
@@ -97,9 +97,12 @@ class MetaNetwork(nn.Module):
                 self.gain = nn.Parameter(torch.zeros(out_channels))
 
     def convolve(self, part_input: Tensor) -> Tensor:
-        """The block's convolution: by Winograd's filtering where that is faster and nothing is
-        trained, which on a CPU halves the time of the wide ones. Under autocast by torch's own,
-        which knows the lower precision; the filtering's transforms would lose too much in it."""
+        """The block's convolution, by Winograd's algorithm or by torch.
+
+        Winograd's algorithm runs if the convolution is faster with it and the module is not in
+        training mode. Under autocast, torch's convolution runs, in the lower precision: Winograd's
+        transforms would lose too much accuracy there.
+        """
         conv = self.conv
         if (
             not self.training
@@ -117,10 +120,10 @@ class MetaNetwork(nn.Module):
         return block if self.expand is None else self.expand(block)
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
-        """Gives the part's new output.
+        """Computes the part's adapted output.
 
         Args:
-            part_output: x_k, (N, C_out, H', W'), what the frozen part made of ``part_input``.
+            part_output: x_k, (N, C_out, H', W'), the frozen part's output for ``part_input``.
             part_input: x̃_{k-1}, (N, C_in, H, W), H' = ceil(H / s), W' likewise.
 
         Returns:

@@ -1,9 +1,9 @@
-"""A meta network's forward and backward by hand, a few channels at a time.
+"""The hand-written forward and backward of a meta network, a few channels at a time.
 
-Letters: x = x_k the frozen part's output, p = x̃_{k-1} the part's input, g the gradient with
-respect to x̃_k that comes from the prediction's entropy, r the gradient of the regulariser. The
-parameters see u = g + r; what goes on to earlier parts is g alone (Algorithm 1 of EcoTTA, arXiv
-2303.01904: each R_k reaches part k only).
+Letters: x = x_k is the frozen part's output, p = x̃_{k-1} the part's input, g the gradient of the
+prediction's entropy with respect to x̃_k, r the gradient of the regulariser. The parameters receive
+u = g + r; earlier parts receive g alone (Algorithm 1 of EcoTTA, arXiv 2303.01904: each R_k reaches
+part k only).
 """
 
 from typing import Callable, NamedTuple, Optional
@@ -21,21 +21,21 @@ from ..lean import lean_autograd
 from .meta_network import MetaNetwork
 from .norms import FrameBatchNorm2d
 
-# Elements of a piece of the channels: norms and ReLUs are done on so many at a time, which stay
-# near the cache.
+# Elements of one piece of the channels. Norms and ReLUs process one piece at a time, so that the
+# data stay in the cache or near it.
 PIECE = 2**20
-# Takes (parameter, gradient, rows): rows is the piece of the parameter that the gradient is of,
-# along the first axis, or None for all of it.
+# Takes (parameter, gradient, rows): the gradient belongs to these rows (first axis) of the
+# parameter, or to the whole parameter if rows is None.
 Deliver = Callable[[nn.Parameter, Tensor, Optional[slice]], None]
 
 
 class _Piece(NamedTuple):
-    """What is kept of a piece of the channels."""
+    """The data kept for a piece of the channels."""
 
     channels: slice
-    passed: Tensor  # bits: where the block's ReLU let through
-    above: Tensor  # bits: where x̃_k > x_k
-    below: Tensor  # bits: where x̃_k < x_k
+    passed: Tensor  # bits: the input of the block's ReLU is above 0
+    above: Tensor  # bits: x̃_k > x_k
+    below: Tensor  # bits: x̃_k < x_k
     norm: FrameStatistics
     block_norm: FrameStatistics
 
@@ -44,11 +44,11 @@ class _Saved(NamedTuple):
     pieces: list[_Piece]
     output: Optional[Tensor]
     block: Optional[Tensor]
-    scale: float  # what the mean of |x̃_k - x_k| over all of x is multiplied by
+    scale: float  # factor on the mean of |x̃_k - x_k| over all of x
 
 
 def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, FrameStatistics]:
-    """Norm by the frame's statistics, and these."""
+    """The input normalised by the frame's statistics, and the statistics."""
     if norm.region is not None:
         weight, bias = norm.weight[channels], norm.bias[channels]
         return frame_norm_forward(x, weight, bias, norm.eps, norm.region)
@@ -70,12 +70,12 @@ def _norm_backward(norm, channels: slice, grad, x, statistics, wanted: list[bool
 class MetaNetworkOperator:
     """Runs one meta network.
 
-    With the paper's norms and convolution all is done by channels; with others (tokens' norms,
-    depthwise kernels) autograd does a meta network as a whole, once its part has its turn.
+    With the paper's norms and convolution, the operator works channel by channel. With others
+    (tokens' norms, depthwise kernels), autograd runs the whole meta network at its part's turn.
 
     Args:
         module: The meta network.
-        relative: Take R_k over mean |x_k|.
+        relative: Divide R_k by mean |x_k|.
     """
 
     def __init__(self, module: MetaNetwork, relative: bool = False) -> None:
@@ -96,20 +96,20 @@ class MetaNetworkOperator:
         keep_output: bool = True,
         keep_block: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """x̃_k, bit for bit as the module gives it.
+        """Computes x̃_k, bit for bit as the module does.
 
         Args:
-            x: (N, C, H, W). Its memory may become x̃_k's unless it is kept.
+            x: (N, C, H, W). If x is not kept, x̃_k may overwrite its memory.
             p: (N, C', H', W').
-            tape: Takes what ``backward`` needs; None where there will be none.
+            tape: Receives the tensors for ``backward``; None if there is no backward.
             keep_output: Put x on the tape.
             keep_block: Put the convolution's output on the tape.
 
         Returns:
-            x̃_k and R_k = mean |x̃_k - x_k|, a scalar, over mean |x_k| where it is relative.
+            x̃_k and R_k = mean |x̃_k - x_k|, a scalar, divided by mean |x_k| if ``relative``.
         """
         scale = self._scale(x)
-        # Views of tokens have their channels side by side, and a norm other roundings there.
+        # In views of tokens the channels are adjacent in memory, so a norm rounds differently.
         if not self.by_channels or not x.is_contiguous() or self._one_value(x):
             adapted = self.module(x, p)
             difference = self._measured(adapted - x).abs_().mean() * scale
@@ -133,7 +133,7 @@ class MetaNetworkOperator:
                 result.add_(frozen)
                 block.mul_((gain[c] * strength).view(-1, 1, 1))
             result.add_(block)
-            # The block's memory takes what the meta network changed.
+            # The meta network's change overwrites the block's memory.
             self._measured(torch.sub(result, frozen, out=block))
             adapted[:, c] = result
             if tape is not None:
@@ -147,20 +147,20 @@ class MetaNetworkOperator:
         return adapted, (total * scale / x.numel()).to(x.dtype)
 
     def _one_value(self, x: Tensor) -> bool:
-        """Whether there is but one value of the frame a channel, which has no variance."""
+        """Whether the frame has only one value per channel, which has no variance."""
         return of_frame(x[:, 0:1], self.module.region).numel() == 1
 
     def _measured(self, difference: Tensor) -> Tensor:
-        """(N, C, H, W) with 0 where there is padding, in place: R_k is taken over the frame."""
+        """Sets the padding of (N, C, H, W) to 0, in place: R_k covers the frame only."""
         region = self.module.region
         return difference if region is None else region.clear_outside_(difference)
 
     def _scale(self, x: Tensor) -> float:
-        """What the mean over all of x is multiplied by."""
+        """The factor that turns the mean over all of x into R_k."""
         frame = of_frame(x, self.module.region)
         if not self.relative or x.is_meta:
             return x.numel() / frame.numel()
-        # By rows, because nothing of x's size is stored then, whatever the precision of the sum.
+        # A sum per row needs no temporary of x's size, even with a float64 total.
         total = float(torch.linalg.vector_norm(frame, 1, dim=3).sum(dtype=torch.float64))
         return x.numel() / max(total, 1e-6 * frame.numel())
 
@@ -175,22 +175,23 @@ class MetaNetworkOperator:
         further: bool,
         workspace: int = 2**22,
     ) -> tuple[Optional[Tensor], Optional[Tensor]]:
-        """Gradients of the parameters, and what goes on to the frozen part and its input.
+        """Gradients of the parameters, of the frozen part's output and of the part's input.
 
         Args:
-            grad: g, (N, C, H, W), contiguous; its memory becomes the gradient of x.
+            grad: g, (N, C, H, W), contiguous; the gradient of x overwrites its memory.
             p: The part's input, as in the forward.
-            tape: As the forward left it.
-            frozen_output: Computes x anew, where it was not kept.
-            factor: Weight of the regulariser over the number of x's elements: r is this times the
-                sign of x̃_k - x_k (over mean |x_k| where R_k is relative; over the frame's share
-                of x, and 0 elsewhere, where x has padding).
-            deliver: Takes the parameters' gradients.
-            further: Whether gradients go on; the first part has no one to give them to.
-            workspace: Elements of a group of channels that is convolved at once.
+            tape: The tape of the forward.
+            frozen_output: Recomputes x if it was not kept.
+            factor: Weight of the regulariser divided by the number of x's elements. r is this
+                factor times the sign of x̃_k - x_k. If R_k is relative, r is also divided by
+                mean |x_k|. If x has padding, r is 0 there and divided by the frame's share of x
+                elsewhere.
+            deliver: Receives the parameters' gradients.
+            further: Whether earlier parts need gradients; False for the first part.
+            workspace: Elements of a group of channels that one convolution processes.
 
         Returns:
-            The gradients of x and of p from the meta network alone; None where not ``further``.
+            The gradients of x and of p from the meta network alone; None if not ``further``.
         """
         saved: _Saved = tape.pop()
         factor *= saved.scale
@@ -211,7 +212,7 @@ class MetaNetworkOperator:
                 inner = slice(piece.channels.start - rows.start, piece.channels.stop - rows.start)
                 self._piece_backward(piece, grad, x, y[:, inner], factor, deliver, further)
             if further:
-                # Before the kernel's gradient is delivered: that may change the kernel.
+                # Must precede the delivery of the kernel's gradient, which may change the kernel.
                 of_input = conv_input_gradient(
                     x[:, rows], conv.weight[rows], p.shape, *geometry, into=of_input,
                     workspace=room,
@@ -225,11 +226,11 @@ class MetaNetworkOperator:
     def _piece_backward(
         self, piece: _Piece, grad, x, output, factor, deliver, further: bool
     ) -> None:
-        """Norms and ReLU of a piece of the channels.
+        """Backward of the norms and the ReLU for a piece of the channels.
 
-        What is read here is read for the last time, and its memory used: ``output``, the
-        convolution's, becomes the gradient with respect to it from u, x's channels that from g,
-        and ``grad``'s the gradient with respect to x.
+        This is the last read of the inputs, so gradients overwrite their memory. ``output`` (of
+        the convolution) becomes its own gradient from u. The channels of ``x`` become the gradient
+        of the convolution's output from g. The channels of ``grad`` become the gradient of x.
         """
         module, gain, c = self.module, self.module.gain, piece.channels
         strength = 1.0 if gain is None else module.strength
@@ -238,8 +239,8 @@ class MetaNetworkOperator:
         _, of_norm_weight, of_norm_bias = _norm_backward(
             module.norm, c, u, frozen, piece.norm, [False, True, True]
         )
-        # A norm's backward is linear: the gain comes after it, and its own gradient, the sum of
-        # the gradient times the block, follows from those of the norm's scale and shift.
+        # A norm's backward is linear, so the gain can be applied after it. The gain's gradient, the
+        # sum of the gradient times the block, follows from those of the norm's scale and shift.
         scale = 1.0 if gain is None else (gain[c] * strength).view(-1, 1, 1)
         of_norm_weight.mul_(strength)
         of_norm_bias.mul_(strength)
@@ -269,7 +270,7 @@ class MetaNetworkOperator:
             del for_input, of_frozen
         torch.mul(result, scale, out=output)
         del result
-        # Last: the parameters may be changed by this.
+        # Must come last, because a delivery may change the parameters.
         deliver(module.norm.weight, of_norm_weight, c)
         deliver(module.norm.bias, of_norm_bias, c)
         deliver(module.block_norm.weight, of_weight, c)
@@ -294,7 +295,7 @@ class MetaNetworkOperator:
         u = self._measured(adapted.detach() - x).sign_().mul_(factor).add_(grad)
         gradients = torch.autograd.grad(adapted, parameters, u, retain_graph=further)
         del u
-        # Before any gradient is delivered: that may change a parameter that is still in use.
+        # Must precede any delivery, which may change a parameter that is still in use.
         onward = (None, None)
         if further:
             onward = torch.autograd.grad(adapted, (frozen, part_input), grad)
@@ -309,7 +310,7 @@ def _channel_pieces(x: Tensor) -> list[slice]:
 
 
 def _groups(pieces: list[_Piece], x: Tensor, workspace: int) -> list[list[_Piece]]:
-    """Pieces in groups of at most ``workspace`` elements, or one by one."""
+    """Pieces in groups of at most ``workspace`` elements, or single larger pieces."""
     first = pieces[0].channels
     elements = (first.stop - first.start) * x[:, 0].numel()
     size = max(1, workspace // max(1, elements))

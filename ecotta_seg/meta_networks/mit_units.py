@@ -1,7 +1,7 @@
-"""MixVisionTransformer (SegFormer B0 to B5) as a row of transformer layers.
+"""MixVisionTransformer (SegFormer B0 to B5) as a sequence of transformer layers.
 
-Token tensors are (N, H*W, C) inside mmseg. Here they travel as (N, C, H, W) *views* of the same
-memory (channels last), so that meta networks see feature maps and nothing is copied.
+Token tensors are (N, H*W, C) inside mmseg. This module passes them as (N, C, H, W) *views* of the
+same memory (channels last), so that meta networks see feature maps without a copy.
 """
 
 from typing import Optional
@@ -17,13 +17,13 @@ from .units import EncoderUnits, UnitShape, register_units
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, H*W, C) tokens as an (N, C, H, W) view."""
-    # Not by ``unflatten``, whose sizes a tracer takes for constants.
+    # Not ``unflatten``: a tracer treats its sizes as constants.
     maps = tokens.transpose(1, 2)
     return maps.view(maps.shape[0], maps.shape[1], *size)
 
 
 def _to_tokens(feature_map: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H*W, C); a view of what ``_to_map`` gave."""
+    """(N, C, H, W) as (N, H*W, C); a view if the map comes from ``_to_map``."""
     return feature_map.flatten(2).transpose(1, 2)
 
 
@@ -80,7 +80,7 @@ class MixVisionTransformerUnits(EncoderUnits):
         return _to_map(normed, tuple(x.shape[2:])).contiguous()
 
     def operator(self, index: int) -> FrozenOperator:
-        """See base class; the patch embedding goes with a stage's first layer."""
+        """See base class; a stage's first layer includes the patch embedding."""
         stage, layer = self._positions()[index]
         patch_embedding, layers, _ = self.backbone.layers[stage]
         name = f'block {index + 1}'
@@ -88,7 +88,7 @@ class MixVisionTransformerUnits(EncoderUnits):
         if layer == 0 and stage > 0:
             parts.insert(0, build_operator(patch_embedding, name))
         if any(part.fallbacks() for part in parts):
-            # Their own calls take a size with the tokens, which autograd's operator does not know.
+            # These modules also take the tokens' size, which autograd's operator does not pass.
             return super().operator(index)
         return Sequence(parts)
 
@@ -98,5 +98,5 @@ class MixVisionTransformerUnits(EncoderUnits):
         return StageNorm(norm) if type(norm) is LayerNorm else super().stage_operator(stage)
 
     def collect(self, outputs: list[Tensor]) -> list[Tensor]:
-        """See base class: MiT gives a list."""
+        """See base class: MiT returns a list."""
         return outputs

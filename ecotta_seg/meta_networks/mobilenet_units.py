@@ -1,4 +1,4 @@
-"""MobileNetV2 of every width, as a row of inverted residual blocks."""
+"""MobileNetV2 of every width, as a sequence of inverted residual blocks."""
 
 from mmseg.models.backbones import MobileNetV2
 from torch import Tensor, nn
@@ -20,5 +20,5 @@ class MobileNetV2Units(BlockUnits):
         return [getattr(self.backbone, name) for name in self.backbone.layers]
 
     def collect(self, outputs: list[Tensor]):
-        """See base class: a single output is given without a tuple."""
+        """See base class: a single output is returned without a tuple."""
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

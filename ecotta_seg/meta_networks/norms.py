@@ -1,4 +1,4 @@
-"""The norms a meta network may use, all on (N, C, H, W) and all with ``weight`` and ``bias``."""
+"""The norms of meta networks, all on (N, C, H, W) and all with ``weight`` and ``bias``."""
 
 from typing import Optional
 
@@ -14,16 +14,16 @@ _GROUPS = 32
 
 
 class FrameBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm that normalises by the statistics of what is before it, in every mode.
+    """BatchNorm that normalises by the statistics of its input, in every mode.
 
-    At test time a meta network's BatchNorms work on the frame's own statistics, as in Tent and
-    EcoTTA; running statistics of the source would defeat the adaptation. They are kept up to date
-    in training mode only (the warm-up) and used where a batch holds one value a channel, which has
-    no variance.
+    At test time a meta network's BatchNorms use the frame's own statistics, as in Tent and
+    EcoTTA; running statistics of the source would defeat the adaptation. The running statistics
+    are updated in training mode only (the warm-up). They are used only if a batch has one value
+    per channel, which has no variance.
 
     Attributes:
-        region: The part of the input that is measured outside training, see ``measuring``; None
-            for all of the input.
+        region: The part of the input that the statistics cover outside training, see
+            ``measuring``; None for all of the input.
     """
 
     region: Optional[FrameRegion] = None
@@ -47,10 +47,10 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """(N, C, H, W) in memory in that order, the strides of dimensions of size 1 included.
+    """The (N, C, H, W) tensor with contiguous strides, also for dimensions of size 1.
 
-    torch's backward of BatchNorm gives wrong gradients (seen in 2.13, CPU) where input and
-    gradient differ in the stride of a batch of 1, which views of one frame's tokens do.
+    torch's backward of BatchNorm gives wrong gradients (seen in 2.13, CPU) if input and gradient
+    differ in the stride of a batch of 1. Views of one frame's tokens differ in this stride.
     """
     return x.reshape(-1).view(x.shape)
 
@@ -67,7 +67,7 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 class ChannelAffine(nn.Module):
-    """A scale and a shift a channel, and no normalisation."""
+    """One scale and one shift per channel, without normalisation."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class ChannelAffine(nn.Module):
 
 
 class FrameGroupNorm(nn.GroupNorm):
-    """GroupNorm of an (N, C, H, W) map by the frame's part of the map.
+    """GroupNorm of an (N, C, H, W) map by the statistics of the frame's region of the map.
 
     Attributes:
         region: See ``FrameBatchNorm2d``.
@@ -96,7 +96,7 @@ class FrameGroupNorm(nn.GroupNorm):
         """(N, C, H, W) to the same shape."""
         if self.region is None:
             return super().forward(x)
-        # Sums over a map need more than the eight bits of a narrower dtype (autocast).
+        # Sums over a map need more precision than the 8 bits of a narrower dtype (autocast).
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         grouped = x.unflatten(1, (self.num_groups, -1))
         frame = self.region.crop(x).unflatten(1, (self.num_groups, -1))
@@ -114,7 +114,7 @@ NORMS = {
 
 
 def norm_like(backbone: nn.Module) -> str:
-    """The norm of meta networks that suits a backbone: the kind that the backbone has most of.
+    """The norm of meta networks that suits a backbone: the backbone's most frequent kind of norm.
 
     Args:
         backbone: Any backbone.

@@ -1,4 +1,4 @@
-"""Meta networks for a backbone that nobody has described: on what it gives out."""
+"""Meta networks on the outputs of a backbone without a description (``EncoderUnits``)."""
 
 from collections.abc import Collection, Sequence
 from math import ceil
@@ -11,46 +11,46 @@ from .input_channels import input_channels
 from .meta_encoder import MetaEncoder
 from .meta_network import MetaNetwork
 
-# Sides of the square frames that a backbone is tried on, in pixels, its own size among them.
+# Sides of the square trial frames for a backbone, in pixels; its own size is tried as well.
 _TRIAL_SIDES = (64, 128, 256, 512)
-# The share of a backbone's norms that counts as its beginning: about what a stem and the first of
-# four parts hold in a ResNet.
+# The share of a backbone's norms that counts as its start: about the share of the stem and the
+# first of four parts in a ResNet.
 _EARLY = 0.25
 
 
 class OutputEncoder(MetaEncoder):
-    """A frozen backbone of any kind with a meta network on each feature map that it gives out.
+    """A frozen backbone of any kind with a meta network on each of its output feature maps.
 
     This is ours and not the paper's. EcoTTA (arXiv 2303.01904) splits the encoder into K parts and
-    feeds each meta network's output on into the next part, which takes a description of the
-    backbone (``EncoderUnits``). Here x_k is the backbone's k-th output, whole as it comes,
+    feeds each meta network's output into the next part, which needs a description of the backbone
+    (``EncoderUnits``). Here x_k is the backbone's k-th output, and the adapted output
 
         x̃_k = x_k + norm(x_k) + gain * conv_block(x_k)    (``start='identity'``)
 
-    takes its place before neck and decode head, and nothing is fed back: frozen blocks never see
-    adapted features. So the backbone runs without a graph, and what is kept for the backward are
-    the activations of meta networks, neck and head, by plain autograd.
+    replaces it before the neck and the decode head. Frozen blocks never see adapted features. The
+    backbone therefore runs without a graph. Plain autograd keeps only the activations of meta
+    networks, neck and head for the backward.
 
-    An output may be a map (N, C, H, W), tokens (N, L, C), which are treated as a map of one column,
-    or a pair that begins with one of these, such as a map and a class token: the rest of it is
-    handed on. A backbone may also give out a single tensor.
+    An output may be a map (N, C, H, W), tokens (N, L, C), treated as a map of one column, or a
+    pair that begins with one of these, such as a map and a class token; the rest of the pair is
+    passed through. A backbone may also return a single tensor.
 
     Args:
-        backbone: See base class. It is tried on an empty frame here, in evaluation mode, to see
-            what it gives out.
-        num_parts: The most meta networks that there are. Where the backbone gives out fewer
-            features, each has one; where more, the last ones do.
-        split: None: there are no parts that could be split.
+        backbone: See base class. The constructor runs it on an empty frame, in evaluation mode,
+            to find its outputs.
+        num_parts: Maximum number of meta networks. If the backbone has fewer feature outputs, each
+            gets one meta network; if it has more, only the last ones do.
+        split: Must be None, because the backbone is not split into parts.
         reads: Positions of the outputs that are used, as a decode head's ``in_index``, counted
-            from 0, or below 0 from the end; None for all of them.
+            from 0, or from the end if negative; None for all outputs.
         **meta_network: Options of ``MetaNetwork``.
 
     Attributes:
         split: The positions of the outputs that have a meta network.
 
     Raises:
-        TypeError: The backbone does not run on frames of any usual size, or gives out nothing that
-            a meta network could sit on; an option is unknown.
+        TypeError: The backbone runs on no frame of a usual size, none of its outputs suits a meta
+            network, or an option is unknown.
         ValueError: An option has a wrong value.
     """
 
@@ -88,8 +88,7 @@ class OutputEncoder(MetaEncoder):
             self.meta_networks.append(MetaNetwork(width, width, **meta_network))
 
     def early_modules(self) -> list[nn.Module]:
-        """See base class: the first quarter of the backbone's BatchNorms, in the order in which
-        it holds them."""
+        """See base class: the first quarter of the backbone's BatchNorms, in module order."""
         norms = [
             module
             for module in self.backbone.modules()
@@ -104,7 +103,7 @@ class OutputEncoder(MetaEncoder):
             image: (N, 3, H, W) float, normalised as the segmentor's data preprocessor does.
 
         Returns:
-            What the backbone gives out, in the same packing, adapted.
+            The backbone's outputs, adapted, packed as the backbone packs them.
         """
         with torch.no_grad():
             outputs = self.backbone(image)
@@ -118,7 +117,7 @@ class OutputEncoder(MetaEncoder):
         return tuple(adapted) if isinstance(outputs, tuple) else adapted
 
     def _adapted(self, output: Union[Tensor, Sequence], meta_network: MetaNetwork):
-        """One output with what its meta network makes of it in its place."""
+        """One output, adapted by its meta network, packed as before."""
         if not isinstance(output, Tensor):
             first, *rest = output
             packed = [self._adapted(first, meta_network), *rest]
@@ -131,18 +130,18 @@ class OutputEncoder(MetaEncoder):
 
 
 def output_channels(backbone: nn.Module) -> list[Optional[int]]:
-    """How many channels each output of a backbone has, found by running it on an empty frame.
+    """The number of channels of each output of a backbone, found by a run on an empty frame.
 
     Args:
         backbone: Set to evaluation mode.
 
     Returns:
-        C of each output; None of one that is neither (N, C, H, W) nor (N, L, C).
+        C of each output; None for an output that is neither (N, C, H, W) nor (N, L, C).
 
     Raises:
-        TypeError: It runs on none of the usual sizes.
+        TypeError: The backbone runs on none of the usual sizes.
     """
-    # A statement of its own: some of mmseg's backbones do not give themselves back.
+    # A separate statement, because ``eval`` of some mmseg backbones does not return the backbone.
     backbone.eval()
     outputs = _tried(backbone)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
@@ -159,10 +158,11 @@ def _channels(output: object) -> Optional[int]:
 
 @torch.no_grad()
 def _tried(backbone: nn.Module):
-    """What a backbone gives out for the smallest of a few frames that it can take."""
+    """The outputs of a backbone for the first trial size on which it runs."""
     weight = next(backbone.parameters(), torch.zeros(()))
     sizes = [(side, side) for side in _TRIAL_SIDES]
-    # Some take frames of their own size alone (BEiT); most take any, and small ones are soon done.
+    # Some backbones accept only frames of their own size (BEiT). Most accept any size, and small
+    # frames are fast.
     own = getattr(backbone, 'img_size', None)
     if isinstance(own, (list, tuple)) and len(own) == 2:
         sizes.insert(1, tuple(own))
@@ -170,7 +170,7 @@ def _tried(backbone: nn.Module):
     for size in sizes:
         try:
             return backbone(weight.new_zeros(1, channels, *size))
-        except Exception as error:  # What it raises for a size that does not fit is its own affair.
+        except Exception as error:  # Each backbone raises its own type for an unsuitable size.
             reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
     raise TypeError(
         f'expected a backbone that runs on frames of {channels} channels and {_TRIAL_SIDES[0]} to '

@@ -1,4 +1,4 @@
-"""How the units of an encoder are divided into K parts (EcoTTA, arXiv 2303.01904, Table 13)."""
+"""Divides the units of an encoder into K parts (EcoTTA, arXiv 2303.01904, Table 13)."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -10,15 +10,15 @@ _SHALLOW_WEIGHT, _DEEP_WEIGHT, _NUM_SHALLOW = 3, 5, 2
 def default_split(num_units: int, num_parts: int) -> tuple[int, ...]:
     """Divides units into parts in the paper's proportions.
 
-    Two shallow parts weigh 3 each and the others 5, rounded by largest remainder: this gives the
-    paper's own numbers for its ResNet-50 and carries them over to any other depth.
+    The two shallow parts have weight 3 and the others 5, rounded by largest remainder. The result
+    equals the paper's numbers for its ResNet-50 and extends to any other depth.
 
     Args:
         num_units: Residual blocks or transformer layers of the encoder.
         num_parts: K, from 1 to ``num_units``.
 
     Returns:
-        Units per part, each at least 1, in sum ``num_units``.
+        Units per part, each at least 1, with the sum ``num_units``.
 
     Raises:
         ValueError: K is not between 1 and ``num_units``.
@@ -29,7 +29,7 @@ def default_split(num_units: int, num_parts: int) -> tuple[int, ...]:
             f'got {num_parts}'
         )
     weights = [_SHALLOW_WEIGHT if k < _NUM_SHALLOW else _DEEP_WEIGHT for k in range(num_parts)]
-    # Every part gets one unit before the rest is shared out, so that none is empty.
+    # Every part gets at least one unit, so that none is empty.
     quotas = [weight * num_units / sum(weights) for weight in weights]
     split = [max(1, int(quota)) for quota in quotas]
     while sum(split) > num_units:
@@ -40,12 +40,12 @@ def default_split(num_units: int, num_parts: int) -> tuple[int, ...]:
 
 
 def check_split(split: Optional[Sequence[int]], num_parts: int, num_units: int) -> tuple[int, ...]:
-    """Checks a split from a config, or makes the default one.
+    """Checks a split from a config, or returns the default split.
 
     Args:
         split: Units per part, or None for ``default_split``.
-        num_parts: K; where a split is given it must have this length.
-        num_units: Units that the encoder has.
+        num_parts: K; a given split must have this length.
+        num_units: Number of units of the encoder.
 
     Raises:
         ValueError: The split has another length than K, holds a number below 1, or does not add

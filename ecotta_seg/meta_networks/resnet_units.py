@@ -1,4 +1,4 @@
-"""ResNet, ResNetV1c and ResNetV1d of every depth and output stride, as a row of blocks."""
+"""ResNet, ResNetV1c and ResNetV1d of every depth and output stride, as a sequence of blocks."""
 
 from mmseg.models.backbones import ResNet
 from torch import nn

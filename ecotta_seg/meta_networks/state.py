@@ -1,4 +1,4 @@
-"""Adapters on disk: the meta networks alone, small, safe to load, refused where they do not fit."""
+"""Adapter files: the meta networks alone, small, safe to load, refused if they do not fit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,13 @@ def save_adapters(
     path: Union[str, Path],
     calibration: Optional[Mapping[str, torch.Tensor]] = None,
 ) -> None:
-    """Writes the meta networks' parameters and buffers to ``path``, whole or not at all.
+    """Writes the meta networks' parameters and buffers to ``path`` atomically.
 
     Args:
         encoder: The encoder with the meta networks.
         path: The file.
-        calibration: What a method has measured on clear frames, by name; kept in the file, so that
-            the next run needs no clear frames.
+        calibration: A method's measurements on clear frames, by name. The file stores them, so
+            that the next run needs no clear frames.
     """
     state = {
         'format': _FORMAT,
@@ -46,12 +46,12 @@ def save_adapters(
 def load_adapters(
     encoder: MetaEncoder, path: Union[str, Path]
 ) -> Optional[dict[str, torch.Tensor]]:
-    """Loads what ``save_adapters`` wrote into an encoder of the same model and split.
+    """Loads a file of ``save_adapters`` into an encoder of the same model and split.
 
-    Nothing is changed unless everything fits.
+    If anything does not fit, the encoder stays unchanged.
 
     Returns:
-        The calibration in the file; None if the file has none.
+        The calibration in the file, or None.
 
     Raises:
         ValueError: See ``read_adapters``.
@@ -62,23 +62,23 @@ def load_adapters(
 
 
 def read_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> dict:
-    """Reads what ``save_adapters`` wrote, and changes nothing.
+    """Reads a file of ``save_adapters`` and checks it, but leaves the encoder unchanged.
 
-    The file is read without running any code in it.
+    No code in the file is executed.
 
     Returns:
         ``'state_dict'``, which fits ``encoder.meta_networks``, and ``'calibration'``, if the file
         has one.
 
     Raises:
-        ValueError: The file is missing, damaged, no adapters file, or made for another model; the
-            message names what does not fit.
+        ValueError: The file is missing, damaged, not an adapters file, or made for another model;
+            the message names the mismatches.
     """
     path = Path(path)
     check_adapters(path)
     try:
         state = load_whole(path)
-    except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
+    except Exception as error:  # The exception type depends on where the pickle is damaged.
         reason = (str(error).splitlines() or [''])[0].split('. ')[0]
         reason = reason if ' ' in reason else type(error).__name__
         raise ValueError(

@@ -1,7 +1,7 @@
-"""What the meta networks need to know of a backbone: its residual units, in order.
+"""Describes a backbone for the meta networks: its residual units, in order.
 
-A backbone is described, not forked: an ``EncoderUnits`` says how the backbone's *own* modules are
-called one after another. A new backbone is one new file with a subclass and a
+A backbone is described, not forked: an ``EncoderUnits`` calls the backbone's *own* modules in
+sequence. A new backbone needs one new file with a subclass and a
 ``@register_units(BackboneClass)`` line.
 """
 
@@ -35,14 +35,14 @@ class UnitShape:
 
 
 class EncoderUnits(ABC):
-    """A backbone as a stem, a row of units, and what happens where a stage ends.
+    """A backbone as a stem, a sequence of units, and an operation at the end of each stage.
 
-    Running ``stem``, every ``run`` in order and ``leave_stage`` after the last unit of each stage
-    computes exactly (bit for bit) what ``backbone.forward`` computes. All feature maps are
+    ``stem``, then ``run`` for every unit in order, with ``leave_stage`` after the last unit of each
+    stage, gives the same result as ``backbone.forward``, bit for bit. All feature maps are
     (N, C, H, W).
 
     Args:
-        backbone: The mmseg backbone. It is referred to, never copied or changed.
+        backbone: The mmseg backbone. It is referenced, never copied or changed.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -58,40 +58,41 @@ class EncoderUnits(ABC):
 
     @abstractmethod
     def stem(self, image: Tensor) -> Tensor:
-        """Takes the (N, 3, H, W) image to the input of unit 0."""
+        """Turns the (N, 3, H, W) image into the input of unit 0."""
 
     @abstractmethod
     def run(self, index: int, x: Tensor) -> Tensor:
-        """Runs unit ``index`` on its (N, C_in, H, W) input; gives (N, C_out, H', W')."""
+        """Runs unit ``index`` on its (N, C_in, H, W) input; returns (N, C_out, H', W')."""
 
     def first_modules(self, count: int) -> list[nn.Module]:
-        """The modules that ``stem`` and units 0 to ``count`` - 1 run; none where nobody tells."""
+        """The modules of ``stem`` and of units 0 to ``count`` - 1; empty if unknown."""
         return []
 
     def leave_stage(self, stage: int, x: Tensor) -> Tensor:
-        """What the backbone does to (N, C, H, W) features where a stage ends.
+        """The backbone's operation on (N, C, H, W) features at the end of a stage.
 
-        The result is both the stage's output (if the backbone gives it out) and the input of the
+        The result is both the stage's output (if the backbone returns it) and the input of the
         next unit.
         """
         return x
 
     def operator(self, index: int) -> FrozenOperator:
-        """Unit ``index`` as an operator of the memory engine, the same bits as ``run``.
+        """Unit ``index`` as an operator of the memory engine, bit for bit equal to ``run``.
 
-        Plain autograd here; a description that knows its unit's modules does better.
+        The base class uses plain autograd; a subclass that knows its unit's modules can return
+        an operator that needs less memory.
         """
         return AutogradOperator(lambda x: self.run(index, x), f'block {index + 1}')
 
     def stage_operator(self, stage: int) -> Optional[FrozenOperator]:
-        """``leave_stage`` as an operator; None where that does nothing."""
+        """``leave_stage`` as an operator; None if it does nothing."""
         if type(self).leave_stage is EncoderUnits.leave_stage:
             return None
         return AutogradOperator(lambda x: self.leave_stage(stage, x), f'end of stage {stage + 1}')
 
     @property
     def out_stages(self) -> tuple[int, ...]:
-        """The stages whose outputs the backbone gives out."""
+        """The stages whose outputs the backbone returns."""
         return tuple(self.backbone.out_indices)
 
     def collect(self, outputs: list[Tensor]):
@@ -130,8 +131,8 @@ def _units_class(backbone: nn.Module) -> Optional[type[EncoderUnits]]:
 def find_units(backbone: nn.Module) -> EncoderUnits:
     """Finds the description of a backbone.
 
-    A subclass of a known backbone is accepted as long as it does not bring a ``forward`` of its
-    own: then the description would no longer say what it computes.
+    A subclass of a known backbone is accepted only if it keeps the ``forward``. With a new
+    ``forward``, the description could be wrong.
 
     Raises:
         TypeError: No description fits the backbone.

@@ -1,4 +1,4 @@
-"""Pages to send: the report of a run, and the comparison of several."""
+"""HTML pages: the report of one run, and the comparison of several runs."""
 
 from .comparison import compare_runs
 from .comparison_page import print_comparison, write_comparison

@@ -1,4 +1,4 @@
-"""Whether the scores of two runs can be compared: the same frames, the same labels."""
+"""Checks that the scores of two runs can be compared: the same frames, the same labels."""
 
 from collections.abc import Mapping
 from typing import Optional
@@ -7,13 +7,13 @@ from .work_dir import RunFiles
 
 
 def refuse_others(first: RunFiles, other: RunFiles) -> None:
-    """Refuses a run whose scores are of other frames or labels than the first run's.
+    """Refuses a run that was scored on other frames or labels than the first run.
 
     Args:
         first, other: Both have ended and have a ``run.json``.
 
     Raises:
-        ValueError: One sentence on the difference.
+        ValueError: The frames or labels differ; the message is one sentence on the difference.
     """
     reason = _difference(first, other)
     if reason is not None:
@@ -61,7 +61,7 @@ def _other_frames(first: RunFiles, other: RunFiles) -> Optional[str]:
 
 
 def _scored(run: RunFiles, condition: str) -> list[int]:
-    """The numbers of scored frames that the rounds have; one number if all are equal."""
+    """The distinct numbers of scored frames per round; one number if all rounds are equal."""
     results = [entry['conditions'].get(condition) for entry in run.document['rounds']]
     return sorted({result['frames'] for result in results if isinstance(result, Mapping)})
 

@@ -1,4 +1,4 @@
-"""Several runs on the same frames: side by side, and their differences to the first."""
+"""Compares several runs on the same frames with the first run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
@@ -22,11 +22,11 @@ class Comparison(NamedTuple):
     Attributes:
         names: A short name for each run.
         runs: The contents of their work dirs; the others are compared with the first.
-        rounds: How many rounds all of them have.
-        differences: For each run but the first ``{'conditions': {NAME: ENTRY}, 'mean': ENTRY}``
+        rounds: The number of rounds that all runs have.
+        differences: For each run except the first ``{'conditions': {NAME: ENTRY}, 'mean': ENTRY}``
             over these rounds, as from ``paired_bootstrap``; without intervals ``'low'`` and
             ``'high'`` are None.
-        notes: Sentences that a reader must know.
+        notes: Notes for the reader, one sentence each.
     """
 
     names: list[str]
@@ -41,12 +41,12 @@ def compare_runs(folders: Sequence[Union[str, Path]], draws: int = 1000) -> Comp
 
     Args:
         folders: At least two work dirs.
-        draws: Of the bootstrap.
+        draws: Number of bootstrap draws.
 
     Raises:
         FileNotFoundError: A folder does not exist or holds no run.
-        ValueError: There is one folder only, one is given twice, a run has not ended, has no
-            scores or no ``run.json``, or is not comparable with the first.
+        ValueError: There are fewer than two folders, a folder is given twice, or a run has not
+            ended, has no scores or no ``run.json``, or is not comparable with the first.
     """
     resolved = [Path(folder).resolve() for folder in folders]
     if len(resolved) < 2 or len(set(resolved)) < len(resolved):
@@ -98,7 +98,7 @@ def _checked(folder: Union[str, Path]) -> RunFiles:
 
 
 def _short_names(paths: Sequence[PurePath]) -> list[str]:
-    """The last parts of the paths, as many as make the names different."""
+    """The last parts of the paths, as many as are needed for unique names."""
     depth = 1
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
@@ -106,7 +106,7 @@ def _short_names(paths: Sequence[PurePath]) -> list[str]:
 
 
 def _areas(run: RunFiles) -> tuple[Optional[FrameAreas], str]:
-    """The areas of a run's frames, or why there are none."""
+    """The areas of a run's frames, or None, and the reason if there are none."""
     try:
         return load_frame_areas(run.folder, run.document), ''
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def _areas(run: RunFiles) -> tuple[Optional[FrameAreas], str]:
 
 
 def mean_score(run: RunFiles, condition: Optional[str], rounds: int) -> Optional[float]:
-    """mIoU in percent over the first rounds, of a condition or (None) of the mean."""
+    """mIoU in percent over the first rounds, of one condition, or the mean of all (None)."""
     entries = run.document['rounds'][:rounds]
     if condition is None:
         return mean_of([entry['mIoU'] for entry in entries])
@@ -153,7 +153,7 @@ def _difference(
 def _refuse_other_frames(
     first: RunFiles, other: RunFiles, first_areas: FrameAreas, other_areas: FrameAreas
 ) -> None:
-    """Compares the frames themselves, by name and by the labelled area of each class."""
+    """Compares the frames by their names and by the labelled area of each class."""
     for name in first_areas.frames:
         same = _tails(first_areas.frames, name) == _tails(other_areas.frames, name)
         if same:
@@ -169,5 +169,5 @@ def _refuse_other_frames(
 
 
 def _tails(frames: Mapping[str, Sequence[str]], condition: str) -> list[tuple[str, ...]]:
-    """Names without the folder that the data set lies in."""
+    """Names without the folder of the data set."""
     return [PurePath(path).parts[-_NAME_PARTS:] for path in frames.get(condition, ())]

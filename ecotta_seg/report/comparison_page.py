@@ -1,4 +1,4 @@
-"""A comparison of runs as one page, and as tables on the screen."""
+"""Shows a comparison of runs as one page, and as tables on the screen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _STYLES = {'gain': 'green', 'loss': 'red'}
 
 
 def write_comparison(comparison: Comparison, path: Union[str, Path]) -> Path:
-    """Writes the page, whole or not at all.
+    """Writes the page atomically.
 
     Args:
         comparison: From ``compare_runs``.
@@ -125,7 +125,7 @@ def _interval(entry: Optional[Mapping]) -> Cell:
     difference, low, high = entry['difference'], entry['low'], entry['high']
     if low is None:
         return Cell(f'{difference:+.2f}')
-    # A gain or a loss only if the interval says so.
+    # A gain or a loss only if the interval excludes 0.
     kind = 'gain' if low > 0 else 'loss' if high < 0 else ''
     return Cell(f'{difference:+.2f} ({low:+.2f} to {high:+.2f})', kind)
 

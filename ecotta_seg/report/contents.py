@@ -107,7 +107,7 @@ def memory_table(document: Mapping) -> Optional[Table]:
 
 
 def seconds_table(document: Mapping) -> Optional[Table]:
-    """Seconds a frame; None if nothing was measured."""
+    """Seconds per frame; None if nothing was measured."""
     seconds = document['seconds_per_frame']
     inference, adaptation = seconds['inference'], seconds['adaptation']
     if inference is None and adaptation is None:
@@ -122,7 +122,7 @@ def seconds_table(document: Mapping) -> Optional[Table]:
 
 
 def _distinct(frames: Sequence[Mapping]) -> list[Mapping]:
-    """Without the worst frame of a condition that has a single frame, its best one."""
+    """The frames, without a condition's worst frame if it is also the best one."""
     best = {f['condition']: f['stream_index'] for f in frames if f['kind'] == BEST}
     return [f for f in frames if f['kind'] == BEST or best.get(f['condition']) != f['stream_index']]
 

@@ -1,4 +1,4 @@
-"""Files with one frame of a run and its masks, small enough to be put into a page."""
+"""Files with one frame of a run and its masks, small enough to embed in a page."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ def write_frame_file(
     palette: Sequence[Sequence[int]],
     width: int,
 ) -> Path:
-    """Writes a frame, whole or not at all.
+    """Writes the file of a frame atomically.
 
     Args:
         folder: The work dir.
@@ -52,7 +52,7 @@ def write_frame_file(
         masks: Title and (h, w) integer class indices of each mask.
         classes: C class names.
         palette: C colours (red, green, blue) from 0 to 255.
-        width: Of each picture in pixels.
+        width: Width of each picture in pixels.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""Makes pages of templates: every value is escaped, nothing is loaded from outside the page."""
+"""Renders templates to pages. Every value is escaped; a page loads nothing from outside."""
 
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ _TEMPLATES = Path(__file__).parent / 'templates'
 
 
 def write_page(path: Union[str, Path], template: str, **values: Any) -> Path:
-    """Writes a page, whole or not at all.
+    """Writes a page atomically.
 
     Args:
         path: The file.
@@ -38,7 +38,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # Names from data sets may hold anything: no control characters, no bytes that are no text.
+        # Names from data sets may contain control characters or invalid text; both are escaped.
         finalize=lambda value: _shown(value) if type(value) is str else value,
     )
     return environment

@@ -1,4 +1,4 @@
-"""Pictures of a report, as text that goes into a page."""
+"""Plots of a report, as text to embed in a page."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""``report.html``: a run on one page that can be sent, with nothing outside it."""
+"""``report.html``: the report of a run as one self-contained page."""
 
 from pathlib import Path
 from typing import Optional, Union
@@ -25,8 +25,8 @@ def write_report(folder: Union[str, Path], path: Optional[Union[str, Path]] = No
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no run.
-        ValueError: A file in it is damaged.
-        OSError: The page cannot be written; an older page is untouched.
+        ValueError: A file in the work dir is damaged.
+        OSError: The page cannot be written; an older page stays unchanged.
     """
     run = read_work_dir(folder)
     values = report_values(run)

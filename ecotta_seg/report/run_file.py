@@ -13,9 +13,9 @@
               "settings": {NAME: str}}}
 
 The first command started the run, the others resumed it. ``"environment"`` has the variables that
-the config reads and that are set. ``"adaptation"`` is that part of the config as text. ``"digest"``
-is equal if two runs have frames of the same names; ``"settings"`` are the steps that make
-weather.
+the config reads and that are set. ``"adaptation"`` is ``adaptation`` of the config as text.
+``"digest"`` is equal if two runs have frames of the same names; ``"settings"`` are the pipeline
+steps that make weather.
 """
 
 import json
@@ -50,11 +50,11 @@ _TYPES: dict[str, Any] = {
 
 
 def write_run_file(folder: Union[str, Path], record: Mapping) -> Path:
-    """Writes ``run.json``, whole or not at all.
+    """Writes ``run.json`` atomically.
 
     Args:
         folder: The work dir.
-        record: All keys but ``schema``.
+        record: All keys except ``schema``.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""The tables of a run's scores: by condition and round, by class, and of confusion."""
+"""The tables of a run's scores: by condition and round, by class, and the confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -8,7 +8,7 @@ from ..evaluation.results import CLEAR_KEYS
 from ..evaluation.table import class_iou, condition_score
 from .tables import Table, percent, points, shade
 
-# A matrix of more classes than these shows those with the most labelled pixels.
+# If there are more classes, a matrix shows those with the most labelled pixels.
 _MOST_CLASSES = 24
 
 
@@ -76,7 +76,7 @@ def clear_table(document: Mapping) -> Optional[Table]:
 
 
 def class_table(document: Mapping) -> Optional[Table]:
-    """IoU of each class in the last round, from the largest gain on; None without labels."""
+    """IoU of each class in the last round, largest gain first; None without labels."""
     if not document['rounds']:
         return None
     last, source = document['rounds'][-1], document['source']
@@ -94,7 +94,7 @@ def class_table(document: Mapping) -> Optional[Table]:
     found = [entry for entry in found if entry[2] is not None]
     if not found:
         return None
-    # The sort keeps the order of the data set among equals.
+    # The sort is stable: equal classes keep the order of the data set.
     found.sort(key=lambda entry: -(entry[2] - entry[1]) if entry[1] is not None else 0.0)
     table = Table(
         f'IoU by class in percent, round {last["round"]}',
@@ -110,7 +110,7 @@ def class_table(document: Mapping) -> Optional[Table]:
 
 
 def confusion_tables(document: Mapping) -> list[Table]:
-    """The predictions of each label, before and after; empty without labels."""
+    """The confusion matrices of the source and of the method; empty without labels."""
     found = document.get('confusion') or {}
     after, before = found.get('method'), found.get('source')
     if not after:
@@ -125,7 +125,7 @@ def confusion_tables(document: Mapping) -> list[Table]:
 
 
 def left_out_classes(document: Mapping) -> int:
-    """How many labelled classes the tables of confusion do not show as rows."""
+    """The number of labelled classes without a row in the confusion matrices."""
     after = (document.get('confusion') or {}).get('method')
     return max(0, len(after['pixels']) - _MOST_CLASSES) if after else 0
 
@@ -146,7 +146,7 @@ def _confusion_table(
         total = sum(row.values())
         counts = [row.get(column, 0) for column in names]
         if others:
-            # Classes that no label has, and predictions of no class (OUTSIDE).
+            # Predictions of classes without a row, and predictions of no class (OUTSIDE).
             counts.append(total - sum(counts))
         table.add(name, [shade(count / total if total else None) for count in counts])
     return table

@@ -1,4 +1,4 @@
-"""Tables of a page: texts, and whether a number is a gain or a loss."""
+"""Tables of a page, whose cells have a text and a kind (gain, loss or shade)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,14 +22,14 @@ class Cell:
 
 @dataclass
 class Table:
-    """A table with a head over its columns and a name before each row.
+    """A table with a head for its columns and a name for each row.
 
     Attributes:
         title: The caption.
-        head: A text for each column, the names' column included.
+        head: A text for each column, including the column of names.
         rows: The name and the cells of each row.
-        strong: Numbers of the rows that are shown bold.
-        matrix: The names of the columns are shown upright, and columns are narrow.
+        strong: Indices of the rows that are shown bold.
+        matrix: The column names are shown upright, and columns are narrow.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Table:
 
 
 def percent(value: Optional[float], than: Optional[float] = None) -> Cell:
-    """A percentage with two digits; a gain or a loss if there is something to compare with."""
+    """A percentage with two digits; a gain or a loss compared with ``than``, if given."""
     if value is None:
         return Cell(NOTHING)
     return Cell(f'{value:.2f}', '' if than is None else _kind(value - than))
@@ -60,17 +60,17 @@ def points(value: Optional[float], than: Optional[float]) -> Cell:
 
 
 def number(value: Optional[float], digits: int, unit: str = '') -> Cell:
-    """A number with so many digits behind the point."""
+    """A number with a given number of decimals."""
     return Cell(NOTHING if value is None else f'{value:.{digits}f}{unit}')
 
 
 def shade(share: Optional[float]) -> Cell:
-    """A share of a row, 0 to 1, in whole percent, on a shade of its own."""
+    """A share of a row, 0 to 1, in whole percent, with a background shade for the share."""
     if share is None:
         return Cell(NOTHING)
     return Cell(f'{100 * share:.0f}', f'shade{round(10 * share)}')
 
 
 def _kind(difference: float) -> str:
-    # A difference that is shown as +0.00 is neither.
+    # A difference that is shown as +0.00 is neither a gain nor a loss.
     return 'gain' if difference >= 0.005 else 'loss' if difference <= -0.005 else ''

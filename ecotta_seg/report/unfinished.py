@@ -1,4 +1,4 @@
-"""The results so far of a run that has not ended, from its newest saved state."""
+"""The results of an unfinished run, from its newest saved state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ _KEYS = ('position', 'metrics', 'hooks', 'growing')
 
 
 class SavedPart(NamedTuple):
-    """The part of a run that is saved.
+    """The saved part of a run.
 
     Attributes:
-        frames: How many frames of the stream are done; 0 without a state.
+        frames: The number of finished frames of the stream; 0 without a state.
         document: Results of these frames, of schema 1.
         history: See ``StreamPlotHook``.
     """
@@ -28,14 +28,14 @@ class SavedPart(NamedTuple):
 
 
 def saved_part(folder: Union[str, Path], record: Mapping) -> SavedPart:
-    """Reads the newest whole state of a run's first process.
+    """Reads the newest undamaged state of a run's first process.
 
     Args:
         folder: The work dir.
         record: Its ``run.json``.
 
     Raises:
-        ValueError: None of the states is whole.
+        ValueError: All states are damaged.
     """
     state = _newest(Path(folder) / 'state')
     if state is None:

@@ -1,4 +1,4 @@
-"""All that a run left in its work dir, for a report."""
+"""Reads the files of a run's work dir for a report."""
 
 import csv
 import io
@@ -22,11 +22,11 @@ class RunFiles(NamedTuple):
     Attributes:
         folder: The work dir.
         document: A document of ``results.json``, schema 1.
-        record: Of ``run.json``; None for a run that wrote none.
+        record: The content of ``run.json``; None if the run has no such file.
         history: A dict for each frame, see ``plot_stream``; empty without ``history.csv``.
         frames: As from ``read_frame_files``.
-        frames_done: How many frames of the stream are done, of a run that has not ended; None for
-            one that has.
+        frames_done: If the run has not ended, the number of finished frames of the stream; else
+            None.
     """
 
     folder: Path
@@ -40,11 +40,11 @@ class RunFiles(NamedTuple):
 def read_work_dir(folder: Union[str, Path]) -> RunFiles:
     """Reads a work dir.
 
-    If the run has not ended, the results are those of its newest saved state.
+    If the run has not ended, the results come from its newest saved state.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no run.
-        ValueError: A file is damaged; the message names it.
+        ValueError: A file is damaged; the message names the file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -67,7 +67,7 @@ def _history(path: Path) -> list[dict]:
     except FileNotFoundError:
         return []
     try:
-        # A number that is cut off is a number, too.
+        # A truncated number is still a valid number, so the last line must have an end.
         if not text.endswith('\n'):
             raise ValueError('the last line has no end')
         return [_entry(row) for row in csv.DictReader(io.StringIO(text, newline=''))]
