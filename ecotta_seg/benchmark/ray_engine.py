@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .cells import Cell
 from .runner import SECONDS_TO_SAVE, Outcome, interrupt, run_cell
 
 RETRIES = 3
+_SECONDS_TO_CANCEL = 10
 # Variables that affect the libraries' computation, besides those that the configs read.
 _VARIABLES = ('PYTHONPATH', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ONEDNN_MAX_CPU_ISA')
 
@@ -97,12 +99,23 @@ def run_cells_on_ray(
                 _tell(cell, outcomes[cell], machine, len(outcomes), len(cells))
                 after_each(cell, outcomes[cell])
         except BaseException:
-            for reference in waiting:
-                ray.cancel(reference)
-            if waiting:
-                ray.wait(list(waiting), num_returns=len(waiting), timeout=SECONDS_TO_SAVE)
+            _stop(list(waiting))
             raise
     return outcomes
+
+
+def _stop(tasks: list) -> None:
+    """Cancels tasks, and waits until their runs have saved their states.
+
+    A busy worker may miss a cancellation, so the cancellation is repeated.
+    """
+    import ray
+
+    end = time.monotonic() + SECONDS_TO_SAVE
+    while tasks and time.monotonic() < end:
+        for task in tasks:
+            ray.cancel(task)
+        _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_SECONDS_TO_CANCEL)
 
 
 def _run_here(

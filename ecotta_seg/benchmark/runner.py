@@ -191,10 +191,7 @@ def _run(
         finally:
             if process.poll() is None:
                 process.terminate()
-                try:
-                    process.wait(timeout=SECONDS_TO_SAVE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+                _wait_for_state(process, interruptible=not tied)
     if process.returncode == 0:
         return None, False
     with open(folder / LOG_FILE, encoding='utf-8', errors='replace') as log:
@@ -205,6 +202,27 @@ def _run(
     if process.returncode < 0:
         reason = f'killed by {signal.Signals(-process.returncode).name}: {reason}'
     return f'{reason} (exit code {process.returncode})', process.returncode < 0
+
+
+def _wait_for_state(process: subprocess.Popen, interruptible: bool) -> None:
+    """Waits until a process that was told to stop has saved its state, and kills a late one.
+
+    Args:
+        process: The process.
+        interruptible: Whether another KeyboardInterrupt ends the waiting. On Ray it does not: there
+            a cancellation is repeated.
+    """
+    end = time.monotonic() + SECONDS_TO_SAVE
+    while True:
+        try:
+            process.wait(timeout=max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        except KeyboardInterrupt:
+            if interruptible:
+                raise
+            continue
+        return
 
 
 def _frames_done(folder: Path) -> str:

@@ -130,16 +130,6 @@ def test_settings_follow_what_is_in_the_files(model, tmp_path):
     assert settings(make_cells([same], [cell.method])[0]) != first
 
 
-def test_settings_follow_the_file_that_the_model_takes(model):
-    def digest(backbone):
-        config = f"model = dict(type='EncoderDecoder', backbone=dict(type='{backbone}'))\n"
-        Path(model.config).write_text(config)
-        (cell,) = make_cells([model], [MethodSpec.parse('ecotta_plus', ['ecotta_plus'])])
-        return cell_settings(cell, ROOT / 'configs')['method']['config']
-
-    assert digest('MixVisionTransformer') != digest('ResNetV1c')
-
-
 def test_settings_are_of_what_the_result_depends_on(model):
     def settings(text):
         Path(model.config).write_text(text)

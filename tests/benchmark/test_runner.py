@@ -1,10 +1,12 @@
 """Cells in processes: done, failed, cut off and gone on with; a stand-in for the tool runs them."""
 
+import _thread
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from ecotta_seg.benchmark import (
     run_cell,
     run_cells,
 )
+from ecotta_seg.benchmark.runner import _wait_for_state
 from tests.benchmark.conftest import ROOT
 
 KNOWN = ['tent', 'source']
@@ -217,3 +220,32 @@ def _in_a_process(place, cell):
         time.sleep(0.1)
     time.sleep(0.3)
     return process
+
+
+@pytest.mark.parametrize('interruptible', [True, False])
+def test_a_second_interrupt_on_ray_waits_for_the_state(tmp_path, interruptible):
+    program = (
+        'import pathlib, signal, sys, time\n'
+        'def save(*_):\n'
+        '    time.sleep(1)\n'
+        '    pathlib.Path("state").touch()\n'
+        '    sys.exit(143)\n'
+        'signal.signal(signal.SIGTERM, save)\n'
+        'pathlib.Path("ready").touch()\n'
+        'time.sleep(60)\n'
+    )
+    process = subprocess.Popen([sys.executable, '-c', program], cwd=tmp_path)
+    while not (tmp_path / 'ready').exists():
+        time.sleep(0.02)
+    process.terminate()
+    again = threading.Timer(0.3, _thread.interrupt_main)
+    again.start()
+    if interruptible:
+        with pytest.raises(KeyboardInterrupt):
+            _wait_for_state(process, interruptible)
+        assert not (tmp_path / 'state').exists()
+    else:
+        _wait_for_state(process, interruptible)
+        assert (tmp_path / 'state').exists()
+    again.join()
+    assert process.wait(30) == 143
