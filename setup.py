@@ -75,6 +75,12 @@ class EditableWithStart(editable_wheel):
                     wheel.writestr(name, data)
 
 
+DOCS = [
+    'furo',
+    'myst-parser>=4; python_version >= "3.10"',
+    'sphinx>=8; python_version >= "3.10"',
+    'sphinx-copybutton',
+]
 EXPORT = ['onnx>=1.16', 'onnxruntime>=1.17']
 
 version = {}
@@ -117,12 +123,7 @@ setup(
             'ftfy',
             'regex',
         ],
-        'docs': [
-            'furo',
-            'myst-parser>=4; python_version >= "3.10"',
-            'sphinx>=8; python_version >= "3.10"',
-            'sphinx-copybutton',
-        ],
+        'docs': DOCS,
         # Bags of ROS 2 without ROS; tests also read what was written by the library mcap.
         'ros': ['rosbags>=0.11; python_version >= "3.10"'],
         # What tools/export.py writes and compares with.
@@ -134,11 +135,10 @@ setup(
         # Many runs at once, on one machine or many: --engine ray.
         'ray': ['ray>=2.9'],
         'test': [
+            *DOCS,
             *EXPORT,
-            'furo',
             'hypothesis>=6',
             'mcap>=1.2; python_version >= "3.10"',
-            'myst-parser>=4; python_version >= "3.10"',
             'optuna>=3.2',
             'pytest>=8',
             'pytest-cov>=5',
@@ -148,8 +148,6 @@ setup(
             'rerun-sdk',
             'rosbags>=0.11; python_version >= "3.10"',
             'ruff>=0.8',
-            'sphinx>=8; python_version >= "3.10"',
-            'sphinx-copybutton',
             'tensorboard>=2.14',
         ],
     },

@@ -211,7 +211,7 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
         cfg.merge_from_dict(own)
 
 
-def _from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
+def from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
     """A method's options, then those of the method that it wraps, and so on."""
     while isinstance(adaptation, Mapping):
         yield adaptation
@@ -220,7 +220,7 @@ def _from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
     """The options with meta networks: a method's own, or those of a wrapped method; or None."""
-    for options in _from_outside_in(adaptation):
+    for options in from_outside_in(adaptation):
         if 'meta_networks' in options:
             return options
     return None
@@ -292,7 +292,7 @@ def merged_estimate(own: Any, asked: Any) -> Any:
 def with_seed(cfg: Config, seed: int) -> None:
     """Puts the seed of all random generators, including the methods' own, into a config."""
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    for options in _from_outside_in(cfg.get('adaptation')):
+    for options in from_outside_in(cfg.get('adaptation')):
         # CoTTA's stochastic restore has its own generator, which is saved with the stream.
         if method_name(options) == 'cotta':
             options['seed'] = seed

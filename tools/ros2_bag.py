@@ -14,6 +14,8 @@ from itertools import islice
 try:
     from ecotta_seg.command_line import run_tool, whole_number
     from ecotta_seg.printable import printable
+    from ecotta_seg.ros.bag_writer import STORAGES
+    from ecotta_seg.ros.topics import add_answer_arguments, answer_topics
     from ecotta_seg.segmentor_arguments import (
         Progress,
         add_segmentor_arguments,
@@ -34,20 +36,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('bag', help='folder of rosbag2, or a file .mcap or .db3')
     parser.add_argument('output', help='new folder, or new file .mcap or .db3')
     parser.add_argument('--topic', help="of the images; default: the bag's only one")
-    parser.add_argument(
-        '--prefix',
-        default='/segmentation',
-        help='of the topics: PREFIX/mask, PREFIX/confidence and PREFIX/label_info',
-    )
-    parser.add_argument(
-        '--confidence',
-        choices=('mono8', '32FC1', 'none'),
-        default='mono8',
-        help="the probability of each pixel's class as 0 to 255, as 0 to 1, or not at all",
-    )
-    parser.add_argument(
-        '--storage', choices=('mcap', 'sqlite3'), default='mcap', help='of a folder'
-    )
+    add_answer_arguments(parser)
+    parser.add_argument('--storage', choices=STORAGES, default=STORAGES[0], help='of a folder')
     parser.add_argument('--max-frames', type=whole_number(1))
     add_segmentor_arguments(parser)
     return parser.parse_args(argv)
@@ -72,7 +62,6 @@ def main(argv: list[str]) -> None:
     config = look_at_segmentor(args)
     from ecotta_seg.ros.bag_reader import ImageBag, check_rosbags
     from ecotta_seg.ros.bag_writer import AnswerBag, check_output
-    from ecotta_seg.ros.topics import answer_topics
 
     check_rosbags()
     check_output(args.output)

@@ -11,6 +11,7 @@ import sys
 
 try:
     from ecotta_seg.command_line import run_tool
+    from ecotta_seg.ros.topics import add_answer_arguments, answer_topics
     from ecotta_seg.segmentor_arguments import (
         Progress,
         add_segmentor_arguments,
@@ -35,17 +36,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='the images are sensor_msgs/CompressedImage; so they are if the topic ends in '
         '/compressed',
     )
-    parser.add_argument(
-        '--prefix',
-        default='/segmentation',
-        help='of the topics: PREFIX/mask, PREFIX/confidence and PREFIX/label_info',
-    )
-    parser.add_argument(
-        '--confidence',
-        choices=('mono8', '32FC1', 'none'),
-        default='mono8',
-        help="the probability of each pixel's class as 0 to 255, as 0 to 1, or not at all",
-    )
+    add_answer_arguments(parser)
     add_segmentor_arguments(parser)
     place = argv.index('--ros-args') if '--ros-args' in argv else len(argv)
     args = parser.parse_args(argv[:place])
@@ -59,7 +50,6 @@ def main(argv: list[str]) -> None:
     config = look_at_segmentor(args)
     from ecotta_seg.ros.messages import COMPRESSED, IMAGE
     from ecotta_seg.ros.node import SegmentationNode, check_ros
-    from ecotta_seg.ros.topics import answer_topics
 
     check_ros()
     answer_topics(args.prefix, args.confidence)

@@ -95,8 +95,24 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         drift = self.drift(mean, var, channels)
         if self.last_drift is not None:
             self.last_drift[channels.start or 0] = drift.sum()
+        return self.blended(mean, var, drift, channels)
+
+    def blended(
+        self, mean: Tensor, var: Tensor, drift: Tensor, channels: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Blends the source's statistics with the stream's by the drift beyond the usual drift.
+
+        Args:
+            mean, var: (C,), the stream's.
+            drift: (C,), their drift, see ``drift``.
+            channels: The slice of the layer's channels.
+
+        Returns:
+            Mean and variance, two (C,) tensors.
+        """
         excess = (drift - self.tolerance * self.usual_drift[channels]).clamp_min(0)
         weight = 1 - torch.exp(-self.blend_weight * excess)
+        source_mean, source_var = self.running_mean[channels], self.running_var[channels]
         return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
 
     def _averaged(self, mean: Tensor, var: Tensor, channels: slice) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..atomic_io import atomic_write
 from ..datasets.frame_error import FrameError, check_image_bytes
+from ..datasets.video_frames import VideoReader
 from ..png_file import atomic_write_png
 from ..visualization.file_names import safe_file_name
 
@@ -145,7 +146,7 @@ class PictureSink:
             self._writer.release()
         if error[0] is None:
             # OpenCV reports no error if the disk is full.
-            there = _frames_in(self._temporary)
+            there = VideoReader(str(self._temporary)).count()
             if there != self._written:
                 failed = OSError(
                     f'{self.path}: {there} of {self._written} frames could be written; is the disk '
@@ -155,12 +156,3 @@ class PictureSink:
         self._context.__exit__(*error)
         if failed is not None:
             raise failed
-
-
-def _frames_in(video: Path) -> int:
-    capture = cv2.VideoCapture(str(video))
-    count = 0
-    while capture.grab():
-        count += 1
-    capture.release()
-    return count

@@ -193,7 +193,7 @@ def _methods_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[
                 _mib(entry['peak_bytes']),
             ]
         )
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _source_row(group: Sequence[Mapping], names: Sequence[str]) -> list[str]:
@@ -215,7 +215,7 @@ def _paired_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[s
     rows = [['*frames*', *(f'{frames[name]:.4g}' for name in names)]]
     for method, paired in found.items():
         rows.append([_cell(method), *(_interval(paired.get(name)) for name in names)])
-    return _table(['method', *names], rows)
+    return markdown_table(['method', *names], rows)
 
 
 def _interval(paired: Optional[Mapping]) -> str:
@@ -231,7 +231,7 @@ def _rounds_table(group: Sequence[Mapping]) -> list[str]:
         [_cell(entry['method']), *(_number(value) for value in _filled(entry['rounds'], last))]
         for entry in group
     ]
-    return _table(['method', *map(str, range(1, last + 1))], rows)
+    return markdown_table(['method', *map(str, range(1, last + 1))], rows)
 
 
 def _conditions_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[str]:
@@ -245,10 +245,11 @@ def _conditions_table(group: Sequence[Mapping], conditions: Iterable[str]) -> li
             source = _number(entry['source_conditions'].get(name))
             scores = [_number(value) for value in _filled(values, last)]
             rows.append([_cell(entry['method']), _cell(name), source, *scores])
-    return _table(['method', 'condition', 'source', *map(str, range(1, last + 1))], rows)
+    return markdown_table(['method', 'condition', 'source', *map(str, range(1, last + 1))], rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
     lines = [head, ['---'] * len(head), *rows]
     return ['| ' + ' | '.join(line) + ' |' for line in lines]
 

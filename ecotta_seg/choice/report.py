@@ -9,6 +9,7 @@ from typing import Optional
 from mmengine.config import Config
 
 from ..atomic_io import atomic_write_text
+from ..benchmark.report import markdown_table
 from ..memory import MIB
 from ..printable import printable
 from .candidates import Candidate
@@ -148,7 +149,7 @@ def _page(
         ]
         for f in decision.finalists
     ]
-    lines += _table(head, rows)
+    lines += markdown_table(head, rows)
     lines += [
         '',
         '## Search',
@@ -161,15 +162,10 @@ def _page(
         [str(c), '' if s is None else f'{s:+.2f}', printable(errors.get(c, '')).replace('|', '\\|')]
         for c, s in tried
     ]
-    lines += ['', *_table(['method', 'score', 'failed'], rows)]
+    lines += ['', *markdown_table(['method', 'score', 'failed'], rows)]
     if setting.command:
         lines += ['', '```', printable(setting.command), '```']
     return '\n'.join(lines) + '\n'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ['---'] * len(head), *rows]
-    return ['| ' + ' | '.join(line) + ' |' for line in lines]
 
 
 def _gain(finalist: Finalist) -> str:

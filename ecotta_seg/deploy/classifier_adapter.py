@@ -152,10 +152,8 @@ class FeatureAlignment(ClassifierAdapter):
         if not self.calibrated or not norm.followed:
             return None
         clear_mean, clear_var = norm.running_mean, norm.running_var
-        excess = norm.drift(norm.stream_mean, norm.stream_var) - norm.tolerance * norm.usual_drift
-        share = 1 - torch.exp(-norm.blend_weight * excess.clamp(min=0))
-        mean = torch.lerp(clear_mean, norm.stream_mean, share)
-        var = torch.lerp(clear_var, norm.stream_var, share)
+        stream = norm.stream_mean, norm.stream_var
+        mean, var = norm.blended(*stream, norm.drift(*stream))
         scale = torch.sqrt((clear_var + norm.eps) / (var + norm.eps))
         return Residual(
             self.classifier * (scale - 1), self.classifier @ (clear_mean - mean * scale)

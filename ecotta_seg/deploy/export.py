@@ -18,7 +18,6 @@ from .onnx_session import OnnxSession
 from .plain_network import PlainNetwork
 from .torch_export_file import check_torch, exported_program, loaded_program, takes
 
-FORMATS = {'onnx': '.onnx', 'torch_export': '.pt2'}
 # The largest difference of two logits in float32; in half precision as a share of the largest.
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.02
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ..adaptation import AdaptationMethod
 from ..apis import init_adaptive_segmentor
+from ..config import from_outside_in
 from ..hooks.run_identity import source_digest
 from ..state_file import StateFileError, read_state
 from .check_frames import check_frames
@@ -143,9 +144,6 @@ def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> in
 def _without_surroundings(options: Any) -> set[str]:
     """Takes out of a method's options what is no part of a network; gives their names."""
     found: set[str] = set()
-    while isinstance(options, Mapping):
-        for name in _AROUND:
-            if options.pop(name, None):
-                found.add(name)
-        options = options.get('method')
+    for level in from_outside_in(options):
+        found.update(name for name in _AROUND if level.pop(name, None))
     return found

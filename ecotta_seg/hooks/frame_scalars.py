@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import torch
+from mmengine.dist import get_rank, get_world_size
 
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..memory import MIB
@@ -17,6 +18,16 @@ _OF_STEP = (
     *('loss', 'entropy', 'regularisation', 'confident_fraction', 'updated'),
     *('estimated_mIoU', 'source_estimated_mIoU', 'source_given'),
 )
+
+
+def stream_step(done: int, index: int) -> int:
+    """The step of a frame: its number over all rounds and processes, from 1.
+
+    Args:
+        done: Number of frames that this process finished before the batch.
+        index: Index of the frame in its batch.
+    """
+    return (done + index) * get_world_size() + get_rank() + 1
 
 
 def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str, float]:

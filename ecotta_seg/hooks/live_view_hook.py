@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..command_line import sentence
 from ..evaluation.per_condition_iou import PerConditionIoU
-from .frame_scalars import frame_scalars, round_scalars
+from .frame_scalars import frame_scalars, round_scalars, stream_step
 from .live_panel_hook import LivePanelHook
 from .viewer_files import flush, forget_steps_after
 
@@ -80,7 +80,7 @@ class LiveViewHook(Hook):
         Args:
             index: Index of the frame in its batch.
         """
-        return (self._done + index) * get_world_size() + get_rank() + 1
+        return stream_step(self._done, index)
 
     def send(self, runner: Any, action: Callable[[], None]) -> None:
         """Runs an action on the visualizer; does nothing after a failure."""

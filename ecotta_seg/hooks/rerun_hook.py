@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..printable import printable
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from ..visualization.rerun_file import RerunFile
-from .frame_scalars import frame_scalars
+from .frame_scalars import frame_scalars, stream_step
 from .sample_masks import class_mask
 
 
@@ -76,14 +76,13 @@ class RerunHook(Hook):
         """Adds the frames of a batch."""
         for index, sample in enumerate(outputs if self._file is not None else ()):
             info = sample.metainfo
-            step = (self._done + index) * get_world_size() + get_rank() + 1
             condition, number = info.get('condition', 'all'), info.get('round', 1)
             masks = {
                 'adapted': class_mask(sample),
                 'label': class_mask(sample, 'gt_sem_seg'),
             }
             self._file.add(
-                step,
+                stream_step(self._done, index),
                 rgb_image(data_batch['inputs'][index]),
                 masks,
                 frame_scalars(runner, sample, index, len(outputs)),

@@ -1,10 +1,26 @@
-"""The topics of the answers."""
+"""The topics of the answers, and the arguments that choose them."""
 
+import argparse
 import re
 
-from .messages import CONFIDENCE, IMAGE, LABEL_INFO, LABELS, MASK
+from .messages import CONFIDENCE, CONFIDENCES, IMAGE, LABEL_INFO, LABELS, MASK
 
 _NAME = re.compile(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
+
+
+def add_answer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments ``--prefix`` and ``--confidence``."""
+    parser.add_argument(
+        '--prefix',
+        default='/segmentation',
+        help='of the topics: PREFIX/mask, PREFIX/confidence and PREFIX/label_info',
+    )
+    parser.add_argument(
+        '--confidence',
+        choices=CONFIDENCES,
+        default=CONFIDENCES[0],
+        help="the probability of each pixel's class as 0 to 255, as 0 to 1, or not at all",
+    )
 
 
 def answer_topics(prefix: str, confidence: str) -> dict[str, tuple[str, str]]:
