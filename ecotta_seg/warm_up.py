@@ -10,7 +10,7 @@ from torch.nn import ModuleList
 
 from .adaptation import prepare_meta_networks
 from .autograd_ops.gelu import mend_gelus
-from .checkpoint import load_source
+from .files.checkpoint import load_source
 
 
 def source_model(segmentor: dict, checkpoint: str, trust_checkpoint: bool = False) -> nn.Module:

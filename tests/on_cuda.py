@@ -19,8 +19,8 @@ import torch
 from mmseg.utils import register_all_modules
 
 from ecotta_seg.adaptation.planned_step import PlannedStep
-from ecotta_seg.atomic_io import atomic_write
 from ecotta_seg.benchmark.memory_model import make_frame
+from ecotta_seg.files.atomic_io import atomic_write
 from ecotta_seg.memory import measure_peak, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import fastest_plan, leanest_plan
 from tests.adaptation.conftest import build_segmentor, published_method, published_segmentor

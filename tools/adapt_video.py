@@ -134,9 +134,9 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.apis.frame_answer import frame_mask
     from ecotta_seg.apis.frame_files import FrameSource, PictureSink
     from ecotta_seg.apis.live_source import LiveSource, live_address
+    from ecotta_seg.files.png_file import atomic_write_png
     from ecotta_seg.hooks.progress import progress
     from ecotta_seg.masks import MaskEncoder
-    from ecotta_seg.png_file import atomic_write_png
     from ecotta_seg.visualization.file_names import safe_file_name
 
     address = live_address(args.input)

@@ -35,8 +35,8 @@ def main(argv: list[str]) -> None:
     load_package()
     import torch
 
-    from ecotta_seg.atomic_io import atomic_write
-    from ecotta_seg.checkpoint import read_checkpoint
+    from ecotta_seg.files.atomic_io import atomic_write
+    from ecotta_seg.files.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(args.source, args.trust_checkpoint)
     meta = checkpoint.get('meta') or {}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..archive_check import load_whole
-from ..atomic_io import atomic_write
+from ..files.archive_check import load_whole
+from ..files.atomic_io import atomic_write
 
 _FORMAT = 'ecotta_seg fisher'
 

@@ -8,10 +8,10 @@ from typing import Optional, Union
 import cv2
 import numpy as np
 
-from ..atomic_io import atomic_write
 from ..datasets.frame_error import FrameError, check_image_bytes
 from ..datasets.video_frames import VideoReader
-from ..png_file import atomic_write_png
+from ..files.atomic_io import atomic_write
+from ..files.png_file import atomic_write_png
 from ..visualization.file_names import safe_file_name
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')

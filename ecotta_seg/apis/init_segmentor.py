@@ -14,7 +14,6 @@ from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
 from ..adaptation import UpdateGuard, build_method
-from ..checkpoint import load_source
 from ..config import (
     inner_dataset,
     merged_estimate,
@@ -24,6 +23,7 @@ from ..config import (
     with_memory_budget,
 )
 from ..datasets.clear_frames import frames_of_folder
+from ..files.checkpoint import load_source
 from ..hooks.run_identity import model_identity
 from ..stack import force_safe_loading
 from ..type_names import type_name

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 from ..config import RESULT_KEYS, method_file, read_config
 from ..config_stream import STREAMS
 from ..evaluation.results import load_results
-from ..file_digest import file_digest
+from ..files.file_digest import file_digest
 from ..version import __version__
 
 CELL_FILE = 'cell.json'

@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..adaptation import build_method
-from ..checkpoint import load_source
+from ..files.checkpoint import load_source
 from ..memory.plan import parse_budget
 from ..meta_networks import input_channels
 from .full_fine_tuning import FullFineTuning

@@ -6,7 +6,7 @@ from typing import Union
 
 from matplotlib.axes import Axes
 
-from ..atomic_io import atomic_write
+from ..files.atomic_io import atomic_write
 from ..memory import MIB
 from .plots import _figure, _plain
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 from ..memory import MIB
 from ..printable import printable
 

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..atomic_io import atomic_write
 from ..config_stream import STREAMS
+from ..files.atomic_io import atomic_write
 from .aggregate import source_of
 
 # Colour-blind readers can distinguish these colours. If they are used a second time, dashes and

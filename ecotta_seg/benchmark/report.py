@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Optional, Union
 
-from ..atomic_io import atomic_write
 from ..config_stream import STREAMS
 from ..evaluation.class_areas import mean_of
+from ..files.atomic_io import atomic_write
 from ..printable import printable
 from .aggregate import aggregate, source_of
 from .paired import DRAWS, with_paired

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
 
-from ..atomic_io import atomic_write
+from ..files.atomic_io import atomic_write
 from .cells import CELL_FILE, Cell, cell_folder, cell_settings, cell_status
 
 try:

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 from .candidates import Candidate, adaptation_of
 
 

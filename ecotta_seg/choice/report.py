@@ -8,8 +8,8 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..atomic_io import atomic_write_text
 from ..benchmark.report import markdown_table
+from ..files.atomic_io import atomic_write_text
 from ..memory import MIB
 from ..printable import printable
 from .candidates import Candidate

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
-from ..atomic_io import atomic_write_text
 from ..datasets.weather_recipes import CONDITIONS
+from ..files.atomic_io import atomic_write_text
 from ..type_names import is_a, type_name
 
 REALISTIC = 3

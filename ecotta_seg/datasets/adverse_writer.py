@@ -8,8 +8,8 @@ from typing import Optional
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 
-from ..atomic_io import atomic_write, atomic_write_text
-from ..png_file import atomic_write_png
+from ..files.atomic_io import atomic_write, atomic_write_text
+from ..files.png_file import atomic_write_png
 from .acdc import ACDC_CONDITIONS
 from .adverse_weather import AdverseWeather
 from .weather import WeatherCityscapesDataset

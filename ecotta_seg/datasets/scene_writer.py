@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Union
 
-from ..png_file import atomic_write_png
+from ..files.png_file import atomic_write_png
 from .adverse_writer import AdverseWriter
 from .driving_scenes import SIZE, draw_scene
 

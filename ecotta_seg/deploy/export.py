@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..adaptation import AdaptationMethod
-from ..atomic_io import atomic_write
+from ..files.atomic_io import atomic_write
 from ..version import __version__
 from .agreement import Agreement, compare, predicted
 from .check_frames import resized, scaled, unpadded

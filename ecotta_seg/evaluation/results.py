@@ -54,7 +54,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from ..atomic_io import atomic_write
+from ..files.atomic_io import atomic_write
 from .class_areas import mean_of
 from .confusion import check_confusion
 from .estimates import ESTIMATE_KEYS

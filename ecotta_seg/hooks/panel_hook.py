@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import class_areas, mean_iou
-from ..png_file import atomic_write_png
+from ..files.png_file import atomic_write_png
 from ..printable import printable
 from ..visualization.condition_panel import condition_panel
 from ..visualization.file_names import safe_file_name

@@ -16,7 +16,7 @@ from mmengine.dist import get_world_size
 
 from ..config import inner_dataset
 from ..evaluation.per_condition_iou import PerConditionIoU
-from ..file_digest import file_digest
+from ..files.file_digest import file_digest
 from ..type_names import type_name
 from .run_identity import code_versions
 

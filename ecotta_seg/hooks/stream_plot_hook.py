@@ -12,8 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ..atomic_io import atomic_write
 from ..evaluation.per_condition_iou import PerConditionIoU
+from ..files.atomic_io import atomic_write
 from ..printable import printable
 from ..visualization.stream_plot import plot_stream
 

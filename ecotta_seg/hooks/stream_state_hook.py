@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..json_lines import JsonLines, decode_json_lines
+from ..files.json_lines import JsonLines, decode_json_lines
 from ..printable import printable
 from ..random_state import random_state, set_random_state
 from ..state_file import plain

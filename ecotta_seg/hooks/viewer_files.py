@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 
 
 def flush(visualizer: Visualizer) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Optional, Union
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 from ..visualization.file_names import safe_file_name
 
 MANIFEST = 'masks.json'

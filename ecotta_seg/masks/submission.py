@@ -10,8 +10,8 @@ from typing import Optional, Union
 import cv2
 import numpy as np
 
-from ..atomic_io import atomic_write
 from ..class_names import plain_name
+from ..files.atomic_io import atomic_write
 from ..printable import printable
 from .folder import MANIFEST, SOURCE, MaskFolder
 from .ids import CITYSCAPES_CLASSES, MaskEncoder, label_ids_of

@@ -6,8 +6,8 @@ from typing import Optional, Union
 
 import torch
 
-from ..archive_check import load_whole
-from ..atomic_io import atomic_write
+from ..files.archive_check import load_whole
+from ..files.atomic_io import atomic_write
 from ..first_look import check_adapters
 from ..version import __version__
 from .encoder import AdaptedEncoder

@@ -10,7 +10,7 @@ from typing import Any, Union
 import cv2
 import numpy as np
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 from ..visualization.condition_panel import mask_picture
 from ..visualization.file_names import safe_file_name
 

@@ -6,7 +6,7 @@ from typing import Any, Union
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 from ..printable import printable
 
 _TEMPLATES = Path(__file__).parent / 'templates'

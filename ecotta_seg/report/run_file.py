@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from ..atomic_io import atomic_write_text
+from ..files.atomic_io import atomic_write_text
 
 RUN_FILE = 'run.json'
 SCHEMA = 1

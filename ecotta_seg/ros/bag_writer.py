@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from ..atomic_folder import atomic_folder, move_new
+from ..files.atomic_folder import atomic_folder, move_new
 from .bag_reader import message_types
 from .messages import Messages
 

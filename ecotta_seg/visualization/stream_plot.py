@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..atomic_io import atomic_write
+from ..files.atomic_io import atomic_write
 
 # Pale colours, easy to tell apart, also for colour-blind readers; the curves are dark.
 _SHADES = ('#dbe3ea', '#c5cbe0', '#d3ead9', '#f3e6d0', '#ecd7e4', '#e4e4cf', '#d0ecec', '#f0dcd5')

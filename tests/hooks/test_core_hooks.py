@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ecotta_seg.checkpoint import load_source
+from ecotta_seg.files.checkpoint import load_source
 from ecotta_seg.memory import measure_peak
 from ecotta_seg.meta_networks import save_adapters
 from tests.tools.conftest import project  # noqa: F401  (a fixture)

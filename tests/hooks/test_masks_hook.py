@@ -12,8 +12,8 @@ from mmengine.hooks import Hook
 
 from ecotta_seg.hooks import MasksHook, StreamStateHook
 from ecotta_seg.masks import MaskFolder
+from tests.files.test_png_file import full_disk
 from tests.hooks.test_panel_hook import Source, files
-from tests.test_png_file import full_disk
 from tests.tools.conftest import error_of, project, run_tool, started_tool, wait_for_a_state  # noqa: F401
 
 

@@ -8,7 +8,7 @@ from mmengine.registry import METRICS
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import MODELS
 
-from ecotta_seg.checkpoint import load_source
+from ecotta_seg.files.checkpoint import load_source
 from tests.hooks.test_core_hooks import _runner
 from tests.tools.conftest import error_of, project, run_tool  # noqa: F401
 

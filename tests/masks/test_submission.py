@@ -11,7 +11,7 @@ from PIL import Image
 
 from ecotta_seg.masks import SERVERS, MaskFolder, check_submission, write_submission
 from ecotta_seg.masks.submission import frames_of_images
-from tests.test_png_file import full_disk
+from tests.files.test_png_file import full_disk
 
 CLASSES = list(CityscapesDataset.METAINFO['classes'])
 NAMES = {

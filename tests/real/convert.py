@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ecotta_seg.atomic_io import atomic_write
-from ecotta_seg.checkpoint import read_checkpoint
+from ecotta_seg.files.atomic_io import atomic_write
+from ecotta_seg.files.checkpoint import read_checkpoint
 
 from .espnetv2 import converted_weights
 

@@ -16,8 +16,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.checkpoint import load_source
 from ecotta_seg.config import read_config
+from ecotta_seg.files.checkpoint import load_source
 from tests.real.camvid_classes import CAMVID, KeepClasses
 from tests.real.convert import convert
 from tests.real.espnetv2 import espnetv2_config, published_channels

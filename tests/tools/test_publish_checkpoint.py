@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from ecotta_seg.checkpoint import read_checkpoint
+from ecotta_seg.files.checkpoint import read_checkpoint
 from tests.benchmark.conftest import ROOT
 
 WEIGHTS = {'conv.weight': torch.tensor([[0.1, -3.0]]), 'bn.num_batches_tracked': torch.tensor(7)}

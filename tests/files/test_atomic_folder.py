@@ -2,7 +2,7 @@
 
 import pytest
 
-from ecotta_seg.atomic_folder import atomic_folder, move_new
+from ecotta_seg.files.atomic_folder import atomic_folder, move_new
 
 
 def test_what_is_whole_is_put_in_place(tmp_path):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ecotta_seg.png_file import atomic_write_png
+from ecotta_seg.files.png_file import atomic_write_png
 
 
 @contextmanager

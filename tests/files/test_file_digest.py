@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from ecotta_seg.file_digest import file_digest
+from ecotta_seg.files.file_digest import file_digest
 
 
 @pytest.mark.parametrize('size', [0, 1, 2**20, 2**20 + 1])

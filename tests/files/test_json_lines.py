@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from ecotta_seg.json_lines import JsonLines, decode_json_lines
+from ecotta_seg.files.json_lines import JsonLines, decode_json_lines
 
 
 def test_entries_come_back_as_they_were():

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from ecotta_seg.atomic_io import atomic_write, atomic_write_text
+from ecotta_seg.files.atomic_io import atomic_write, atomic_write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

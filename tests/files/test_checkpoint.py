@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.checkpoint import load_source, read_checkpoint
+from ecotta_seg.files.checkpoint import load_source, read_checkpoint
 
 
 def _model():
