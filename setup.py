@@ -12,7 +12,7 @@ from setuptools.command.editable_wheel import editable_wheel
 
 HERE = Path(__file__).parent
 MIM = ('configs', 'tools', 'model-index.yml')
-# Python runs this file at its start if it is beside the package: see ecotta_seg/zoo_names.py.
+# Python runs this file at its start if it is beside the package: see startup/zoo_names.py there.
 START = HERE / 'ecotta_seg' / 'ecotta_seg.pth'
 
 

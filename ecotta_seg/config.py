@@ -11,9 +11,9 @@ from mmengine.utils import import_modules_from_strings
 
 from .config_checks import check_version
 from .config_environment import config_from_file
-from .first_look import check_pictures
-from .type_names import is_a, type_name
-from .zoo_names import own_config
+from .names.type_names import is_a, type_name
+from .startup.first_look import check_pictures
+from .startup.zoo_names import own_config
 
 # The keys that affect the result of a test. Other keys concern output or training.
 RESULT_KEYS = (

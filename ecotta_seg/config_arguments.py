@@ -12,9 +12,9 @@ from .config import READ_NAMES, check_names, import_custom_modules, read_config,
 from .config_checks import check_packages
 from .config_options import Options
 from .config_visualizer import with_vis_backends
-from .first_look import check_checkpoint, check_device
 from .loading import load_package
-from .stack import force_safe_loading
+from .startup.first_look import check_checkpoint, check_device
+from .startup.stack import force_safe_loading
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:

@@ -8,8 +8,8 @@ from typing import Optional
 
 from .command_line import EXIT_USER_ERROR, run_tool
 from .loading import COMMAND
+from .startup.zoo_names import package_folder
 from .version import __version__
-from .zoo_names import package_folder
 
 # Command names of the tools; the name of a tool's file is accepted, too.
 COMMANDS = {

@@ -4,7 +4,7 @@ import argparse
 import math
 
 from .command_line import whole_number
-from .first_look import check_device, check_extra
+from .startup.first_look import check_device, check_extra
 
 ENGINES = ('here', 'ray')
 

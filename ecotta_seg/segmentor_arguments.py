@@ -10,9 +10,9 @@ from mmengine.config import Config
 
 from .command_line import PROCESS_FLAGS, whole_number
 from .config import import_custom_modules, read_config, with_method
-from .first_look import check_adapters, check_checkpoint, check_device, check_pictures
 from .loading import load_package
-from .zoo_names import package_folder
+from .startup.first_look import check_adapters, check_checkpoint, check_device, check_pictures
+from .startup.zoo_names import package_folder
 
 CONFIGS = Path(package_folder('configs')).resolve()
 CONFIG = CONFIGS / 'camvid_video.py'

@@ -11,7 +11,9 @@ from mmengine.registry import HOOKS
 
 import ecotta_seg.hooks  # noqa: F401  (registers them)
 from ecotta_seg import command_line
-from ecotta_seg.command_line import check_work_dir, run_tool, sentence
+from ecotta_seg.command_line import check_work_dir, run_tool
+from ecotta_seg.startup import errors
+from ecotta_seg.startup.errors import sentence
 
 PLAIN = ['--system-allocator', '--show-warnings']
 HERE = str(Path(__file__).parent)
@@ -27,7 +29,7 @@ def _raising(error):
 @pytest.fixture(autouse=True)
 def ours(monkeypatch):
     """What is raised here is raised by the package."""
-    monkeypatch.setattr(command_line, '_OURS', (*command_line._OURS, HERE))
+    monkeypatch.setattr(errors, '_OURS', (*errors._OURS, HERE))
 
 
 WORKER = ValueError(

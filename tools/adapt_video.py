@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 try:
-    from ecotta_seg.choices import MASK_FORMATS
     from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.printable import printable
+    from ecotta_seg.names.choices import MASK_FORMATS
+    from ecotta_seg.names.printable import printable
     from ecotta_seg.segmentor_arguments import (
         CHECKPOINT,  # noqa: F401  (of this tool, for whoever imports it)
         Progress,
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.files.png_file import atomic_write_png
     from ecotta_seg.hooks.progress import progress
     from ecotta_seg.masks import MaskEncoder
-    from ecotta_seg.visualization.file_names import safe_file_name
+    from ecotta_seg.names.file_names import safe_file_name
 
     address = live_address(args.input)
     source = FrameSource(args.input) if address is None else LiveSource(address)

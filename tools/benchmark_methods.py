@@ -24,12 +24,12 @@ import sys
 from pathlib import Path
 
 try:
-    from ecotta_seg.choices import STREAMS
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.engine_arguments import add_engine_arguments, check_engine
-    from ecotta_seg.first_look import check_adapters, check_checkpoint
     from ecotta_seg.loading import load_package
-    from ecotta_seg.stack import force_safe_loading
+    from ecotta_seg.names.choices import STREAMS
+    from ecotta_seg.startup.first_look import check_adapters, check_checkpoint
+    from ecotta_seg.startup.stack import force_safe_loading
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None

@@ -5,8 +5,8 @@ import sys
 
 try:
     from ecotta_seg.command_line import run_tool
-    from ecotta_seg.first_look import check_checkpoint
     from ecotta_seg.loading import load_package
+    from ecotta_seg.startup.first_look import check_checkpoint
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None

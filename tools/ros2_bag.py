@@ -13,7 +13,7 @@ from itertools import islice
 
 try:
     from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.printable import printable
+    from ecotta_seg.names.printable import printable
     from ecotta_seg.ros.bag_writer import STORAGES
     from ecotta_seg.ros.topics import add_answer_arguments, answer_topics
     from ecotta_seg.segmentor_arguments import (

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 try:
-    from ecotta_seg.choices import MASK_FORMATS, MASK_SIZES, STREAMS
     from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.config import (
         with_adapters,
@@ -31,8 +30,9 @@ try:
     from ecotta_seg.config_checks import check_data_root, require
     from ecotta_seg.config_report import with_report
     from ecotta_seg.config_stream import with_frames, with_stream, without_missing_clear_day
-    from ecotta_seg.first_look import check_adapters, check_pictures, check_recording
-    from ecotta_seg.type_names import is_a
+    from ecotta_seg.names.choices import MASK_FORMATS, MASK_SIZES, STREAMS
+    from ecotta_seg.names.type_names import is_a
+    from ecotta_seg.startup.first_look import check_adapters, check_pictures, check_recording
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None

@@ -20,7 +20,7 @@ try:
         start_run,
     )
     from ecotta_seg.config_checks import check_data_root, require
-    from ecotta_seg.first_look import check_pictures
+    from ecotta_seg.startup.first_look import check_pictures
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None

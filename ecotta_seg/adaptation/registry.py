@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmengine.registry import Registry
 from torch import nn
 
-from ..type_names import type_name
+from ..names.type_names import type_name
 
 # Options of every method.
 _OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget')

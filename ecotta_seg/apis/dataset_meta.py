@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from ..class_names import described_classes
 from ..config import inner_dataset
+from ..names.class_names import described_classes
 
 
 class DatasetMeta(NamedTuple):

@@ -12,7 +12,7 @@ from ..datasets.frame_error import FrameError, check_image_bytes
 from ..datasets.video_frames import VideoReader
 from ..files.atomic_io import atomic_write
 from ..files.png_file import atomic_write_png
-from ..visualization.file_names import safe_file_name
+from ..names.file_names import safe_file_name
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
 _CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}

@@ -6,7 +6,7 @@ from typing import Any, Union
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from ..type_names import type_name
+from ..names.type_names import type_name
 
 FrameSize = Union[None, str, Sequence[int]]
 _RESIZES = ('Resize', 'ResizeShortestEdge')

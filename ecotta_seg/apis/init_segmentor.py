@@ -25,8 +25,8 @@ from ..config import (
 from ..datasets.clear_frames import frames_of_folder
 from ..files.checkpoint import load_source
 from ..hooks.run_identity import model_identity
-from ..stack import force_safe_loading
-from ..type_names import type_name
+from ..names.type_names import type_name
+from ..startup.stack import force_safe_loading
 from .adaptive_segmentor import AdaptiveSegmentor
 from .dataset_meta import dataset_meta
 from .frame_size import FrameSize, check_size, sized_steps

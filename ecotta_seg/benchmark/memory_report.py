@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..files.atomic_io import atomic_write_text
 from ..memory import MIB
-from ..printable import printable
+from ..names.printable import printable
 
 SCHEMA = 1
 _NOTHING = '–'

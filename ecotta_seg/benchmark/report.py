@@ -12,7 +12,7 @@ from typing import Optional, Union
 from ..config_stream import STREAMS
 from ..evaluation.class_areas import mean_of
 from ..files.atomic_io import atomic_write
-from ..printable import printable
+from ..names.printable import printable
 from .aggregate import aggregate, source_of
 from .paired import DRAWS, with_paired
 from .summary import NUMBERS

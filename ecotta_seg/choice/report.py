@@ -11,7 +11,7 @@ from mmengine.config import Config
 from ..benchmark.report import markdown_table
 from ..files.atomic_io import atomic_write_text
 from ..memory import MIB
-from ..printable import printable
+from ..names.printable import printable
 from .candidates import Candidate
 from .decision import Decision, Finalist
 from .preset import write_preset

@@ -12,7 +12,7 @@ from mmseg.registry import DATASETS
 
 from ..datasets.weather_recipes import CONDITIONS
 from ..files.atomic_io import atomic_write_text
-from ..type_names import is_a, type_name
+from ..names.type_names import is_a, type_name
 
 REALISTIC = 3
 """The severity at which batch statistics do about as well as on real frames (docs/tuning.md)."""

@@ -16,7 +16,7 @@ import numpy as np
 from mmengine.logging import print_log
 from mmseg.datasets import CityscapesDataset
 
-from ..printable import printable
+from ..names.printable import printable
 from .checked_loading import checked_pipeline
 from .frame_error import FrameError
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..printable import printable
+from ..names.printable import printable
 from .class_areas import mean_of
 from .results import CLEAR_KEYS
 

@@ -10,8 +10,8 @@ from typing import Union
 import torch
 from torch import nn
 
-from ..class_names import names_in_checkpoint
-from ..first_look import check_checkpoint
+from ..names.class_names import names_in_checkpoint
+from ..startup.first_look import check_checkpoint
 from .archive_check import load_whole
 
 # Heads that prediction does not use may be missing from a model or from a checkpoint.

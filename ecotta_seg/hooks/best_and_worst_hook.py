@@ -8,10 +8,10 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..command_line import sentence
 from ..evaluation.class_areas import mean_iou
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..report.frame_file import BEST, FOLDER, WORST, write_frame_file
+from ..startup.errors import sentence
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from .sample_masks import class_mask
 from .source_reference_hook import source_hook

@@ -9,9 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
-from ..class_names import names_in_checkpoint
 from ..config import merged_estimate, method_name, with_adapters
 from ..files.checkpoint import check_fit
+from ..names.class_names import names_in_checkpoint
 from ..random_state import seeded
 from .calibration import CalibrationHook
 from .export_names import prepare_pictures

@@ -8,7 +8,7 @@ import mmengine.fileio as fileio
 from mmseg.engine.hooks import SegVisualizationHook
 
 from ..datasets.frame_error import FrameError, check_image_bytes
-from ..visualization.file_names import safe_file_name
+from ..names.file_names import safe_file_name
 
 
 def distinct_names(dataset: Any) -> Optional[Callable[[Mapping], str]]:

@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 
 from ..datasets.frame_check import FrameWatch
 from ..datasets.frame_error import FrameError
-from ..printable import printable
+from ..names.printable import printable
 from .guard_hook import add_event
 
 MODES = ('tolerant', 'strict')

@@ -10,8 +10,8 @@ from mmengine.dist import get_rank, get_world_size
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..memory import MIB
 from ..memory.process_peak import process_current_bytes
-from ..type_names import is_a
-from ..visualization.file_names import safe_file_name
+from ..names.file_names import safe_file_name
+from ..names.type_names import is_a
 
 # Fields of a method's ``last_step``; each curve has the name of its field.
 _OF_STEP = (

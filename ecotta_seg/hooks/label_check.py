@@ -10,7 +10,7 @@ import numpy as np
 from mmseg.datasets import CityscapesDataset
 
 from ..datasets.inner_datasets import inner_datasets
-from ..printable import printable
+from ..names.printable import printable
 from ..random_state import seeded
 
 # Number of frames to check in each condition.

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..visualization.file_names import safe_file_name
+from ..names.file_names import safe_file_name
 from .panel_hook import PanelHook
 
 

@@ -7,8 +7,8 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..command_line import sentence
 from ..evaluation.per_condition_iou import PerConditionIoU
+from ..startup.errors import sentence
 from .frame_scalars import frame_scalars, round_scalars, stream_step
 from .live_panel_hook import LivePanelHook
 from .viewer_files import flush, forget_steps_after

@@ -11,11 +11,11 @@ from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..choices import MASK_SIZES
 from ..files.png_file import atomic_write_png
 from ..masks.folder import MaskFolder, frame_names
 from ..masks.ids import MaskEncoder
-from ..visualization.file_names import safe_file_name
+from ..names.choices import MASK_SIZES
+from ..names.file_names import safe_file_name
 from .sample_masks import class_mask
 from .source_reference_hook import source_hook
 

@@ -12,9 +12,9 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import class_areas, mean_iou
 from ..files.png_file import atomic_write_png
-from ..printable import printable
+from ..names.file_names import safe_file_name
+from ..names.printable import printable
 from ..visualization.condition_panel import condition_panel
-from ..visualization.file_names import safe_file_name
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from .sample_masks import class_mask
 from .source_reference_hook import source_hook

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..type_names import is_a
+from ..names.type_names import is_a
 from .run_time import LONG, SHORT, RunTime, StreamSize, advice, describe
 
 

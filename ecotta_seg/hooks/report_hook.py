@@ -7,9 +7,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..command_line import sentence
 from ..report.report import write_report
 from ..report.run_file import read_run_file, write_run_file
+from ..startup.errors import sentence
 from .run_facts import command, now, run_facts
 
 

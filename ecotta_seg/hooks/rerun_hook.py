@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..printable import printable
+from ..names.printable import printable
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from ..visualization.rerun_file import RerunFile
 from .frame_scalars import frame_scalars, stream_step

@@ -17,7 +17,7 @@ from mmengine.dist import get_world_size
 from ..config import inner_dataset
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.file_digest import file_digest
-from ..type_names import type_name
+from ..names.type_names import type_name
 from .run_identity import code_versions
 
 # Path parts that identify a frame: its file name and the folders of its drive and of its split or

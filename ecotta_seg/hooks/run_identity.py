@@ -19,7 +19,7 @@ from torch import nn
 
 from ..config import RESULT_KEYS
 from ..datasets.inner_datasets import inner_datasets
-from ..type_names import type_name
+from ..names.type_names import type_name
 from ..version import __version__
 from .weight_watch import tensor_bytes
 

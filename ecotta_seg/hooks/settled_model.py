@@ -6,14 +6,9 @@ from typing import Any, Optional
 
 from mmengine.model import BaseTTAModel
 
-from ..class_names import (
-    NO_CLASS,
-    match_classes,
-    number_of_classes,
-    with_matched_classes,
-)
 from ..datasets.inner_datasets import inner_datasets
-from ..type_names import is_a
+from ..names.class_names import NO_CLASS, match_classes, number_of_classes, with_matched_classes
+from ..names.type_names import is_a
 from .weight_watch import bare_model, settle_averages
 
 

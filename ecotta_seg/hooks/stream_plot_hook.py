@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.atomic_io import atomic_write
-from ..printable import printable
+from ..names.printable import printable
 from ..visualization.stream_plot import plot_stream
 
 COLUMNS = (

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..files.json_lines import JsonLines, decode_json_lines
-from ..printable import printable
+from ..names.printable import printable
 from ..random_state import random_state, set_random_state
 from ..state_file import plain
 from .rest_sampler import RestSampler

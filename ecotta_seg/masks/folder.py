@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import Any, Optional, Union
 
 from ..files.atomic_io import atomic_write_text
-from ..visualization.file_names import safe_file_name
+from ..names.file_names import safe_file_name
 
 MANIFEST = 'masks.json'
 SOURCE = 'source'

@@ -5,8 +5,8 @@ from typing import Optional
 
 import numpy as np
 
-from ..choices import MASK_FORMATS
-from ..class_names import NO_CLASS, plain_name
+from ..names.choices import MASK_FORMATS
+from ..names.class_names import NO_CLASS, plain_name
 
 # cityscapesscripts/helpers/labels.py: the ids of the 19 classes that are evaluated.
 _LABEL_IDS = {

@@ -10,9 +10,9 @@ from typing import Optional, Union
 import cv2
 import numpy as np
 
-from ..class_names import plain_name
 from ..files.atomic_io import atomic_write
-from ..printable import printable
+from ..names.class_names import plain_name
+from ..names.printable import printable
 from .folder import MANIFEST, SOURCE, MaskFolder
 from .ids import CITYSCAPES_CLASSES, MaskEncoder, label_ids_of
 from .submission_rules import SERVERS, SubmissionRules

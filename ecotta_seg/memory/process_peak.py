@@ -4,7 +4,7 @@ import resource
 import sys
 from pathlib import Path
 
-from ..allocator import release_freed_memory
+from ..startup.allocator import release_freed_memory
 
 _STATUS = Path('/proc/self/status')
 _CLEAR_REFS = Path('/proc/self/clear_refs')

@@ -8,7 +8,7 @@ import torch
 
 from ..files.archive_check import load_whole
 from ..files.atomic_io import atomic_write
-from ..first_look import check_adapters
+from ..startup.first_look import check_adapters
 from ..version import __version__
 from .encoder import AdaptedEncoder
 from .meta_encoder import MetaEncoder

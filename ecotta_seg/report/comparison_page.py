@@ -10,7 +10,7 @@ from rich.table import Table as ScreenTable
 from rich.text import Text
 
 from ..evaluation.table import MIB, condition_score
-from ..printable import printable
+from ..names.printable import printable
 from .comparison import Comparison, mean_score
 from .page import write_page
 from .tables import NOTHING, Cell, Table, number, percent

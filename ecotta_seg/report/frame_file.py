@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from ..files.atomic_io import atomic_write_text
+from ..names.file_names import safe_file_name
 from ..visualization.condition_panel import mask_picture
-from ..visualization.file_names import safe_file_name
 
 FOLDER = 'report_pictures'
 BEST, WORST = 'best', 'worst'

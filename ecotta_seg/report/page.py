@@ -7,7 +7,7 @@ from typing import Any, Union
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..files.atomic_io import atomic_write_text
-from ..printable import printable
+from ..names.printable import printable
 
 _TEMPLATES = Path(__file__).parent / 'templates'
 

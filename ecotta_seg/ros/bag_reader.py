@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from ..printable import printable
+from ..names.printable import printable
 from .messages import DEFINITIONS, IMAGE_TYPES
 from .sqlite_file import sqlite_fault
 

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from ecotta_seg.evaluation.results import Results
 from ecotta_seg.evaluation.table import print_results, render_results
-from ecotta_seg.printable import printable
+from ecotta_seg.names.printable import printable
 
 MIB = 2**20
 

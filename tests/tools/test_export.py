@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg import first_look
 from ecotta_seg.apis import init_adaptive_segmentor
 from ecotta_seg.command_line import run_tool as run_here
 from ecotta_seg.console import load_tool
 from ecotta_seg.deploy import OnnxSession
 from ecotta_seg.deploy.agreement import predicted
+from ecotta_seg.startup import first_look
 from ecotta_seg.state_file import read_state
 from tests.tools.conftest import ROOT, run_tool
 

@@ -13,7 +13,7 @@ import sys
 
 _SCOPE = 'ecotta_seg::'
 _FORKS = {'mmseg': 'onedl-mmsegmentation', 'mmdet': 'onedl-mmdetection'}
-_PACKAGE = os.path.dirname(os.path.realpath(__file__))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def package_folder(name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import resource
 import torch
-from ecotta_seg.allocator import keep_freed_memory
+from ecotta_seg.startup.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,7 +26,7 @@ print(kept, first, faults())
 
 RELEASE = """
 import torch
-from ecotta_seg.allocator import keep_freed_memory
+from ecotta_seg.startup.allocator import keep_freed_memory
 from ecotta_seg.memory import process_current_bytes, reset_process_peak
 
 keep_freed_memory()
@@ -68,7 +68,7 @@ def test_who_has_set_the_thresholds_is_left_alone():
 
 
 def test_another_c_library(monkeypatch):
-    from ecotta_seg import allocator
+    from ecotta_seg.startup import allocator
 
     monkeypatch.setattr(allocator.ctypes, 'CDLL', lambda name: object())
     assert allocator.keep_freed_memory() is False
@@ -76,7 +76,7 @@ def test_another_c_library(monkeypatch):
 
 
 def test_an_older_glibc_that_takes_no_large_threshold(monkeypatch):
-    from ecotta_seg import allocator
+    from ecotta_seg.startup import allocator
 
     calls = []
 

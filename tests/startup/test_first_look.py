@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ecotta_seg import first_look
+from ecotta_seg.startup import first_look
 from tests.tools.conftest import ROOT, _environment
 
 CONFIG, CHECKPOINT = ROOT / 'configs' / 'demo.py', ROOT / 'data/checkpoints/demo_source.pth'

@@ -10,9 +10,9 @@ from mmengine import hub
 from mmengine.config import Config
 
 from ecotta_seg.config import read_config
-from ecotta_seg.zoo_names import own_config, package_folder
+from ecotta_seg.startup.zoo_names import own_config, package_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ZOO = 'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb2-80k_cityscapes-512x1024.py'
 
 

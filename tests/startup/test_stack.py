@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from ecotta_seg import stack
 from ecotta_seg.config import read_config
+from ecotta_seg.startup import stack
 
 
 def _without(monkeypatch, name, error):

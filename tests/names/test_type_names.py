@@ -21,7 +21,7 @@ from ecotta_seg.datasets import AdverseWeather, ContinualStream
 from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.hooks import EcoTTAHook, ResultsHook, StreamStateHook
 from ecotta_seg.hooks.run_identity import _leaves
-from ecotta_seg.type_names import is_a, type_name
+from ecotta_seg.names.type_names import is_a, type_name
 from tests.adaptation.conftest import build_segmentor
 from tests.test_config import CONFIGS
 

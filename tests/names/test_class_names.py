@@ -6,7 +6,7 @@ import torch
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.class_names import (
+from ecotta_seg.names.class_names import (
     NO_CLASS,
     match_classes,
     names_in_checkpoint,

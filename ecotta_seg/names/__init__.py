@@ -1,0 +1,1 @@
+"""Names: of types, classes, files and choices, and how to print them."""

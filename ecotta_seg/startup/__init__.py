@@ -1,0 +1,1 @@
+"""Used before torch is imported: libraries, paths, devices, the allocator and user errors."""
