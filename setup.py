@@ -97,7 +97,7 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['ecotta_seg', 'ecotta_seg.*']),
     package_data={'ecotta_seg': ['py.typed'], 'ecotta_seg.report': ['templates/*']},
-    entry_points={'console_scripts': ['ecotta-seg = ecotta_seg.console:main']},
+    entry_points={'console_scripts': ['ecotta-seg = ecotta_seg.cli.console:main']},
     cmdclass={'build_py': BuildWithMim, 'editable_wheel': EditableWithStart},
     # torch and the OpenMMLab stack are extras: what a user has already is never overwritten.
     install_requires=[

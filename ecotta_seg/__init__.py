@@ -6,7 +6,7 @@ needs only ``custom_imports = dict(imports=['ecotta_seg'])``.
 
 import warnings
 
-from .loading import load_lightly, load_package, run_by_tool
+from .cli.loading import load_lightly, load_package, run_by_tool
 from .version import __version__
 
 # The lite builds of mmcv warn on every start about operators that no model here uses.

@@ -110,7 +110,7 @@ def run(
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
-    from ecotta_seg.config import with_resume
+    from ecotta_seg.config.config import with_resume
     from ecotta_seg.distributed import prepare_cpu_launch
 
     cfg = Config.fromfile(str(config))

@@ -102,7 +102,7 @@ def drive(
         ``miou`` by condition after the stretch, ``events`` by kind, ``updates`` in the stretch.
     """
     from ecotta_seg.apis import init_adaptive_segmentor
-    from ecotta_seg.config import read_config
+    from ecotta_seg.config.config import read_config
 
     torch.manual_seed(0)
     base = ROOT / 'configs' / '_base_' / 'adaptation' / f'{method}.py'

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.fisher import read_fisher, write_fisher
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.files.checkpoint import load_source
 from ecotta_seg.meta_networks import load_adapters, save_adapters
 from tests.adaptation.conftest import build_segmentor

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ecotta_seg.command_line import run_tool
-from ecotta_seg.console import load_tool
+from ecotta_seg.cli.command_line import run_tool
+from ecotta_seg.cli.console import load_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 bags = pytest.importorskip('tests.ros.bags', reason='rosbags has no build for this Python')

@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 
 try:
-    from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.names.choices import MASK_FORMATS
-    from ecotta_seg.names.printable import printable
-    from ecotta_seg.segmentor_arguments import (
-        CHECKPOINT,  # noqa: F401  (of this tool, for whoever imports it)
+    from ecotta_seg.cli.command_line import run_tool, whole_number
+    from ecotta_seg.cli.segmentor_arguments import (  # noqa: F401  (of this tool, for whoever imports it)
+        CHECKPOINT,
         Progress,
         add_segmentor_arguments,
         build_segmentor,
         look_at_segmentor,
         save_segmentor,
     )
+    from ecotta_seg.names.choices import MASK_FORMATS
+    from ecotta_seg.names.printable import printable
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -128,7 +128,7 @@ def main(argv: list[str]) -> None:
     """Steps through the frames."""
     args = parse_args(argv)
     config = first_look(args)
-    from ecotta_seg.loading import load_package
+    from ecotta_seg.cli.loading import load_package
 
     load_package()
     from ecotta_seg.apis.frame_answer import frame_mask

@@ -14,9 +14,14 @@ import sys
 from pathlib import Path
 
 try:
-    from ecotta_seg.command_line import run_tool, whole_number
-    from ecotta_seg.config import method_name, read_config, with_meta_networks, with_method
-    from ecotta_seg.config_arguments import add_config_arguments, load_config, start_run
+    from ecotta_seg.cli.command_line import run_tool, whole_number
+    from ecotta_seg.cli.config_arguments import add_config_arguments, load_config, start_run
+    from ecotta_seg.config.config import (
+        method_name,
+        read_config,
+        with_meta_networks,
+        with_method,
+    )
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None

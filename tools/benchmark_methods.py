@@ -24,9 +24,9 @@ import sys
 from pathlib import Path
 
 try:
-    from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-    from ecotta_seg.engine_arguments import add_engine_arguments, check_engine
-    from ecotta_seg.loading import load_package
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.cli.engine_arguments import add_engine_arguments, check_engine
+    from ecotta_seg.cli.loading import load_package
     from ecotta_seg.names.choices import STREAMS
     from ecotta_seg.startup.first_look import check_adapters, check_checkpoint
     from ecotta_seg.startup.stack import force_safe_loading

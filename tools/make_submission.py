@@ -8,8 +8,8 @@ import argparse
 import sys
 
 try:
-    from ecotta_seg.command_line import run_tool
-    from ecotta_seg.loading import load_package
+    from ecotta_seg.cli.command_line import run_tool
+    from ecotta_seg.cli.loading import load_package
     from ecotta_seg.names.choices import SERVER_NAMES
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)

@@ -10,15 +10,15 @@ import argparse
 import sys
 
 try:
-    from ecotta_seg.command_line import run_tool
-    from ecotta_seg.ros.topics import add_answer_arguments, answer_topics
-    from ecotta_seg.segmentor_arguments import (
+    from ecotta_seg.cli.command_line import run_tool
+    from ecotta_seg.cli.segmentor_arguments import (
         Progress,
         add_segmentor_arguments,
         build_segmentor,
         look_at_segmentor,
         save_segmentor,
     )
+    from ecotta_seg.ros.topics import add_answer_arguments, answer_topics
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None

@@ -11,8 +11,15 @@ import sys
 from pathlib import Path
 
 try:
-    from ecotta_seg.command_line import check_work_dir, run_tool, whole_number
-    from ecotta_seg.config import (
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.cli.config_arguments import (
+        add_config_arguments,
+        add_show_log,
+        load_config,
+        start_run,
+    )
+    from ecotta_seg.config.checks import check_data_root, require
+    from ecotta_seg.config.config import (
         with_adapters,
         with_calibration,
         with_memory_budget,
@@ -21,15 +28,8 @@ try:
         with_resume,
         with_seed,
     )
-    from ecotta_seg.config_arguments import (
-        add_config_arguments,
-        add_show_log,
-        load_config,
-        start_run,
-    )
-    from ecotta_seg.config_checks import check_data_root, require
-    from ecotta_seg.config_report import with_report
-    from ecotta_seg.config_stream import with_frames, with_stream, without_missing_clear_day
+    from ecotta_seg.config.report import with_report
+    from ecotta_seg.config.stream import with_frames, with_stream, without_missing_clear_day
     from ecotta_seg.names.choices import MASK_FORMATS, MASK_SIZES, STREAMS
     from ecotta_seg.names.type_names import is_a
     from ecotta_seg.startup.first_look import check_adapters, check_pictures, check_recording

@@ -4,8 +4,8 @@ import argparse
 import sys
 
 try:
-    from ecotta_seg.command_line import check_work_dir, run_tool
-    from ecotta_seg.config_arguments import (
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool
+    from ecotta_seg.cli.config_arguments import (
         add_config_arguments,
         add_show_log,
         load_config,

@@ -11,15 +11,15 @@ from copy import deepcopy
 from pathlib import Path
 
 try:
-    from ecotta_seg.command_line import check_work_dir, run_tool
-    from ecotta_seg.config import with_meta_networks, with_method
-    from ecotta_seg.config_arguments import (
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool
+    from ecotta_seg.cli.config_arguments import (
         add_config_arguments,
         add_show_log,
         load_config,
         start_run,
     )
-    from ecotta_seg.config_checks import check_data_root, require
+    from ecotta_seg.config.checks import check_data_root, require
+    from ecotta_seg.config.config import with_meta_networks, with_method
     from ecotta_seg.startup.first_look import check_pictures
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from ..config import inner_dataset
+from ..config.config import inner_dataset
 from ..names.class_names import described_classes
 
 

@@ -14,7 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
 from ..adaptation import UpdateGuard, build_method
-from ..config import (
+from ..config.config import (
     inner_dataset,
     merged_estimate,
     read_config,

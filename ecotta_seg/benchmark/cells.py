@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from ..config import RESULT_KEYS, method_file, read_config
-from ..config_stream import STREAMS
+from ..config.config import RESULT_KEYS, method_file, read_config
+from ..config.stream import STREAMS
 from ..evaluation.results import load_results
 from ..files.file_digest import file_digest
 from ..version import __version__

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..config_stream import STREAMS
+from ..config.stream import STREAMS
 from ..files.atomic_io import atomic_write
 from .aggregate import source_of
 

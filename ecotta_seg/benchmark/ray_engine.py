@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from ..config import read_config
-from ..config_environment import variables_of
+from ..config.config import read_config
+from ..config.environment import variables_of
 from .cells import Cell
 from .runner import SECONDS_TO_SAVE, Outcome, interrupt, run_cell
 

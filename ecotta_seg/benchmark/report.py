@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Optional, Union
 
-from ..config_stream import STREAMS
+from ..config.stream import STREAMS
 from ..evaluation.class_areas import mean_of
 from ..files.atomic_io import atomic_write
 from ..names.printable import printable

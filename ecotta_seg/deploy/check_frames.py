@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..apis.frame_files import FrameSource
 from ..apis.init_segmentor import frame_pipeline
-from ..config_checks import check_data_root
+from ..config.checks import check_data_root
 from ..datasets.driving_scenes import draw_scene
 from ..meta_networks import input_channels
 

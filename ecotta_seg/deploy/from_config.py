@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ..adaptation import AdaptationMethod
 from ..apis import init_adaptive_segmentor
-from ..config import from_outside_in
+from ..config.config import from_outside_in
 from ..hooks.run_identity import source_digest
 from ..state_file import StateFileError, read_state
 from .check_frames import check_frames

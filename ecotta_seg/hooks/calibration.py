@@ -7,7 +7,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from torch import nn
 
-from ..config import inner_dataset, unlabelled_steps
+from ..config.config import inner_dataset, unlabelled_steps
 from ..datasets.clear_frames import ClearFrames, frames_of_dataset, frames_of_folder
 
 

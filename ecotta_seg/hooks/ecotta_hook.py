@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
-from ..config import merged_estimate, method_name, with_adapters
+from ..config.config import merged_estimate, method_name, with_adapters
 from ..files.checkpoint import check_fit
 from ..names.class_names import names_in_checkpoint
 from ..random_state import seeded

@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from ..config import inner_dataset
+from ..config.config import inner_dataset
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.file_digest import file_digest
 from ..names.type_names import type_name

@@ -17,7 +17,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import nn
 
-from ..config import RESULT_KEYS
+from ..config.config import RESULT_KEYS
 from ..datasets.inner_datasets import inner_datasets
 from ..names.type_names import type_name
 from ..version import __version__

@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 
 NUM_CLASSES = 7
 _LOSS = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)

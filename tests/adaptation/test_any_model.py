@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.meta_networks import OutputEncoder
 from tests.adaptation.zoo import BEYOND_ENGINE, OTHER_BACKBONES, ZOO, build, point_sample
 

@@ -19,7 +19,7 @@ from ecotta_seg.adaptation import (
 )
 from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
 from ecotta_seg.apis.shadow import shadow_of
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import standing_memory
 from ecotta_seg.state_file import plain
 from tests.adaptation.conftest import CONFIGS, build_segmentor

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FOLDER = CONFIGS / '_base_/datasets'

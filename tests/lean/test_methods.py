@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import StorageMeter
 from tests.adaptation.zoo import ZOO, build, point_sample
 

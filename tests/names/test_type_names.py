@@ -9,21 +9,21 @@ from mmengine.dataset import DefaultSampler
 from ecotta_seg.adaptation import ADAPTATION_METHODS, build_method
 from ecotta_seg.adaptation.tent import Tent
 from ecotta_seg.apis.init_segmentor import frame_pipeline
-from ecotta_seg.config import (
+from ecotta_seg.config.config import (
     method_name,
     with_method,
     with_reporting,
     with_resume,
     with_seed,
 )
-from ecotta_seg.config_stream import with_stream
+from ecotta_seg.config.stream import with_stream
 from ecotta_seg.datasets import AdverseWeather, ContinualStream
 from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.hooks import EcoTTAHook, ResultsHook, StreamStateHook
 from ecotta_seg.hooks.run_identity import _leaves
 from ecotta_seg.names.type_names import is_a, type_name
 from tests.adaptation.conftest import build_segmentor
-from tests.test_config import CONFIGS
+from tests.config.test_config import CONFIGS
 
 
 class OwnStream(ContinualStream):

@@ -16,7 +16,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.files.checkpoint import load_source
 from tests.real.camvid_classes import CAMVID, KeepClasses
 from tests.real.convert import convert
@@ -155,7 +155,7 @@ def test_untrained_outputs_are_never_predicted(name):
 @pytest.mark.parametrize('method', ['source', 'tent', 'cotta', 'ecotta'])
 def test_methods_leave_them_out_as_the_source_does(name, method):
     from ecotta_seg.adaptation import build_method
-    from ecotta_seg.config import with_method
+    from ecotta_seg.config.config import with_method
 
     cfg, model = _model(name)
     with torch.no_grad():

@@ -61,7 +61,7 @@ def test_a_mistake_needs_no_torch(command, text, tmp_path):
     said = [line for line in run.stderr.splitlines() if not line.startswith('import time:')]
     assert text in ' '.join(said), said
     imported = {line.rpartition('|')[2].strip() for line in run.stderr.splitlines()}
-    assert 'ecotta_seg.loading' in imported
+    assert 'ecotta_seg.cli.loading' in imported
     assert 'torch' not in imported
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.startup import stack
 
 

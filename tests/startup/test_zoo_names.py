@@ -9,7 +9,7 @@ import yaml
 from mmengine import hub
 from mmengine.config import Config
 
-from ecotta_seg.config import read_config
+from ecotta_seg.config.config import read_config
 from ecotta_seg.startup.zoo_names import own_config, package_folder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ecotta_seg.apis.frame_files import FrameSource, PictureSink
-from ecotta_seg.command_line import run_tool
+from ecotta_seg.cli.command_line import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ import pytest
 
 from ecotta_seg.apis import live_source
 from ecotta_seg.apis.frame_files import FrameSource, PictureSink
-from ecotta_seg.command_line import run_tool
-from ecotta_seg.console import load_tool
+from ecotta_seg.cli.command_line import run_tool
+from ecotta_seg.cli.console import load_tool
 from tests.apis.small_segmentor import built, checkpoint_of, frames, write_config
 from tests.tools.conftest import ROOT
 

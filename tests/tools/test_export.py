@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ecotta_seg.apis import init_adaptive_segmentor
-from ecotta_seg.command_line import run_tool as run_here
-from ecotta_seg.console import load_tool
+from ecotta_seg.cli.command_line import run_tool as run_here
+from ecotta_seg.cli.console import load_tool
 from ecotta_seg.deploy import OnnxSession
 from ecotta_seg.deploy.agreement import predicted
 from ecotta_seg.startup import first_look

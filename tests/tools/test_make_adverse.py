@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ecotta_seg.command_line import run_tool
+from ecotta_seg.cli.command_line import run_tool
 from ecotta_seg.datasets import ACDCDataset
 
 TOOL = Path(__file__).parents[2] / 'tools/make_adverse.py'

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ecotta_seg.command_line import run_tool as run_here
+from ecotta_seg.cli.command_line import run_tool as run_here
 from tests.tools.conftest import ROOT, error_of, run_tool
 
 CONFIG = """

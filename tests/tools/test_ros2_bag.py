@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ecotta_seg.apis.frame_answer import frame_confidence
-from ecotta_seg.command_line import run_tool
-from ecotta_seg.console import load_tool
+from ecotta_seg.cli.command_line import run_tool
+from ecotta_seg.cli.console import load_tool
 from tests.apis.small_segmentor import built, checkpoint_of, frames, write_config
 
 bags = pytest.importorskip('tests.ros.bags', reason='rosbags has no build for this Python')

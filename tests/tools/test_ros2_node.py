@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.command_line import run_tool
-from ecotta_seg.console import load_tool
+from ecotta_seg.cli.command_line import run_tool
+from ecotta_seg.cli.console import load_tool
 from tests.apis.small_segmentor import built, checkpoint_of, frames, write_config
 from tests.ros import fake_ros
 

@@ -5,8 +5,8 @@ import json
 import cv2
 import pytest
 
-from ecotta_seg.command_line import run_tool
-from ecotta_seg.console import load_tool
+from ecotta_seg.cli.command_line import run_tool
+from ecotta_seg.cli.console import load_tool
 from tests.apis.small_segmentor import checkpoint_of, frames, write_config
 from tests.tools.conftest import ROOT
 

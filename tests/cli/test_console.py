@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ecotta_seg import console
+from ecotta_seg.cli import console
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _command(tmp_path, *arguments):
     """Runs the script that pip writes for the entry point."""
     script = tmp_path / 'ecotta-seg'
-    script.write_text('import sys\nfrom ecotta_seg.console import main\nsys.exit(main())\n')
+    script.write_text('import sys\nfrom ecotta_seg.cli.console import main\nsys.exit(main())\n')
     return subprocess.run(
         [sys.executable, '-X', 'importtime', str(script), *map(str, arguments)],
         capture_output=True, text=True, cwd=tmp_path, env={'PYTHONPATH': str(ROOT)},

@@ -8,11 +8,11 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
+from ..config.config import import_custom_modules, read_config, with_method
+from ..startup.first_look import check_adapters, check_checkpoint, check_device, check_pictures
+from ..startup.zoo_names import package_folder
 from .command_line import PROCESS_FLAGS, whole_number
-from .config import import_custom_modules, read_config, with_method
 from .loading import load_package
-from .startup.first_look import check_adapters, check_checkpoint, check_device, check_pictures
-from .startup.zoo_names import package_folder
 
 CONFIGS = Path(package_folder('configs')).resolve()
 CONFIG = CONFIGS / 'camvid_video.py'
@@ -101,7 +101,7 @@ def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool 
     """
     load_package()
     import_custom_modules(config)
-    from .apis import init_adaptive_segmentor
+    from ..apis import init_adaptive_segmentor
 
     if args.config is None:
         print(

@@ -3,8 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from ecotta_seg import config_visualizer
-from ecotta_seg.config_visualizer import with_vis_backends
+from ecotta_seg.config import visualizer as config_visualizer
+from ecotta_seg.config.visualizer import with_vis_backends
 
 LOCAL, TENSORBOARD = dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')
 OTHER = dict(type='LocalVisBackend', config_save_file='c.py')

@@ -1,6 +1,6 @@
 from mmengine.config import Config
 
-from ecotta_seg.config_report import with_report
+from ecotta_seg.config.report import with_report
 
 
 def hooks_of(*hooks, pictures=False):

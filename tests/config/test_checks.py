@@ -3,11 +3,11 @@
 import pytest
 from mmengine.config import Config
 
-from ecotta_seg import config_checks
-from ecotta_seg.config import read_config, with_reporting
-from ecotta_seg.config_checks import check_data_root, check_packages, require
-from ecotta_seg.config_environment import config_from_file
-from tests.test_config import _load
+from ecotta_seg.config import checks as config_checks
+from ecotta_seg.config.checks import check_data_root, check_packages, require
+from ecotta_seg.config.config import read_config, with_reporting
+from ecotta_seg.config.environment import config_from_file
+from tests.config.test_config import _load
 from tests.tools.conftest import ROOT, error_of, run_tool
 
 OLD = [

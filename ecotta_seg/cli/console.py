@@ -6,10 +6,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Optional
 
+from ..startup.zoo_names import package_folder
+from ..version import __version__
 from .command_line import EXIT_USER_ERROR, run_tool
 from .loading import COMMAND
-from .startup.zoo_names import package_folder
-from .version import __version__
 
 # Command names of the tools; the name of a tool's file is accepted, too.
 COMMANDS = {

@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 
-from .names.type_names import is_a
+from ..names.type_names import is_a
 
 
 def with_report(cfg: Config, checkpoint: str, pictures: bool) -> None:

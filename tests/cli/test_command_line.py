@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 import ecotta_seg.hooks  # noqa: F401  (registers them)
-from ecotta_seg import command_line
-from ecotta_seg.command_line import check_work_dir, run_tool
+from ecotta_seg.cli import command_line
+from ecotta_seg.cli.command_line import check_work_dir, run_tool
 from ecotta_seg.startup import errors
 from ecotta_seg.startup.errors import sentence
 

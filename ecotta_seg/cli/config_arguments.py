@@ -7,14 +7,20 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..config.checks import check_packages
+from ..config.config import (
+    READ_NAMES,
+    check_names,
+    import_custom_modules,
+    read_config,
+    with_seed,
+)
+from ..config.options import Options
+from ..config.visualizer import with_vis_backends
+from ..startup.first_look import check_checkpoint, check_device
+from ..startup.stack import force_safe_loading
 from .command_line import PROCESS_FLAGS
-from .config import READ_NAMES, check_names, import_custom_modules, read_config, with_seed
-from .config_checks import check_packages
-from .config_options import Options
-from .config_visualizer import with_vis_backends
 from .loading import load_package
-from .startup.first_look import check_checkpoint, check_device
-from .startup.stack import force_safe_loading
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
@@ -123,6 +129,6 @@ def start_run(cfg: Config, args: argparse.Namespace) -> None:
 
         if not torch.cuda.is_available():
             raise ValueError('--device cuda: torch finds no CUDA device here; use --device cpu')
-    from .distributed import prepare_cpu_launch
+    from ..distributed import prepare_cpu_launch
 
     prepare_cpu_launch(cfg)

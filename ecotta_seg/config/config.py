@@ -9,11 +9,11 @@ from typing import Any, Optional, Union
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from .config_checks import check_version
-from .config_environment import config_from_file
-from .names.type_names import is_a, type_name
-from .startup.first_look import check_pictures
-from .startup.zoo_names import own_config
+from ..names.type_names import is_a, type_name
+from ..startup.first_look import check_pictures
+from ..startup.zoo_names import own_config
+from .checks import check_version
+from .environment import config_from_file
 
 # The keys that affect the result of a test. Other keys concern output or training.
 RESULT_KEYS = (
@@ -71,7 +71,7 @@ def read_config(path) -> Config:
         raise _unreadable(path, error) from None
     check_version(cfg, path)
     check_names(cfg, f'the config {path}')
-    if f'{__package__}.adaptation' in sys.modules:
+    if 'ecotta_seg.adaptation' in sys.modules:
         import_custom_modules(cfg)
     return cfg
 
@@ -175,7 +175,7 @@ def method_name(options: Mapping) -> str:
     """The ``type`` name in a method's options; for a class, its registered name."""
     kind = options.get('type')
     if isinstance(kind, type):
-        from .adaptation import ADAPTATION_METHODS
+        from ..adaptation import ADAPTATION_METHODS
 
         names = [name for name, cls in ADAPTATION_METHODS.module_dict.items() if cls is kind]
         return names[0] if names else kind.__name__
@@ -268,7 +268,7 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
     Raises:
         ValueError: The budget is invalid.
     """
-    from .memory.plan import parse_budget
+    from ..memory.plan import parse_budget
 
     parse_budget(budget, 1)
     options = adaptation

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Callable, Optional
 
-from .startup.allocator import keep_freed_memory
-from .startup.errors import is_users, sentence
+from ..startup.allocator import keep_freed_memory
+from ..startup.errors import is_users, sentence
 
 EXIT_OTHER_ERROR, EXIT_USER_ERROR = 1, 2
 PROCESS_FLAGS = {

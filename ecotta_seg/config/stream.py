@@ -6,8 +6,8 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from .names.choices import STREAMS
-from .names.type_names import is_a, type_name
+from ..names.choices import STREAMS
+from ..names.type_names import is_a, type_name
 
 
 def _stream(cfg: Config, purpose: str) -> Mapping:

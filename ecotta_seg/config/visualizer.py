@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .names.type_names import type_name
+from ..names.type_names import type_name
 
 DEFAULT = 'LocalVisBackend'
 # The module that each backend of mmengine imports, and the package's name for pip.

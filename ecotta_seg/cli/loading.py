@@ -9,8 +9,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from .startup.stack import check_stack, import_datasets_quietly, missing_library
-from .startup.zoo_names import bridge_model_zoo, package_folder
+from ..startup.stack import check_stack, import_datasets_quietly, missing_library
+from ..startup.zoo_names import bridge_model_zoo, package_folder
 
 _PARTS = ('adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up')
 COMMAND = 'ecotta-seg'
@@ -49,4 +49,4 @@ def load_package() -> None:
     bridge_model_zoo()
     import_datasets_quietly()
     for name in _PARTS:
-        importlib.import_module(f'.{name}', __package__)
+        importlib.import_module(f'ecotta_seg.{name}')

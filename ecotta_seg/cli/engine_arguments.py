@@ -3,8 +3,8 @@
 import argparse
 import math
 
+from ..startup.first_look import check_device, check_extra
 from .command_line import whole_number
-from .startup.first_look import check_device, check_extra
 
 ENGINES = ('here', 'ray')
 

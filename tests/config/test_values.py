@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from ecotta_seg.config import read_config
-from ecotta_seg.config_options import Options, parse_value
+from ecotta_seg.config.config import read_config
+from ecotta_seg.config.options import Options, parse_value
 
 PATHS = [
     "/data/o'brien", '/data/back\\slash', 'D:\\new\\data', '/data/with space', '/Straße/道路',

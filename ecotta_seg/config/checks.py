@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .config_environment import variables_of
+from .environment import variables_of
 
 # Keys of mmseg 0.x, and the keys that replace them.
 _GIVEN_UP = {

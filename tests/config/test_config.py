@@ -9,7 +9,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ecotta_seg.config import (
+from ecotta_seg.cli.config_arguments import add_config_arguments, load_config
+from ecotta_seg.config.config import (
     READ_NAMES,
     check_names,
     read_config,
@@ -18,9 +19,8 @@ from ecotta_seg.config import (
     with_reporting,
     with_seed,
 )
-from ecotta_seg.config_arguments import add_config_arguments, load_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 @pytest.mark.parametrize(('name', 'meant'), [

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ecotta_seg.config import read_config
-from ecotta_seg.config_stream import with_frames, with_stream, without_missing_clear_day
+from ecotta_seg.config.config import read_config
+from ecotta_seg.config.stream import with_frames, with_stream, without_missing_clear_day
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The parts of the tools: commands, arguments, and the loading of the package."""

@@ -1,0 +1,1 @@
+"""Configs: reads, checks and changes them."""
