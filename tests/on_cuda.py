@@ -23,10 +23,10 @@ from ecotta_seg.benchmark.memory_model import make_frame
 from ecotta_seg.files.atomic_io import atomic_write
 from ecotta_seg.memory import measure_peak, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import fastest_plan, leanest_plan
-from tests.adaptation.conftest import build_segmentor, published_method, published_segmentor
-from tests.adaptation.test_autocast import _ecotta
 from tests.adaptation.test_every_method import METHODS, built
 from tests.adaptation.test_memory_engine import gradients_of
+from tests.inference.test_autocast import _ecotta
+from tests.segmentors import build_segmentor, published_method, published_segmentor
 
 PUBLISHED = ('acdc_ecotta.py', 'camvid_severe.py', 'camvid_severe_segformer_b0.py')
 FRAME, PEAK_FRAME = (129, 193), (512, 1024)

@@ -7,7 +7,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from ecotta_seg.warm_up import MetaNetworkWarmUp
-from tests.adaptation.zoo import build, model_config
+from tests.zoo import build, model_config
 
 
 def _losses(name, folder):

@@ -196,10 +196,10 @@ def main(argv: list[str]) -> None:
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 
-    from ecotta_seg.adaptation.views import prediction_views
     from ecotta_seg.distributed import end_launch
     from ecotta_seg.files.checkpoint import load_source
     from ecotta_seg.hooks.quiet_runner import QuietRunner
+    from ecotta_seg.inference.views import prediction_views
     from ecotta_seg.masks import MaskFolder
 
     if args.views:

@@ -1,6 +1,6 @@
 """Adaptation methods: one a file, pure PyTorch, no Runner."""
 
-from .adaptive_batch_norm import AdaptiveBatchNorm2d
+from ..registry import ADAPTATION_METHODS
 from .base import AdaptationMethod, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
 from .cotta import CoTTA
@@ -13,8 +13,7 @@ from .ladder import LadderAdaptation
 from .law import LAW
 from .prepare import prepare_meta_networks
 from .rdumb import RDumb
-from .registry import ADAPTATION_METHODS, build_method
-from .replace_norms import replace_batch_norms
+from .registry import build_method
 from .sar import SAR
 from .source import SourceModel
 from .tent import Tent
@@ -26,7 +25,6 @@ __all__ = [
     'LAW',
     'SAR',
     'AdaptationMethod',
-    'AdaptiveBatchNorm2d',
     'AnchoredMetaNetworks',
     'BatchNormStatistics',
     'CoTTA',
@@ -41,5 +39,4 @@ __all__ = [
     'WrappedAdaptation',
     'build_method',
     'prepare_meta_networks',
-    'replace_batch_norms',
 ]

@@ -6,10 +6,15 @@ from typing import Optional
 
 from torch import Tensor, nn
 
+from ..layers.calibrated_batch_norm import (
+    calibrate_norms,
+    calibrated_norms,
+    following,
+    stream_kept,
+)
+from ..layers.replace_norms import replace_batch_norms
+from ..registry import ADAPTATION_METHODS
 from .base import AdaptationMethod
-from .calibrated_batch_norm import calibrate_norms, calibrated_norms, following, stream_kept
-from .registry import ADAPTATION_METHODS
-from .replace_norms import replace_batch_norms
 
 
 @ADAPTATION_METHODS.register_module(name='batch_norm_statistics')

@@ -6,14 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..inference.padding import without_padding
+from ..inference.views import (
+    averaged_logits,
+    mean_logits,
+    prediction_views,
+    summed_probabilities,
+)
+from ..inference.windows import learned_regions, predict_frames
+from ..layers.replace_norms import replace_batch_norms
 from ..random_state import CopiedGenerator
+from ..registry import ADAPTATION_METHODS, check_keys
 from .gradient_adaptation import GradientAdaptation
-from .padding import without_padding
-from .registry import ADAPTATION_METHODS, check_keys
-from .replace_norms import replace_batch_norms
 from .saved_state import misfit
-from .views import averaged_logits, mean_logits, prediction_views, summed_probabilities
-from .windows import learned_regions, predict_frames
 
 
 @ADAPTATION_METHODS.register_module(name='cotta')

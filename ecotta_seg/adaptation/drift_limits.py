@@ -6,7 +6,12 @@ from typing import NamedTuple, Optional
 
 from torch import Tensor
 
-from .prediction_watch import class_diversity, mask_agreement, mean_entropy, surest_half
+from ..layers.prediction_statistics import (
+    class_diversity,
+    mask_agreement,
+    mean_entropy,
+    surest_half,
+)
 
 # A share of the reference's entropy. Above it, entropy minimisation is not losing classes.
 _SURE = 0.55

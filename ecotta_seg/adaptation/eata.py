@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fisher import pseudo_label_gradients, read_fisher
+from ..inference.windows import forward_windows
+from ..layers.fisher import pseudo_label_gradients, read_fisher
+from ..layers.losses import pixel_entropy
+from ..layers.norm_parameters import release_norm_parameters
+from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
-from .losses import pixel_entropy
-from .norm_parameters import release_norm_parameters
-from .registry import ADAPTATION_METHODS
-from .windows import forward_windows
 
 _MOMENTUM = 0.9  # of the mean prediction, in the public code
 

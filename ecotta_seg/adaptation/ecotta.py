@@ -9,21 +9,26 @@ from torch import Tensor, nn
 
 from ..autograd_ops.frame_region import of_frame
 from ..frozen_graph import replace_convolutions
-from ..meta_networks import LadderEncoder, load_adapters
-from .base import StepRecord
-from .calibrated_batch_norm import calibrate_norms, calibrated_norms, following, stream_kept
-from .gradient_adaptation import GradientAdaptation
-from .losses import (
+from ..inference.windows import over_windows
+from ..layers.calibrated_batch_norm import (
+    calibrate_norms,
+    calibrated_norms,
+    following,
+    stream_kept,
+)
+from ..layers.losses import (
     ConfidentEntropy,
     confident_weights,
     self_distilled_regularisation,
     weighted_entropy,
 )
+from ..meta_networks import LadderEncoder, load_adapters
+from ..registry import ADAPTATION_METHODS
+from .base import StepRecord
+from .gradient_adaptation import GradientAdaptation
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, beyond_engine
 from .planning import Planner
 from .prepare import prepare_meta_networks
-from .registry import ADAPTATION_METHODS
-from .windows import over_windows
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta')

@@ -8,17 +8,17 @@ from typing import Optional, Union
 import torch
 from torch import Tensor, nn
 
-from .adaptive_batch_norm import AdaptiveBatchNorm2d
-from .calibrated_batch_norm import CalibratedBatchNorm2d
-from .drift_meter import DriftMeter, drift_norms
+from ..inference.padding import padding_of, without_padding
+from ..inference.reduced_frame import reduced_frame
+from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
+from ..layers.calibrated_batch_norm import CalibratedBatchNorm2d
+from ..layers.drift_meter import DriftMeter, drift_norms
+from ..layers.exposure import Exposure
+from ..layers.losses import class_balanced_weights
+from ..layers.prediction_statistics import entropy_share
+from ..layers.shift_gate import ShiftGate
+from ..registry import ADAPTATION_METHODS
 from .ecotta import MetaNetworkAdaptation
-from .exposure import Exposure
-from .losses import class_balanced_weights
-from .padding import padding_of, without_padding
-from .prediction_watch import entropy_share
-from .reduced_frame import reduced_frame
-from .registry import ADAPTATION_METHODS
-from .shift_gate import ShiftGate
 
 _PROBE_SCALE = 0.5
 # Indices in ``usual``; its values without a calibration (docs/tuning.md); and the smallest unit.

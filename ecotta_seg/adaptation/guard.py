@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..datasets.frame_check import noise_fault
+from ..inference.padding import without_padding
+from ..inference.reduced_frame import reduced_frame
+from ..layers.prediction_statistics import EntropyWatch, entropy_share, largest_share
 from .base import AdaptationMethod
 from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
-from .padding import without_padding
-from .prediction_watch import EntropyWatch, entropy_share, largest_share
-from .reduced_frame import reduced_frame
 from .rest import RestAfterResets
 
 

@@ -17,11 +17,11 @@ from ..evaluation.label_free import (
     level_factor,
     own_difference,
 )
-from .padding import without_padding
-from .registry import check_keys
+from ..inference.padding import without_padding
+from ..inference.views import View, view_probabilities
+from ..registry import check_keys
 from .saved_state import expect_keys, misfit
 from .source_copy import part_from, shared_source
-from .views import View, view_probabilities
 
 # Estimates use every fourth row and column.
 _STRIDE = 4

@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from ..registry import ADAPTATION_METHODS
 from .ecotta import MetaNetworkAdaptation
-from .registry import ADAPTATION_METHODS
 
 
 @ADAPTATION_METHODS.register_module(name='ladder')

@@ -6,8 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .fisher import pseudo_label_gradients
-from .registry import ADAPTATION_METHODS
+from ..layers.fisher import pseudo_label_gradients
+from ..registry import ADAPTATION_METHODS
 from .wrapped import WrappedAdaptation
 
 _EPSILON = 1e-8

@@ -12,12 +12,12 @@ from ..autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
 from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
 from ..autograd_ops.winograd_tiles import shared_scratch
 from ..frozen_graph import Tape, build_head_operator
+from ..inference.padding import frame_region, without_padding
+from ..inference.windows import over_windows
 from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
 from ..meta_networks.encoder_operator import EncoderOperator
 from ..meta_networks.meta_operator import Deliver
-from .padding import frame_region, without_padding
-from .windows import over_windows
 
 # From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
 Weigh = Callable[[Tensor, Tensor], Tensor]

@@ -4,6 +4,7 @@ from typing import Optional
 
 from torch import nn
 
+from ..layers.replace_norms import replace_batch_norms
 from ..meta_networks import (
     AdaptedEncoder,
     LadderEncoder,
@@ -11,8 +12,7 @@ from ..meta_networks import (
     MetaNetwork,
     attach_meta_networks,
 )
-from .registry import check_keys, constructor_options
-from .replace_norms import replace_batch_norms
+from ..registry import check_keys, constructor_options
 
 
 def prepare_meta_networks(

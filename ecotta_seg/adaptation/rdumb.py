@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .registry import ADAPTATION_METHODS
+from ..registry import ADAPTATION_METHODS
 from .wrapped import WrappedAdaptation
 
 

@@ -1,47 +1,16 @@
-"""The registry of adaptation methods, and clear errors for wrong configs."""
+"""Builds adaptation methods from configs, with clear errors for wrong ones."""
 
-import difflib
-import inspect
 import logging
 from typing import Optional
 
 from mmengine.logging import print_log
-from mmengine.registry import Registry
 from torch import nn
 
 from ..names.type_names import type_name
+from ..registry import ADAPTATION_METHODS, check_keys, constructor_options
 
 # Options of every method.
 _OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget')
-
-ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
-
-
-def check_keys(what: str, options: dict, known: list[str]) -> None:
-    """Refuses option names that ``what`` does not have.
-
-    Raises:
-        ValueError: An option is unknown. The message has the option, the most similar known one,
-            and all known ones.
-    """
-    for key in options:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f'; did you mean {close[0]!r}?' if close else '.'
-            raise ValueError(f'{what} has no option {key!r}{hint} It knows: {", ".join(known)}')
-
-
-def constructor_options(cls: type) -> list[str]:
-    """The keyword names that ``cls(...)`` takes, without ``self`` and the segmentor."""
-    names = []
-    for base in cls.__mro__:
-        if '__init__' not in vars(base):
-            continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return [name for name in dict.fromkeys(names) if name != 'segmentor']
 
 
 def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None) -> nn.Module:

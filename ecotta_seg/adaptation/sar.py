@@ -7,12 +7,12 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from ..inference.windows import forward_windows
+from ..layers.losses import pixel_entropy
+from ..layers.norm_parameters import release_norm_parameters
+from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
-from .losses import pixel_entropy
-from .norm_parameters import release_norm_parameters
-from .registry import ADAPTATION_METHODS
 from .saved_state import misfit
-from .windows import forward_windows
 
 _MOMENTUM = 0.9  # of the mean entropy, in the paper and its code
 # The last stage of ResNets and MiTs and what comes after it.

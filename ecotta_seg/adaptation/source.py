@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from ..registry import ADAPTATION_METHODS
 from .base import AdaptationMethod
-from .registry import ADAPTATION_METHODS
 
 
 @ADAPTATION_METHODS.register_module(name='source')

@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
+from ..layers.losses import pixel_entropy
+from ..layers.norm_parameters import release_norm_parameters
+from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
-from .losses import pixel_entropy
-from .norm_parameters import release_norm_parameters
-from .registry import ADAPTATION_METHODS
 
 
 @ADAPTATION_METHODS.register_module(name='tent')

@@ -11,15 +11,15 @@ from mmseg.models.backbones import MixVisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..inference.padding import frame_region, without_padding
+from ..inference.reduced_frame import reduced_frame
+from ..inference.windows import first_window, over_windows
+from ..layers.calibrated_batch_norm import calibrated_norms, following
+from ..layers.prediction_statistics import entropy_share
 from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
 from ..memory.plan import Drop, Plan
-from .calibrated_batch_norm import calibrated_norms, following
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
-from .padding import frame_region, without_padding
-from .prediction_watch import entropy_share
-from .reduced_frame import reduced_frame
-from .windows import first_window, over_windows
 from .without_data import stock_inference_peak, without_data
 
 # All windows have one size. During the second window the first window's gradients are alive; later

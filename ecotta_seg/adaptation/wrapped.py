@@ -6,8 +6,8 @@ from typing import Any, Optional, Union
 
 from torch import Tensor, nn
 
+from ..layers.calibration import CalibratedOnFrames
 from .base import AdaptationMethod
-from .calibration import CalibratedOnFrames
 from .gradient_adaptation import GradientAdaptation
 from .registry import build_method
 from .saved_state import expect_keys, misfit

@@ -175,7 +175,7 @@ def method_name(options: Mapping) -> str:
     """The ``type`` name in a method's options; for a class, its registered name."""
     kind = options.get('type')
     if isinstance(kind, type):
-        from ..adaptation import ADAPTATION_METHODS
+        from ..registry import ADAPTATION_METHODS
 
         names = [name for name, cls in ADAPTATION_METHODS.module_dict.items() if cls is kind]
         return names[0] if names else kind.__name__

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..adaptation.ecotta_plus import DRIFT, ENTROPY, AnchoredMetaNetworks
-from ..adaptation.reduced_frame import SMALLEST_SIDE
+from ..inference.reduced_frame import SMALLEST_SIDE
 
 
 def swaps_channels(preprocessor: nn.Module) -> bool:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..adaptation.calibrated_batch_norm import CalibratedBatchNorm2d, calibrating, following
-from ..adaptation.losses import class_balanced_weights, weighted_entropy
-from ..adaptation.registry import check_keys, constructor_options
+from ..layers.calibrated_batch_norm import CalibratedBatchNorm2d, calibrating, following
+from ..layers.losses import class_balanced_weights, weighted_entropy
+from ..registry import check_keys, constructor_options
 
 
 class Residual(NamedTuple):

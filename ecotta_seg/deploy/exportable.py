@@ -8,8 +8,8 @@ from torch import nn
 from ..adaptation import AdaptationMethod
 from ..adaptation.cotta import CoTTA
 from ..adaptation.gradient_adaptation import GradientAdaptation
-from ..adaptation.windows import slides
 from ..adaptation.wrapped import WrappedAdaptation
+from ..inference.windows import slides
 from ..meta_networks import MetaNetwork
 
 

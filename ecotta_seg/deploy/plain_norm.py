@@ -8,8 +8,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
-from ..adaptation.calibrated_batch_norm import JUMP, CalibratedBatchNorm2d
+from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
+from ..layers.calibrated_batch_norm import JUMP, CalibratedBatchNorm2d
 from ..meta_networks.norms import FrameBatchNorm2d
 from .shared_frame import SharedFrame
 

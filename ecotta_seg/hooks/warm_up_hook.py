@@ -11,9 +11,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ..adaptation import build_method
-from ..adaptation.calibrated_batch_norm import calibrate_norms, calibrated_norms
-from ..adaptation.windows import predict_frames
 from ..datasets.clear_frames import ClearFrames
+from ..inference.windows import predict_frames
+from ..layers.calibrated_batch_norm import calibrate_norms, calibrated_norms
 from ..meta_networks import save_adapters
 from ..warm_up import source_model
 from .calibration import clear_frames

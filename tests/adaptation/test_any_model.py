@@ -10,7 +10,7 @@ import torch
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
 from ecotta_seg.meta_networks import OutputEncoder
-from tests.adaptation.zoo import BEYOND_ENGINE, OTHER_BACKBONES, ZOO, build, point_sample
+from tests.zoo import BEYOND_ENGINE, OTHER_BACKBONES, ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
 PLAIN = sorted({**BEYOND_ENGINE, **OTHER_BACKBONES})

@@ -11,8 +11,7 @@ from ecotta_seg.adaptation.planning import Planner
 from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import BudgetError, fastest_plan, leanest_plan
-
-from .conftest import build_segmentor, published_method
+from tests.segmentors import build_segmentor, published_method
 
 META = {
     'deeplab': dict(num_parts=2, start='identity'),

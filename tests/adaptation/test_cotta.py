@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.views import view_probabilities
-from tests.adaptation.conftest import build_segmentor, in_frame_mode
+from ecotta_seg.inference.views import view_probabilities
+from tests.segmentors import build_segmentor, in_frame_mode
 
 OPTIONS = dict(
     type='cotta',
@@ -147,7 +147,7 @@ def test_padding_is_not_looked_at():
     inputs = torch.zeros(1, 3, 8, 8)
     inputs[:, :, :6, :5] = torch.randn(1, 3, 6, 5)
     metas = [dict(img_padding_size=[0, 3, 0, 2])]
-    from ecotta_seg.adaptation.views import View
+    from ecotta_seg.inference.views import View
 
     found = view_probabilities(predict, inputs, metas, View(2.0, True))
     assert found[:, :, 6:].abs().max() == 0 and found[:, :, :, 5:].abs().max() == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation.drift_limits import DriftLimits, PredictionDrift, prediction_drift
-from ecotta_seg.adaptation.prediction_watch import class_diversity
+from ecotta_seg.layers.prediction_statistics import class_diversity
 
 FINE = PredictionDrift(agreement=0.9, entropy_share=0.8, diversity_loss=0.02)
 SURE = FINE._replace(entropy_share=0.4)

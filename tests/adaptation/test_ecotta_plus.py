@@ -9,10 +9,9 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
-from ecotta_seg.adaptation.losses import class_balanced_confident_entropy, confident_entropy
-
-from .conftest import build_segmentor
+from ecotta_seg.layers.adaptive_batch_norm import AdaptiveBatchNorm2d
+from ecotta_seg.layers.losses import class_balanced_confident_entropy, confident_entropy
+from tests.segmentors import build_segmentor
 
 MODEL = dict(
     type='mmseg.EncoderDecoder',

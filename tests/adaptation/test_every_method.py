@@ -11,18 +11,14 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import (
-    ADAPTATION_METHODS,
-    AdaptationMethod,
-    UpdateGuard,
-    build_method,
-)
+from ecotta_seg.adaptation import AdaptationMethod, UpdateGuard, build_method
 from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
 from ecotta_seg.apis.shadow import shadow_of
 from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import standing_memory
+from ecotta_seg.registry import ADAPTATION_METHODS
 from ecotta_seg.state_file import plain
-from tests.adaptation.conftest import CONFIGS, build_segmentor
+from tests.segmentors import CONFIGS, build_segmentor
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
 METHODS = {path.stem: read_config(path).adaptation.to_dict() for path in FOLDER.glob('*.py')}

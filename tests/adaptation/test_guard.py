@@ -4,9 +4,9 @@ import torch
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.adaptation.guard import UpdateGuard
-from ecotta_seg.adaptation.prediction_watch import mask_agreement
-from tests.adaptation.conftest import build_segmentor
+from ecotta_seg.layers.prediction_statistics import mask_agreement
 from tests.adaptation.toy_method import Hasty, ToyMethod, four_quarters, kinds, watch
+from tests.segmentors import build_segmentor
 
 
 @pytest.fixture

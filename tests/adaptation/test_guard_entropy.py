@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation.guard import UpdateGuard
-from ecotta_seg.adaptation.prediction_watch import mean_entropy
 from ecotta_seg.adaptation.source import SourceModel
+from ecotta_seg.layers.prediction_statistics import mean_entropy
 from tests.adaptation.toy_method import (
     CLASSES,
     Hasty,

@@ -7,8 +7,7 @@ from ecotta_seg.adaptation import UpdateGuard, build_method
 from ecotta_seg.adaptation.planned_step import PlannedStep
 from ecotta_seg.adaptation.planning import Planner
 from ecotta_seg.memory.plan import leanest_plan
-
-from .conftest import build_segmentor
+from tests.segmentors import build_segmentor
 
 # Where this model's gradients, all at once, are more than a step on a small frame may take.
 BUDGET = 300_000

@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from ecotta_seg.adaptation import build_method, prepare_meta_networks
 from ecotta_seg.memory import StorageMeter
 from ecotta_seg.meta_networks import LadderEncoder
-from tests.adaptation.conftest import CONFIGS, build_segmentor
+from tests.segmentors import CONFIGS, build_segmentor
 
 OPTIONS = dict(
     meta_networks=dict(num_parts=4, start='identity'),

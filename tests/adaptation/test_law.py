@@ -9,8 +9,8 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.adaptation.law import learning_weights
 from ecotta_seg.state_file import plain
-from tests.adaptation.conftest import build_segmentor, in_frame_mode
 from tests.adaptation.test_every_method import same as same_state
+from tests.segmentors import build_segmentor, in_frame_mode
 
 LR, TAU = 1e-2, 0.5
 TENT = dict(type='tent', optimizer=dict(type='SGD', lr=LR, momentum=0.9))

@@ -9,8 +9,7 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.memory_engine import MemoryEngine
 from ecotta_seg.adaptation.planned_step import PlannedStep
 from ecotta_seg.memory.plan import Plan, fastest_plan, leanest_plan
-
-from .conftest import build_segmentor, published_method
+from tests.segmentors import build_segmentor, published_method
 
 META = {
     'paper': dict(num_parts=3, start='paper'),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from tests.adaptation.conftest import build_segmentor
 from tests.adaptation.test_every_method import same
+from tests.segmentors import build_segmentor
 
 SGD = dict(type='SGD', lr=1e-2, momentum=0.9)
 ADAM = dict(type='Adam', lr=1e-3)

@@ -17,7 +17,7 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.process_peak import process_current_bytes
-from tests.adaptation.conftest import CONFIGS, SHALLOW_BACKBONE, SHALLOW_HEAD
+from tests.segmentors import CONFIGS, SHALLOW_BACKBONE, SHALLOW_HEAD
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, WARM_UP, SETTLED = 300, 50, 3

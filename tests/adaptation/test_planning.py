@@ -13,8 +13,7 @@ from ecotta_seg.adaptation.without_data import without_data
 from ecotta_seg.autograd_ops import attention, bit_mask, pixel_entropy
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.plan import BudgetError, fastest_plan
-
-from .conftest import build_segmentor, published_method
+from tests.segmentors import build_segmentor, published_method
 
 META = {
     'deeplab': dict(num_parts=2, start='identity'),

@@ -5,7 +5,7 @@ import torch
 
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.base import StepRecord
-from tests.adaptation.conftest import build_segmentor
+from tests.segmentors import build_segmentor
 
 INNER = dict(type='eata', fisher_weight=0.0, entropy_threshold=0.8,
              optimizer=dict(type='SGD', lr=1e-2, momentum=0.9))  # fmt: skip

@@ -11,8 +11,8 @@ from ecotta_seg.adaptation.dry_run import DryRun, ModuleCost
 from ecotta_seg.adaptation.recompute_plan import RecomputePlanner, choose_modules, cut
 from ecotta_seg.memory import StorageMeter
 from ecotta_seg.memory.plan import BudgetError
-from tests.adaptation.zoo import ZOO, build, point_sample
 from tests.lean.test_methods import METAS, method_of
+from tests.zoo import ZOO, build, point_sample
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation.guard import UpdateGuard
-from ecotta_seg.adaptation.prediction_watch import mask_agreement
 from ecotta_seg.adaptation.rest import RestAfterResets
+from ecotta_seg.layers.prediction_statistics import mask_agreement
 from tests.adaptation.toy_method import ToyMethod, four_quarters, watch
 
 

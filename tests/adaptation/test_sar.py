@@ -10,7 +10,7 @@ from torch import nn
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.adaptation.sar import TOP_LAYERS
-from tests.adaptation.conftest import NUM_CLASSES, in_frame_mode
+from tests.segmentors import NUM_CLASSES, in_frame_mode
 
 E0, RHO, LR = 0.6 * log(NUM_CLASSES), 0.1, 1e-3
 OPTIONS = dict(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from tests.adaptation.conftest import build_segmentor
+from tests.segmentors import build_segmentor
 
 
 def _tent(**optimizer):

@@ -16,8 +16,8 @@ from ecotta_seg.benchmark.memory_report import print_memory_tables, write_memory
 from ecotta_seg.benchmark.memory_rows import ROW_KEYS, measure_rows
 from ecotta_seg.benchmark.memory_sweep import sweep
 from ecotta_seg.memory import StorageMeter, standing_memory
-from tests.adaptation.conftest import DEEPLAB
-from tests.adaptation.zoo import model_config
+from tests.segmentors import DEEPLAB
+from tests.zoo import model_config
 
 PRESETS = dict(
     tent=dict(type='tent', optimizer=dict(type='Adam', lr=1e-4)),

@@ -7,7 +7,7 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 
 from ecotta_seg.datasets.clear_frames import frames_of_dataset, frames_of_folder
-from tests.adaptation.conftest import build_segmentor
+from tests.segmentors import build_segmentor
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ecotta_seg.adaptation import build_method
-from tests.adaptation.conftest import build_segmentor
+from tests.segmentors import build_segmentor
 
 SGD = dict(type='SGD', lr=0.02)
 META = dict(num_parts=2, kernel_size=3, norm='BN', start='identity')

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.losses import class_balanced_weights, pixel_entropy
 from ecotta_seg.deploy import EngineSegmentor, FeatureAlignment, OnnxSession, build_adapter
 from ecotta_seg.deploy.agreement import predicted
-from tests.adaptation.conftest import build_segmentor
+from ecotta_seg.layers.losses import class_balanced_weights, pixel_entropy
 from tests.deploy.conftest import METHODS, frame, learned, step
+from tests.segmentors import build_segmentor
 
 pytest.importorskip('onnx', reason='ONNX has no build for this Python')
 pytest.importorskip('onnxruntime', reason='onnxruntime has no build for this Python')

@@ -9,8 +9,8 @@ import torch
 
 from ecotta_seg.deploy import OnnxSession, export, export_network
 from ecotta_seg.deploy.agreement import predicted
-from tests.adaptation.conftest import NUM_CLASSES, build_segmentor
 from tests.deploy.conftest import METHODS, frame, learned
+from tests.segmentors import NUM_CLASSES, build_segmentor
 
 onnx = pytest.importorskip('onnx', reason='ONNX has no build for this Python')
 pytest.importorskip('onnxruntime', reason='onnxruntime has no build for this Python')

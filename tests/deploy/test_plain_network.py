@@ -7,8 +7,8 @@ from ecotta_seg.deploy import PlainNetwork
 from ecotta_seg.deploy.agreement import predicted
 from ecotta_seg.deploy.exportable import innermost
 from ecotta_seg.deploy.folding import fold_norms
-from tests.adaptation.conftest import build_segmentor
 from tests.deploy.conftest import METHODS, frame, learned
+from tests.segmentors import build_segmentor
 
 SIZES = ((64, 96), (90, 70), (264, 258))
 

@@ -10,8 +10,8 @@ from mmseg.models.decode_heads import (
 )
 from torch import nn
 
-from ecotta_seg.adaptation import replace_batch_norms
 from ecotta_seg.frozen_graph import Tape, build_head_operator
+from ecotta_seg.layers import replace_batch_norms
 
 COMMON = dict(channels=8, num_classes=5, norm_cfg=dict(type='BN'), align_corners=False)
 HEADS = {

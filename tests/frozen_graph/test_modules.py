@@ -8,9 +8,9 @@ from mmseg.models.backbones.mit import TransformerEncoderLayer
 from mmseg.models.utils import PatchEmbed
 from torch import nn
 
-from ecotta_seg.adaptation import replace_batch_norms
 from ecotta_seg.frozen_graph import Tape, build_operator, transformer_layer
 from ecotta_seg.frozen_graph.transformer_layer import StageNorm, to_map, to_tokens
+from ecotta_seg.layers import replace_batch_norms
 
 BN = dict(type='BN')
 

@@ -9,7 +9,7 @@ import torch
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import StorageMeter
-from tests.adaptation.zoo import ZOO, build, point_sample
+from tests.zoo import ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
 METHODS = ('tent', 'eata', 'sar', 'law', 'cotta', 'ecotta', 'ecotta_plus', 'ladder')

@@ -6,7 +6,7 @@ from torch import nn
 
 from ecotta_seg.meta_networks import attach_meta_networks
 from ecotta_seg.meta_networks.norms import norm_like
-from tests.adaptation.zoo import build
+from tests.zoo import build
 
 _GN = dict(type='GN', num_groups=4)
 

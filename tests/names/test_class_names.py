@@ -12,7 +12,7 @@ from ecotta_seg.names.class_names import (
     names_in_checkpoint,
     with_matched_classes,
 )
-from tests.adaptation.conftest import DEEPLAB
+from tests.segmentors import DEEPLAB
 
 DATA = ['road', 'traffic light', 'car', 'sky']
 

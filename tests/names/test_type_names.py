@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 
-from ecotta_seg.adaptation import ADAPTATION_METHODS, build_method
+from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.tent import Tent
 from ecotta_seg.apis.init_segmentor import frame_pipeline
 from ecotta_seg.config.config import (
@@ -22,8 +22,9 @@ from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.hooks import EcoTTAHook, ResultsHook, StreamStateHook
 from ecotta_seg.hooks.run_identity import _leaves
 from ecotta_seg.names.type_names import is_a, type_name
-from tests.adaptation.conftest import build_segmentor
+from ecotta_seg.registry import ADAPTATION_METHODS
 from tests.config.test_config import CONFIGS
+from tests.segmentors import build_segmentor
 
 
 class OwnStream(ContinualStream):

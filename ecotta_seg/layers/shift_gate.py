@@ -3,7 +3,7 @@
 from math import isfinite
 from typing import Optional
 
-from .registry import check_keys
+from ..registry import check_keys
 
 
 class ShiftGate:

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.calibrated_batch_norm import ESTIMATED_DRIFT
-
-from .conftest import build_segmentor
+from ecotta_seg.layers.calibrated_batch_norm import ESTIMATED_DRIFT
+from tests.segmentors import build_segmentor
 
 PLUS = dict(
     type='ecotta_plus',

@@ -11,10 +11,10 @@ from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.adaptive_batch_norm import AdaptiveBatchNorm2d
-from ecotta_seg.adaptation.autocast import wrong_convolutions
-from tests.adaptation.conftest import CONFIGS, build_segmentor, in_frame_mode
+from ecotta_seg.inference.autocast import wrong_convolutions
+from ecotta_seg.layers.adaptive_batch_norm import AdaptiveBatchNorm2d
 from tests.adaptation.test_every_method import METHODS, _method, method_options
+from tests.segmentors import CONFIGS, build_segmentor, in_frame_mode
 
 KINDS = sorted(CONFIGS)
 

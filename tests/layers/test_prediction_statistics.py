@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.adaptation.prediction_watch import (
+from ecotta_seg.layers.prediction_statistics import (
     EntropyWatch,
     entropy_share,
     largest_share,

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tests.adaptation.conftest import DEEPLAB, NUM_CLASSES, SEGFORMER
+from tests.segmentors import DEEPLAB, NUM_CLASSES, SEGFORMER
 
 _BN = dict(type='BN')
 _HEAD = dict(

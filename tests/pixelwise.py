@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from ecotta_seg.meta_networks import EncoderUnits, UnitShape, register_units
-from tests.adaptation.conftest import NUM_CLASSES
+from tests.segmentors import NUM_CLASSES
 
 _CHANNELS = 8
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.adaptation.losses import (
+from ecotta_seg.layers.losses import (
     confident_entropy,
     pixel_entropy,
     self_distilled_regularisation,

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from mmseg.structures import SegDataSample
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.views import (
+from ecotta_seg.inference.views import (
     MAX_VIEWS,
     View,
     averaged_logits,
     prediction_views,
     view_probabilities,
 )
-from tests.adaptation.conftest import build_segmentor
 from tests.adaptation.test_every_method import METHODS, method_options
+from tests.segmentors import build_segmentor
 
 COTTA = dict(
     type='cotta', views=4, anchor_threshold=0.5, optimizer=dict(type='Adam', lr=1e-3), seed=3

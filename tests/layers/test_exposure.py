@@ -7,9 +7,8 @@ from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.exposure import Exposure
-
-from .conftest import build_segmentor
+from ecotta_seg.layers.exposure import Exposure
+from tests.segmentors import build_segmentor
 
 MEAN, STD = np.array([123.7, 116.3, 103.5]), np.array([58.4, 57.1, 57.4])
 EVERYTHING = slice(None), slice(None)

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.calibrated_batch_norm import (
+from ecotta_seg.layers.calibrated_batch_norm import (
     CalibratedBatchNorm2d,
     calibrating,
     following,
 )
-from ecotta_seg.adaptation.replace_norms import replace_batch_norms
-from tests.adaptation.conftest import build_segmentor
+from ecotta_seg.layers.replace_norms import replace_batch_norms
+from tests.segmentors import build_segmentor
 
 WEIGHT, TOLERANCE, MOMENTUM = 2.0, 3.0, 0.3
 

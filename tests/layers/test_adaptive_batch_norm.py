@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import AdaptiveBatchNorm2d, build_method, replace_batch_norms
-from tests.adaptation.conftest import in_frame_mode
+from ecotta_seg.adaptation import build_method
+from ecotta_seg.layers import AdaptiveBatchNorm2d, replace_batch_norms
+from tests.segmentors import in_frame_mode
 
 
 @pytest.fixture

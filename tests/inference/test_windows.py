@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.windows import forward_windows, learned_regions, predict_frames
-from tests.adaptation.conftest import build_segmentor
+from ecotta_seg.inference.windows import forward_windows, learned_regions, predict_frames
+from tests.segmentors import build_segmentor
 
 
 @pytest.mark.parametrize('kind', ['deeplab', 'segformer'])

@@ -11,8 +11,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from ecotta_seg.adaptation import build_method
-from tests.adaptation.conftest import CONFIGS, in_frame_mode
 from tests.adaptation.test_every_method import METHODS, built
+from tests.segmentors import CONFIGS, in_frame_mode
 
 SIZE = (64, 96)
 

@@ -8,8 +8,8 @@ import torch
 from mmseg.structures import SegDataSample
 
 from ecotta_seg.adaptation import UpdateGuard, build_method
-from tests.adaptation.pixelwise import pixelwise_segmentor
 from tests.adaptation.test_every_method import METHODS, SEGFORMER_PLUS, method_options
+from tests.pixelwise import pixelwise_segmentor
 
 BACKBONES = ('PixelwiseBackbone', 'UndescribedPixelwise')
 WITH_META_NETWORKS = ('ecotta', 'ecotta_plus', 'ladder', SEGFORMER_PLUS)

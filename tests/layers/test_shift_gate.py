@@ -4,7 +4,7 @@ from math import inf, nan
 
 import pytest
 
-from ecotta_seg.adaptation.shift_gate import ShiftGate
+from ecotta_seg.layers.shift_gate import ShiftGate
 
 
 @pytest.mark.parametrize('drift, entropy', [(0.3, 1.0), (2.0, 0.5), (5.0, 2.4), (1.5, 1.0)])

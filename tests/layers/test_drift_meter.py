@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation.drift_meter import DriftMeter, drift_norms
-from ecotta_seg.adaptation.replace_norms import replace_batch_norms
+from ecotta_seg.layers.drift_meter import DriftMeter, drift_norms
+from ecotta_seg.layers.replace_norms import replace_batch_norms
 
 
 def _model(mode='drift'):

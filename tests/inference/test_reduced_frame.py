@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation.reduced_frame import reduced_frame
+from ecotta_seg.inference.reduced_frame import reduced_frame
 
 
 def test_size_and_metainfo_go_together():

@@ -5,9 +5,9 @@ from typing import Optional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..registry import check_keys
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .calibrated_batch_norm import CalibratedBatchNorm2d
-from .registry import check_keys
 
 _CALIBRATED = 'calibrated'
 

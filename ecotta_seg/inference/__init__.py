@@ -1,0 +1,1 @@
+"""Prediction of frames: sliding windows, padding, views, autocast and reduced frames."""

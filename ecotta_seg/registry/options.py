@@ -1,0 +1,31 @@
+"""The options of a class, and a clear error for an option that the class does not have."""
+
+import difflib
+import inspect
+
+
+def check_keys(what: str, options: dict, known: list[str]) -> None:
+    """Refuses option names that ``what`` does not have.
+
+    Raises:
+        ValueError: An option is unknown. The message has the option, the most similar known one,
+            and all known ones.
+    """
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f'; did you mean {close[0]!r}?' if close else '.'
+            raise ValueError(f'{what} has no option {key!r}{hint} It knows: {", ".join(known)}')
+
+
+def constructor_options(cls: type) -> list[str]:
+    """The keyword names that ``cls(...)`` takes, without ``self`` and the segmentor."""
+    names = []
+    for base in cls.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in dict.fromkeys(names) if name != 'segmentor']
