@@ -1,19 +1,11 @@
-"""Measures of predictions for the guard: agreement, entropy, diversity and the usual entropy."""
+"""Statistics of predictions: agreement, entropy and class diversity."""
 
-from collections import deque
 from math import log
-from statistics import median
-from typing import Optional
 
 import torch
 from torch import Tensor
 
 from .losses import pixel_entropy
-
-# The usual entropy of a stream is the median over this many frames; the limit is never below this
-# multiple of the usual entropy.
-_USUAL_FRAMES = 50
-_RISE = 1.25
 
 
 def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002) -> float:
@@ -86,75 +78,3 @@ def surest_half(logits: Tensor) -> Tensor:
     """
     entropy = pixel_entropy(logits.detach())
     return entropy <= entropy.median()
-
-
-class EntropyWatch:
-    """Tracks the usual entropy of a stream's predictions and finds entropies too high for learning.
-
-    All entropies are means over a frame as shares of ln C, 0 to 1. The limit is ``highest``, or
-    1.25 times the median of the last 50 learned frames if that is higher.
-
-    Args:
-        highest: The limit for a model that is usually sure; 1 turns the watch off.
-        window: Number of frames in the median that is compared with the limit.
-    """
-
-    def __init__(self, highest: float, window: int) -> None:
-        self.highest = highest
-        # Entropies of the last frames, and of the last learned frames.
-        self._last: deque = deque(maxlen=window)
-        self._usual: deque = deque(maxlen=_USUAL_FRAMES)
-        # ``_usual`` when the good parameters were saved; for the initial ones, the first frame's.
-        self._good: list[float] = []
-        self._first: list[float] = []
-
-    def see(self, entropy: float) -> float:
-        """Adds a frame's entropy and returns the median of the last ``window`` frames."""
-        self._last.append(entropy)
-        return median(self._last)
-
-    def judge(self, entropy: float) -> Optional[str]:
-        """The reason not to learn at this entropy, or None."""
-        if self.highest == 1 or entropy <= self.limit():
-            return None
-        return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
-
-    def limit(self) -> float:
-        """The highest entropy to learn from."""
-        usual = median(self._usual) if self._usual else 1.0
-        return max(self.highest, _RISE * usual)
-
-    def learned(self) -> None:
-        """Records that the method has learned from the last frame."""
-        self._usual.append(self._last[-1])
-        if not self._first:
-            self._first = self._good = [self._last[-1]]
-
-    def keep(self) -> None:
-        """Saves the usual entropies with the current parameters, which are good."""
-        self._good = list(self._usual)
-
-    def back_to_good(self) -> None:
-        """Restores the usual entropies of the good parameters after a rollback."""
-        self._last.clear()
-        self._usual = deque(self._good, maxlen=_USUAL_FRAMES)
-
-    def back_to_start(self) -> None:
-        """Restores the usual entropy of the initial parameters after a reset."""
-        self._good = list(self._first)
-        self.back_to_good()
-
-    def state_dict(self) -> dict:
-        """All state that later verdicts depend on."""
-        return {
-            'last': list(self._last),
-            'usual': list(self._usual),
-            'good': list(self._good),
-            'first': list(self._first),
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Restores a state from ``state_dict``."""
-        self._last = deque(state['last'], maxlen=self._last.maxlen)
-        self._usual = deque(state['usual'], maxlen=_USUAL_FRAMES)
-        self._good, self._first = list(state['good']), list(state['first'])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from ecotta_seg.adaptation.entropy_watch import EntropyWatch
 
 from ecotta_seg.layers.prediction_statistics import (
-    EntropyWatch,
     entropy_share,
     largest_share,
     mask_agreement,
