@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import ModuleList
 
 from .adaptation import prepare_meta_networks
-from .autograd_ops.gelu import mend_gelus
 from .files.checkpoint import load_source
+from .memory.lean.autograd_ops.gelu import mend_gelus
 
 
 def source_model(segmentor: dict, checkpoint: str, trust_checkpoint: bool = False) -> nn.Module:

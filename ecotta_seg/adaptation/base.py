@@ -13,13 +13,13 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..autograd_ops.autocast import under_autocast
-from ..autograd_ops.gelu import mend_gelus
 from ..inference.autocast import autocast_dtype, run_under_autocast, wrong_convolutions
 from ..inference.one_logit import with_two_logits
 from ..inference.views import averaged_logits, prediction_views, summed_probabilities
 from ..inference.windows import predict_frames
 from ..layers.calibration import CalibratedOnFrames
+from ..memory.lean.autograd_ops.autocast import under_autocast
+from ..memory.lean.autograd_ops.gelu import mend_gelus
 from .saved_state import expect_keys, misfit
 
 

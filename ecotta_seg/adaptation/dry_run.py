@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..lean.recompute import recomputing
 from ..memory import StorageMeter
 from ..memory.known_results import KnownResults
+from ..memory.lean.recompute import recomputing
 from .without_data import stock_inference_peak, without_data
 
 

@@ -7,8 +7,6 @@ from typing import Optional, Union
 
 from torch import Tensor, nn
 
-from ..autograd_ops.frame_region import of_frame
-from ..frozen_graph import replace_convolutions
 from ..inference.windows import over_windows
 from ..layers.calibrated_batch_norm import (
     calibrate_norms,
@@ -22,6 +20,8 @@ from ..layers.losses import (
     self_distilled_regularisation,
     weighted_entropy,
 )
+from ..memory.frozen_graph import replace_convolutions
+from ..memory.lean.autograd_ops.frame_region import of_frame
 from ..meta_networks import LadderEncoder, load_adapters
 from ..registry import ADAPTATION_METHODS
 from .base import StepRecord

@@ -8,12 +8,12 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor, nn
 
-from ..autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
-from ..autograd_ops.resize import resize_bilinear, resize_input_gradient
-from ..autograd_ops.winograd_tiles import shared_scratch
-from ..frozen_graph import Tape, build_head_operator
 from ..inference.padding import frame_region, without_padding
 from ..inference.windows import over_windows
+from ..memory.frozen_graph import Tape, build_head_operator
+from ..memory.lean.autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
+from ..memory.lean.autograd_ops.resize import resize_bilinear, resize_input_gradient
+from ..memory.lean.autograd_ops.winograd_tiles import shared_scratch
 from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
 from ..meta_networks.encoder_operator import EncoderOperator

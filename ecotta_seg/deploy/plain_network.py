@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..adaptation import AdaptationMethod
 from ..adaptation.ecotta_plus import TARGET, AnchoredMetaNetworks
-from ..frozen_graph.fast_conv import FastConv2d
 from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
+from ..memory.frozen_graph.fast_conv import FastConv2d
 from ..meta_networks import MetaEncoder, MetaNetwork
 from ..meta_networks.norms import FrameBatchNorm2d
 from .ahead_of_frame import PlainGate, PlainInput

@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from ..autograd_ops.frame_region import FrameRegion
+from ..memory.lean.autograd_ops.frame_region import FrameRegion
 
 
 def padding_of(logits: Tensor, meta: dict) -> tuple[slice, slice]:

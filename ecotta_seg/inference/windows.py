@@ -7,8 +7,8 @@ from typing import Callable, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from ..autograd_ops.frame_region import measuring
-from ..lean import lean_autograd
+from ..memory.lean import lean_autograd
+from ..memory.lean.autograd_ops.frame_region import measuring
 from .padding import frame_region, padding_of, padding_sizes, without_padding
 
 

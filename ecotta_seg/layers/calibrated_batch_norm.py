@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..autograd_ops.frame_norm import frame_statistics
+from ..memory.lean.autograd_ops.frame_norm import frame_statistics
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 
 # The usual drift of a channel without a calibration: about the mean over all channels of

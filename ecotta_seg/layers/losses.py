@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..autograd_ops.pixel_entropy import pixel_entropy
+from ..memory.lean.autograd_ops.pixel_entropy import pixel_entropy
 
 
 class ConfidentEntropy(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..frozen_graph import FrozenOperator, build_operator
+from ..memory.frozen_graph import FrozenOperator, build_operator
 from .input_channels import input_channels
 from .units import EncoderUnits, UnitShape
 

@@ -6,7 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..frozen_graph import FrozenOperator, PendingGradient, Tape
+from ..memory.frozen_graph import FrozenOperator, PendingGradient, Tape
 from ..memory.plan import Plan
 from .encoder import AdaptedEncoder
 from .meta_operator import Deliver, MetaNetworkOperator

@@ -5,9 +5,9 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..autograd_ops.autocast import under_autocast
-from ..autograd_ops.frame_region import FrameRegion
-from ..autograd_ops.winograd import conv3x3, pays
+from ..memory.lean.autograd_ops.autocast import under_autocast
+from ..memory.lean.autograd_ops.frame_region import FrameRegion
+from ..memory.lean.autograd_ops.winograd import conv3x3, pays
 from .norms import build_norm
 
 STARTS = ('paper', 'identity')

@@ -10,8 +10,8 @@ from mmseg.models.backbones import MixVisionTransformer
 from torch import Tensor
 from torch.nn import LayerNorm
 
-from ..frozen_graph import FrozenOperator, Sequence, build_operator
-from ..frozen_graph.transformer_layer import StageNorm
+from ..memory.frozen_graph import FrozenOperator, Sequence, build_operator
+from ..memory.frozen_graph.transformer_layer import StageNorm
 from .units import EncoderUnits, UnitShape, register_units
 
 

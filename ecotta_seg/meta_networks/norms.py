@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..autograd_ops.frame_norm import frame_batch_norm
-from ..autograd_ops.frame_region import FrameRegion, of_frame
+from ..memory.lean.autograd_ops.frame_norm import frame_batch_norm
+from ..memory.lean.autograd_ops.frame_region import FrameRegion, of_frame
 
 _GROUPS = 32
 

@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 from torch import Tensor, nn
 
-from ..frozen_graph.operator import AutogradOperator, FrozenOperator
+from ..memory.frozen_graph.operator import AutogradOperator, FrozenOperator
 
 
 @dataclass(frozen=True)

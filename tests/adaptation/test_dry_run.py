@@ -7,7 +7,7 @@ import torch
 from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.dry_run import DryRun
 from ecotta_seg.memory import StorageMeter
-from tests.lean.test_methods import METAS, METHODS, method_of
+from tests.memory.lean.test_methods import METAS, METHODS, method_of
 from tests.zoo import ZOO, build, point_sample
 
 CELLS = [(model, 'ecotta_plus') for model in sorted(ZOO)]

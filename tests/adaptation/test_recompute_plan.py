@@ -11,7 +11,7 @@ from ecotta_seg.adaptation.dry_run import DryRun, ModuleCost
 from ecotta_seg.adaptation.recompute_plan import RecomputePlanner, choose_modules, cut
 from ecotta_seg.memory import StorageMeter
 from ecotta_seg.memory.plan import BudgetError
-from tests.lean.test_methods import METAS, method_of
+from tests.memory.lean.test_methods import METAS, method_of
 from tests.zoo import ZOO, build, point_sample
 
 
