@@ -90,7 +90,7 @@ def write_config(path: Path, method: str, data: Path, workers: int = 0) -> Path:
 
 def update_in_place(runner) -> None:
     """Has a method plan its steps as the tightest of memory budgets would."""
-    from ecotta_seg.memory.plan import leanest_plan
+    from ecotta_seg.memory.budget.plan import leanest_plan
 
     planner = runner.model.planner
     plan_for = planner.plan_for

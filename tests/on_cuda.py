@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from mmseg.utils import register_all_modules
 
-from ecotta_seg.adaptation.planned_step import PlannedStep
 from ecotta_seg.benchmark.memory_model import make_frame
 from ecotta_seg.files.atomic_io import atomic_write
 from ecotta_seg.memory import measure_peak, optimizer_tensors, storage_bytes
-from ecotta_seg.memory.plan import fastest_plan, leanest_plan
+from ecotta_seg.memory.budget.plan import fastest_plan, leanest_plan
+from ecotta_seg.memory.budget.planned_step import PlannedStep
 from tests.adaptation.test_every_method import METHODS, built
 from tests.adaptation.test_memory_engine import gradients_of
 from tests.inference.test_autocast import _ecotta

@@ -11,10 +11,10 @@ from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
 from ..inference.windows import forward_windows
+from ..memory.budget.recompute_plan import RecomputePlanner
 from ..memory.lean import plain_autograd
 from ..memory.lean.recompute import recomputing
 from .base import AdaptationMethod
-from .recompute_plan import RecomputePlanner
 from .saved_state import check_optimizer_state, tell_weight_decay
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ..inference.padding import frame_region, without_padding
 from ..inference.windows import over_windows
+from ..memory.budget.plan import Plan
 from ..memory.frozen_graph import Tape, build_head_operator
 from ..memory.lean.autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
 from ..memory.lean.autograd_ops.resize import resize_bilinear, resize_input_gradient
 from ..memory.lean.autograd_ops.winograd_tiles import shared_scratch
-from ..memory.plan import Plan
 from ..meta_networks import AdaptedEncoder
 from ..meta_networks.encoder_operator import EncoderOperator
 from ..meta_networks.meta_operator import Deliver

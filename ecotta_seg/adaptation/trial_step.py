@@ -17,10 +17,10 @@ from ..inference.windows import first_window, over_windows
 from ..layers.calibrated_batch_norm import calibrated_norms, following
 from ..layers.prediction_statistics import entropy_share
 from ..memory import StorageMeter
-from ..memory.known_results import KnownResults
-from ..memory.plan import Drop, Plan
+from ..memory.budget.known_results import KnownResults
+from ..memory.budget.plan import Drop, Plan
+from ..memory.budget.without_data import stock_inference_peak, without_data
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
-from .without_data import stock_inference_peak, without_data
 
 # All windows have one size. During the second window the first window's gradients are alive; later
 # windows add no memory. A padded frame runs all windows: those with padding need more memory.

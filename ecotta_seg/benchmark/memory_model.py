@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..adaptation import build_method
 from ..files.checkpoint import load_source
-from ..memory.plan import parse_budget
+from ..memory.budget.plan import parse_budget
 from ..meta_networks import input_channels
 from .full_fine_tuning import FullFineTuning
 

@@ -34,7 +34,7 @@ from ..memory import (
     standing_memory,
     storage_bytes,
 )
-from ..memory.plan import BudgetError
+from ..memory.budget.plan import BudgetError
 from .memory_model import Candidate, Frame, ModelSource
 
 # The keys of every row; a value that could not be measured is None.

@@ -9,7 +9,7 @@ import torch
 from ..adaptation import build_method
 from ..adaptation.planning import Planner
 from ..adaptation.trial_step import TrialStep
-from ..memory.plan import BudgetError
+from ..memory.budget.plan import BudgetError
 from ..meta_networks import input_channels
 from .memory_model import Frame, ModelSource
 

@@ -263,12 +263,12 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
 
     Args:
         adaptation: Changed in place.
-        budget: See ``ecotta_seg.memory.plan.parse_budget``.
+        budget: See ``ecotta_seg.memory.budget.plan.parse_budget``.
 
     Raises:
         ValueError: The budget is invalid.
     """
-    from ..memory.plan import parse_budget
+    from ..memory.budget.plan import parse_budget
 
     parse_budget(budget, 1)
     options = adaptation

@@ -6,8 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from ..memory.budget.plan import Plan
 from ..memory.frozen_graph import FrozenOperator, PendingGradient, Tape
-from ..memory.plan import Plan
 from .encoder import AdaptedEncoder
 from .meta_operator import Deliver, MetaNetworkOperator
 

@@ -6,8 +6,8 @@ from typing import Optional, Union
 
 from torch import Tensor, nn
 
-from ..inference.padding import frame_region
-from ..memory.plan import parse_budget
+from ...inference.padding import frame_region
+from .plan import parse_budget
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.dry_run import DryRun, ModuleCost
-from ecotta_seg.adaptation.recompute_plan import RecomputePlanner, choose_modules, cut
 from ecotta_seg.memory import StorageMeter
-from ecotta_seg.memory.plan import BudgetError
+from ecotta_seg.memory.budget.dry_run import DryRun, ModuleCost
+from ecotta_seg.memory.budget.plan import BudgetError
+from ecotta_seg.memory.budget.recompute_plan import RecomputePlanner, choose_modules, cut
 from tests.memory.lean.test_methods import METAS, method_of
 from tests.zoo import ZOO, build, point_sample
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.dry_run import DryRun
 from ecotta_seg.memory import StorageMeter
+from ecotta_seg.memory.budget.dry_run import DryRun
 from tests.memory.lean.test_methods import METAS, METHODS, method_of
 from tests.zoo import ZOO, build, point_sample
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ecotta_seg.memory import StorageMeter
-from ecotta_seg.memory.known_results import KnownResults
+from ecotta_seg.memory.budget.known_results import KnownResults
 
 
 def _meta(*shape, **options):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ecotta_seg.memory.plan import (
+from ecotta_seg.memory.budget.plan import (
     BudgetError,
     choose_plan,
     fastest_plan,

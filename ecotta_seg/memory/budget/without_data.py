@@ -6,10 +6,10 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from ..inference.windows import slides
-from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
-from ..memory import StorageMeter
-from ..memory.known_results import KnownResults
+from ...inference.windows import slides
+from ...layers.adaptive_batch_norm import AdaptiveBatchNorm2d
+from .. import StorageMeter
+from .known_results import KnownResults
 
 
 def without_data(

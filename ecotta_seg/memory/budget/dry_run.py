@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..memory import StorageMeter
-from ..memory.known_results import KnownResults
-from ..memory.lean.recompute import recomputing
+from .. import StorageMeter
+from ..lean.recompute import recomputing
+from .known_results import KnownResults
 from .without_data import stock_inference_peak, without_data
 
 

@@ -1,0 +1,1 @@
+"""Memory budgets: plans of a step, and their peaks predicted by steps without data."""
