@@ -20,14 +20,19 @@ from ..layers.losses import (
     self_distilled_regularisation,
     weighted_entropy,
 )
+from ..memory.engine import (
+    GradientSink,
+    MemoryEngine,
+    Planner,
+    UpdatingSink,
+    beyond_engine,
+)
 from ..memory.frozen_graph import replace_convolutions
 from ..memory.lean.autograd_ops.frame_region import of_frame
 from ..meta_networks import LadderEncoder, load_adapters
 from ..registry import ADAPTATION_METHODS
 from .base import StepRecord
 from .gradient_adaptation import GradientAdaptation
-from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, beyond_engine
-from .planning import Planner
 from .prepare import prepare_meta_networks
 
 

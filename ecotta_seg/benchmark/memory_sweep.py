@@ -7,9 +7,8 @@ from typing import Callable, Optional
 import torch
 
 from ..adaptation import build_method
-from ..adaptation.planning import Planner
-from ..adaptation.trial_step import TrialStep
 from ..memory.budget.plan import BudgetError
+from ..memory.engine import Planner, TrialStep
 from ..meta_networks import input_channels
 from .memory_model import Frame, ModelSource
 

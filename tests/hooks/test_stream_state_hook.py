@@ -14,10 +14,10 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from ecotta_seg.adaptation.memory_engine import UpdatingSink
 from ecotta_seg.hooks import StreamStateHook
 from ecotta_seg.hooks.run_identity import differences
 from ecotta_seg.hooks.state_folder import StateFolder
+from ecotta_seg.memory.engine.memory_engine import UpdatingSink
 from ecotta_seg.random_state import random_state, set_random_state
 
 SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'

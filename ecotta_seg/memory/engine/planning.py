@@ -4,9 +4,9 @@ from typing import Union
 
 from torch import Tensor
 
-from ..inference.windows import slides
-from ..memory.budget.plan import choose_plan, fastest_plan, parse_budget, smallest_plan
-from ..memory.budget.planned_step import PlannedStep, SizedPlanner
+from ...inference.windows import slides
+from ..budget.plan import choose_plan, fastest_plan, parse_budget, smallest_plan
+from ..budget.planned_step import PlannedStep, SizedPlanner
 from .memory_engine import can_update_in_place
 from .trial_step import TrialStep
 

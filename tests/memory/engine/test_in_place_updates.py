@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import UpdateGuard, build_method
-from ecotta_seg.adaptation.planning import Planner
 from ecotta_seg.memory.budget.plan import leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
+from ecotta_seg.memory.engine.planning import Planner
 from tests.segmentors import build_segmentor
 
 # Where this model's gradients, all at once, are more than a step on a small frame may take.

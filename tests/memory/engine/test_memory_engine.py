@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.memory_engine import MemoryEngine
 from ecotta_seg.memory.budget.plan import Plan, fastest_plan, leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
+from ecotta_seg.memory.engine.memory_engine import MemoryEngine
 from tests.segmentors import build_segmentor, published_method
 
 META = {

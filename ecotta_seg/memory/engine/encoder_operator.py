@@ -6,9 +6,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..memory.budget.plan import Plan
-from ..memory.frozen_graph import FrozenOperator, PendingGradient, Tape
-from .encoder import AdaptedEncoder
+from ...meta_networks.encoder import AdaptedEncoder
+from ..budget.plan import Plan
+from ..frozen_graph import FrozenOperator, PendingGradient, Tape
 from .meta_operator import Deliver, MetaNetworkOperator
 
 

@@ -8,16 +8,16 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor, nn
 
-from ..inference.padding import frame_region, without_padding
-from ..inference.windows import over_windows
-from ..memory.budget.plan import Plan
-from ..memory.frozen_graph import Tape, build_head_operator
-from ..memory.lean.autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
-from ..memory.lean.autograd_ops.resize import resize_bilinear, resize_input_gradient
-from ..memory.lean.autograd_ops.winograd_tiles import shared_scratch
-from ..meta_networks import AdaptedEncoder
-from ..meta_networks.encoder_operator import EncoderOperator
-from ..meta_networks.meta_operator import Deliver
+from ...inference.padding import frame_region, without_padding
+from ...inference.windows import over_windows
+from ...meta_networks import AdaptedEncoder
+from ..budget.plan import Plan
+from ..frozen_graph import Tape, build_head_operator
+from ..lean.autograd_ops.pixel_entropy import entropy_gradient_, entropy_map
+from ..lean.autograd_ops.resize import resize_bilinear, resize_input_gradient
+from ..lean.autograd_ops.winograd_tiles import shared_scratch
+from .encoder_operator import EncoderOperator
+from .meta_operator import Deliver
 
 # From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
 Weigh = Callable[[Tensor, Tensor], Tensor]

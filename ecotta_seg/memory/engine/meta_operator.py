@@ -11,19 +11,19 @@ from typing import Callable, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from ..memory.frozen_graph import Tape
-from ..memory.lean import lean_autograd
-from ..memory.lean.autograd_ops.bit_mask import add_sign_, mask_, pack_positive
-from ..memory.lean.autograd_ops.frame_norm import (
+from ...meta_networks.meta_network import MetaNetwork
+from ...meta_networks.norms import FrameBatchNorm2d
+from ..frozen_graph import Tape
+from ..lean import lean_autograd
+from ..lean.autograd_ops.bit_mask import add_sign_, mask_, pack_positive
+from ..lean.autograd_ops.frame_norm import (
     FrameStatistics,
     frame_norm_backward,
     frame_norm_forward,
 )
-from ..memory.lean.autograd_ops.frame_region import of_frame
-from ..memory.lean.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
-from ..memory.lean.autograd_ops.winograd import pays, winograd_conv2d
-from .meta_network import MetaNetwork
-from .norms import FrameBatchNorm2d
+from ..lean.autograd_ops.frame_region import of_frame
+from ..lean.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
+from ..lean.autograd_ops.winograd import pays, winograd_conv2d
 
 # Elements of one piece of the channels. Norms and ReLUs process one piece at a time, so that the
 # data stay in the cache or near it.

@@ -11,15 +11,15 @@ from mmseg.models.backbones import MixVisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..inference.padding import frame_region, without_padding
-from ..inference.reduced_frame import reduced_frame
-from ..inference.windows import first_window, over_windows
-from ..layers.calibrated_batch_norm import calibrated_norms, following
-from ..layers.prediction_statistics import entropy_share
-from ..memory import StorageMeter
-from ..memory.budget.known_results import KnownResults
-from ..memory.budget.plan import Drop, Plan
-from ..memory.budget.without_data import stock_inference_peak, without_data
+from ...inference.padding import frame_region, without_padding
+from ...inference.reduced_frame import reduced_frame
+from ...inference.windows import first_window, over_windows
+from ...layers.calibrated_batch_norm import calibrated_norms, following
+from ...layers.prediction_statistics import entropy_share
+from .. import StorageMeter
+from ..budget.known_results import KnownResults
+from ..budget.plan import Drop, Plan
+from ..budget.without_data import stock_inference_peak, without_data
 from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
 
 # All windows have one size. During the second window the first window's gradients are alive; later

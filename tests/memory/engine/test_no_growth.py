@@ -14,12 +14,12 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
 from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.trial_step import TrialStep
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
+from ecotta_seg.memory.engine.trial_step import TrialStep
 from ecotta_seg.memory.process_peak import process_current_bytes
 from tests.segmentors import CONFIGS, SHALLOW_BACKBONE, SHALLOW_HEAD
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FRAMES, WARM_UP, SETTLED = 300, 50, 3
 # Storages are followed on the first frames and then on each fifth, which takes four times the time
 # of a frame; whatever a frame leaves, those leave too.
@@ -85,7 +85,7 @@ def test_nothing_grows_in_three_hundred_frames(kind):
     # A process of its own: what other tests free would hide what this one keeps.
     program = (
         'import json, torch; torch.set_num_threads(1); '
-        'from tests.adaptation.test_no_growth import stream; '
+        'from tests.memory.engine.test_no_growth import stream; '
         f'print(json.dumps([stream({kind!r}, budget) for budget in (False, True)]))'
     )
     done = subprocess.run(
