@@ -183,7 +183,7 @@ def forked(function, *args, **kwargs) -> int:
 
 def run_and_die_in_save(config: Path, work_dir: Path, resume: bool, at: int) -> None:
     """Runs and kills itself within the ``at``-th write call of the writing of states."""
-    import ecotta_seg.state_file as state_file
+    import ecotta_seg.resume.state_file as state_file
 
     write, calls = state_file._DigestingWriter.write, [0]
 

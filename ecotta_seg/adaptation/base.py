@@ -20,7 +20,7 @@ from ..inference.windows import predict_frames
 from ..layers.calibration import CalibratedOnFrames
 from ..memory.lean.autograd_ops.autocast import under_autocast
 from ..memory.lean.autograd_ops.gelu import mend_gelus
-from .saved_state import expect_keys, misfit
+from ..resume.saved_state import expect_keys, misfit
 
 
 @dataclass

@@ -15,10 +15,10 @@ from ..inference.views import (
 )
 from ..inference.windows import learned_regions, predict_frames
 from ..layers.replace_norms import replace_batch_norms
-from ..random_state import CopiedGenerator
 from ..registry import ADAPTATION_METHODS, check_keys
+from ..resume.random_state import CopiedGenerator
+from ..resume.saved_state import misfit
 from .gradient_adaptation import GradientAdaptation
-from .saved_state import misfit
 
 
 @ADAPTATION_METHODS.register_module(name='cotta')

@@ -14,8 +14,8 @@ from ..inference.windows import forward_windows
 from ..memory.budget.recompute_plan import RecomputePlanner
 from ..memory.lean import plain_autograd
 from ..memory.lean.recompute import recomputing
+from ..resume.saved_state import check_optimizer_state, tell_weight_decay
 from .base import AdaptationMethod
-from .saved_state import check_optimizer_state, tell_weight_decay
 
 
 def _copied(value):

@@ -20,7 +20,7 @@ from ..evaluation.label_free import (
 from ..inference.padding import without_padding
 from ..inference.views import View, view_probabilities
 from ..registry import check_keys
-from .saved_state import expect_keys, misfit
+from ..resume.saved_state import expect_keys, misfit
 from .source_copy import part_from, shared_source
 
 # Estimates use every fourth row and column.

@@ -11,8 +11,8 @@ from ..inference.windows import forward_windows
 from ..layers.losses import pixel_entropy
 from ..layers.norm_parameters import release_norm_parameters
 from ..registry import ADAPTATION_METHODS
+from ..resume.saved_state import misfit
 from .gradient_adaptation import GradientAdaptation
-from .saved_state import misfit
 
 _MOMENTUM = 0.9  # of the mean entropy, in the paper and its code
 # The last stage of ResNets and MiTs and what comes after it.

@@ -7,10 +7,10 @@ from typing import Any, Optional, Union
 from torch import Tensor, nn
 
 from ..layers.calibration import CalibratedOnFrames
+from ..resume.saved_state import expect_keys, misfit
 from .base import AdaptationMethod
 from .gradient_adaptation import GradientAdaptation
 from .registry import build_method
-from .saved_state import expect_keys, misfit
 
 
 class WrappedAdaptation(AdaptationMethod):

@@ -24,8 +24,8 @@ from ..config.config import (
 )
 from ..datasets.clear_frames import frames_of_folder
 from ..files.checkpoint import load_source
-from ..hooks.run_identity import model_identity
 from ..names.type_names import type_name
+from ..resume.run_identity import model_identity
 from ..startup.stack import force_safe_loading
 from .adaptive_segmentor import AdaptiveSegmentor
 from .dataset_meta import dataset_meta

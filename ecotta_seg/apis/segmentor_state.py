@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adaptation.saved_state import expect_keys, misfit
-from ..hooks.run_identity import differences
-from ..random_state import random_state, set_random_state
+from ..resume.random_state import random_state, set_random_state
+from ..resume.run_identity import differences
+from ..resume.saved_state import expect_keys, misfit
 
 _KIND = 'adaptive segmentor'
 _KEYS = (

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from ..adaptation import AdaptationMethod
 from ..apis import init_adaptive_segmentor
 from ..config.config import from_outside_in
-from ..hooks.run_identity import source_digest
-from ..state_file import StateFileError, read_state
+from ..resume.run_identity import source_digest
+from ..resume.state_file import StateFileError, read_state
 from .check_frames import check_frames
 from .export import export_network
 from .exportable import innermost

@@ -12,7 +12,7 @@ from ..adaptation import build_method
 from ..config.config import merged_estimate, method_name, with_adapters
 from ..files.checkpoint import check_fit
 from ..names.class_names import names_in_checkpoint
-from ..random_state import seeded
+from ..resume.random_state import seeded
 from .calibration import CalibrationHook
 from .export_names import prepare_pictures
 from .guard_hook import add_event

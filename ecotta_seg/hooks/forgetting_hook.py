@@ -9,11 +9,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..evaluation import PerConditionIoU
+from ..resume.stop_signals import leave_signals_to_parent
 from .progress import progress
 from .run_time import LONG, duration
 from .settled_model import check_same_classes
 from .source_reference_hook import source_hook
-from .stop_signals import leave_signals_to_parent
 
 # Number of clear-day frames that are timed for the estimated duration.
 _TIMED = 3

@@ -11,7 +11,7 @@ from mmseg.datasets import CityscapesDataset
 
 from ..datasets.inner_datasets import inner_datasets
 from ..names.printable import printable
-from ..random_state import seeded
+from ..resume.random_state import seeded
 
 # Number of frames to check in each condition.
 _SAMPLE = 3

@@ -14,7 +14,7 @@ from ..evaluation.estimates import source_with_estimates, with_estimates
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..evaluation.results import Results, save_results
 from ..evaluation.table import print_results
-from .run_identity import code_versions
+from ..resume.run_identity import code_versions
 
 _PARTS = ('source', 'clear', 'memory', 'seconds_per_frame', 'events')
 _EXTRA = ('references', 'views')

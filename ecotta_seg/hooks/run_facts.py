@@ -18,7 +18,7 @@ from ..config.config import inner_dataset
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.file_digest import file_digest
 from ..names.type_names import type_name
-from .run_identity import code_versions
+from ..resume.run_identity import code_versions
 
 # Path parts that identify a frame: its file name and the folders of its drive and of its split or
 # condition. The root of the data set differs between machines.

@@ -12,12 +12,12 @@ from mmengine.registry import HOOKS
 
 from ..files.json_lines import JsonLines, decode_json_lines
 from ..names.printable import printable
-from ..random_state import random_state, set_random_state
-from ..state_file import plain
-from .rest_sampler import RestSampler
-from .run_identity import changed_files, data_files, file_sizes, run_identity
-from .state_folder import StateFolder
-from .stop_signals import StopSignals, leave_signals_to_parent
+from ..resume.random_state import random_state, set_random_state
+from ..resume.rest_sampler import RestSampler
+from ..resume.run_identity import changed_files, data_files, file_sizes, run_identity
+from ..resume.state_file import plain
+from ..resume.state_folder import StateFolder
+from ..resume.stop_signals import StopSignals, leave_signals_to_parent
 
 # Lists with an entry for each frame or each event; and data that stays small.
 _GROWING, _SMALL = ('history', 'events'), ('extra',)

@@ -9,6 +9,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
+from ..resume.run_identity import tensor_bytes
+
 _SHOWN = 3
 # Hook methods that may change weights between the start of a test and its first frame.
 _POINTS = ('before_test', 'before_test_epoch', 'before_test_iter')
@@ -52,12 +54,6 @@ def weight_digests(model: nn.Module, but: frozenset = frozenset()) -> dict[str, 
         for name, tensor in model.state_dict(keep_vars=True).items()
         if id(tensor) not in but
     }
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor of any shape, dtype and device."""
-    content = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(content.view(torch.uint8).numpy() if content.numel() else b'')
 
 
 def different(kept: Mapping[str, str], current: Mapping[str, str]) -> list[str]:

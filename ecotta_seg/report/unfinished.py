@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional, Union
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..evaluation.results import Results
 from ..files.json_lines import decode_json_lines
-from ..state_file import StateFileError, read_state
+from ..resume.state_file import StateFileError, read_state
 
 _STATES = 'stream_state_rank0_*.pth'
 _KEYS = ('position', 'metrics', 'hooks', 'growing')

@@ -17,7 +17,7 @@ from ecotta_seg.apis.shadow import shadow_of
 from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import standing_memory
 from ecotta_seg.registry import ADAPTATION_METHODS
-from ecotta_seg.state_file import plain
+from ecotta_seg.resume.state_file import plain
 from tests.segmentors import CONFIGS, build_segmentor
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'

@@ -10,7 +10,7 @@ from ecotta_seg.adaptation import build_method
 from ecotta_seg.adaptation.source_copy import part_from, shared_source
 from ecotta_seg.evaluation.label_free import both_areas, estimated_mIoU, own_difference
 from ecotta_seg.inference.views import View, view_probabilities
-from ecotta_seg.state_file import plain
+from ecotta_seg.resume.state_file import plain
 from tests.adaptation.test_every_method import built, each_method, method_options
 from tests.segmentors import NUM_CLASSES, build_segmentor
 

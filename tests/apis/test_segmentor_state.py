@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ecotta_seg.apis import AdaptiveSegmentor, init_adaptive_segmentor
-from ecotta_seg.state_file import read_state, write_state
+from ecotta_seg.resume.state_file import read_state, write_state
 from tests.apis.small_segmentor import built, frames, same, write_config
 
 METHODS = ('cotta', 'ecotta_plus', 'rdumb', 'batch_norm_calibrated')

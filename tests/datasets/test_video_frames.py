@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from ecotta_seg.datasets import FrameError, VideoFramesDataset
-from ecotta_seg.hooks.run_identity import data_files
+from ecotta_seg.resume.run_identity import data_files
 
 CONFIG = Path(__file__).parents[2] / 'configs/_base_/datasets/video_frames.py'
 STEPS = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]

@@ -15,10 +15,10 @@ import torch
 from mmengine.hooks import Hook
 
 from ecotta_seg.hooks import StreamStateHook
-from ecotta_seg.hooks.run_identity import differences
-from ecotta_seg.hooks.state_folder import StateFolder
 from ecotta_seg.memory.engine.memory_engine import UpdatingSink
-from ecotta_seg.random_state import random_state, set_random_state
+from ecotta_seg.resume.random_state import random_state, set_random_state
+from ecotta_seg.resume.run_identity import differences
+from ecotta_seg.resume.state_folder import StateFolder
 
 SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'
 _spec = importlib.util.spec_from_file_location('kill_and_resume', SCRIPT)
@@ -242,7 +242,7 @@ def test_another_runs_state_is_refused_with_the_difference(place, tmp_path, monk
         resumed(**{'test_dataloader.dataset.rounds': 3})
     with pytest.raises(ValueError, match='weights: was'):
         resumed(**{'randomness.seed': 5})
-    monkeypatch.setattr('ecotta_seg.hooks.run_identity.__version__', '99.0')
+    monkeypatch.setattr('ecotta_seg.resume.run_identity.__version__', '99.0')
     with pytest.raises(ValueError, match=r'code ecotta_seg: was .*, is 99.0'):
         resumed()
     monkeypatch.undo()
@@ -269,7 +269,7 @@ def test_another_runs_state_is_refused_with_the_difference(place, tmp_path, monk
 
 def test_a_full_disk_stops_the_run_and_the_state_before_goes_on(place, tmp_path, monkeypatch):
     _, config, whole = place
-    from ecotta_seg.state_file import _DigestingWriter
+    from ecotta_seg.resume.state_file import _DigestingWriter
 
     def full(runner):
         def write(self, content):
@@ -337,7 +337,7 @@ def test_states_of_fewer_processes_are_not_passed_over(place, tmp_path, monkeypa
     stopped(config, tmp_path / 'run', 8)
     folder = StateFolder(tmp_path / 'run' / 'state', 2, logging.getLogger())
     # A second process that finds nothing of its own.
-    gathered = 'ecotta_seg.hooks.state_folder.all_gather_object'
+    gathered = 'ecotta_seg.resume.state_folder.all_gather_object'
     monkeypatch.setattr(gathered, lambda found: [found, []])
     with pytest.raises(ValueError, match='go on with as many processes'):
         folder.newest({}, (), in_step=True)

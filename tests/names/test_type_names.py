@@ -20,9 +20,9 @@ from ecotta_seg.config.stream import with_stream
 from ecotta_seg.datasets import AdverseWeather, ContinualStream
 from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.hooks import EcoTTAHook, ResultsHook, StreamStateHook
-from ecotta_seg.hooks.run_identity import _leaves
 from ecotta_seg.names.type_names import is_a, type_name
 from ecotta_seg.registry import ADAPTATION_METHODS
+from ecotta_seg.resume.run_identity import _leaves
 from tests.config.test_config import CONFIGS
 from tests.segmentors import build_segmentor
 

@@ -8,7 +8,7 @@ from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.report import write_report
 from ecotta_seg.report.run_file import write_run_file
 from ecotta_seg.report.unfinished import saved_part
-from ecotta_seg.state_file import write_state
+from ecotta_seg.resume.state_file import write_state
 from tests.report.html_page import Page
 
 

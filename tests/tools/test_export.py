@@ -11,8 +11,8 @@ from ecotta_seg.cli.command_line import run_tool as run_here
 from ecotta_seg.cli.console import load_tool
 from ecotta_seg.deploy import OnnxSession
 from ecotta_seg.deploy.agreement import predicted
+from ecotta_seg.resume.state_file import read_state
 from ecotta_seg.startup import first_look
-from ecotta_seg.state_file import read_state
 from tests.tools.conftest import ROOT, run_tool
 
 pytest.importorskip('onnx', reason='ONNX has no build for this Python')

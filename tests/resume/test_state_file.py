@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ecotta_seg.state_file import StateFileError, plain, read_state, write_state
+from ecotta_seg.resume.state_file import StateFileError, plain, read_state, write_state
 
 
 def example():
@@ -68,7 +68,7 @@ def test_a_crafted_state_runs_no_code(tmp_path):
     import hashlib
     import io
 
-    import ecotta_seg.state_file as state_file
+    import ecotta_seg.resume.state_file as state_file
 
     payload = io.BytesIO()
     torch.save({'evil': Evil()}, payload)

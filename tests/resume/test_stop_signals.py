@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ecotta_seg.hooks.stop_signals import StopSignals
+from ecotta_seg.resume.stop_signals import StopSignals
 
 
 @pytest.fixture

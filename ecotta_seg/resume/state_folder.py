@@ -9,8 +9,8 @@ from typing import Any, Optional, Union
 
 from mmengine.dist import all_gather_object, get_rank
 
-from ..state_file import StateFileError, read_state, write_state
 from .run_identity import differences
+from .state_file import StateFileError, read_state, write_state
 
 _PARTS = (
     'identity', 'position', 'method', 'guard', 'random', 'metrics', 'hooks', 'hub', 'growing',

@@ -1,6 +1,6 @@
 """The rest of a stream."""
 
-from ecotta_seg.hooks.rest_sampler import RestSampler
+from ecotta_seg.resume.rest_sampler import RestSampler
 
 
 def test_rest_of_a_sampler():

@@ -15,13 +15,12 @@ import mmengine
 import mmseg
 import torch
 from mmengine.dist import get_rank, get_world_size
-from torch import nn
+from torch import Tensor, nn
 
 from ..config.config import RESULT_KEYS
 from ..datasets.inner_datasets import inner_datasets
 from ..names.type_names import type_name
 from ..version import __version__
-from .weight_watch import tensor_bytes
 
 # Hooks that do not change results: they report, or decide whether a bad frame stops the run. A run
 # that stopped at a bad frame can resume in tolerant mode.
@@ -195,6 +194,12 @@ def file_sizes(paths: Sequence[str]) -> torch.Tensor:
 def changed_files(paths: Sequence[str], saved: torch.Tensor, current: torch.Tensor) -> list[str]:
     """The ``paths`` whose sizes differ; all arguments have the same order and length."""
     return [paths[index] for index in (saved != current).nonzero().flatten().tolist()]
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor of any shape, dtype and device."""
+    content = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(content.view(torch.uint8).numpy() if content.numel() else b'')
 
 
 def _names_digest(files: Sequence[str]) -> str:

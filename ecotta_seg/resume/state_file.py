@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Union
 import numpy as np
 import torch
 
-from .files.atomic_io import atomic_write
+from ..files.atomic_io import atomic_write
 
 _MARK = b'ecotta_seg state 1\n'
 _DIGEST_BYTES = hashlib.sha256().digest_size
