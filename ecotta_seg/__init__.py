@@ -17,4 +17,4 @@ if run_by_tool():
 else:
     load_package()
 
-__all__ = ['__version__', 'adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up']  # noqa: F822
+__all__ = ['__version__', 'datasets', 'evaluation', 'hooks', 'methods']  # noqa: F822

@@ -23,9 +23,9 @@ from ecotta_seg.files.atomic_io import atomic_write
 from ecotta_seg.memory import measure_peak, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.budget.plan import fastest_plan, leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
-from tests.adaptation.test_every_method import METHODS, built
 from tests.inference.test_autocast import _ecotta
 from tests.memory.engine.test_memory_engine import gradients_of
+from tests.methods.test_every_method import METHODS, built
 from tests.segmentors import build_segmentor, published_method, published_segmentor
 
 PUBLISHED = ('acdc_ecotta.py', 'camvid_severe.py', 'camvid_severe_segformer_b0.py')

@@ -10,8 +10,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
+from ecotta_seg.methods import build_method
 
 NUM_CLASSES = 7
 _LOSS = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)

@@ -7,8 +7,8 @@ import pytest
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
+from ecotta_seg.methods import build_method
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

@@ -5,11 +5,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
 from ecotta_seg.files.checkpoint import load_source
 from ecotta_seg.layers.fisher import read_fisher, write_fisher
 from ecotta_seg.meta_networks import load_adapters, save_adapters
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 ANY_FIXTURE = dict(deadline=None, suppress_health_check=list(HealthCheck))

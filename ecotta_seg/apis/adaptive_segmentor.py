@@ -12,10 +12,10 @@ import torch
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from ..adaptation import AdaptationMethod
 from ..datasets.frame_check import FrameWatch
 from ..memory import StandingMemory, standing_memory
 from ..meta_networks import input_channels, read_adapters, save_adapters
+from ..methods import AdaptationMethod
 from ..resume.state_file import read_state, write_state
 from .dataset_meta import DatasetMeta
 from .segmentor_state import check_state, gather_state, take_state

@@ -13,7 +13,6 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
-from ..adaptation import UpdateGuard, build_method
 from ..config.config import (
     inner_dataset,
     merged_estimate,
@@ -24,6 +23,8 @@ from ..config.config import (
 )
 from ..datasets.clear_frames import frames_of_folder
 from ..files.checkpoint import load_source
+from ..guard import UpdateGuard
+from ..methods import build_method
 from ..names.type_names import type_name
 from ..resume.run_identity import model_identity
 from ..startup.stack import force_safe_loading

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 
-from ..adaptation import AdaptationMethod
+from ..methods import AdaptationMethod
 
 
 def shadow_of(method: AdaptationMethod) -> AdaptationMethod:

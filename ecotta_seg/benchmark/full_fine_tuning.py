@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..adaptation.tent import Tent
+from ..methods.tent import Tent
 
 
 class FullFineTuning(Tent):

@@ -12,10 +12,10 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..adaptation import build_method
 from ..files.checkpoint import load_source
 from ..memory.budget.plan import parse_budget
 from ..meta_networks import input_channels
+from ..methods import build_method
 from .full_fine_tuning import FullFineTuning
 
 METHODS = (

@@ -24,7 +24,6 @@ from typing import Callable, Optional
 import torch
 from torch import nn
 
-from ..adaptation.base import StepRecord
 from ..memory import (
     MemoryReport,
     StandingMemory,
@@ -35,6 +34,7 @@ from ..memory import (
     storage_bytes,
 )
 from ..memory.budget.plan import BudgetError
+from ..methods.base import StepRecord
 from .memory_model import Candidate, Frame, ModelSource
 
 # The keys of every row; a value that could not be measured is None.

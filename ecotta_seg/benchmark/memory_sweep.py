@@ -6,10 +6,10 @@ from typing import Callable, Optional
 
 import torch
 
-from ..adaptation import build_method
 from ..memory.budget.plan import BudgetError
 from ..memory.engine import Planner, TrialStep
 from ..meta_networks import input_channels
+from ..methods import build_method
 from .memory_model import Frame, ModelSource
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..startup.stack import check_stack, import_datasets_quietly, missing_library
 from ..startup.zoo_names import bridge_model_zoo, package_folder
 
-_PARTS = ('adaptation', 'datasets', 'evaluation', 'hooks', 'warm_up')
+_PARTS = ('methods', 'datasets', 'evaluation', 'hooks')
 COMMAND = 'ecotta-seg'
 
 

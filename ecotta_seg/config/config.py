@@ -71,7 +71,7 @@ def read_config(path) -> Config:
         raise _unreadable(path, error) from None
     check_version(cfg, path)
     check_names(cfg, f'the config {path}')
-    if 'ecotta_seg.adaptation' in sys.modules:
+    if 'ecotta_seg.methods' in sys.modules:
         import_custom_modules(cfg)
     return cfg
 

@@ -8,8 +8,8 @@ import torch
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ..adaptation import AdaptationMethod
 from ..meta_networks import MetaNetwork
+from ..methods import AdaptationMethod
 from .exportable import innermost
 
 

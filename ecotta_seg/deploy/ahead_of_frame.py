@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..adaptation.ecotta_plus import DRIFT, ENTROPY, AnchoredMetaNetworks
 from ..inference.reduced_frame import SMALLEST_SIDE
+from ..methods.ecotta_plus import DRIFT, ENTROPY, AnchoredMetaNetworks
 
 
 def swaps_channels(preprocessor: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..adaptation import AdaptationMethod
+from ..methods import AdaptationMethod
 from ..registry import ADAPTATION_METHODS
 from .ahead_of_frame import swaps_channels
 from .classifier_adapter import build_adapter

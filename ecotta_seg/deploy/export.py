@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from ..adaptation import AdaptationMethod
 from ..files.atomic_io import atomic_write
+from ..methods import AdaptationMethod
 from ..version import __version__
 from .agreement import Agreement, compare, predicted
 from .check_frames import resized, scaled, unpadded

@@ -5,12 +5,12 @@ from typing import Optional
 
 from torch import nn
 
-from ..adaptation import AdaptationMethod
-from ..adaptation.cotta import CoTTA
-from ..adaptation.gradient_adaptation import GradientAdaptation
-from ..adaptation.wrapped import WrappedAdaptation
 from ..inference.windows import slides
 from ..meta_networks import MetaNetwork
+from ..methods import AdaptationMethod
+from ..methods.cotta import CoTTA
+from ..methods.gradient_adaptation import GradientAdaptation
+from ..methods.wrapped import WrappedAdaptation
 
 
 def innermost(method: AdaptationMethod) -> AdaptationMethod:

@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..adaptation import AdaptationMethod
 from ..apis import init_adaptive_segmentor
 from ..config.config import from_outside_in
+from ..methods import AdaptationMethod
 from ..resume.run_identity import source_digest
 from ..resume.state_file import StateFileError, read_state
 from .check_frames import check_frames

@@ -7,12 +7,12 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-from ..adaptation import AdaptationMethod
-from ..adaptation.ecotta_plus import TARGET, AnchoredMetaNetworks
 from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
 from ..memory.frozen_graph.fast_conv import FastConv2d
 from ..meta_networks import MetaEncoder, MetaNetwork
 from ..meta_networks.norms import FrameBatchNorm2d
+from ..methods import AdaptationMethod
+from ..methods.ecotta_plus import TARGET, AnchoredMetaNetworks
 from .ahead_of_frame import PlainGate, PlainInput
 from .exportable import check_exportable, classifier_of, innermost, weights_of_prediction
 from .folding import fold_norms

@@ -8,9 +8,9 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..adaptation import build_method
 from ..config.config import merged_estimate, method_name, with_adapters
 from ..files.checkpoint import check_fit
+from ..methods import build_method
 from ..names.class_names import names_in_checkpoint
 from ..resume.random_state import seeded
 from .calibration import CalibrationHook

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..adaptation.guard import UpdateGuard
+from ..guard.guard import UpdateGuard
 
 
 @HOOKS.register_module()

@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from ..adaptation.source import SourceModel
 from ..evaluation import PerConditionIoU
+from ..methods.source import SourceModel
 from .settled_model import settle_model
 from .weight_watch import bare_model
 
@@ -41,7 +41,7 @@ class SourceReferenceHook(Hook):
 
     def before_test(self, runner) -> None:
         """Copies the model before the adaptation."""
-        from ..adaptation import build_method
+        from ..methods import build_method
 
         settle_model(runner)
         model = bare_model(runner)

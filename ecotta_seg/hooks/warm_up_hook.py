@@ -10,12 +10,12 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ..adaptation import build_method
 from ..datasets.clear_frames import ClearFrames
 from ..inference.windows import predict_frames
 from ..layers.calibrated_batch_norm import calibrate_norms, calibrated_norms
 from ..meta_networks import save_adapters
-from ..warm_up import source_model
+from ..methods import build_method
+from ..methods.warm_up import source_model
 from .calibration import clear_frames
 from .settled_model import check_trained_classes
 

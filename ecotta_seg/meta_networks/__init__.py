@@ -10,6 +10,7 @@ from .meta_encoder import MetaEncoder, PartOutput
 from .meta_network import MetaNetwork
 from .output_encoder import OutputEncoder
 from .partition import check_split, default_split
+from .prepare import prepare_meta_networks
 from .state import load_adapters, read_adapters, save_adapters
 from .units import EncoderUnits, UnitShape, find_units, is_described, register_units
 
@@ -30,6 +31,7 @@ __all__ = [
     'input_channels',
     'is_described',
     'load_adapters',
+    'prepare_meta_networks',
     'read_adapters',
     'register_units',
     'save_adapters',

@@ -2,4 +2,4 @@
 
 from mmengine.registry import Registry
 
-ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.adaptation'])
+ADAPTATION_METHODS = Registry('adaptation method', locations=['ecotta_seg.methods'])

@@ -9,13 +9,13 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.benchmark.memory_model import METHODS, ModelSource, make_candidates, make_frame
 from ecotta_seg.benchmark.memory_plot import plot_memory_rows
 from ecotta_seg.benchmark.memory_report import print_memory_tables, write_memory_json
 from ecotta_seg.benchmark.memory_rows import ROW_KEYS, measure_rows
 from ecotta_seg.benchmark.memory_sweep import sweep
 from ecotta_seg.memory import StorageMeter, standing_memory
+from ecotta_seg.methods import build_method
 from tests.segmentors import DEEPLAB
 from tests.zoo import model_config
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ecotta_seg.adaptation import build_method
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 SGD = dict(type='SGD', lr=0.02)

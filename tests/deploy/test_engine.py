@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.deploy import EngineSegmentor, FeatureAlignment, OnnxSession, build_adapter
 from ecotta_seg.deploy.agreement import predicted
 from ecotta_seg.layers.losses import class_balanced_weights, pixel_entropy
+from ecotta_seg.methods import build_method
 from tests.deploy.conftest import METHODS, frame, learned, step
 from tests.segmentors import build_segmentor
 

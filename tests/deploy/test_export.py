@@ -170,7 +170,7 @@ def test_an_operation_that_onnx_does_not_know_is_one_sentence(tmp_path):
 
 
 def export_method(segmentor):
-    from ecotta_seg.adaptation import build_method
+    from ecotta_seg.methods import build_method
 
     return build_method(METHODS['source'], segmentor).eval()
 

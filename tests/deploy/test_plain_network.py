@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.deploy import PlainNetwork
 from ecotta_seg.deploy.agreement import predicted
 from ecotta_seg.deploy.exportable import innermost
 from ecotta_seg.deploy.folding import fold_norms
+from ecotta_seg.methods import build_method
 from tests.deploy.conftest import METHODS, frame, learned
 from tests.segmentors import build_segmentor
 

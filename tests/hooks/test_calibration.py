@@ -8,9 +8,9 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from ecotta_seg.adaptation import AnchoredMetaNetworks
 from ecotta_seg.layers.calibrated_batch_norm import ESTIMATED_DRIFT, calibrated_norms
 from ecotta_seg.meta_networks import save_adapters
+from ecotta_seg.methods import AnchoredMetaNetworks
 from tests.hooks.test_core_hooks import _runner
 from tests.tools.conftest import project  # noqa: F401  (a fixture)
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ecotta_seg.adaptation.base import StepRecord
 from ecotta_seg.hooks.learning_hook import LearningHook
+from ecotta_seg.methods.base import StepRecord
 
 
 def _warnings(records, rate=0.1, optimizer=True, adapting=True):

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.inference.autocast import wrong_convolutions
 from ecotta_seg.layers.adaptive_batch_norm import AdaptiveBatchNorm2d
-from tests.adaptation.test_every_method import METHODS, _method, method_options
+from ecotta_seg.methods import build_method
+from tests.methods.test_every_method import METHODS, _method, method_options
 from tests.segmentors import CONFIGS, build_segmentor, in_frame_mode
 
 KINDS = sorted(CONFIGS)
@@ -237,7 +237,7 @@ class _WrongWhereNarrow(torch.nn.Conv2d):
 
 def test_convolutions_that_the_machine_computes_wrongly_are_told(monkeypatch):
     told = []
-    monkeypatch.setattr('ecotta_seg.adaptation.base.print_log', lambda *args: told.append(args[0]))
+    monkeypatch.setattr('ecotta_seg.methods.base.print_log', lambda *args: told.append(args[0]))
     # None of its convolutions is of the kind.
     build_method(dict(type='source', autocast='bf16'), build_segmentor('deeplab'))
     assert told == []

@@ -10,8 +10,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
-from tests.adaptation.test_every_method import METHODS, built
+from ecotta_seg.methods import build_method
+from tests.methods.test_every_method import METHODS, built
 from tests.segmentors import CONFIGS, in_frame_mode
 
 SIZE = (64, 96)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import UpdateGuard, build_method
-from tests.adaptation.test_every_method import METHODS, SEGFORMER_PLUS, method_options
+from ecotta_seg.guard import UpdateGuard
+from ecotta_seg.methods import build_method
+from tests.methods.test_every_method import METHODS, SEGFORMER_PLUS, method_options
 from tests.pixelwise import pixelwise_segmentor
 
 BACKBONES = ('PixelwiseBackbone', 'UndescribedPixelwise')

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.inference.views import (
     MAX_VIEWS,
     View,
@@ -15,7 +14,8 @@ from ecotta_seg.inference.views import (
     prediction_views,
     view_probabilities,
 )
-from tests.adaptation.test_every_method import METHODS, method_options
+from ecotta_seg.methods import build_method
+from tests.methods.test_every_method import METHODS, method_options
 from tests.segmentors import build_segmentor
 
 COTTA = dict(

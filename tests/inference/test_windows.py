@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.inference.windows import forward_windows, learned_regions, predict_frames
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 

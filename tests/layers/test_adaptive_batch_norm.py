@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.layers import AdaptiveBatchNorm2d, replace_batch_norms
+from ecotta_seg.methods import build_method
 from tests.segmentors import in_frame_mode
 
 

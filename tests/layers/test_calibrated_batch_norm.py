@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.layers.calibrated_batch_norm import (
     CalibratedBatchNorm2d,
     calibrating,
     following,
 )
 from ecotta_seg.layers.replace_norms import replace_batch_norms
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 WEIGHT, TOLERANCE, MOMENTUM = 2.0, 3.0, 0.3

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.layers.calibrated_batch_norm import ESTIMATED_DRIFT
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 PLUS = dict(

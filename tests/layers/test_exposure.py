@@ -6,8 +6,8 @@ import torch
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.layers.exposure import Exposure
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 MEAN, STD = np.array([123.7, 116.3, 103.5]), np.array([58.4, 57.1, 57.4])

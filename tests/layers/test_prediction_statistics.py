@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.adaptation.entropy_watch import EntropyWatch
+from ecotta_seg.guard.entropy_watch import EntropyWatch
 from ecotta_seg.layers.prediction_statistics import (
     entropy_share,
     largest_share,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import UpdateGuard
-from ecotta_seg.adaptation.law import LayerWeights
+from ecotta_seg.guard import UpdateGuard
 from ecotta_seg.memory import reachable_tensors, standing_memory, storage_bytes
+from ecotta_seg.methods.law import LayerWeights
 
 
 class Holding(nn.Module):

@@ -6,8 +6,6 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 
-from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.tent import Tent
 from ecotta_seg.apis.init_segmentor import frame_pipeline
 from ecotta_seg.config.config import (
     method_name,
@@ -20,6 +18,8 @@ from ecotta_seg.config.stream import with_stream
 from ecotta_seg.datasets import AdverseWeather, ContinualStream
 from ecotta_seg.evaluation import PerConditionIoU
 from ecotta_seg.hooks import EcoTTAHook, ResultsHook, StreamStateHook
+from ecotta_seg.methods import build_method
+from ecotta_seg.methods.tent import Tent
 from ecotta_seg.names.type_names import is_a, type_name
 from ecotta_seg.registry import ADAPTATION_METHODS
 from ecotta_seg.resume.run_identity import _leaves

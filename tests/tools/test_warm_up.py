@@ -13,8 +13,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import build_method, prepare_meta_networks
-from ecotta_seg.meta_networks import load_adapters
+from ecotta_seg.meta_networks import load_adapters, prepare_meta_networks
+from ecotta_seg.methods import build_method
 from tests.tools.conftest import ROOT, error_of, run_tool
 
 

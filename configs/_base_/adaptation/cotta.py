@@ -3,7 +3,7 @@
 # Ours: BatchNorms by the frame's statistics (the code's SegFormer runs in evaluation mode; give
 # batch_norm=dict(mode='source') for that). What is scored is the teacher's prediction. `views` are
 # those that labels are made of, and that are scored unless --views asks for a number of every
-# method; `views=1` takes them away. See ecotta_seg/adaptation/cotta.py for all deviations.
+# method; `views=1` takes them away. See ecotta_seg/methods/cotta.py for all deviations.
 adaptation = dict(
     type='cotta',
     teacher_momentum=0.999,

@@ -4,9 +4,9 @@ import mmseg.models.decode_heads.point_head as point_head
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.memory import StorageMeter
 from ecotta_seg.memory.budget.dry_run import DryRun
+from ecotta_seg.methods import build_method
 from tests.memory.lean.test_methods import METAS, METHODS, method_of
 from tests.zoo import ZOO, build, point_sample
 

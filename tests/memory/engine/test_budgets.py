@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.budget.plan import BudgetError, fastest_plan, leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
 from ecotta_seg.memory.engine.planning import Planner
 from ecotta_seg.memory.engine.trial_step import TrialStep
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor, published_method
 
 META = {

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation import UpdateGuard, build_method
+from ecotta_seg.guard import UpdateGuard
 from ecotta_seg.memory.budget.plan import leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
 from ecotta_seg.memory.engine.planning import Planner
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 # Where this model's gradients, all at once, are more than a step on a small frame may take.

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.memory.budget.plan import Plan, fastest_plan, leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
 from ecotta_seg.memory.engine.memory_engine import MemoryEngine
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor, published_method
 
 META = {

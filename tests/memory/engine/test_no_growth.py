@@ -13,10 +13,10 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.engine.trial_step import TrialStep
 from ecotta_seg.memory.process_peak import process_current_bytes
+from ecotta_seg.methods import build_method
 from tests.segmentors import CONFIGS, SHALLOW_BACKBONE, SHALLOW_HEAD
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.budget.dry_run import DryRun
 from ecotta_seg.memory.budget.plan import BudgetError, fastest_plan
@@ -13,6 +12,7 @@ from ecotta_seg.memory.budget.without_data import without_data
 from ecotta_seg.memory.engine.planning import Planner
 from ecotta_seg.memory.engine.trial_step import TrialStep
 from ecotta_seg.memory.lean.autograd_ops import attention, bit_mask, pixel_entropy
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor, published_method
 
 META = {

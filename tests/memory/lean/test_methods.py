@@ -6,9 +6,9 @@ import mmseg.models.decode_heads.point_head as point_head
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import StorageMeter
+from ecotta_seg.methods import build_method
 from tests.zoo import ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'adaptation'

@@ -30,10 +30,10 @@ from ..memory.engine import (
 from ..memory.frozen_graph import replace_convolutions
 from ..memory.lean.autograd_ops.frame_region import of_frame
 from ..meta_networks import LadderEncoder, load_adapters
+from ..meta_networks.prepare import prepare_meta_networks
 from ..registry import ADAPTATION_METHODS
 from .base import StepRecord
 from .gradient_adaptation import GradientAdaptation
-from .prepare import prepare_meta_networks
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta')

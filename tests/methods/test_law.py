@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.base import StepRecord
-from ecotta_seg.adaptation.law import learning_weights
+from ecotta_seg.methods import build_method
+from ecotta_seg.methods.base import StepRecord
+from ecotta_seg.methods.law import learning_weights
 from ecotta_seg.resume.state_file import plain
-from tests.adaptation.test_every_method import same as same_state
+from tests.methods.test_every_method import same as same_state
 from tests.segmentors import build_segmentor, in_frame_mode
 
 LR, TAU = 1e-2, 0.5

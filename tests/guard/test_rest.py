@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation.guard import UpdateGuard
-from ecotta_seg.adaptation.rest import RestAfterResets
+from ecotta_seg.guard.guard import UpdateGuard
+from ecotta_seg.guard.rest import RestAfterResets
 from ecotta_seg.layers.prediction_statistics import mask_agreement
-from tests.adaptation.toy_method import ToyMethod, four_quarters, watch
+from tests.guard.toy_method import ToyMethod, four_quarters, watch
 
 
 def _drive(rest, total, astray_after):

@@ -11,11 +11,12 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import AdaptationMethod, UpdateGuard, build_method
-from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
 from ecotta_seg.apis.shadow import shadow_of
 from ecotta_seg.config.config import read_config
+from ecotta_seg.guard import UpdateGuard
 from ecotta_seg.memory import standing_memory
+from ecotta_seg.methods import AdaptationMethod, build_method
+from ecotta_seg.methods.gradient_adaptation import GradientAdaptation
 from ecotta_seg.registry import ADAPTATION_METHODS
 from ecotta_seg.resume.state_file import plain
 from tests.segmentors import CONFIGS, build_segmentor

@@ -5,14 +5,12 @@ from typing import Optional
 from torch import nn
 
 from ..layers.replace_norms import replace_batch_norms
-from ..meta_networks import (
-    AdaptedEncoder,
-    LadderEncoder,
-    MetaEncoder,
-    MetaNetwork,
-    attach_meta_networks,
-)
 from ..registry import check_keys, constructor_options
+from .attach import attach_meta_networks
+from .encoder import AdaptedEncoder
+from .ladder import LadderEncoder
+from .meta_encoder import MetaEncoder
+from .meta_network import MetaNetwork
 
 
 def prepare_meta_networks(

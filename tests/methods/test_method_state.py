@@ -5,8 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
-from tests.adaptation.test_every_method import same
+from ecotta_seg.methods import build_method
+from tests.methods.test_every_method import same
 from tests.segmentors import build_segmentor
 
 SGD = dict(type='SGD', lr=1e-2, momentum=0.9)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 

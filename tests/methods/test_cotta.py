@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.inference.views import view_probabilities
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor, in_frame_mode
 
 OPTIONS = dict(

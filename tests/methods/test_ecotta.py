@@ -6,7 +6,7 @@ from math import log
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
+from ecotta_seg.methods import build_method
 
 OPTIONS = dict(
     type='ecotta',

@@ -8,9 +8,9 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from ecotta_seg.adaptation import build_method, prepare_meta_networks
 from ecotta_seg.memory import StorageMeter
-from ecotta_seg.meta_networks import LadderEncoder
+from ecotta_seg.meta_networks import LadderEncoder, prepare_meta_networks
+from ecotta_seg.methods import build_method
 from tests.segmentors import CONFIGS, build_segmentor
 
 OPTIONS = dict(

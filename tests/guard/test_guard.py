@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.base import StepRecord
-from ecotta_seg.adaptation.guard import UpdateGuard
+from ecotta_seg.guard.guard import UpdateGuard
 from ecotta_seg.layers.prediction_statistics import mask_agreement
-from tests.adaptation.toy_method import Hasty, ToyMethod, four_quarters, kinds, watch
+from ecotta_seg.methods import build_method
+from ecotta_seg.methods.base import StepRecord
+from tests.guard.toy_method import Hasty, ToyMethod, four_quarters, kinds, watch
 from tests.segmentors import build_segmentor
 
 

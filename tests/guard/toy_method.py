@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation.gradient_adaptation import GradientAdaptation
+from ecotta_seg.methods.gradient_adaptation import GradientAdaptation
 
 CLASSES = 4
 

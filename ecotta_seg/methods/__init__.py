@@ -3,20 +3,19 @@
 from ..registry import ADAPTATION_METHODS
 from .base import AdaptationMethod, StepRecord
 from .batch_norm_statistics import BatchNormStatistics
+from .build import build_method
 from .cotta import CoTTA
 from .eata import EATA
 from .ecotta import MetaNetworkAdaptation
 from .ecotta_plus import AnchoredMetaNetworks
 from .gradient_adaptation import GradientAdaptation
-from .guard import UpdateGuard
 from .ladder import LadderAdaptation
 from .law import LAW
-from .prepare import prepare_meta_networks
 from .rdumb import RDumb
-from .registry import build_method
 from .sar import SAR
 from .source import SourceModel
 from .tent import Tent
+from .warm_up import MetaNetworkWarmUp
 from .wrapped import WrappedAdaptation
 
 __all__ = [
@@ -31,12 +30,11 @@ __all__ = [
     'GradientAdaptation',
     'LadderAdaptation',
     'MetaNetworkAdaptation',
+    'MetaNetworkWarmUp',
     'RDumb',
     'SourceModel',
     'StepRecord',
     'Tent',
-    'UpdateGuard',
     'WrappedAdaptation',
     'build_method',
-    'prepare_meta_networks',
 ]

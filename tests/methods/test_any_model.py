@@ -7,9 +7,9 @@ import mmseg.models.decode_heads.point_head as point_head
 import pytest
 import torch
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.config.config import read_config
 from ecotta_seg.meta_networks import OutputEncoder
+from ecotta_seg.methods import build_method
 from tests.zoo import BEYOND_ENGINE, OTHER_BACKBONES, ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'

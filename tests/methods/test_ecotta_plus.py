@@ -8,9 +8,9 @@ import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.layers.adaptive_batch_norm import AdaptiveBatchNorm2d
 from ecotta_seg.layers.losses import class_balanced_confident_entropy, confident_entropy
+from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor
 
 MODEL = dict(

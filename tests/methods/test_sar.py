@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.base import StepRecord
-from ecotta_seg.adaptation.sar import TOP_LAYERS
+from ecotta_seg.methods import build_method
+from ecotta_seg.methods.base import StepRecord
+from ecotta_seg.methods.sar import TOP_LAYERS
 from tests.segmentors import NUM_CLASSES, in_frame_mode
 
 E0, RHO, LR = 0.6 * log(NUM_CLASSES), 0.1, 1e-3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.adaptation.drift_limits import DriftLimits, PredictionDrift, prediction_drift
+from ecotta_seg.guard.drift_limits import DriftLimits, PredictionDrift, prediction_drift
 from ecotta_seg.layers.prediction_statistics import class_diversity
 
 FINE = PredictionDrift(agreement=0.9, entropy_share=0.8, diversity_loss=0.02)

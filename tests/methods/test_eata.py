@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
 from ecotta_seg.layers.fisher import read_fisher, write_fisher
+from ecotta_seg.methods import build_method
 from tests.segmentors import NUM_CLASSES, build_segmentor, in_frame_mode
 
 E0, D, ALPHA, LR = 0.75 * log(NUM_CLASSES), 0.6, 50.0, 1e-2

@@ -10,7 +10,7 @@ from ..datasets.frame_check import noise_fault
 from ..inference.padding import without_padding
 from ..inference.reduced_frame import reduced_frame
 from ..layers.prediction_statistics import entropy_share, largest_share
-from .base import AdaptationMethod
+from ..methods.base import AdaptationMethod
 from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
 from .entropy_watch import EntropyWatch
 from .rest import RestAfterResets

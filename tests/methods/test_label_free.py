@@ -6,12 +6,12 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.adaptation import build_method
-from ecotta_seg.adaptation.source_copy import part_from, shared_source
 from ecotta_seg.evaluation.label_free import both_areas, estimated_mIoU, own_difference
 from ecotta_seg.inference.views import View, view_probabilities
+from ecotta_seg.methods import build_method
+from ecotta_seg.methods.source_copy import part_from, shared_source
 from ecotta_seg.resume.state_file import plain
-from tests.adaptation.test_every_method import built, each_method, method_options
+from tests.methods.test_every_method import built, each_method, method_options
 from tests.segmentors import NUM_CLASSES, build_segmentor
 
 SIZE = (61, 93)

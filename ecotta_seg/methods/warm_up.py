@@ -8,9 +8,9 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import ModuleList
 
-from .adaptation import prepare_meta_networks
-from .files.checkpoint import load_source
-from .memory.lean.autograd_ops.gelu import mend_gelus
+from ..files.checkpoint import load_source
+from ..memory.lean.autograd_ops.gelu import mend_gelus
+from ..meta_networks import prepare_meta_networks
 
 
 def source_model(segmentor: dict, checkpoint: str, trust_checkpoint: bool = False) -> nn.Module:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ..layers.calibration import CalibratedOnFrames
 from ..resume.saved_state import expect_keys, misfit
 from .base import AdaptationMethod
+from .build import build_method
 from .gradient_adaptation import GradientAdaptation
-from .registry import build_method
 
 
 class WrappedAdaptation(AdaptationMethod):

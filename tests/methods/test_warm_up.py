@@ -6,7 +6,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from ecotta_seg.warm_up import MetaNetworkWarmUp
+from ecotta_seg.methods.warm_up import MetaNetworkWarmUp
 from tests.zoo import build, model_config
 
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from ecotta_seg.adaptation import build_method
+from ecotta_seg.methods import build_method
 
 
 def _reference(segmentor, images, metas, lr):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.adaptation.guard import UpdateGuard
-from ecotta_seg.adaptation.source import SourceModel
+from ecotta_seg.guard.guard import UpdateGuard
 from ecotta_seg.layers.prediction_statistics import mean_entropy
-from tests.adaptation.toy_method import (
+from ecotta_seg.methods.source import SourceModel
+from tests.guard.toy_method import (
     CLASSES,
     Hasty,
     ToyMethod,

@@ -1,0 +1,1 @@
+from tests.segmentors import frames, segmentor  # noqa: F401  (fixtures)
