@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     load_package()
     from mmengine.utils import ProgressBar
 
-    from ecotta_seg.datasets.adverse_writer import AdverseWriter
+    from ecotta_seg.datasets.weather.adverse_writer import AdverseWriter
 
     writer = AdverseWriter(**vars(args))
     progress = ProgressBar(len(writer), file=sys.stdout)

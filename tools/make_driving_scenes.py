@@ -35,7 +35,10 @@ def main(argv: list[str]) -> None:
     load_package()
     from mmengine.utils import ProgressBar
 
-    from ecotta_seg.datasets.scene_writer import write_acdc_layout, write_cityscapes_layout
+    from ecotta_seg.datasets.scenes.scene_writer import (
+        write_acdc_layout,
+        write_cityscapes_layout,
+    )
 
     frames = {split: getattr(args, split) for split in ('train', 'val', 'test')}
     frames = {split: number for split, number in frames.items() if number}

@@ -12,7 +12,7 @@ import torch
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from ..datasets.frame_check import FrameWatch
+from ..datasets.checks.frame_check import FrameWatch
 from ..memory import StandingMemory, standing_memory
 from ..meta_networks import input_channels, read_adapters, save_adapters
 from ..methods import AdaptationMethod

@@ -8,7 +8,7 @@ from typing import Optional, Union
 import cv2
 import numpy as np
 
-from ..datasets.frame_error import FrameError, check_image_bytes
+from ..datasets.checks.frame_error import FrameError, check_image_bytes
 from ..datasets.video_frames import VideoReader
 from ..files.atomic_io import atomic_write
 from ..files.png_file import atomic_write_png

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
-from ..datasets.weather_recipes import CONDITIONS
+from ..datasets.weather.weather_recipes import CONDITIONS
 from ..files.atomic_io import atomic_write_text
 from ..names.type_names import is_a, type_name
 

@@ -1,8 +1,8 @@
 """Sources of frames: driving data sets, synthetic weather on clear frames, and the stream."""
 
 from .acdc import ACDC_CONDITIONS, ACDCDataset
-from .adverse_weather import AdverseWeather
 from .attribute_sets import BDD100KConditionDataset, SHIFTDataset
+from .checks.frame_error import FrameError
 from .continual_stream import ContinualStream, StreamPosition
 from .driving_sets import (
     DarkZurichConditionDataset,
@@ -14,10 +14,10 @@ from .driving_sets import (
     NighttimeDrivingDataset,
     RainyCityscapesDataset,
 )
-from .frame_error import FrameError
 from .frame_folder import FrameFolderDataset
 from .video_frames import VideoFramesDataset
-from .weather import WeatherCityscapesDataset
+from .weather.adverse_weather import AdverseWeather
+from .weather.weather_cityscapes import WeatherCityscapesDataset
 
 __all__ = [
     'ACDC_CONDITIONS',

@@ -1,7 +1,7 @@
 """Frames in Cityscapes' classes with their condition and drive.
 
 The base of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
-:class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`.
+:class:`~ecotta_seg.datasets.weather.weather_cityscapes.WeatherCityscapesDataset`.
 """
 
 import logging
@@ -17,8 +17,8 @@ from mmengine.logging import print_log
 from mmseg.datasets import CityscapesDataset
 
 from ..names.printable import printable
-from .checked_loading import checked_pipeline
-from .frame_error import FrameError
+from .checks.checked_loading import checked_pipeline
+from .checks.frame_error import FrameError
 
 IMAGES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 
@@ -29,7 +29,8 @@ class ConditionDataset(CityscapesDataset):
     Each data info holds ``condition`` and ``sequence`` (the folder of the image below the split),
     so transforms can read them. Each sample has both in its ``data_samples.metainfo``, for any
     ``meta_keys`` of the packing transform. The class checks files on loading (see
-    :mod:`~ecotta_seg.datasets.checked_loading`), and checks on listing that each image has a label.
+    :mod:`~ecotta_seg.datasets.checks.checked_loading`), and checks on listing that each image has
+    a label.
 
     Args:
         condition: Name of the condition, for example ``'fog'``.

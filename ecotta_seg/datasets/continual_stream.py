@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from mmseg.registry import DATASETS
 
+from .checks.frame_error import FrameError, LabelError
 from .condition_dataset import add_metainfo
-from .frame_error import FrameError, LabelError
 
 _ORDERS = ('sequential', 'shuffled', 'ramp')
 
@@ -42,7 +42,7 @@ class ContinualStream:
     Args:
         dataset: Config of the inner dataset, built once per condition with ``condition=<name>``
             added: :class:`~ecotta_seg.datasets.acdc.ACDCDataset` or
-            :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset`. Its
+            :class:`~ecotta_seg.datasets.weather.weather_cityscapes.WeatherCityscapesDataset`. Its
             ``missing_labels`` is ``'some'`` unless given.
         conditions: Names, in the order of the stream. (CoTTA, arXiv 2203.13591, introduced this
             order and the ten rounds.)

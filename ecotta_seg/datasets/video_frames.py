@@ -9,9 +9,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import DATASETS
 
-from .checked_loading import CheckedLoadImage
+from .checks.checked_loading import CheckedLoadImage
+from .checks.frame_error import FrameError
 from .condition_dataset import root_hint
-from .frame_error import FrameError
 from .frame_folder import FrameFolderDataset
 
 VIDEOS = ('.mp4', '.avi', '.mkv', '.mov', '.m4v', '.mpg', '.mpeg', '.ts', '.webm')

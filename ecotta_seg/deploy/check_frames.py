@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..apis.frame_files import FrameSource
 from ..apis.init_segmentor import frame_pipeline
 from ..config.checks import check_data_root
-from ..datasets.driving_scenes import draw_scene
+from ..datasets.scenes.driving_scenes import draw_scene
 from ..meta_networks import input_channels
 
 # Sides of the frames as shares of their own, so that a graph of one size alone is found out.

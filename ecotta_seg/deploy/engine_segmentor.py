@@ -13,7 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..apis.dataset_meta import DatasetMeta
-from ..datasets.frame_check import FrameWatch
+from ..datasets.checks.frame_check import FrameWatch
 from ..files.archive_check import load_whole
 from ..files.atomic_io import atomic_write
 from .classifier_adapter import build_adapter

@@ -6,7 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..datasets.frame_check import noise_fault
+from ..datasets.checks.frame_check import noise_fault
 from ..inference.padding import without_padding
 from ..inference.reduced_frame import reduced_frame
 from ..layers.prediction_statistics import entropy_share, largest_share

@@ -7,7 +7,7 @@ from typing import Any, Callable, Optional
 import mmengine.fileio as fileio
 from mmseg.engine.hooks import SegVisualizationHook
 
-from ..datasets.frame_error import FrameError, check_image_bytes
+from ..datasets.checks.frame_error import FrameError, check_image_bytes
 from ..names.file_names import safe_file_name
 
 

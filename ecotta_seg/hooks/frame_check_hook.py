@@ -6,8 +6,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..datasets.frame_check import FrameWatch
-from ..datasets.frame_error import FrameError
+from ..datasets.checks.frame_check import FrameWatch
+from ..datasets.checks.frame_error import FrameError
 from ..names.printable import printable
 from .guard_hook import add_event
 

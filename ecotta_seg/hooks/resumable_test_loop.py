@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.registry import LOOPS
 from mmengine.runner.loops import TestLoop
 
-from ..datasets.frame_error import FrameError
+from ..datasets.checks.frame_error import FrameError
 
 
 @LOOPS.register_module()

@@ -96,7 +96,7 @@ def _pixels(message: Any) -> tuple[np.ndarray, Any]:
 
 def _decompressed(message: Any, channels: int) -> np.ndarray:
     # Here, because the data sets import mmseg.
-    from ..datasets.frame_error import FrameError, check_image_bytes
+    from ..datasets.checks.frame_error import FrameError, check_image_bytes
 
     told = str(message.format)
     encoding, separator, _ = told.partition(';')

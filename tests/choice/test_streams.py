@@ -11,7 +11,7 @@ from ecotta_seg.choice.candidates import Candidate, adaptation_of, candidate_met
 from ecotta_seg.choice.preset import write_preset
 from ecotta_seg.choice.streams import write_streams
 from ecotta_seg.config.config import read_config, with_method
-from ecotta_seg.datasets.scene_writer import write_cityscapes_layout
+from ecotta_seg.datasets.scenes.scene_writer import write_cityscapes_layout
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'

@@ -17,7 +17,7 @@ from ecotta_seg.datasets import (
     FoggyZurichDataset,
     MUSESDataset,
 )
-from ecotta_seg.datasets.frame_error import FrameError
+from ecotta_seg.datasets.checks.frame_error import FrameError
 from tests.datasets.driving_files import FIELD, TRAIN_ROWS, rows, write_image, write_label
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -9,7 +9,7 @@ from mmseg.datasets import CityscapesDataset
 from PIL import Image
 
 from ecotta_seg.datasets import IDDAWDataset, SHIFTDataset
-from ecotta_seg.datasets.frame_error import FrameError
+from ecotta_seg.datasets.checks.frame_error import FrameError
 from ecotta_seg.datasets.label_ids import (
     CITYSCAPES_IDS,
     IDD_NAMES,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ecotta_seg.datasets.frame_error import FrameError
+from ecotta_seg.datasets.checks.frame_error import FrameError
 from ecotta_seg.hooks import FrameCheckHook
 
 SCRIPT = Path(__file__).resolve().parents[1] / 'kill_and_resume.py'

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 
-from ecotta_seg.datasets.scene_writer import write_cityscapes_layout
+from ecotta_seg.datasets.scenes.scene_writer import write_cityscapes_layout
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ecotta_seg.datasets.scene_writer import write_cityscapes_layout
+from ecotta_seg.datasets.scenes.scene_writer import write_cityscapes_layout
 from tests.tools.conftest import CONFIG, ROOT, error_of, run_tool
 
 pytest.importorskip('optuna', reason='needs optuna')

@@ -8,11 +8,11 @@ from typing import Optional
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 
-from ..files.atomic_io import atomic_write, atomic_write_text
-from ..files.png_file import atomic_write_png
-from .acdc import ACDC_CONDITIONS
+from ...files.atomic_io import atomic_write, atomic_write_text
+from ...files.png_file import atomic_write_png
+from ..acdc import ACDC_CONDITIONS
 from .adverse_weather import AdverseWeather
-from .weather import WeatherCityscapesDataset
+from .weather_cityscapes import WeatherCityscapesDataset
 
 _IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
 _LABEL_SUFFIX = '_gtFine_labelTrainIds.png'
@@ -26,8 +26,8 @@ class AdverseWriter:
     ``IN/leftImg8bit/<split>/<sequence>/<frame>_leftImg8bit.png`` becomes
     ``OUT/rgb_anon/<condition>/<split>/<sequence>/<frame>_rgb_anon.png``, with its label in
     ``OUT/gt/<condition>/<split>/<sequence>/<frame>_gt_labelTrainIds.png``. The pixels are the
-    same as from :class:`~ecotta_seg.datasets.adverse_weather.AdverseWeather` in a pipeline. Each
-    file is either complete or absent, and each label is written before its image.
+    same as from :class:`~ecotta_seg.datasets.AdverseWeather` in a pipeline. Each file is either
+    complete or absent, and each label is written before its image.
 
     Args:
         source: Root of the dataset in Cityscapes' layout.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ecotta_seg.datasets import ACDCDataset, FrameError, WeatherCityscapesDataset
-from ecotta_seg.datasets.adverse_writer import AdverseWriter
+from ecotta_seg.datasets.weather.adverse_writer import AdverseWriter
 
 LOAD = {'type': 'LoadImageFromFile'}
 LABEL = {'type': 'LoadAnnotations'}

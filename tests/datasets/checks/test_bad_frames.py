@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ecotta_seg.datasets import ContinualStream
-from ecotta_seg.datasets.frame_error import FrameError
+from ecotta_seg.datasets.checks.frame_error import FrameError
 
 ANY_FIXTURE = dict(deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -49,7 +49,7 @@ class AdverseWeather(BaseTransform):
     Args:
         condition: ``'fog'``, ``'night'``, ``'rain'``, ``'snow'``, or ``'clear'`` (no change). None
             reads ``results['condition']``, which
-            :class:`~ecotta_seg.datasets.weather.WeatherCityscapesDataset` writes.
+            :class:`~ecotta_seg.datasets.WeatherCityscapesDataset` writes.
         severity: 1 (light) to 5 (severe). None reads ``results['severity']``, or uses 3 if there is
             none.
         seed: Seed of the whole dataset.

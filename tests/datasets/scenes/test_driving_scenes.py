@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ecotta_seg.datasets import ACDCDataset, WeatherCityscapesDataset
-from ecotta_seg.datasets.driving_scenes import draw_scene
-from ecotta_seg.datasets.scene_canvas import SceneCanvas
-from ecotta_seg.datasets.scene_writer import (
+from ecotta_seg.datasets.scenes.driving_scenes import draw_scene
+from ecotta_seg.datasets.scenes.scene_canvas import SceneCanvas
+from ecotta_seg.datasets.scenes.scene_writer import (
     FIRST_SEED,
     write_acdc_layout,
     write_cityscapes_layout,
@@ -25,7 +25,7 @@ def _digest(seed):
 
 def test_a_scene_is_the_same_in_another_process():
     code = (
-        'import hashlib; from ecotta_seg.datasets.driving_scenes import draw_scene;'
+        'import hashlib; from ecotta_seg.datasets.scenes.driving_scenes import draw_scene;'
         'i, l = draw_scene(7); print(hashlib.sha256(i.tobytes() + l.tobytes()).hexdigest())'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

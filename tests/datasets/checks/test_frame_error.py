@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._utils import ExceptionWrapper
 
-from ecotta_seg.datasets.frame_error import FrameError, check_image_bytes
+from ecotta_seg.datasets.checks.frame_error import FrameError, check_image_bytes
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 PNG = cv2.imencode('.png', IMAGE)[1].tobytes()

@@ -3,7 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.datasets.frame_check import FrameWatch, image_fault, neighbour_correlation
+from ecotta_seg.datasets.checks.frame_check import (
+    FrameWatch,
+    image_fault,
+    neighbour_correlation,
+)
 
 
 @pytest.fixture

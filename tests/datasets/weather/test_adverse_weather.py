@@ -15,7 +15,7 @@ from mmseg.registry import TRANSFORMS
 from torch.utils.data import DataLoader
 
 from ecotta_seg.datasets import AdverseWeather, WeatherCityscapesDataset
-from ecotta_seg.datasets.adverse_weather import DEFAULT_SEVERITY, frame_seed
+from ecotta_seg.datasets.weather.adverse_weather import DEFAULT_SEVERITY, frame_seed
 
 CONDITIONS = ('fog', 'night', 'rain', 'snow')
 

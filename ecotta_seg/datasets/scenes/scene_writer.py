@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Union
 
-from ..files.png_file import atomic_write_png
-from .adverse_writer import AdverseWriter
+from ...files.png_file import atomic_write_png
+from ..weather.adverse_writer import AdverseWriter
 from .driving_scenes import SIZE, draw_scene
 
 # Seeds of the splits must not overlap, so that no test scene is in a training set.

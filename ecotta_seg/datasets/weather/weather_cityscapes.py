@@ -4,8 +4,8 @@ from typing import Any, Optional
 
 from mmseg.registry import DATASETS
 
+from ..condition_dataset import ConditionDataset
 from .adverse_weather import AdverseWeather
-from .condition_dataset import ConditionDataset
 
 
 @DATASETS.register_module()

@@ -1,0 +1,1 @@
+"""Checks of frames: files that are damaged, and cameras that fail."""

@@ -1,0 +1,1 @@
+"""Synthetic weather on clear frames."""
