@@ -8,7 +8,7 @@ import pytest
 from ecotta_seg.cli.command_line import run_tool
 from ecotta_seg.cli.console import load_tool
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 bags = pytest.importorskip('tests.ros.bags', reason='rosbags has no build for this Python')
 
 
