@@ -230,7 +230,7 @@ def test_a_circle_and_a_way_past_a_door_are_found():
     assert set(circle({'a': {'b'}, 'b': {'c'}, 'c': {'a'}})) == {'a', 'b', 'c'}
     engine, method = f'{PACKAGE}.memory.engine', f'{PACKAGE}.methods.ecotta'
     assert past_doors({method: {f'{engine}.planning'}}) == [f'{method} -> {engine}.planning']
-    assert past_doors({method: {engine}, f'{engine}.planning': {f'{engine}.trial_step'}}) == []
+    assert past_doors({method: {engine}, f'{engine}.planning': {f'{engine}.dry_run'}}) == []
 
 
 @pytest.mark.parametrize('line', ['from .gone import x', 'import ecotta_seg.gone'])

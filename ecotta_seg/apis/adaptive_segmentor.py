@@ -171,7 +171,7 @@ class AdaptiveSegmentor:
         """
         data = self._packed(frame)
         if self._shadow is None:
-            with self._lock, self.method.holding_still():
+            with self._lock, self.method.adaptation_disabled():
                 return self.method.test_step(data)[0]
         with self._shadow_lock:
             return self._shadow.test_step(data)[0]
@@ -288,7 +288,7 @@ class AdaptiveSegmentor:
             if 'calibration' in state:
                 self.method.take_calibration(state['calibration'])
             encoder.meta_networks.load_state_dict(state['state_dict'])
-            self.method.start_from_here()
+            self.method.set_reset_point()
             if self.method.guard is not None:
                 self.method.guard.forget()
             self._sync()

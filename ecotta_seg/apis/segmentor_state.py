@@ -98,7 +98,7 @@ def take_state(segmentor: Any, state: dict) -> None:
         method.estimate.load_state_dict(state['estimate'])
     for name, parameter in method.adaptable_parameters().items():
         parameter.copy_(state['start'][name])
-    method.start_from_here()
+    method.set_reset_point()
     method.load_method_state(state['method'])
     if method.guard is not None:
         method.guard.load_state_dict(state['guard'])

@@ -7,7 +7,7 @@ from typing import Callable, Optional
 import torch
 
 from ..memory.budget.plan import BudgetError
-from ..memory.engine import Planner, TrialStep
+from ..memory.engine import EngineDryRun, Planner
 from ..meta_networks import input_channels
 from ..methods import build_method
 from .memory_model import Frame, ModelSource
@@ -45,8 +45,8 @@ def sweep(
         for height, width in sizes:
             progress(f'K={parts} at {height} x {width}')
             frame = _frame(height, width, input_channels(method.segmentor))
-            planner, trial = Planner(method, None), TrialStep(method, *frame)
-            fastest = planner.plan_by(trial, None)
+            planner, dry_run = Planner(method, None), EngineDryRun(method, *frame)
+            fastest = planner.plan_by(dry_run, None)
             rows.append(
                 dict(
                     height=height,
@@ -55,8 +55,8 @@ def sweep(
                     adapters_bytes=adapters,
                     inference_peak_bytes=fastest.inference_bytes,
                     fastest_peak_bytes=fastest.predicted_bytes,
-                    smallest_peak_bytes=planner.smallest_by(trial).predicted_bytes,
-                    budgets={str(b): _peak_within(planner, trial, b) for b in budgets},
+                    smallest_peak_bytes=planner.smallest_by(dry_run).predicted_bytes,
+                    budgets={str(b): _peak_within(planner, dry_run, b) for b in budgets},
                 )
             )
     return rows
@@ -76,8 +76,8 @@ def _frame(height: int, width: int, channels: int) -> Frame:
     return Frame(inputs, [dict(img_shape=size, ori_shape=size, pad_shape=size)])
 
 
-def _peak_within(planner: Planner, trial: TrialStep, budget: str) -> Optional[int]:
+def _peak_within(planner: Planner, dry_run: EngineDryRun, budget: str) -> Optional[int]:
     try:
-        return planner.plan_by(trial, budget).predicted_bytes
+        return planner.plan_by(dry_run, budget).predicted_bytes
     except BudgetError:
         return None

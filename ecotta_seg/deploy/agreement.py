@@ -56,7 +56,7 @@ def predicted(method: AdaptationMethod, frame: Tensor, strength: Optional[float]
     data = dict(inputs=[frame], data_samples=[sample])
     batch = method.segmentor.data_preprocessor(data, False)
     metas = [sample.metainfo for sample in batch['data_samples']]
-    with method.holding_still():
+    with method.adaptation_disabled():
         inputs = method.prepare(batch['inputs'], metas)
         if strength is None:
             return method.predict_frame(inputs, metas)
@@ -68,7 +68,7 @@ def predicted(method: AdaptationMethod, frame: Tensor, strength: Optional[float]
 def _acting_by(method: AdaptationMethod, strength: float) -> Iterator[None]:
     inner = innermost(method)
     if getattr(inner, 'shift_gate', None) is not None:
-        # Put back by ``holding_still``.
+        # Put back by ``adaptation_disabled``.
         inner.strength.fill_(strength)
     networks = [module for module in inner.segmentor.modules() if isinstance(module, MetaNetwork)]
     before = [network.strength for network in networks]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..inference.reduced_frame import SMALLEST_SIDE
-from ..methods.ecotta_plus import DRIFT, ENTROPY, AnchoredMetaNetworks
+from ..methods.ecotta_plus import DRIFT, ENTROPY, EcoTTAPlus
 
 
 def swaps_channels(preprocessor: nn.Module) -> bool:
@@ -53,7 +53,7 @@ class PlainInput(nn.Module):
 
 
 class PlainGate(nn.Module):
-    """``AnchoredMetaNetworks``' strength for a frame: the frozen model's drift and entropy.
+    """``EcoTTAPlus``' strength for a frame: the frozen model's drift and entropy.
 
     Args:
         method: With a shift gate.
@@ -64,7 +64,7 @@ class PlainGate(nn.Module):
         scale: Of the probe.
     """
 
-    def __init__(self, method: AnchoredMetaNetworks, classes: int, sample: Tensor) -> None:
+    def __init__(self, method: EcoTTAPlus, classes: int, sample: Tensor) -> None:
         super().__init__()
         self.half, self.exponent = method.shift_gate.half, method.shift_gate.exponent
         self.usual_drift = float(method.usual[DRIFT])

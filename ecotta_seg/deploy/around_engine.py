@@ -68,11 +68,11 @@ class AroundEngine(AdaptationMethod):
         return self._predicted(inputs, self.adapter is not None and self.adapter.follows)
 
     @contextmanager
-    def holding_still(self) -> Iterator[None]:
+    def adaptation_disabled(self) -> Iterator[None]:
         """See base class. Afterwards the adapter is that of the stream again."""
         tensors = {} if self.adapter is None else self.adapter.tensors()
         before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        with super().holding_still():
+        with super().adaptation_disabled():
             yield
         with torch.no_grad():
             for name, tensor in tensors.items():

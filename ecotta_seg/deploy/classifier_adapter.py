@@ -183,7 +183,7 @@ class EntropyMinimisation(ClassifierAdapter):
         weight: See base class.
         lr: Of plain SGD, above 0.
         entropy_threshold: Pixels below this share of ln C are learned from, above 0.
-        class_balance: Exponent of the class weights, 0 to 1, see ``AnchoredMetaNetworks``.
+        class_balance: Exponent of the class weights, 0 to 1, see ``EcoTTAPlus``.
 
     Raises:
         ValueError: A value is out of range.

@@ -12,7 +12,7 @@ from ..memory.frozen_graph.fast_conv import FastConv2d
 from ..meta_networks import MetaEncoder, MetaNetwork
 from ..meta_networks.norms import FrameBatchNorm2d
 from ..methods import AdaptationMethod
-from ..methods.ecotta_plus import TARGET, AnchoredMetaNetworks
+from ..methods.ecotta_plus import TARGET, EcoTTAPlus
 from .ahead_of_frame import PlainGate, PlainInput
 from .exportable import check_exportable, classifier_of, innermost, weights_of_prediction
 from .folding import fold_norms
@@ -65,7 +65,7 @@ class PlainNetwork(nn.Module):
         with weights_of_prediction(method):
             self.segmentor = deepcopy(method.segmentor, copies).eval().requires_grad_(False)
         self.shared, self.half_precision = SharedFrame(), False
-        plus = method if isinstance(method, AnchoredMetaNetworks) else None
+        plus = method if isinstance(method, EcoTTAPlus) else None
         for norm, weight in () if plus is None else plus.gated_norms:
             # The strength of the last frame is in the norm's own.
             copies[id(norm)].blend_weight = weight

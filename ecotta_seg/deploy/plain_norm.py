@@ -26,7 +26,7 @@ class FrameStatistics(nn.Module):
         shared: Of the network.
         listened: Whether the norm tells its drift.
         gated: Whether a weight above 1 of mode 'drift' follows the strength, see
-            ``AnchoredMetaNetworks``.
+            ``EcoTTAPlus``.
     """
 
     def __init__(

@@ -98,7 +98,7 @@ class EcoTTAHook(Hook):
     def before_test(self, runner) -> None:
         """Wraps the model in the method; a second test keeps the method."""
         model = bare_model(runner)
-        if hasattr(model, 'holding_still'):
+        if hasattr(model, 'adaptation_disabled'):
             return
         settle_model(runner)
         for hook in runner.hooks:

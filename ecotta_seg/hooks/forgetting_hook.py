@@ -99,7 +99,7 @@ class ForgettingHook(Hook):
         metric = PerConditionIoU()
         metric.dataset_meta = self.dataloader.dataset.metainfo
         start = first = time.perf_counter()
-        with model.holding_still():
+        with model.adaptation_disabled():
             for number, batch in enumerate(progress(self.dataloader, title)):
                 samples = model.test_step(batch)
                 metric.process(None, [sample.to_dict() for sample in samples])

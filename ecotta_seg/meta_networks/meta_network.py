@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..memory.lean.autograd_ops.autocast import under_autocast
 from ..memory.lean.autograd_ops.frame_region import FrameRegion
-from ..memory.lean.autograd_ops.winograd import conv3x3, pays
+from ..memory.lean.autograd_ops.winograd import conv3x3, is_faster
 from .norms import build_norm
 
 STARTS = ('paper', 'identity')
@@ -109,7 +109,7 @@ class MetaNetwork(nn.Module):
             and isinstance(conv, nn.Conv2d)
             and part_input.is_contiguous()
             and not under_autocast(part_input)
-            and pays(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
+            and is_faster(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
         ):
             return conv3x3(part_input, conv.weight)
         return conv(part_input)

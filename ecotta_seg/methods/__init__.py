@@ -6,8 +6,8 @@ from .batch_norm_statistics import BatchNormStatistics
 from .build import build_method
 from .cotta import CoTTA
 from .eata import EATA
-from .ecotta import MetaNetworkAdaptation
-from .ecotta_plus import AnchoredMetaNetworks
+from .ecotta import EcoTTA
+from .ecotta_plus import EcoTTAPlus
 from .gradient_adaptation import GradientAdaptation
 from .ladder import LadderAdaptation
 from .law import LAW
@@ -24,12 +24,12 @@ __all__ = [
     'LAW',
     'SAR',
     'AdaptationMethod',
-    'AnchoredMetaNetworks',
+    'EcoTTAPlus',
     'BatchNormStatistics',
     'CoTTA',
     'GradientAdaptation',
     'LadderAdaptation',
-    'MetaNetworkAdaptation',
+    'EcoTTA',
     'MetaNetworkWarmUp',
     'RDumb',
     'SourceModel',

@@ -313,7 +313,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         )
 
     @contextmanager
-    def holding_still(self) -> Iterator[None]:
+    def adaptation_disabled(self) -> Iterator[None]:
         """Inside the context, the method predicts frames and learns nothing."""
         adapting, self.adapting = self.adapting, False
         kept = nullcontext() if self.estimate is None else self.estimate.stream_kept()
@@ -330,7 +330,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
             self.estimate.source._apply(fn, recurse)
         return self
 
-    def start_from_here(self) -> None:
+    def set_reset_point(self) -> None:
         """Makes the current state the one that ``reset`` restores."""
 
     def adaptable_parameters(self) -> dict[str, nn.Parameter]:

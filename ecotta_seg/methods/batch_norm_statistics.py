@@ -74,9 +74,9 @@ class BatchNormStatistics(AdaptationMethod):
             return super().predict_frame(inputs, metas)
 
     @contextmanager
-    def holding_still(self) -> Iterator[None]:
+    def adaptation_disabled(self) -> Iterator[None]:
         """See base class. On exit the norms' statistics are those of the stream again."""
-        with super().holding_still(), stream_kept(self._calibrated):
+        with super().adaptation_disabled(), stream_kept(self._calibrated):
             yield
 
     def reset(self) -> None:

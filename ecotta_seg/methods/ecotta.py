@@ -21,11 +21,11 @@ from ..layers.losses import (
     weighted_entropy,
 )
 from ..memory.engine import (
-    GradientSink,
+    GradientAccumulator,
     MemoryEngine,
+    OptimizerInBackward,
     Planner,
-    UpdatingSink,
-    beyond_engine,
+    unsupported_reason,
 )
 from ..memory.frozen_graph import replace_convolutions
 from ..memory.lean.autograd_ops.frame_region import of_frame
@@ -37,7 +37,7 @@ from .gradient_adaptation import GradientAdaptation
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta')
-class MetaNetworkAdaptation(GradientAdaptation):
+class EcoTTA(GradientAdaptation):
     """L = 1[H < H0] H + λ Σ_k R_k over the meta networks alone (EcoTTA, arXiv 2303.01904, Eq. 4).
 
     Args:
@@ -58,7 +58,7 @@ class MetaNetworkAdaptation(GradientAdaptation):
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
             memory. False for plain autograd. ``autocast`` always uses plain autograd, and so do
-            models that the engine does not support (see ``beyond_engine``; ``fallbacks`` names
+            models that the engine does not support (see ``unsupported_reason``; ``fallbacks`` names
             the cause).
         memory_budget: Maximum memory of a step without parameters and adapters, but with gradients
             and the optimizer's state: ``'600MB'``, or ``'1.0x'`` times the peak of stock
@@ -71,8 +71,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
         TypeError: There is no backbone, or meta networks cannot be attached to it.
 
     Attributes:
-        beyond_engine: The part of the model that the engine does not support; None if the engine
-            supports the model or is not wanted.
+        unsupported_reason: The part of the model that the engine does not support; None if the
+            engine supports the model or is not wanted.
         probe_scale: Size of the frame for the frozen model's run before the step, as a share of
             the step's frame; None if there is no such run.
         kept_calibration: The calibration in the file of adapters, if the file has one.
@@ -112,8 +112,8 @@ class MetaNetworkAdaptation(GradientAdaptation):
         self.relative_regularisation = relative_regularisation
         # A ladder has no gradients through frozen parts that an engine could make cheap.
         memory_engine = memory_engine and not isinstance(self.encoder, LadderEncoder)
-        self.beyond_engine = beyond_engine(segmentor) if memory_engine else None
-        memory_engine = memory_engine and self.beyond_engine is None
+        self.unsupported_reason = unsupported_reason(segmentor) if memory_engine else None
+        memory_engine = memory_engine and self.unsupported_reason is None
         self.engine = MemoryEngine(segmentor, relative_regularisation) if memory_engine else None
         if memory_engine:
             self.planner = Planner(self, memory_budget)
@@ -142,7 +142,11 @@ class MetaNetworkAdaptation(GradientAdaptation):
         """See base class: frozen modules without an operator, or why the engine is not used."""
         if self.engine is not None:
             return self.engine.fallbacks()
-        return [] if self.beyond_engine is None else [f'whole step, for its {self.beyond_engine}']
+        return (
+            []
+            if self.unsupported_reason is None
+            else [f'whole step, for its {self.unsupported_reason}']
+        )
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""
@@ -175,9 +179,9 @@ class MetaNetworkAdaptation(GradientAdaptation):
             calibrate_norms(self._calibrated, frames, super().predict)
 
     @contextmanager
-    def holding_still(self) -> Iterator[None]:
+    def adaptation_disabled(self) -> Iterator[None]:
         """See base class. On exit the norms' statistics are those of the stream again."""
-        with super().holding_still(), stream_kept(self._calibrated):
+        with super().adaptation_disabled(), stream_kept(self._calibrated):
             yield
 
     def reset(self) -> None:
@@ -197,7 +201,9 @@ class MetaNetworkAdaptation(GradientAdaptation):
         record = self._clear_record()
         self.planned = self.planner.plan_for(inputs, metas)
         plan = self.planned.plan
-        deliver = UpdatingSink(self.optimizer) if plan.update_in_place else GradientSink()
+        deliver = (
+            OptimizerInBackward(self.optimizer) if plan.update_in_place else GradientAccumulator()
+        )
 
         def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
             result = self.engine.run(

@@ -18,7 +18,7 @@ from ..layers.losses import class_balanced_weights
 from ..layers.prediction_statistics import entropy_share
 from ..layers.shift_gate import ShiftGate
 from ..registry import ADAPTATION_METHODS
-from .ecotta import MetaNetworkAdaptation
+from .ecotta import EcoTTA
 
 _PROBE_SCALE = 0.5
 # Indices in ``usual``; its values without a calibration (docs/tuning.md); and the smallest unit.
@@ -28,7 +28,7 @@ _LEAST = 1e-3
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
-class AnchoredMetaNetworks(MetaNetworkAdaptation):
+class EcoTTAPlus(EcoTTA):
     """Meta networks with an identity start and a shift gate, pulled back towards their start.
 
     Differences from EcoTTA (arXiv 2303.01904):
@@ -63,7 +63,7 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
             ``restore_rate``. A few such frames undo the drift. None for no limit.
         brightness: See ``Exposure``; None does not brighten frames. A calibration replaces this
             value by a target from the clear frames.
-        **options: See ``MetaNetworkAdaptation``.
+        **options: See ``EcoTTA``.
 
     Raises:
         ValueError: An option is out of range, or the gate does not fit the meta networks or the
@@ -206,10 +206,10 @@ class AnchoredMetaNetworks(MetaNetworkAdaptation):
         return super().other_views(inputs, metas)
 
     @contextmanager
-    def holding_still(self) -> Iterator[None]:
+    def adaptation_disabled(self) -> Iterator[None]:
         """See base class. On exit the strength is that of the stream's last frame again."""
         before = None if self.shift_gate is None else self.strength.clone()
-        with super().holding_still():
+        with super().adaptation_disabled():
             yield
         if before is not None:
             self.strength.copy_(before)

@@ -91,7 +91,7 @@ class GradientAdaptation(AdaptationMethod):
         return self
 
     @torch.no_grad()
-    def start_from_here(self) -> None:
+    def set_reset_point(self) -> None:
         """See base class."""
         for name, parameter in self.adaptable_parameters().items():
             self._initial[name].copy_(parameter)

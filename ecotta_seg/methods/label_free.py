@@ -126,7 +126,7 @@ class LabelFreeEstimate:
             frames: See ``AdaptationMethod.calibrate``.
         """
         total, own = None, torch.zeros(())
-        with method.holding_still():
+        with method.adaptation_disabled():
             for inputs, metas in frames:
                 prepared = method.prepare(inputs.clone(), metas)
                 logits = method.predict_frame(prepared, metas)

@@ -3,12 +3,12 @@
 from torch import nn
 
 from ..registry import ADAPTATION_METHODS
-from .ecotta import MetaNetworkAdaptation
+from .ecotta import EcoTTA
 
 
 @ADAPTATION_METHODS.register_module(name='ladder')
-class LadderAdaptation(MetaNetworkAdaptation):
-    """``MetaNetworkAdaptation`` on a ``LadderEncoder``.
+class LadderAdaptation(EcoTTA):
+    """``EcoTTA`` on a ``LadderEncoder``.
 
     The frozen backbone runs without a graph: only the activations of the rungs and the decode head
     are kept for backward. Any other method with meta networks can use a ladder, too, with

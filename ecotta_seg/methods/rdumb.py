@@ -12,7 +12,7 @@ class RDumb(WrappedAdaptation):
 
     The paper's inner method is ETA (``dict(type='eata', fisher_weight=0, ...)``). The reset comes
     before the frame's forward, as in the public code. Frames without learning do not count: under
-    ``holding_still``, found bad, or undone by a guard's rollback to its last good state.
+    ``adaptation_disabled``, found bad, or undone by a guard's rollback to its last good state.
 
     Args:
         segmentor: The source model.

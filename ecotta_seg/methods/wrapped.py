@@ -128,14 +128,14 @@ class WrappedAdaptation(AdaptationMethod):
         return self.inner.with_views(logits, others)
 
     @contextmanager
-    def holding_still(self) -> Iterator[None]:
+    def adaptation_disabled(self) -> Iterator[None]:
         """See base class."""
-        with super().holding_still(), self.inner.holding_still():
+        with super().adaptation_disabled(), self.inner.adaptation_disabled():
             yield
 
-    def start_from_here(self) -> None:
+    def set_reset_point(self) -> None:
         """See base class."""
-        self.inner.start_from_here()
+        self.inner.set_reset_point()
 
     def adaptable_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from ecotta_seg.layers.calibrated_batch_norm import ESTIMATED_DRIFT, calibrated_norms
 from ecotta_seg.meta_networks import save_adapters
-from ecotta_seg.methods import AnchoredMetaNetworks
+from ecotta_seg.methods import EcoTTAPlus
 from tests.hooks.test_core_hooks import _runner
 from tests.tools.conftest import project  # noqa: F401  (a fixture)
 
@@ -65,13 +65,13 @@ PLUS = dict(
 def looks(monkeypatch):
     """How many clear frames each calibration is shown."""
     seen = []
-    calibrate = AnchoredMetaNetworks.calibrate
+    calibrate = EcoTTAPlus.calibrate
 
     def spy(method, frames):
         seen.append(len(frames))
         calibrate(method, frames)
 
-    monkeypatch.setattr(AnchoredMetaNetworks, 'calibrate', spy)
+    monkeypatch.setattr(EcoTTAPlus, 'calibrate', spy)
     return seen
 
 

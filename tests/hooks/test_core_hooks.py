@@ -34,7 +34,7 @@ def test_the_hook_swaps_the_model_once(project, tmp_path):  # noqa: F811
     runner = _runner(project, tmp_path, [dict(type='EcoTTAHook')])
     source = runner.model
     runner.test()
-    assert type(runner.model).__name__ == 'MetaNetworkAdaptation'
+    assert type(runner.model).__name__ == 'EcoTTA'
     assert runner.model.segmentor is source
     adapted = runner.model
     runner.test()

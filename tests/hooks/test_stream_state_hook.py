@@ -15,7 +15,7 @@ import torch
 from mmengine.hooks import Hook
 
 from ecotta_seg.hooks import StreamStateHook
-from ecotta_seg.memory.engine.memory_engine import UpdatingSink
+from ecotta_seg.memory.engine.memory_engine import OptimizerInBackward
 from ecotta_seg.resume.random_state import random_state, set_random_state
 from ecotta_seg.resume.run_identity import differences
 from ecotta_seg.resume.state_folder import StateFolder
@@ -109,13 +109,13 @@ def in_place(place, request):
     base, _, _ = place
     name = request.param
     config = harness.write_config(base / f'{name}.py', name.split('@')[0], base / 'data')
-    deliver, pieces = UpdatingSink.__call__, []
+    deliver, pieces = OptimizerInBackward.__call__, []
 
     def counted(self, *piece):
         pieces.append(deliver(self, *piece))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(UpdatingSink, '__call__', counted)
+        patch.setattr(OptimizerInBackward, '__call__', counted)
         harness.run(config, base / f'{name}_whole')
     whole = harness.outcome(base / f'{name}_whole')
     assert sum(',True,' in line for line in whole[1].splitlines()) == 16
@@ -144,7 +144,7 @@ def test_a_signal_between_two_updates_in_place(
     in_place, tmp_path, monkeypatch, signals, error, saved
 ):
     config, whole, pieces = in_place
-    deliver, done = UpdatingSink.__call__, []
+    deliver, done = OptimizerInBackward.__call__, []
     half = 7 * pieces + pieces // 2
 
     def interrupted(self, *piece):
@@ -154,7 +154,7 @@ def test_a_signal_between_two_updates_in_place(
                 os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(UpdatingSink, '__call__', interrupted)
+        patch.setattr(OptimizerInBackward, '__call__', interrupted)
         with pytest.raises(error):
             harness.run(config, tmp_path / 'run')
     # One signal lets the frame end; only a second one cuts it off.

@@ -129,7 +129,7 @@ def test_cotta_is_scored_by_the_views_that_are_asked_for(views, around):
             view_probabilities(segmentor.inference, image, metas, view)
             for view in prediction_views(views)
         )
-    with method.holding_still():
+    with method.adaptation_disabled():
         (still,) = method.test_step(_batch())
     (adapting,) = method.test_step(_batch())
     assert 0 < method.last_step.confident_fraction < 1
@@ -140,10 +140,10 @@ def test_cotta_is_scored_by_the_views_that_are_asked_for(views, around):
 
 def test_other_views_are_those_of_before_the_update():
     method = build_method(dict(TENT, views=2), build_segmentor('deeplab')).eval()
-    with method.holding_still():
+    with method.adaptation_disabled():
         expected = method.test_step(_batch())[0].seg_logits.data
     assert torch.allclose(method.test_step(_batch())[0].seg_logits.data, expected, atol=1e-4)
-    with method.holding_still():
+    with method.adaptation_disabled():
         after = method.test_step(_batch())[0].seg_logits.data
     assert not torch.allclose(after, expected, atol=1e-3)
 

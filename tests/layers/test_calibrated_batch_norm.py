@@ -193,7 +193,7 @@ def test_a_methods_state_has_the_stream_and_the_calibration(name, frames):
     )
     # What is looked at in between does not count.
     state = method.method_state()
-    with method.holding_still():
+    with method.adaptation_disabled():
         method.predict_frame(images[0], metas)
     after = method.method_state()
     assert all(torch.equal(state['tensors'][k], after['tensors'][k]) for k in state['tensors'])

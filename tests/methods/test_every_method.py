@@ -200,7 +200,7 @@ def test_windows_and_odd_sizes(name, kind, mode, frames):
     for height, width in ((61, 93), (53, 71)):
         image, metas = frames[0][0][:, :, :height, :width], [_meta(height, width)]
         # The strength is the frame's own only if the frame is the stream's next.
-        with method.holding_still():
+        with method.adaptation_disabled():
             expected = method.predict_frame(image, metas)
         logits = method.adapt(image, metas)
         assert logits.shape == (1, 7, height, width) and not logits.requires_grad
@@ -297,7 +297,7 @@ def test_a_dark_picture_goes_through_a_whole_step(name, kind):
     sample = SegDataSample(metainfo=_meta(61, 93))
     batch = dict(inputs=[picture], data_samples=[sample])
     method, asked = _method(name, kind), _method(name, kind)
-    with asked.holding_still():
+    with asked.adaptation_disabled():
         (expected,) = asked.test_step(deepcopy(batch))
     start = _tensors(method)
     (found,) = method.test_step(batch)

@@ -185,7 +185,7 @@ def test_another_stream_leaves_the_estimate_as_it_was():
     method = _built(dict(fallback=True))
     _run(method, range(2))
     before = method.estimate.running(), method.estimate.state_dict()
-    with method.holding_still():
+    with method.adaptation_disabled():
         _run(method, range(5, 8))
         assert method.estimate.running() != before[0]
     assert method.estimate.running() == before[0]

@@ -1,14 +1,19 @@
 """EcoTTA's step without autograd, and the plans that fit it into a memory budget."""
 
-from .memory_engine import GradientSink, MemoryEngine, UpdatingSink, beyond_engine
+from .dry_run import EngineDryRun
+from .memory_engine import (
+    GradientAccumulator,
+    MemoryEngine,
+    OptimizerInBackward,
+    unsupported_reason,
+)
 from .planning import Planner
-from .trial_step import TrialStep
 
 __all__ = [
-    'GradientSink',
+    'GradientAccumulator',
     'MemoryEngine',
     'Planner',
-    'TrialStep',
-    'UpdatingSink',
-    'beyond_engine',
+    'EngineDryRun',
+    'OptimizerInBackward',
+    'unsupported_reason',
 ]

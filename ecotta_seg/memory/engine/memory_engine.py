@@ -38,7 +38,7 @@ class WindowResult:
         self.confident_fraction, self.regularisation = confident_fraction, regularisation
 
 
-def beyond_engine(segmentor: nn.Module) -> Optional[str]:
+def unsupported_reason(segmentor: nn.Module) -> Optional[str]:
     """Names the part of a segmentor that the engine does not support, or None.
 
     The engine maps the backbone's outputs to one decode head's small logits and resizes these. It
@@ -82,11 +82,11 @@ class MemoryEngine:
         relative_regularisation: Divide each R_k by mean |x_k|.
 
     Raises:
-        ValueError: The engine does not support the segmentor, see ``beyond_engine``.
+        ValueError: The engine does not support the segmentor, see ``unsupported_reason``.
     """
 
     def __init__(self, segmentor: nn.Module, relative_regularisation: bool = False) -> None:
-        unknown = beyond_engine(segmentor)
+        unknown = unsupported_reason(segmentor)
         if unknown is not None:
             raise ValueError(
                 f'the memory engine does not know the {unknown} of this model: set '
@@ -195,7 +195,7 @@ def _output_size(meta: dict, inputs: Tensor) -> tuple[int, int]:
     return tuple(shape[:2])
 
 
-class GradientSink:
+class GradientAccumulator:
     """Collects gradients in ``.grad``."""
 
     def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
@@ -218,14 +218,14 @@ class GradientSink:
 
 
 def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``UpdatingSink`` supports the optimizer: plain SGD, with or without momentum."""
+    """Whether ``OptimizerInBackward`` supports the optimizer: SGD, with or without momentum."""
     return type(optimizer) is torch.optim.SGD and not any(
         group['nesterov'] or group['maximize'] or group['dampening'] or group['differentiable']
         for group in optimizer.param_groups
     )
 
 
-class UpdatingSink:
+class OptimizerInBackward:
     """Applies gradients immediately: SGD's step on one piece of a parameter at a time.
 
     The momenta are the optimizer's own, so the optimizer itself can take later steps.

@@ -23,7 +23,7 @@ from ..lean.autograd_ops.frame_norm import (
 )
 from ..lean.autograd_ops.frame_region import of_frame
 from ..lean.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
-from ..lean.autograd_ops.winograd import pays, winograd_conv2d
+from ..lean.autograd_ops.winograd import is_faster, winograd_conv2d
 
 # Elements of one piece of the channels. Norms and ReLUs process one piece at a time, so that the
 # data stay in the cache or near it.
@@ -286,7 +286,7 @@ class MetaNetworkOperator:
         conv = self.module.conv
         weight = conv.weight[channels]
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        if pays(weight, *geometry):
+        if is_faster(weight, *geometry):
             return winograd_conv2d(p, weight, 1, workspace)
         return torch.conv2d(p, weight, None, *geometry)
 

@@ -7,46 +7,46 @@ from torch import Tensor
 from ...inference.windows import slides
 from ..budget.plan import choose_plan, fastest_plan, parse_budget, smallest_plan
 from ..budget.planned_step import PlannedStep, SizedPlanner
+from .dry_run import EngineDryRun
 from .memory_engine import can_update_in_place
-from .trial_step import TrialStep
 
 
 class Planner(SizedPlanner):
     """Plans for the memory engine.
 
     Args:
-        method: A ``MetaNetworkAdaptation``.
+        method: An ``EcoTTA``.
         budget: See ``parse_budget``; None for the fastest step.
     """
 
     def make_plan(self, inputs: Tensor, metas: list[dict]) -> PlannedStep:
         """See base class."""
-        return self.plan_by(TrialStep(self._method, inputs, metas), self.budget)
+        return self.plan_by(EngineDryRun(self._method, inputs, metas), self.budget)
 
-    def plan_by(self, trial: TrialStep, budget: Union[str, int, float, None]) -> PlannedStep:
-        """Makes a plan for any budget by a trial, which can be used again.
+    def plan_by(self, dry_run: EngineDryRun, budget: Union[str, int, float, None]) -> PlannedStep:
+        """Makes a plan for any budget by a dry run, which can be used again.
 
         Args:
-            trial: A trial of the planner's method on the frame.
+            dry_run: A dry run of the planner's method on the frame.
             budget: See ``parse_budget``.
 
         Raises:
             BudgetError: See ``plan_for``.
         """
-        inference = trial.inference_peak()
+        inference = dry_run.inference_peak()
         limit = parse_budget(budget, inference)
         parts = len(self._method.encoder.parts)
         if limit is None:
             plan = fastest_plan(parts)
         else:
-            plan = choose_plan(trial.peak, trial.costs(), parts, limit, self._in_place())
-        return PlannedStep(plan, trial.peak(plan), inference, limit)
+            plan = choose_plan(dry_run.peak, dry_run.costs(), parts, limit, self._in_place())
+        return PlannedStep(plan, dry_run.peak(plan), inference, limit)
 
-    def smallest_by(self, trial: TrialStep) -> PlannedStep:
+    def smallest_by(self, dry_run: EngineDryRun) -> PlannedStep:
         """The step with the lowest peak for any budget. Arguments as in ``plan_by``."""
         parts = len(self._method.encoder.parts)
-        plan = smallest_plan(trial.peak, trial.costs(), parts, self._in_place())
-        return PlannedStep(plan, trial.peak(plan), trial.inference_peak(), None)
+        plan = smallest_plan(dry_run.peak, dry_run.costs(), parts, self._in_place())
+        return PlannedStep(plan, dry_run.peak(plan), dry_run.inference_peak(), None)
 
     def _in_place(self) -> bool:
         """Whether gradients can be applied immediately.

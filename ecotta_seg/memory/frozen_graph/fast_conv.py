@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..lean.autograd_ops.autocast import under_autocast
 from ..lean.autograd_ops.frozen_conv import pointwise_conv2d
 from ..lean.autograd_ops.matrix_product import has_onednn, is_pointwise
-from ..lean.autograd_ops.winograd import conv3x3, pays
+from ..lean.autograd_ops.winograd import conv3x3, is_faster
 
 
 class FastConv2d(nn.Conv2d):
@@ -64,7 +64,7 @@ class WinogradConv2d(FastConv2d):
     @staticmethod
     def gains(conv: nn.Conv2d) -> bool:
         """See base class."""
-        return pays(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return is_faster(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 # Minimum channels on the narrower side for which a 1x1 convolution is faster as a matrix product,

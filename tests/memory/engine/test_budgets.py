@@ -8,8 +8,8 @@ import torch
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.budget.plan import BudgetError, fastest_plan, leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
+from ecotta_seg.memory.engine.dry_run import EngineDryRun
 from ecotta_seg.memory.engine.planning import Planner
-from ecotta_seg.memory.engine.trial_step import TrialStep
 from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor, published_method
 
@@ -78,12 +78,12 @@ def _stock_peak(kind, mode, frame):
 @types
 def test_a_step_takes_what_its_plan_says(kind, mode, type):
     frame, method = _frame(*NARROW), _method(kind, mode, type)
-    trial, parts = TrialStep(method, *frame), 2
+    dry_run, parts = EngineDryRun(method, *frame), 2
     lean = leanest_plan(parts, in_place=False)
     half = replace(lean, parts=(lean.parts[0], fastest_plan(parts).parts[1]))
     peaks = {}
     for plan in (fastest_plan(parts), half, lean):
-        planned = PlannedStep(plan, trial.peak(plan), 0, None)
+        planned = PlannedStep(plan, dry_run.peak(plan), 0, None)
         method.planner.plan_for = lambda *_, planned=planned: planned
         peaks[plan] = _measured(method, frame)
         assert planned.predicted_bytes == peaks[plan]
@@ -96,10 +96,10 @@ def test_a_step_on_a_padded_frame_takes_what_its_plan_says(kind, mode):
     inputs, metas = _frame(*WIDE)
     padding = dict(pad_shape=WIDE, img_padding_size=[0, 23, 0, 17])
     frame = inputs, [dict(metas[0], img_shape=(WIDE[0] - 17, WIDE[1] - 23), **padding)]
-    trial = TrialStep(_method(kind, mode, 'ecotta_plus'), *frame)
+    dry_run = EngineDryRun(_method(kind, mode, 'ecotta_plus'), *frame)
     for plan in (fastest_plan(2), leanest_plan(2, in_place=False)):
         method = _method(kind, mode, 'ecotta_plus')
-        planned = PlannedStep(plan, trial.peak(plan), 0, None)
+        planned = PlannedStep(plan, dry_run.peak(plan), 0, None)
         method.planner.plan_for = lambda *_, planned=planned: planned
         assert planned.predicted_bytes == _measured(method, frame)
 
@@ -149,8 +149,8 @@ def test_the_probe_fits_a_budget_below_stock_inference():
     options = dict(TYPES['ecotta_plus'], optimizer=dict(type='SGD', lr=1e-4, momentum=0.9))
     options['frozen_norm'] = dict(mode='calibrated')
     method = published_method('camvid_severe_segformer_b0.py', **options)
-    trial = TrialStep(method, *frame)
-    planned = Planner(method, None).smallest_by(trial)
+    dry_run = EngineDryRun(method, *frame)
+    planned = Planner(method, None).smallest_by(dry_run)
     assert planned.predicted_bytes < planned.inference_bytes
     method.planner.plan_for = lambda *_: planned
     assert planned.predicted_bytes == _measured(method, frame)

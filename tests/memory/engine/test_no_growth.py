@@ -14,7 +14,7 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 
 from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
-from ecotta_seg.memory.engine.trial_step import TrialStep
+from ecotta_seg.memory.engine.dry_run import EngineDryRun
 from ecotta_seg.memory.process_peak import process_current_bytes
 from ecotta_seg.methods import build_method
 from tests.segmentors import CONFIGS, SHALLOW_BACKBONE, SHALLOW_HEAD
@@ -48,8 +48,8 @@ def build(kind, budget, **options):
 
 def _smallest_budget(kind, image, metas):
     method = build(kind, None)
-    trial = TrialStep(method, image, metas)
-    return method.planner.smallest_by(trial).predicted_bytes
+    dry_run = EngineDryRun(method, image, metas)
+    return method.planner.smallest_by(dry_run).predicted_bytes
 
 
 def stream(kind, with_budget):

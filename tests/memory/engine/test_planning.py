@@ -9,8 +9,8 @@ from ecotta_seg.memory import StorageMeter, optimizer_tensors, storage_bytes
 from ecotta_seg.memory.budget.dry_run import DryRun
 from ecotta_seg.memory.budget.plan import BudgetError, fastest_plan
 from ecotta_seg.memory.budget.without_data import without_data
+from ecotta_seg.memory.engine.dry_run import EngineDryRun
 from ecotta_seg.memory.engine.planning import Planner
-from ecotta_seg.memory.engine.trial_step import TrialStep
 from ecotta_seg.memory.lean.autograd_ops import attention, bit_mask, pixel_entropy
 from ecotta_seg.methods import build_method
 from tests.segmentors import build_segmentor, published_method
@@ -77,7 +77,7 @@ def test_frames_of_many_pieces(kind, type, monkeypatch):
         predicted = DryRun(method, *frame).peak()
     else:
         method = _method(**options, kind=kind)
-        predicted = TrialStep(method, *frame).peak(fastest_plan(2))
+        predicted = EngineDryRun(method, *frame).peak(fastest_plan(2))
     assert _measured(method, frame) <= predicted
 
 
@@ -85,15 +85,15 @@ def test_frames_of_many_pieces(kind, type, monkeypatch):
 def test_the_predicted_peak_is_the_measured_one_at_five_budgets(config):
     frame = _frame(128, 256)
     method = published_method(config)
-    trial, planner = TrialStep(method, *frame), Planner(method, None)
-    fastest = planner.plan_by(trial, None).predicted_bytes
-    smallest = planner.smallest_by(trial).predicted_bytes
+    dry_run, planner = EngineDryRun(method, *frame), Planner(method, None)
+    fastest = planner.plan_by(dry_run, None).predicted_bytes
+    smallest = planner.smallest_by(dry_run).predicted_bytes
     assert smallest < fastest
     # Budgets between two plans give the lower one: of nine, five that differ.
     found = {}
     for share in range(9):
         budget = int(smallest + share / 8 * (fastest - smallest))
-        planned = planner.plan_by(trial, budget)
+        planned = planner.plan_by(dry_run, budget)
         assert planned.predicted_bytes <= budget == planned.budget_bytes
         found.setdefault(planned.predicted_bytes, planned)
     assert len(found) >= 5
@@ -111,7 +111,7 @@ def test_predicted_inference_is_that_of_the_stock_model(kind):
     segmentor = build_segmentor(kind)
     with torch.no_grad(), StorageMeter() as meter:
         segmentor.encode_decode(*frame)
-    assert TrialStep(_method(kind), *frame).inference_peak() == pytest.approx(
+    assert EngineDryRun(_method(kind), *frame).inference_peak() == pytest.approx(
         meter.peak_bytes, rel=0.01
     )
 
@@ -120,21 +120,21 @@ def test_predicted_inference_is_that_of_the_stock_model(kind):
 def test_the_optimizers_state_is_predicted(optimizer):
     frame = _frame(64, 64)
     method = _method('deeplab', optimizer=optimizer)
-    predicted = TrialStep(method, *frame).peak(fastest_plan(2))
+    predicted = EngineDryRun(method, *frame).peak(fastest_plan(2))
     assert predicted == pytest.approx(_measured(method, frame), rel=0.05)
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_trial_leaves_the_method_as_it_is(kind):
+def test_a_dry_run_leaves_the_method_as_it_is(kind):
     frame = _frame(64, 96)
     method = _method(kind)
     before = {name: tensor.clone() for name, tensor in method.learned_tensors().items()}
     addresses = [tensor.data_ptr() for tensor in method.learned_tensors().values()]
-    trial = TrialStep(method, *frame)
+    dry_run = EngineDryRun(method, *frame)
     with StorageMeter(device='cpu') as meter:
-        trial.peak(fastest_plan(2))
-        trial.peak(replace(fastest_plan(2), update_in_place=True))
-        trial.inference_peak()
+        dry_run.peak(fastest_plan(2))
+        dry_run.peak(replace(fastest_plan(2), update_in_place=True))
+        dry_run.inference_peak()
     # Nothing of a map's size was made: what is computed on the CPU there are lists of sizes.
     assert meter.peak_bytes < 2**16
     for name, tensor in method.learned_tensors().items():

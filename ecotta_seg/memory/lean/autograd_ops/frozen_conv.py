@@ -11,7 +11,7 @@ from torch import Tensor
 from .backward import of_backward, sized_like
 from .matrix_product import is_pointwise, product_over_pixels
 from .spans import spans
-from .winograd import pays, winograd_input_gradient, winograd_weight_gradient
+from .winograd import is_faster, winograd_input_gradient, winograd_weight_gradient
 
 # Elements that one step shifts; they stay in the cache.
 _SHIFTED = 2**19
@@ -45,7 +45,7 @@ def conv_input_gradient(
     if is_pointwise(weight, stride, padding, groups):
         kernel = weight.view(out_channels, in_channels).t()
         return product_over_pixels(kernel, grad, into, workspace)
-    if pays(weight, stride, padding, dilation, groups):
+    if is_faster(weight, stride, padding, dilation, groups):
         return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
     if into is None:
         return _autograd_input(grad, weight, shape, stride, padding, dilation, groups)
@@ -175,7 +175,7 @@ def conv_weight_gradient(
     """
     shape = (grad.shape[1], x.shape[1], *kernel_size)
     kernel = grad.new_empty(1).expand(shape)
-    if pays(kernel, stride, padding, (1, 1), 1):
+    if is_faster(kernel, stride, padding, (1, 1), 1):
         return winograd_weight_gradient(x, grad, 1, workspace)
     return torch.ops.aten.convolution_backward(
         grad, x, kernel, None, list(stride), list(padding), [1, 1], False, [0, 0], 1,

@@ -26,7 +26,7 @@ from .winograd_tiles import INPUTS, KERNEL, Scratch, Tiles, transforms
 _FEW, _MANY = 128, 256
 
 
-def pays(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
+def is_faster(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
     """Whether these functions apply (3x3, stride 1, 'same' padding, one group) and are worthwhile.
 
     On a CPU they must be faster than the direct sum. On CUDA their advantage is bounded memory:

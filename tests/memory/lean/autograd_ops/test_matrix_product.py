@@ -53,7 +53,7 @@ def test_the_temporary_is_as_large_as_it_may_be(way):
     assert meter.peak_bytes == (200 * 64 * 64 * 4 if way == 'onednn' else 0)
 
 
-def test_a_trial_without_data_takes_as_much(way):
+def test_a_dry_run_takes_as_much(way):
     from ecotta_seg.memory import StorageMeter
 
     peaks = []

@@ -20,18 +20,18 @@ from .. import StorageMeter
 from ..budget.known_results import KnownResults
 from ..budget.plan import Drop, Plan
 from ..budget.without_data import stock_inference_peak, without_data
-from .memory_engine import GradientSink, MemoryEngine, UpdatingSink
+from .memory_engine import GradientAccumulator, MemoryEngine, OptimizerInBackward
 
 # All windows have one size. During the second window the first window's gradients are alive; later
 # windows add no memory. A padded frame runs all windows: those with padding need more memory.
 _WINDOWS = 2
 
 
-class TrialStep:
+class EngineDryRun:
     """Steps without data on one frame size, in the model's test mode.
 
     Args:
-        method: A ``MetaNetworkAdaptation``; not changed.
+        method: An ``EcoTTA``; not changed.
         inputs: (N, 3, H, W); only the shape counts.
         metas: Metainfo of the N samples.
     """
@@ -110,12 +110,12 @@ class TrialStep:
         method = self._method
         if plan.update_in_place:
             optimizer = method.build_optimizer(self._parameters)
-            deliver = UpdatingSink(optimizer)
+            deliver = OptimizerInBackward(optimizer)
             for parameter in self._parameters:
                 if optimizer.param_groups[0]['momentum']:
                     optimizer.state[parameter]['momentum_buffer'] = torch.empty_like(parameter)
         else:
-            deliver = GradientSink()
+            deliver = GradientAccumulator()
 
         def run(crop: Tensor, metas: list[dict], share: float) -> Tensor:
             return self._engine.run(
