@@ -121,8 +121,8 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
         'of *mean* over seeds, *worst* the least that the method is above the source in any '
         'condition of any round, *forgetting* what the clear day loses against the source, '
         '*events* what a guard, a check of frames or the method itself did, over all seeds. *s a '
-        'frame* is the median step, of the machine as busy as it was; *harness* what the loop '
-        'around a step adds to its time. Peaks are above the parameters. The source is the mean '
+        'frame* is the median step, of the machine as busy as it was; *loop overhead* what the '
+        'test loop adds to its time. Peaks are above the parameters. The source is the mean '
         'over the seeds of all methods. A difference to the source is in percentage points, with a '
         '95 % interval by a bootstrap over frames (the same frames of both in all rounds and '
         'seeds); *frames* is how many a condition has.',
@@ -170,8 +170,8 @@ def _code_line(records: Iterable[Mapping]) -> str:
 def _methods_table(group: Sequence[Mapping], conditions: Iterable[str]) -> list[str]:
     names = [n for n in conditions if any(n in entry['conditions'] for entry in group)]
     head = ['method', 'views', 'seeds', *names, 'mean', '±', 'round 1', 'last round']
-    head += ['last − first', 'worst', 'clear day', 'forgetting', 'events', 's a frame', 'harness']
-    head += ['peak MiB']
+    head += ['last − first', 'worst', 'clear day', 'forgetting', 'events', 's a frame']
+    head += ['loop overhead', 'peak MiB']
     rows = [_source_row(group, names)]
     for entry in group:
         means = [_number(mean_of(entry['conditions'].get(name, []))) for name in names]

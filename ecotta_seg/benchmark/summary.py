@@ -41,10 +41,10 @@ def summarise(document: Mapping) -> dict:
         ``source_conditions`` and the numbers in ``NUMBERS``: percent, seconds and bytes a frame,
         None if not measured. ``forgetting`` is the source's mIoU on the clear day minus the
         adapted model's after the stream. ``worst_against_source`` is the minimum over conditions
-        and rounds of the method's mIoU minus the source's. ``harness_share`` is the time that the
-        test loop adds to a step, as a share of the step's time. ``event_kinds`` counts the events
-        by kind (``skip``, ``rollback``, ...). ``batch_statistics`` is the mIoU of batch-norm
-        statistics if they were measured, too. ``code`` is the version of this package.
+        and rounds of the method's mIoU minus the source's. ``harness_share`` is the loop overhead:
+        the time that the test loop adds to a step, as a share of the step's time. ``event_kinds``
+        counts the events by kind (``skip``, ``rollback``, ...). ``batch_statistics`` is the mIoU of
+        batch-norm statistics if they were measured, too. ``code`` is the version of this package.
     """
     rounds = document['rounds']
     names = document['conditions']

@@ -23,7 +23,7 @@ gradients and the optimizer's state: parameters for a reset, copies of a teacher
 guard's last good state. No peak includes these bytes. ``"total_bytes"`` is the sum of parameters,
 adapters, kept copies and the peak of adapting.
 
-``"harness"`` is the mean time per frame that the test loop spends outside the step (waiting for
+``"harness"`` is the loop overhead: the mean time per frame outside the step (waiting for
 data, metric, hooks). Round 1, in which the source predicts as well, does not count.
 ``"harness_share"`` is the same time as a fraction of the steps' mean. ``"inference"`` and
 ``"adaptation"`` are medians.

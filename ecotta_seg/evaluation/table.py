@@ -237,9 +237,9 @@ def _seconds_table(document: Mapping) -> Optional[Table]:
         table.add_row('adapting', f'{adaptation:.3f}')
     if inference and adaptation is not None:
         table.add_row('to inference', f'{adaptation / inference:.2f}x')
-    harness, share = seconds.get('harness'), seconds.get('harness_share')
-    if harness is not None and share is not None:
-        table.add_row('beside the step', f'{harness:.3f} ({share:+.1%})')
+    overhead, share = seconds.get('harness'), seconds.get('harness_share')
+    if overhead is not None and share is not None:
+        table.add_row('loop overhead', f'{overhead:.3f} ({share:+.1%})')
     return table
 
 

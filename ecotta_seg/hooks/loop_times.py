@@ -1,4 +1,4 @@
-"""Measures the time that a loop adds to its steps."""
+"""Measures the loop overhead: the time that a loop adds to its steps."""
 
 import time
 from typing import Callable, Optional
@@ -31,12 +31,12 @@ class LoopTimes:
         self._last = now
 
     @property
-    def harness_seconds(self) -> Optional[float]:
+    def overhead_seconds(self) -> Optional[float]:
         """Mean seconds per frame outside the steps; None before the first counted frame."""
         return (self._whole - self._steps) / self._frames if self._frames else None
 
     @property
-    def harness_share(self) -> Optional[float]:
+    def overhead_share(self) -> Optional[float]:
         """The time outside the steps as a fraction of the steps' time."""
         return (self._whole - self._steps) / self._steps if self._steps > 0 else None
 

@@ -29,7 +29,7 @@ class MemoryHook(Hook):
     result goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``. If
     the memory engine ran, the result also holds the engine's plan and its fallbacks to autograd.
 
-    The time of the harness (waiting for data, the metric, all hooks) is the mean time from the end
+    The loop overhead (waiting for data, the metric, all hooks) is the mean time from the end
     of one frame to the end of the next, minus the time of the step. Frames that a reference
     predicts as well (round 1) do not count.
 
@@ -154,8 +154,8 @@ class MemoryHook(Hook):
         seconds = dict(
             inference=inference,
             adaptation=median(self._seconds) if self._seconds else None,
-            harness=self._loop.harness_seconds,
-            harness_share=self._loop.harness_share,
+            harness=self._loop.overhead_seconds,
+            harness_share=self._loop.overhead_share,
         )
         runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)
 

@@ -117,7 +117,7 @@ def seconds_table(document: Mapping) -> Optional[Table]:
     ratio = f'{adaptation / inference:.2f}x' if inference and adaptation is not None else ''
     table.add('adapting', [number(adaptation, 3), Cell(ratio)])
     if seconds.get('harness') is not None:
-        table.add('beside the step', [number(seconds['harness'], 3), Cell('')])
+        table.add('loop overhead', [number(seconds['harness'], 3), Cell('')])
     return table
 
 

@@ -84,7 +84,7 @@ def test_rows_hold_the_numbers():
         'process peak 999.0',
         'kept copies 7.0',
         'total 310.0',
-        'beside the step 0.050 (+4.2%)',
+        'loop overhead 0.050 (+4.2%)',
         'Scored frames per condition and round: 4.',
         'Never in the labels, so left out of the mean: [red]car, train.',
         'Events: 2 x rollback, 1 x skip',
