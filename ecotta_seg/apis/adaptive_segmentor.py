@@ -12,7 +12,7 @@ import torch
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from ..datasets.checks.frame_check import FrameWatch
+from ..datasets.checks.frame_check import FrameChecker
 from ..memory import StandingMemory, standing_memory
 from ..meta_networks import input_channels, read_adapters, save_adapters
 from ..methods import AdaptationMethod
@@ -87,7 +87,7 @@ class AdaptiveSegmentor:
         self.adapt_every, self.time_budget = adapt_every, time_budget
         self._pipeline = pipeline
         self.channels = input_channels(method.segmentor)
-        self.watch = FrameWatch() if check_frames else None
+        self.frame_checker = FrameChecker() if check_frames else None
         self.adapting = True
         self.identity = dict(identity or {})
         self.frames = self.updates = 0
@@ -125,7 +125,8 @@ class AdaptiveSegmentor:
         sample = data['data_samples'][0]
         with self._lock:
             sample.set_metainfo({'stream_index': self.frames})
-            fault = self.watch.check(data['inputs'][0]) if self.watch is not None else None
+            checker = self.frame_checker
+            fault = None if checker is None else checker.check(data['inputs'][0])
             if fault:
                 sample.set_metainfo({'frame_fault': fault})
                 self._tell({'event': 'bad_frame', 'stream_index': self.frames, 'reason': fault})
@@ -195,8 +196,8 @@ class AdaptiveSegmentor:
                 self.method.guard.forget()
             if self.method.estimate is not None:
                 self.method.estimate.forget()
-            if self.watch is not None:
-                self.watch = FrameWatch()
+            if self.frame_checker is not None:
+                self.frame_checker = FrameChecker()
             self.lag = 0.0
             self._sync()
 

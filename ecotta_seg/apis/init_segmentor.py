@@ -66,7 +66,7 @@ def init_adaptive_segmentor(
             method, or the method that it wraps, must have meta networks and the memory engine.
         adapters: File of warmed-up or saved meta networks, for such a method.
         method: The adaptation method's config; None for the config's ``adaptation``.
-        guard: Whether an ``UpdateGuard`` watches the updates; a dict gives its limits.
+        guard: Whether an ``UpdateGuard`` checks the updates; a dict gives its limits.
         check_frames: Whether to skip learning on frames that are black, frozen, noise and so on.
         adapt_every: Learn from every n-th frame, predict the others.
         time_budget: Maximum mean time per frame in seconds; updates are skipped to keep within

@@ -27,7 +27,7 @@ def gather_state(segmentor: Any) -> dict:
         A dictionary for ``write_state``.
     """
     method = segmentor.method
-    guard, estimate, watch = method.guard, method.estimate, segmentor.watch
+    guard, estimate, checker = method.guard, method.estimate, segmentor.frame_checker
     return {
         'kind': _KIND,
         'identity': dict(segmentor.identity),
@@ -35,7 +35,7 @@ def gather_state(segmentor: Any) -> dict:
         'start': _start_of(method),
         'guard': None if guard is None else guard.state_dict(),
         'estimate': None if estimate is None else estimate.state_dict(),
-        'watch': None if watch is None else watch.state_dict(),
+        'watch': None if checker is None else checker.state_dict(),
         'random': random_state(),
         'frames': segmentor.frames,
         'updates': segmentor.updates,
@@ -76,15 +76,15 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
     for name, parameter in parameters.items():
         if not isinstance(start[name], Tensor) or start[name].shape != parameter.shape:
             raise misfit(f'the start of {name} is of another shape')
-    for part, there in (
-        ('guard', method.guard),
-        ('estimate', method.estimate),
-        ('watch', segmentor.watch),
+    for key, part, there in (
+        ('guard', 'guard', method.guard),
+        ('estimate', 'estimate', method.estimate),
+        ('watch', 'frame checker', segmentor.frame_checker),
     ):
-        if (state[part] is None) != (there is None):
+        if (state[key] is None) != (there is None):
             raise misfit(f'one of the two has no {part}')
         if there is not None:
-            expect_keys(state[part], there.state_dict(), f'its {part}')
+            expect_keys(state[key], there.state_dict(), f'its {part}')
 
 
 @torch.no_grad()
@@ -102,8 +102,8 @@ def take_state(segmentor: Any, state: dict) -> None:
     method.load_method_state(state['method'])
     if method.guard is not None:
         method.guard.load_state_dict(state['guard'])
-    if segmentor.watch is not None:
-        segmentor.watch.load_state_dict(state['watch'])
+    if segmentor.frame_checker is not None:
+        segmentor.frame_checker.load_state_dict(state['watch'])
     segmentor.frames, segmentor.updates = int(state['frames']), int(state['updates'])
     segmentor.events = [dict(event) for event in state['events']]
     segmentor.lag, segmentor.adapting = float(state['lag']), bool(state['adapting'])

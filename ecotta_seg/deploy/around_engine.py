@@ -82,7 +82,7 @@ class AroundEngine(AdaptationMethod):
         """Logits of frames; what is learned from them comes after."""
         seen = [self._seen(frame[None]) for frame in inputs]
         logits = torch.cat([self._adapted(one) for one in seen]).to(inputs.device)
-        if learn and (self.gate is None or self.gate(logits)):
+        if learn and (self.accept_update is None or self.accept_update(logits)):
             for one in seen:
                 updated = self.adapter.learn(one.features, one.small_logits())
                 self.last_step.updated = updated or self.last_step.updated

@@ -13,7 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..apis.dataset_meta import DatasetMeta
-from ..datasets.checks.frame_check import FrameWatch
+from ..datasets.checks.frame_check import FrameChecker
 from ..files.archive_check import load_whole
 from ..files.atomic_io import atomic_write
 from .classifier_adapter import build_adapter
@@ -61,7 +61,7 @@ class EngineSegmentor:
         if adapter is not None:
             self.adapter = build_adapter(adapter, self.engine.classifier, **options)
         self._name, self._check = adapter, check_frames
-        self._watch = FrameWatch() if check_frames else None
+        self._checker = FrameChecker() if check_frames else None
         self._lock = threading.RLock()
         self.frames = self.updates = 0
         self.events: list[dict] = []
@@ -99,7 +99,7 @@ class EngineSegmentor:
         seen = self.engine.run(image)
         with self._lock:
             told = {'stream_index': self.frames, 'updated': False}
-            fault = self._watch.check(image[0].byte()) if self._watch is not None else None
+            fault = self._checker.check(image[0].byte()) if self._checker is not None else None
             logits = self._adapted(seen)
             if fault:
                 told['frame_fault'] = fault
@@ -125,7 +125,7 @@ class EngineSegmentor:
         with self._lock:
             if self.adapter is not None:
                 self.adapter.reset()
-            self._watch = FrameWatch() if self._check else None
+            self._checker = FrameChecker() if self._check else None
 
     def save_adapter(self, path: Union[str, Path]) -> None:
         """Writes what was learned and the calibration, whole or not at all.

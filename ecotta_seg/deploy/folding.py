@@ -10,16 +10,16 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Uses(TorchFunctionMode):
-    """Counts the calls of torch that make a tensor of one of the tensors that are watched."""
+    """Counts the calls of torch that make a tensor of one of the tensors that are tracked."""
 
     def __init__(self) -> None:
         super().__init__()
         # The tensors are kept, so that no other one can have the same id.
-        self.watched: dict[int, Tensor] = {}
+        self.tracked: dict[int, Tensor] = {}
         self.counts: dict[int, int] = {}
 
-    def watch(self, tensor: Tensor) -> None:
-        self.watched[id(tensor)] = tensor
+    def track(self, tensor: Tensor) -> None:
+        self.tracked[id(tensor)] = tensor
         self.counts[id(tensor)] = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -64,7 +64,7 @@ def fold_norms(network: nn.Module, sample: Tensor) -> int:
 
     def convolved(conv: nn.Module, inputs: tuple, output: Tensor) -> None:
         made_by[id(output)] = conv
-        uses.watch(output)
+        uses.track(output)
 
     def normalised(norm: nn.Module, inputs: tuple, output: Tensor) -> None:
         conv = made_by.get(id(inputs[0]))

@@ -1,4 +1,4 @@
-"""Watches each adaptation step and undoes the steps that would ruin the model."""
+"""Checks each adaptation step and undoes the steps that would ruin the model."""
 
 from collections import deque
 from typing import Optional
@@ -11,9 +11,10 @@ from ..inference.padding import without_padding
 from ..inference.reduced_frame import reduced_frame
 from ..layers.prediction_statistics import entropy_share, largest_share
 from ..methods.base import AdaptationMethod
-from .drift_limits import DriftLimits, PredictionDrift, prediction_drift
-from .entropy_watch import EntropyWatch
-from .rest import RestAfterResets
+from ..names.old_names import warn_old_name
+from .cooldown import Cooldown
+from .deviation_limits import DeviationLimits, PredictionDeviation, prediction_deviation
+from .entropy_limit import EntropyLimit
 
 
 class UpdateGuard:
@@ -30,27 +31,27 @@ class UpdateGuard:
     the reference's prediction (see below). If the reference passes and the model does not, the
     model is at fault and is rolled back.
 
-    Every ``check_every`` frames the guard checks for drift. At a reduced size it predicts the frame
-    twice: with the current model and with the reference, the state before the first frame
-    (``predict_reference``: the frozen source under the method's own normalisation). The model has
-    drifted if the median of the last ``window`` checks exceeds a limit: too little agreement of the
-    two masks (see ``mask_agreement``) on the half of the pixels that the reference is surest of
+    Every ``check_every`` frames the guard checks for deviation. At a reduced size it predicts the
+    frame twice: with the current model and with the reference, the state before the first frame
+    (``predict_reference``: the frozen source under the method's own normalisation). The model
+    deviates if the median of the last ``window`` checks exceeds a limit: too little agreement of
+    the two masks (see ``mask_agreement``) on the half of the pixels that the reference is surest of
     (adaptation should change the other half), too small a share of the reference's entropy, or too
     high a loss of class diversity. The guard then rolls back to the last parameters that were well
     within the limits. If it has already rolled back to them once, it resets everything. After
-    resets in close succession learning pauses, see ``RestAfterResets``.
+    resets in close succession learning pauses, see ``Cooldown``.
 
     If a method resets itself (RDumb, SAR), the guard discards its earlier observations and the
     earlier good parameters. If the update of that same frame is at fault, the guard resets the
     method.
 
     Args:
-        check_every: Frames between two drift checks.
+        check_every: Frames between two checks for deviation.
         min_agreement: Minimum agreement with the reference, 0 to 1. If the source itself fails on
             a frame, a good method rightly disagrees with it.
         min_entropy_share: Minimum entropy as a share of the reference's entropy, 0 to 1.
             Entropy minimisation that collapses makes the model certain of every pixel.
-        max_diversity_loss: In nats, above 0, see ``DriftLimits``.
+        max_diversity_loss: In nats, above 0, see ``DeviationLimits``.
         max_class_share: Maximum share of a frame that one class may cover, 0 to 1.
         max_entropy: Maximum mean entropy of a prediction to learn from, as a share of ln C, 0 to 1;
             compared with the median of the last ``window`` frames. Above this limit the model does
@@ -60,9 +61,10 @@ class UpdateGuard:
         window: Number of checks in the median.
         margin: Parameters count as good from this margin above ``min_agreement``.
         scale: Size of the check's frames; frames below 256 pixels are not reduced.
-        rest: Frames of the first rest, see ``RestAfterResets``; 0 for none. Default:
-            4 ``window`` ``check_every``, twice the frames that the guard needs to notice drift,
-            roll back, and notice drift again.
+        cooldown: Frames of the first cooldown, see ``Cooldown``; 0 for none. Default:
+            4 ``window`` ``check_every``, twice the frames that the guard needs to notice a
+            deviation, roll back, and notice a deviation again.
+        rest: The old name of ``cooldown``; this version reads it with a warning.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -79,6 +81,7 @@ class UpdateGuard:
         scale: float = 0.5,
         max_entropy: float = 0.6,
         max_diversity_loss: float = 0.25,
+        cooldown: Optional[int] = None,
         rest: Optional[int] = None,
     ) -> None:
         shares = (max_class_share, scale, max_entropy)
@@ -88,35 +91,38 @@ class UpdateGuard:
                 'max_entropy from 0 to 1, got '
                 f'check_every={check_every}, window={window} and {shares}'
             )
-        self.limits = DriftLimits(min_agreement, min_entropy_share, max_diversity_loss, margin)
+        self.limits = DeviationLimits(min_agreement, min_entropy_share, max_diversity_loss, margin)
         self.check_every, self.window, self.margin = check_every, window, margin
         self.max_class_share, self.scale = max_class_share, scale
         self.max_entropy = max_entropy
-        if rest is None:
-            rest = 4 * window * check_every
-        if rest < 0:
-            raise ValueError(f'the guard expects rest from 0, got {rest}')
-        self.rest = RestAfterResets(rest)
+        if rest is not None:
+            warn_old_name('rest', 'cooldown')
+            cooldown = rest
+        if cooldown is None:
+            cooldown = 4 * window * check_every
+        if cooldown < 0:
+            raise ValueError(f'the guard expects cooldown from 0, got {cooldown}')
+        self.cooldown = Cooldown(cooldown)
         self.events: list[dict] = []
         self.forget()
 
     def forget(self) -> None:
         """Restores the guard's state before the first frame."""
         self._good: Optional[dict] = None
-        self._gone_back = False
+        self._rolled_back = False
         self._frames = self._faults = 0
         self._checks: deque = deque(maxlen=self.window)
-        self.entropies = EntropyWatch(self.max_entropy, self.window)
-        self.rest.forget()
+        self.entropies = EntropyLimit(self.max_entropy, self.window)
+        self.cooldown.forget()
         self._reason: Optional[str] = None
-        self._judged = self._anew = False
+        self._judged = self._own_reset = False
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the last good parameters and optimizer state."""
         return _tensor_bytes(self._good)
 
-    def watch(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def adapt(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> Tensor:
         """Runs ``method.adapt`` on a frame and handles faults.
 
         Args:
@@ -130,39 +136,39 @@ class UpdateGuard:
         """
         if self._good is None:
             self._good = method.method_state()
-        if self.rest.takes():
+        if self.cooldown.pauses_frame():
             return method.predict_frame(inputs, metas)
-        self._reason, self._judged, self._anew = None, False, False
+        self._reason, self._judged, self._own_reset = None, False, False
 
-        def gate(logits: Tensor) -> bool:
+        def accept_update(logits: Tensor) -> bool:
             self._judged = True
             self._see_own_reset(method)
             self._reason = self._fault_of_step(method, inputs, metas, logits)
             return self._reason is None
 
-        method.gate = gate
+        method.accept_update = accept_update
         try:
             logits = method.adapt(inputs, metas)
         finally:
-            method.gate = None
+            method.accept_update = None
         if not self._judged:
-            gate(logits)
+            accept_update(logits)
         # After a reset the logits are those of the discarded model: its entropy does not count.
         gone = self._see_own_reset(method)
         broken = not _all_finite(method.learned_tensors().values())
         if self._reason:
             self._undo_fault(method, inputs, metas, broken)
         elif broken:
-            self._go_back(method, metas, 'parameters are not finite')
+            self._repair(method, metas, 'parameters are not finite')
         else:
             self._faults = 0
             self._frames += 1
-            if self._anew:
+            if self._own_reset:
                 self._good = method.method_state()
             if not gone:
                 self.entropies.learned()
             if self._frames % self.check_every == 0:
-                self._check_drift(method, inputs, metas)
+                self._check_deviation(method, inputs, metas)
         if broken and not without_padding(logits, metas).isfinite().all():
             logits = method.predict(inputs, metas)
         return logits
@@ -173,9 +179,9 @@ class UpdateGuard:
         Returns:
             Whether the method has reset itself since the last call.
         """
-        if self._anew or method.last_step.own_reset is None:
+        if self._own_reset or method.last_step.own_reset is None:
             return False
-        self._anew, self._gone_back, self._faults = True, False, 0
+        self._own_reset, self._rolled_back, self._faults = True, False, 0
         self._checks.clear()
         self.entropies.back_to_start()
         return True
@@ -184,15 +190,15 @@ class UpdateGuard:
         """Undoes the step of a faulty frame, and rolls back the model if the model is at fault."""
         reason = self._reason
         if not broken and not method.last_step.updated:
-            if self._anew:
+            if self._own_reset:
                 self._good = method.method_state()
-            self._tell('skip', metas, reason)
-        elif not self._anew and _all_finite(self._good['tensors'].values()):
+            self._record('skip', metas, reason)
+        elif not self._own_reset and _all_finite(self._good['tensors'].values()):
             method.load_method_state(self._good)
             method.last_step.updated = False
-            self._tell('rollback', metas, reason)
+            self._record('rollback', metas, reason)
         else:
-            self._go_back(method, metas, reason)
+            self._repair(method, metas, reason)
         self._faults += 1
         if self._faults % self.check_every:
             return
@@ -209,7 +215,7 @@ class UpdateGuard:
         if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
             reason = self.entropies.judge(entropy_share(current))
         if reason is not None:
-            self._go_back(method, metas, f'{reason}, and not in the prediction of the source')
+            self._repair(method, metas, f'{reason}, and not in the prediction of the source')
 
     def _fault_of_step(
         self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
@@ -244,44 +250,44 @@ class UpdateGuard:
             return f'one class covers {share:.0%} of the frame'
         return None
 
-    def _check_drift(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
+    def _check_deviation(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
         inputs, metas = reduced_frame(inputs, metas, self.scale)
         reference = method.predict_reference(inputs, metas)
         if reference is None:
             return
-        drift = prediction_drift(
+        deviation = prediction_deviation(
             without_padding(method.predict(inputs, metas), metas),
             without_padding(reference, metas),
         )
-        if drift is None:
+        if deviation is None:
             return
-        self._checks.append(drift)
+        self._checks.append(deviation)
         full = len(self._checks) == self.window
         reason = self.limits.exceeded(self._checks) if full else None
         if reason is not None:
-            self._go_back(method, metas, reason)
+            self._repair(method, metas, reason)
         elif self.limits.well_within(self._checks):
-            self._good, self._gone_back = method.method_state(), False
+            self._good, self._rolled_back = method.method_state(), False
             self.entropies.keep()
 
-    def _go_back(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
-        if self._gone_back or self._anew or not _all_finite(self._good['tensors'].values()):
+    def _repair(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
+        if self._rolled_back or self._own_reset or not _all_finite(self._good['tensors'].values()):
             method.reset()
-            self._good, self._gone_back = method.method_state(), False
+            self._good, self._rolled_back = method.method_state(), False
             self.entropies.back_to_start()
-            rest = self.rest.after_reset()
-            if rest:
-                reason += f'; the last reset was close, so {rest} frames are not learned from'
-            self._tell('reset', metas, reason)
+            paused = self.cooldown.after_reset()
+            if paused:
+                reason += f'; the last reset was close, so {paused} frames are not learned from'
+            self._record('reset', metas, reason)
         else:
             method.load_method_state(self._good)
-            self._gone_back = True
+            self._rolled_back = True
             self.entropies.back_to_good()
-            self._tell('rollback', metas, reason)
+            self._record('rollback', metas, reason)
         method.last_step.updated = False
         self._checks.clear()
 
-    def _tell(self, event: str, metas: list[dict], reason: str) -> None:
+    def _record(self, event: str, metas: list[dict], reason: str) -> None:
         self.events.append(
             {'event': event, 'stream_index': metas[0].get('stream_index'), 'reason': reason}
         )
@@ -295,22 +301,22 @@ class UpdateGuard:
         """All state that later verdicts depend on: tensors and numbers."""
         return {
             'good': self._good,
-            'gone_back': self._gone_back,
+            'gone_back': self._rolled_back,
             'frames': self._frames,
             'faults': self._faults,
             'checks': [list(check) for check in self._checks],
             'entropies': self.entropies.state_dict(),
-            'rest': self.rest.state_dict(),
+            'rest': self.cooldown.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Restores a state from ``state_dict``."""
         self.forget()
-        self._good, self._gone_back = state['good'], state['gone_back']
+        self._good, self._rolled_back = state['good'], state['gone_back']
         self._frames, self._faults = state['frames'], state['faults']
-        self._checks.extend(PredictionDrift(*check) for check in state['checks'])
+        self._checks.extend(PredictionDeviation(*check) for check in state['checks'])
         self.entropies.load_state_dict(state['entropies'])
-        self.rest.load_state_dict(state['rest'])
+        self.cooldown.load_state_dict(state['rest'])
 
 
 def _noise_in(frames: Tensor) -> Optional[str]:

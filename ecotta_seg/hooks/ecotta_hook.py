@@ -21,7 +21,7 @@ from .learning_hook import LearningHook
 from .metric_inputs import prepare_metrics
 from .settled_model import refuse_augmentation, settle_model
 from .source_reference_hook import SourceReferenceHook
-from .weight_watch import (
+from .weight_changes import (
     bare_model,
     copied_weights,
     different,

@@ -6,7 +6,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..datasets.checks.frame_check import FrameWatch
+from ..datasets.checks.frame_check import FrameChecker
 from ..datasets.checks.frame_error import FrameError
 from ..names.printable import printable
 from .guard_hook import add_event
@@ -45,7 +45,7 @@ class FrameCheckHook(Hook):
         """Makes the stream mark the frames that it cannot load."""
         dataset = runner.test_dataloader.dataset
         differ = self.sizes_differ or getattr(dataset, 'sizes_differ', False)
-        self._watch = FrameWatch(differ)
+        self._checker = FrameChecker(differ)
         if hasattr(dataset, 'mark_bad_frames'):
             dataset.mark_bad_frames = True
 
@@ -56,7 +56,7 @@ class FrameCheckHook(Hook):
             info, image = sample.metainfo, images[index]
             if isinstance(image, (list, tuple)) or not hasattr(sample, 'set_metainfo'):
                 continue  # Several views of a frame (test-time augmentation) are not checked.
-            fault = info.get('frame_fault') or self._watch.check(image, info.get('img_path'))
+            fault = info.get('frame_fault') or self._checker.check(image, info.get('img_path'))
             if fault:
                 self._tell(runner, 'bad_frame', info, fault)
                 sample.set_metainfo({'frame_fault': fault})
@@ -101,8 +101,8 @@ class FrameCheckHook(Hook):
 
     def state_dict(self) -> dict:
         """The data that the next frame is compared with."""
-        return self._watch.state_dict()
+        return self._checker.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
         """Restores a result of ``state_dict``."""
-        self._watch.load_state_dict(state)
+        self._checker.load_state_dict(state)

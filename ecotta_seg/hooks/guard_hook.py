@@ -10,7 +10,7 @@ from ..guard.guard import UpdateGuard
 
 @HOOKS.register_module()
 class GuardHook(Hook):
-    """Watches each step with an ``UpdateGuard``.
+    """Checks each step with an ``UpdateGuard``.
 
     Each event goes to the log and to the message hub's ``ecotta_seg/events`` as
     ``{'event': 'skip' | 'rollback' | 'reset', 'stream_index', 'reason'}``, and from there into

@@ -9,7 +9,7 @@ from mmengine.model import BaseTTAModel
 from ..datasets.inner_datasets import inner_datasets
 from ..names.class_names import NO_CLASS, match_classes, number_of_classes, with_matched_classes
 from ..names.type_names import is_a
-from .weight_watch import bare_model, settle_averages
+from .weight_changes import bare_model, settle_averages
 
 
 def settle_model(runner: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..evaluation import PerConditionIoU
 from ..methods.source import SourceModel
 from .settled_model import settle_model
-from .weight_watch import bare_model
+from .weight_changes import bare_model
 
 
 @HOOKS.register_module()

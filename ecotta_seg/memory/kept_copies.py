@@ -15,8 +15,8 @@ def reachable_tensors(*roots: Any) -> list[Tensor]:
     """All tensors that objects reference, each once.
 
     The search follows attributes through modules, containers and objects of this package (a guard,
-    a watcher). It finds parameters and buffers, and also tensors outside the modules, such as the
-    parameters that ``reset`` restores, a teacher's parameters, or a guard's last good state.
+    layer weights). It finds parameters and buffers, and also tensors outside the modules, such as
+    the parameters that ``reset`` restores, a teacher's parameters, or a guard's last good state.
 
     The search skips optimizers (their state is counted separately), objects of other packages,
     functions, and tensors without data.

@@ -109,13 +109,13 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         last_step: The record of the latest step.
         observer: A function that receives the step as a function, runs the step and returns its
             result, such as a memory meter. None for no observer.
-        guard: An ``UpdateGuard`` that watches each step; None for none.
-        estimate: A ``LabelFreeEstimate`` that watches the predictions and may return the source's
+        guard: An ``UpdateGuard`` that checks each step; None for none.
+        estimate: A ``LabelFreeEstimate`` that reads the predictions and may return the source's
             prediction instead; None for none.
         estimating: If False, the estimate does not change; its latest choice stays in force.
-        gate: A function of the logits that is called before parameters change; False drops the
-            update. A guard sets the gate. Methods that update during the backward do not call the
-            gate: the guard undoes their update afterwards.
+        accept_update: A function of the logits that is called before parameters change; False
+            drops the update. A guard sets the function. Methods that update during the backward
+            do not call it: the guard undoes their update afterwards.
     """
 
     def __init__(self, segmentor: nn.Module) -> None:
@@ -143,7 +143,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         self.guard = None
         self.estimate = None
         self.estimating = True
-        self.gate: Optional[Callable[[Tensor], bool]] = None
+        self.accept_update: Optional[Callable[[Tensor], bool]] = None
 
     @abstractmethod
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -214,7 +214,7 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         elif self.guard is None:
             logits = self.adapt(inputs, metas)
         else:
-            logits = self.guard.watch(self, inputs, metas)
+            logits = self.guard.adapt(self, inputs, metas)
         with torch.no_grad():
             if others is not None:
                 logits = self.with_views(logits, others)

@@ -45,13 +45,13 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     autocast = options.pop('autocast', None) if 'autocast' not in known else None
     budget = options.pop('memory_budget', None) if 'memory_budget' not in known else None
     check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, *_OF_ANY])])
-    watch = None
+    label_free = None
     if estimate is not None and estimate is not False:
         if options.get('memory_budget', budget) is None:
             from .label_free import LabelFreeEstimate
 
             # Must come before the method changes the model.
-            watch = LabelFreeEstimate.from_options(estimate, segmentor)
+            label_free = LabelFreeEstimate.from_options(estimate, segmentor)
         else:
             print_log(
                 'the estimate of mIoU is left out: it runs the source as it is, which may take '
@@ -66,9 +66,9 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
         method.use_autocast(autocast)
     if budget is not None:
         method.use_memory_budget(budget)
-    if watch is not None:
-        watch.attach(method)
-        method.estimate = watch
+    if label_free is not None:
+        label_free.attach(method)
+        method.estimate = label_free
     # A subclass has all calibrated buffers only after its constructor has finished.
     if getattr(method, 'kept_calibration', None) is not None:
         method.take_calibration(method.kept_calibration)

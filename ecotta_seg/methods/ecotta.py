@@ -155,8 +155,8 @@ class EcoTTA(GradientAdaptation):
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         with following(self._calibrated):
-            # A watcher (layer-wise weights) needs autograd's graph for its own gradients.
-            if self.engine is not None and self.watcher is None:
+            # The layer weights need autograd's graph for its own gradients.
+            if self.engine is not None and self.layer_weights is None:
                 return self._adapt_by_engine(inputs, metas)
             self._clear_record()
             with self.encoder.recording(self._regulariser) as self._terms:
@@ -221,7 +221,7 @@ class EcoTTA(GradientAdaptation):
             # The backward has made the update; a guard can only undo it afterwards.
             record.updated = True
             self.after_update()
-        elif self.gate is None or self.gate(logits):
+        elif self.accept_update is None or self.accept_update(logits):
             self.update()
         self.optimizer.zero_grad(set_to_none=True)
         return logits

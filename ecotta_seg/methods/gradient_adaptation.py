@@ -39,10 +39,10 @@ class GradientAdaptation(AdaptationMethod):
         optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
 
     Attributes:
-        watcher: An object such as the layer-wise learning weights, or None, see ``watch_by``. The
-            method calls ``see(logits, share)`` with each window's logits and their graph before
+        layer_weights: The ``LayerWeights`` of LAW, or None, see ``use_layer_weights``. The method
+            calls ``see(logits, share)`` with each window's logits and their graph before
             ``learn``, ``weigh(optimizer)`` before each optimizer step, and ``forget()`` on
-            ``reset``. With a watcher the optimizer has one group for each parameter.
+            ``reset``. With them the optimizer has one group for each parameter.
         planner: Plans steps for a memory budget; None without a budget.
         planned: The ``PlannedStep`` of the latest frame; None without a budget.
         lean: Whether steps run under ``LeanAutograd``. False is for comparisons.
@@ -59,7 +59,7 @@ class GradientAdaptation(AdaptationMethod):
             )
         super().__init__(segmentor)
         self.optimizer_config = dict(optimizer)
-        self.watcher = None
+        self.layer_weights = None
         self.planner = self.planned = None
         self.lean = True
 
@@ -96,19 +96,19 @@ class GradientAdaptation(AdaptationMethod):
         for name, parameter in self.adaptable_parameters().items():
             self._initial[name].copy_(parameter)
 
-    def watch_by(self, watcher) -> None:
-        """Sets the watcher; call after ``start`` and before the first frame.
+    def use_layer_weights(self, layer_weights) -> None:
+        """Sets the layer weights; call after ``start`` and before the first frame.
 
         Raises:
-            ValueError: The method already has a watcher, or has a memory budget.
+            ValueError: The method already has layer weights, or has a memory budget.
         """
-        if self.watcher is not None:
+        if self.layer_weights is not None:
             raise ValueError(
                 'expected one law around a method, got one around another, and both would set '
                 'the same learning rates: leave out one of them'
             )
         self._refuse_budget('layer-wise learning weights')
-        self.watcher = watcher
+        self.layer_weights = layer_weights
         self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
 
     def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -118,7 +118,7 @@ class GradientAdaptation(AdaptationMethod):
             ValueError: The config does not fit.
         """
         name = self.optimizer_config.get('type')
-        if self.watcher is not None:
+        if self.layer_weights is not None:
             parameters = [dict(params=[parameter]) for parameter in parameters]
         try:
             optimizer = OPTIMIZERS.build(dict(self.optimizer_config, params=parameters))
@@ -141,9 +141,9 @@ class GradientAdaptation(AdaptationMethod):
         """
 
     def show(self, logits: Tensor, share: float) -> None:
-        """Passes one window's logits to the watcher, if any, and to ``learn``."""
-        if self.watcher is not None:
-            self.watcher.see(logits, share)
+        """Passes one window's logits to the layer weights, if any, and to ``learn``."""
+        if self.layer_weights is not None:
+            self.layer_weights.see(logits, share)
         self.learn(logits, share)
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -152,7 +152,7 @@ class GradientAdaptation(AdaptationMethod):
         with self.within_budget(inputs, metas):
             with torch.enable_grad():
                 logits = forward_windows(self.segmentor, inputs, metas, self.show)
-            if self.gate is None or self.gate(logits):
+            if self.accept_update is None or self.accept_update(logits):
                 self.update()
         self.optimizer.zero_grad(set_to_none=True)
         return logits
@@ -195,7 +195,7 @@ class GradientAdaptation(AdaptationMethod):
         for other, there in (
             (f'{self.views} views', self.views > 1),
             (f'autocast={self.autocast!r}', self.autocast is not None),
-            ('layer-wise learning weights', self.watcher is not None),
+            ('layer-wise learning weights', self.layer_weights is not None),
         ):
             if there:
                 self._refuse_budget(other)
@@ -217,8 +217,8 @@ class GradientAdaptation(AdaptationMethod):
     def update(self) -> None:
         """Takes the optimizer step if there are gradients, and frees the gradients."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
-            if self.watcher is not None:
-                self.watcher.weigh(self.optimizer)
+            if self.layer_weights is not None:
+                self.layer_weights.weigh(self.optimizer)
             moves = self.moves()
             self.optimizer.step()
             self.after_update()
@@ -290,5 +290,5 @@ class GradientAdaptation(AdaptationMethod):
             for name, parameter in parameters.items():
                 parameter.copy_(self._initial[name])
         self.optimizer = self.build_optimizer(list(parameters.values()))
-        if self.watcher is not None:
-            self.watcher.forget()
+        if self.layer_weights is not None:
+            self.layer_weights.forget()

@@ -29,7 +29,7 @@ def learning_weights(information: Tensor, exponent: float) -> Tensor:
 
 
 class LayerWeights:
-    """A watcher that sets the learning rates of a ``GradientAdaptation``.
+    """Sets the learning rates of the layers of a ``GradientAdaptation``.
 
     Args:
         parameters: The layers; the optimizer has one group for each, in this order.
@@ -125,7 +125,7 @@ class LAW(WrappedAdaptation):
             raise ValueError(f'expected an exponent above 0, got {exponent}')
         super().__init__(segmentor, method)
         self.layers = LayerWeights(self.inner.adaptable_parameters().values(), exponent)
-        self.inner.watch_by(self.layers)
+        self.inner.use_layer_weights(self.layers)
         self.layers.rates = [group['lr'] for group in self.inner.optimizer.param_groups]
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:

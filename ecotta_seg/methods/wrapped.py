@@ -56,9 +56,9 @@ class WrappedAdaptation(AdaptationMethod):
         """The inner method's ``PlannedStep``; None before its first frame, or without an engine."""
         return getattr(self.inner, 'planned', None)
 
-    def watch_by(self, watcher) -> None:
-        """Sets the watcher of the innermost method, see ``GradientAdaptation.watch_by``."""
-        self.inner.watch_by(watcher)
+    def use_layer_weights(self, layer_weights) -> None:
+        """See ``GradientAdaptation``: for the innermost method."""
+        self.inner.use_layer_weights(layer_weights)
 
     def use_autocast(self, name: Optional[str]) -> None:
         """See base class: for the inner method; None keeps the inner method's own option."""
@@ -95,12 +95,12 @@ class WrappedAdaptation(AdaptationMethod):
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        self.inner.gate, self.inner.last_step = self.gate, self.last_step
+        self.inner.accept_update, self.inner.last_step = self.accept_update, self.last_step
         try:
             return self.inner.adapt(inputs, metas)
         finally:
-            # A guard's gate is for this frame only.
-            self.inner.gate = None
+            # A guard's function is for this frame only.
+            self.inner.accept_update = None
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

@@ -128,7 +128,7 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing(tmp_path):
     refused(built(config, source=1), 'another segmentor: weights: was')
     refused(built(config, guard=False), 'config guard: was True, is False')
     refused(built(config, guard=False), 'has no guard', allow=('config guard',))
-    refused(built(config, check_frames=False), 'has no watch')
+    refused(built(config, check_frames=False), 'has no frame checker')
     refused(built(config, size='frame', method=dict(type='source')), 'config adaptation.type')
     other = built(write_config(tmp_path, 'ecotta'))
     refused(other, 'does not fit this method', allow=('config', 'weights'))

@@ -5,7 +5,7 @@ from ecotta_seg.guard.guard import UpdateGuard
 from ecotta_seg.layers.prediction_statistics import mask_agreement
 from ecotta_seg.methods import build_method
 from ecotta_seg.methods.base import StepRecord
-from tests.guard.toy_method import Hasty, ToyMethod, four_quarters, kinds, watch
+from tests.guard.toy_method import Hasty, ToyMethod, four_quarters, guarded_adapt, kinds
 from tests.segmentors import build_segmentor
 
 
@@ -25,7 +25,7 @@ def test_a_healthy_stream_is_left_alone(frame):
     guarded, plain = ToyMethod(lr=1e-3), ToyMethod(lr=1e-3)
     guard = UpdateGuard(check_every=2)
     for index in range(12):
-        first = watch(guard, guarded, frame, index)
+        first = guarded_adapt(guard, guarded, frame, index)
         assert torch.equal(first, plain.adapt(frame, [{}]))
     assert torch.equal(guarded.segmentor.weight, plain.segmentor.weight)
     assert kinds(guard) == []
@@ -34,35 +34,35 @@ def test_a_healthy_stream_is_left_alone(frame):
 @pytest.mark.parametrize('image', ['nan', 'one class'])
 def test_an_update_on_a_bad_prediction_is_skipped(frame, image):
     method, guard = ToyMethod(), UpdateGuard()
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     before = method.method_state()
     bad = frame * float('nan')
     if image == 'one class':
         bad = one_class(frame)
-    watch(guard, method, bad, index=7)
+    guarded_adapt(guard, method, bad, index=7)
     (event,) = guard.take_events()
     assert event['event'] == 'skip' and event['stream_index'] == 7
     assert not method.last_step.updated
     assert torch.equal(method.segmentor.weight, before['tensors']['parameter.weight'])
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert method.last_step.updated
 
 
 def test_a_loss_that_is_not_finite_never_reaches_the_weights(frame):
     method, guard = ToyMethod(), UpdateGuard()
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     weight = method.segmentor.weight.detach().clone()
     method.spoil = 'loss'
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert kinds(guard) == ['skip']
     assert torch.equal(method.segmentor.weight, weight)
 
 
 def test_a_method_that_does_not_ask_is_rolled_back(frame):
     method, guard = ToyMethod(ask=False), UpdateGuard()
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     method.spoil = 'loss'
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert kinds(guard) == ['rollback']
     assert method.segmentor.weight.isfinite().all()
     assert not method.last_step.updated
@@ -71,9 +71,9 @@ def test_a_method_that_does_not_ask_is_rolled_back(frame):
 def test_broken_weights_are_rolled_back_and_the_frame_predicted_again(frame):
     method, guard = ToyMethod(), UpdateGuard()
     start = method.method_state()
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     method.spoil = 'weights'
-    logits = watch(guard, method, frame)
+    logits = guarded_adapt(guard, method, frame)
     assert logits.isfinite().all()
     assert kinds(guard) == ['rollback']
     assert torch.equal(method.segmentor.weight, start['tensors']['parameter.weight'])
@@ -85,7 +85,7 @@ def test_drift_is_rolled_back_and_then_reset(frame):
     guard = UpdateGuard(check_every=1, window=1, min_agreement=0.9, margin=0.05)
     seen = []
     for index in range(60):
-        watch(guard, method, frame, index)
+        guarded_adapt(guard, method, frame, index)
         for event in guard.take_events():
             seen.append(event['event'])
             if event['event'] == 'reset':
@@ -110,9 +110,9 @@ def test_only_where_the_source_is_sure_must_be_agreed_with(unsure, events):
         check_every=1, window=1, max_class_share=1.0, max_entropy=1, max_diversity_loss=9
     )
     with torch.no_grad():
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
         method.segmentor.weight[0, 1] = 3.5
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert (method.predict(frame, [{}]).argmax(1) == 0).all() == (not events)
     assert kinds(guard) == events[:1]
 
@@ -125,7 +125,7 @@ def test_a_model_that_gets_certain_of_everything_is_taken_back(frame):
     method = Sharpens(lr=20.0)
     guard = UpdateGuard(check_every=1, window=1, min_agreement=0, margin=0, max_diversity_loss=9)
     for _ in range(30):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     events = guard.take_events()
     assert events and all('entropy fell' in event['reason'] for event in events)
 
@@ -151,7 +151,7 @@ def test_a_guard_goes_on_from_its_state(frame):
                 method, guard = ToyMethod(lr=0.05), UpdateGuard(2, 0.9, window=2, margin=0.05)
                 method.load_method_state(states[0])
                 guard.load_state_dict(states[1])
-            watch(guard, method, frame, index)
+            guarded_adapt(guard, method, frame, index)
             events += guard.take_events()
         return events, method.segmentor.weight.detach()
 
@@ -173,7 +173,7 @@ def test_wrong_limits_are_refused():
 def test_what_it_keeps_is_told(frame):
     method, guard = ToyMethod(), UpdateGuard()
     assert guard.kept_bytes == 0
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert guard.kept_bytes == 12 * 4
 
 
@@ -183,38 +183,38 @@ def test_bad_frames_in_a_row_leave_what_was_learned(frame, kind, bad):
     method, guard = kind(), UpdateGuard(check_every=3)
     start = method.segmentor.weight.detach().clone()
     for _ in range(9):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     learned = guard._good['tensors']['parameter.weight'].clone()
     assert not torch.equal(learned, start) and kinds(guard) == []
     bad = frame * float('nan') if bad == 'nan' else one_class(frame)
     for _ in range(50):
-        watch(guard, method, bad)
+        guarded_adapt(guard, method, bad)
         assert not method.last_step.updated
     assert set(kinds(guard)) == ({'skip'} if kind is ToyMethod else {'rollback'})
     assert torch.equal(method.segmentor.weight, learned)
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert method.last_step.updated and kinds(guard) == []
 
 
 def test_a_model_that_collapsed_between_two_checks_is_found(frame):
     method, guard = ToyMethod(), UpdateGuard(check_every=3)
     for _ in range(2):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     with torch.no_grad():
         method.segmentor.weight[0] += 50
     for _ in range(3):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     assert kinds(guard) == ['skip'] * 3 + ['rollback']
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert method.last_step.updated and kinds(guard) == []
     # And where the parameters that were kept are no better, all is reset.
     with torch.no_grad():
         method.segmentor.weight[0] += 50
     guard._good = method.method_state()
     for _ in range(6):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     assert kinds(guard) == ['skip'] * 3 + ['rollback'] + ['skip'] * 3 + ['reset']
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert method.last_step.updated
 
 
@@ -247,7 +247,7 @@ def _learned(kind, frame, **limits):
     method, guard = kind(), UpdateGuard(check_every=4, **limits)
     start = method.segmentor.weight.detach().clone()
     for _ in range(8):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     assert not torch.equal(guard._good['tensors']['parameter.weight'], start)
     assert kinds(guard) == []
     return method, guard, start
@@ -257,12 +257,12 @@ def _learned(kind, frame, **limits):
 def test_a_fault_after_a_methods_own_reset_does_not_bring_back_what_was_before(frame, when):
     method, guard, start = _learned(StartsAnew, frame)
     method.when = when
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     anew = method.segmentor.weight.detach().clone()
     assert torch.equal(guard._good['tensors']['parameter.weight'], anew) and kinds(guard) == []
     assert torch.equal(anew, start) == (when == 'after')
     method.spoil = 'weights'
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert kinds(guard) == ['rollback']
     assert torch.equal(method.segmentor.weight, anew)
 
@@ -275,16 +275,16 @@ def test_a_fault_in_the_frame_of_a_methods_own_reset_leaves_the_start(frame, kin
     method, guard, start = _learned(kind, frame)
     method.when = 'before'
     if spoil == 'one class':
-        watch(guard, method, one_class(frame))
+        guarded_adapt(guard, method, one_class(frame))
     else:
         method.spoil = spoil
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     asked_first = kind is StartsAnew and spoil != 'weights'
     assert kinds(guard) == ['skip' if asked_first else 'reset']
     assert torch.equal(method.segmentor.weight, start) and not method.last_step.updated
     assert torch.equal(guard._good['tensors']['parameter.weight'], start)
     method.spoil = None
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert method.last_step.updated and kinds(guard) == []
 
 
@@ -293,11 +293,11 @@ def test_checks_and_entropies_begin_anew_with_the_method(frame):
     first = list(guard.entropies._first)
     assert len(guard._checks) == 2 and len(guard.entropies._usual) == 8
     method.when = 'after'
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert not guard._checks and list(guard.entropies._usual) == first
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     method.when = 'before'
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     # The frame was predicted and learned from by what began anew.
     assert len(guard.entropies._usual) == 2 and list(guard.entropies._last) == first
 
@@ -319,7 +319,7 @@ def test_a_reset_of_rdumbs_is_not_undone(frames):
     for index, image in enumerate(images[:6]):
         method.last_step = StepRecord()
         method.inner.update = ruin if index == 5 else update
-        guard.watch(method, image, metas)
+        guard.adapt(method, image, metas)
     assert method.last_step.own_reset is not None and kinds(guard) == ['reset']
     now = method.method_state()['tensors']
     assert all(torch.equal(now[name], start[name]) for name in start)

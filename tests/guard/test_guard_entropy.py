@@ -13,8 +13,8 @@ from tests.guard.toy_method import (
     ToyMethod,
     ToySegmentor,
     four_quarters,
+    guarded_adapt,
     kinds,
-    watch,
 )
 
 
@@ -38,23 +38,23 @@ def test_frames_that_the_model_makes_nothing_of_are_not_learned_from(frame, kind
     unclear = blurred(frame, 0.02)
     assert entropy_share(method, frame) < 0.7 and entropy_share(method, unclear) > 0.95
     for _ in range(6):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     assert kinds(guard) == []
     # One alone does not change the median of three; the second does.
-    watch(guard, method, unclear)
+    guarded_adapt(guard, method, unclear)
     assert method.last_step.updated and kinds(guard) == []
     learned = guard._good['tensors']['parameter.weight'] if kind is Hasty else None
     before = method.segmentor.weight.detach().clone()
     for _ in range(40):
-        watch(guard, method, unclear)
+        guarded_adapt(guard, method, unclear)
         assert not method.last_step.updated
     expected = before if kind is ToyMethod else learned
     assert torch.equal(method.segmentor.weight, expected)
     assert set(kinds(guard)) == ({'skip'} if kind is ToyMethod else {'rollback'})
     # And the first good ones after it, until they are the median.
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert not method.last_step.updated
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert method.last_step.updated
 
 
@@ -62,7 +62,7 @@ def test_a_stream_that_is_unclear_by_nature_is_learned_from(frame):
     method, guard = ToyMethod(lr=1e-4), UpdateGuard(max_entropy=0.9)
     unclear = blurred(frame, 0.02)
     for _ in range(60):
-        watch(guard, method, unclear)
+        guarded_adapt(guard, method, unclear)
         assert method.last_step.updated
     assert kinds(guard) == [] and len(guard.state_dict()['entropies']['usual']) == 50
 
@@ -70,12 +70,12 @@ def test_a_stream_that_is_unclear_by_nature_is_learned_from(frame):
 def test_a_model_that_lost_its_certainty_is_rolled_back(frame):
     method, guard = ToyMethod(lr=1e-4), UpdateGuard(check_every=3, max_entropy=0.9)
     for _ in range(6):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     good = guard._good['tensors']['parameter.weight'].clone()
     with torch.no_grad():
         method.segmentor.weight.mul_(1e-3)
     for _ in range(4):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     events = guard.take_events()
     assert [event['event'] for event in events] == ['skip'] * 3 + ['rollback']
     assert 'not in the prediction of the source' in events[-1]['reason']
@@ -85,30 +85,30 @@ def test_a_model_that_lost_its_certainty_is_rolled_back(frame):
 def test_the_limit_is_of_ln_c_or_what_is_usual(frame):
     method, guard = ToyMethod(lr=1e-6), UpdateGuard(max_entropy=0.3)
     for _ in range(3):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     assert guard.entropies.limit() == pytest.approx(1.25 * entropy_share(method, frame), rel=1e-3)
     guard = UpdateGuard(max_entropy=0.95)
     for _ in range(3):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     assert guard.entropies.limit() == 0.95
     # Turned off, a frame without any content is learned from.
     for limit, updated in ((1.0, True), (0.95, False)):
         guard = UpdateGuard(max_entropy=limit, max_class_share=1.0)
         for index in range(9):
-            watch(guard, method, frame if index < 6 else torch.zeros_like(frame))
+            guarded_adapt(guard, method, frame if index < 6 else torch.zeros_like(frame))
         assert method.last_step.updated == updated
 
 
 def test_a_reset_does_not_open_the_door_to_unclear_frames(frame):
     method, guard = ToyMethod(lr=1e-4), UpdateGuard(check_every=3, max_entropy=0.9)
     for _ in range(6):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     limit = guard.entropies.limit()
     for event in ('rollback', 'reset'):
-        guard._go_back(method, [{}], 'a test')
+        guard._repair(method, [{}], 'a test')
         assert kinds(guard) == [event] and guard.entropies.limit() == limit == 0.9
     for _ in range(3):
-        watch(guard, method, blurred(frame, 0.02))
+        guarded_adapt(guard, method, blurred(frame, 0.02))
     assert kinds(guard) == ['skip'] * 3
 
 
@@ -129,9 +129,9 @@ def test_a_real_night_is_learned_from_by_the_default_limit(frame, share, updated
         return low * frame
 
     for _ in range(6):
-        watch(guard, method, at(0.25))
+        guarded_adapt(guard, method, at(0.25))
     for _ in range(3):
-        watch(guard, method, at(share))
+        guarded_adapt(guard, method, at(share))
     assert method.last_step.updated == updated
     assert set(kinds(guard)) == (set() if updated else {'skip'})
 
@@ -139,24 +139,24 @@ def test_a_real_night_is_learned_from_by_the_default_limit(frame, share, updated
 def test_where_nothing_is_learned_unclear_frames_are_no_events(frame):
     method, guard = SourceModel(ToySegmentor()), UpdateGuard(max_entropy=0.9)
     for _ in range(3):
-        watch(guard, method, frame)
+        guarded_adapt(guard, method, frame)
     for _ in range(20):
-        watch(guard, method, blurred(frame, 0.02))
+        guarded_adapt(guard, method, blurred(frame, 0.02))
     assert kinds(guard) == []
-    watch(guard, method, frame * float('nan'))
+    guarded_adapt(guard, method, frame * float('nan'))
     assert kinds(guard) == ['skip']
 
 
 @pytest.mark.parametrize('kind, event', [(ToyMethod, 'skip'), (Hasty, 'rollback')])
 def test_noise_is_not_learned_from_however_sure_the_model_is(frame, kind, event):
     method, guard = kind(lr=1e-4), UpdateGuard(max_class_share=1.0)
-    watch(guard, method, frame)
+    guarded_adapt(guard, method, frame)
     assert kinds(guard) == []
     generator = torch.Generator().manual_seed(0)
     noise = 50 * torch.randn(frame.shape, generator=generator)
     assert entropy_share(method, noise) < entropy_share(method, frame)
     before = {name: t.detach().clone() for name, t in method.learned_tensors().items()}
-    watch(guard, method, noise)
+    guarded_adapt(guard, method, noise)
     (found,) = guard.take_events()
     assert found['event'] == event and 'neighbouring pixels correlate' in found['reason']
     if kind is ToyMethod:
@@ -170,5 +170,5 @@ def test_noise_in_the_padding_is_no_fault(frame):
     padded = torch.randn((*frame.shape[:2], 3 * height, width), generator=generator)
     padded[:, :, :height] = frame
     metas = [dict(img_shape=(height, width), padding_size=[0, 0, 0, 2 * height])]
-    guard.watch(method, padded, metas)
+    guard.adapt(method, padded, metas)
     assert kinds(guard) == [] and method.last_step.updated

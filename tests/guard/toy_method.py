@@ -1,4 +1,4 @@
-"""A method small enough to see through, for what watches methods."""
+"""A method small enough to see through, for tests of the guard."""
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ class ToyMethod(GradientAdaptation):
 
     def adapt(self, inputs, metas):
         if not self.ask:
-            self.gate = None
+            self.accept_update = None
         logits = super().adapt(inputs, metas)
         if self.spoil == 'weights':
             with torch.no_grad():
@@ -55,10 +55,10 @@ class Hasty(ToyMethod):
     """Updates before it asks, as one that updates while it goes backward."""
 
     def adapt(self, inputs, metas):
-        gate, self.gate = self.gate, None
+        accept_update, self.accept_update = self.accept_update, None
         logits = GradientAdaptation.adapt(self, inputs, metas)
-        if gate is not None:
-            gate(logits)
+        if accept_update is not None:
+            accept_update(logits)
         return logits
 
 
@@ -70,9 +70,9 @@ def four_quarters():
     return image + 0.1
 
 
-def watch(guard, method, image, index=0):
+def guarded_adapt(guard, method, image, index=0):
     method.last_step.updated = False
-    return guard.watch(method, image, [dict(stream_index=index)])
+    return guard.adapt(method, image, [dict(stream_index=index)])
 
 
 def kinds(guard):

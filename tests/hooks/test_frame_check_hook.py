@@ -158,4 +158,4 @@ def test_sizes_that_may_differ_are_said_so(stream_runner, said_by):
         runner.test_dataloader.dataset.sizes_differ = True
     runner.call_hook('before_test')
     (check,) = [h for h in runner.hooks if isinstance(h, FrameCheckHook)]
-    assert check._watch.sizes_differ is (said_by != 'nobody')
+    assert check._checker.sizes_differ is (said_by != 'nobody')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.guard.entropy_watch import EntropyWatch
+from ecotta_seg.guard.entropy_limit import EntropyLimit
 from ecotta_seg.layers.prediction_statistics import (
     entropy_share,
     largest_share,
@@ -50,25 +50,25 @@ def test_the_half_that_is_surest():
     assert not surest_half(logits * float('nan')).any()
 
 
-def learn(watch, entropy, frames):
+def learn(limit, entropy, frames):
     for _ in range(frames):
-        assert watch.judge(watch.see(entropy)) is None
-        watch.learned()
+        assert limit.judge(limit.see(entropy)) is None
+        limit.learned()
 
 
 def test_usual_entropies_set_the_limit_and_go_back_with_the_parameters():
-    watch = EntropyWatch(highest=0.3, window=1)
-    assert watch.limit() == 1.25
-    learn(watch, 0.2, 10)
-    assert watch.limit() == 0.3 and '31%' in watch.judge(watch.see(0.31))
-    learn(watch, 0.3, 30)
-    assert watch.limit() == pytest.approx(0.375)
-    watch.keep()
-    learn(watch, 0.32, 60)
-    assert watch.limit() == pytest.approx(0.4)
-    other = EntropyWatch(highest=0.3, window=1)
-    other.load_state_dict(watch.state_dict())
-    for one in (watch, other):
+    limit = EntropyLimit(highest=0.3, window=1)
+    assert limit.limit() == 1.25
+    learn(limit, 0.2, 10)
+    assert limit.limit() == 0.3 and '31%' in limit.judge(limit.see(0.31))
+    learn(limit, 0.3, 30)
+    assert limit.limit() == pytest.approx(0.375)
+    limit.keep()
+    learn(limit, 0.32, 60)
+    assert limit.limit() == pytest.approx(0.4)
+    other = EntropyLimit(highest=0.3, window=1)
+    other.load_state_dict(limit.state_dict())
+    for one in (limit, other):
         one.back_to_good()
         assert one.limit() == pytest.approx(0.375)
         one.back_to_start()
@@ -76,8 +76,8 @@ def test_usual_entropies_set_the_limit_and_go_back_with_the_parameters():
 
 
 def test_the_median_of_a_window_is_judged():
-    watch = EntropyWatch(highest=0.3, window=3)
-    learn(watch, 0.1, 3)
-    assert watch.judge(watch.see(0.9)) is None
-    assert watch.judge(watch.see(0.9)) == 'the entropy of the prediction is at 90% of its maximum'
-    assert EntropyWatch(highest=1, window=1).judge(1.0) is None
+    limit = EntropyLimit(highest=0.3, window=3)
+    learn(limit, 0.1, 3)
+    assert limit.judge(limit.see(0.9)) is None
+    assert limit.judge(limit.see(0.9)) == 'the entropy of the prediction is at 90% of its maximum'
+    assert EntropyLimit(highest=1, window=1).judge(1.0) is None

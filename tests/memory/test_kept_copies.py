@@ -77,13 +77,13 @@ def test_the_optimizers_state_is_not_counted_again():
     assert standing_memory(model, optimizer=model.optimizer).optimizer_bytes == PARAMETERS
 
 
-def test_a_guard_a_watcher_and_a_module_that_nobody_registered():
+def test_a_guard_layer_weights_and_a_module_that_nobody_registered():
     guard = UpdateGuard()
     guard._good = {'tensors': {'a': torch.zeros(5)}, 'optimizer': {'state': {0: torch.zeros(2)}}}
     model = Holding(guard=guard)
     assert kept(model) == guard.kept_bytes == 28
     # Information of one layer, and its weight, in float64.
-    model.watcher = LayerWeights(model.parameters(), 1.0)
+    model.layer_weights = LayerWeights(model.parameters(), 1.0)
     assert kept(model) == 28 + 16
     model.others = [nn.Linear(3, 3)]
     assert kept(model) == 28 + 16 + (9 + 3) * 4

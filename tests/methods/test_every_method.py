@@ -247,7 +247,7 @@ def test_the_guard_takes_back_a_bad_step(name, kind, frames):
     images = [torch.nn.functional.avg_pool2d(image, 9, 1, 4) for image in images]
     metas = [dict(metas[0], stream_index=0)]
     before = _tensors(method)
-    guard.watch(method, images[0], metas)
+    guard.adapt(method, images[0], metas)
     assert guard.take_events() == []
     if name in STATIC:
         return
@@ -263,21 +263,21 @@ def test_the_guard_takes_back_a_bad_step(name, kind, frames):
 
     owner.update = ruin
     guard.forget()
-    assert guard.watch(method, images[0], metas).isfinite().all()
+    assert guard.adapt(method, images[0], metas).isfinite().all()
     assert [event['event'] for event in guard.take_events()] == ['rollback']
     assert _same(_tensors(method), before)
 
 
 @each_method
-def test_a_gate_that_says_no_leaves_all_as_it_was(name, kind, frames):
+def test_a_refused_update_leaves_all_as_it_was(name, kind, frames):
     images, metas = frames
     method = _method(name, kind)
     method.adapt(images[0], metas)
     before = method.method_state()
     method.last_step.updated = False
-    method.gate = lambda logits: False
+    method.accept_update = lambda logits: False
     method.adapt(images[1], metas)
-    method.gate = None
+    method.accept_update = None
     after = method.method_state()
     assert not method.last_step.updated
     if name == 'rdumb':  # It counts frames.

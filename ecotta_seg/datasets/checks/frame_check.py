@@ -125,7 +125,7 @@ def _in_bytes(image: Tensor) -> bool:
     return low >= 0 and 1 < high <= 255
 
 
-class FrameWatch:
+class FrameChecker:
     """Checks the frames of one stream, each by itself and against earlier frames.
 
     A frame with exactly the pixels of the frame before is frozen, unless both come from the same

@@ -47,9 +47,9 @@ def method_without_data(method: nn.Module) -> nn.Module:
     """Copies a method to the meta device without copying any tensor's data."""
     held = (method.learned_tensors(), vars(method), dict(method.optimizer.state))
     tensors = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
-    # Objects that watch the real steps must not see these steps.
-    watching = ('observer', 'guard', 'gate', 'estimate', 'planner', 'planned')
-    return without_data(method, tensors, [getattr(method, name, None) for name in watching])
+    # Objects that take part in the real steps must not see these steps.
+    attached = ('observer', 'guard', 'accept_update', 'estimate', 'planner', 'planned')
+    return without_data(method, tensors, [getattr(method, name, None) for name in attached])
 
 
 class DryRun:

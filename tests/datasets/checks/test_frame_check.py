@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ecotta_seg.datasets.checks.frame_check import (
-    FrameWatch,
+    FrameChecker,
     image_fault,
     neighbour_correlation,
 )
@@ -63,7 +63,7 @@ def test_faults_are_told(image, words):
 def test_pictures_of_any_number_of_channels_are_no_faults(picture, channels):
     frame = picture[[index % 3 for index in range(channels)]]
     assert image_fault(frame) is None
-    assert FrameWatch().check(frame) is None
+    assert FrameChecker().check(frame) is None
     assert image_fault(torch.zeros_like(frame)) == 'the frame is all black'
 
 
@@ -101,37 +101,37 @@ def test_noise_of_larger_grains_is_noise(size):
 
 
 def test_a_frozen_frame_is_told_from_one_read_again(picture):
-    watch = FrameWatch()
-    assert watch.check(picture, 'a.png') is None
-    assert watch.check(picture, 'a.png') is None
-    assert 'frozen' in watch.check(picture, 'b.png')
-    assert 'frozen' in watch.check(picture.clone(), 'c.png')
-    assert watch.check(picture + 1, 'd.png') is None
-    watch = FrameWatch()
-    assert watch.check(picture) is None
-    assert 'frozen' in watch.check(picture)
+    checker = FrameChecker()
+    assert checker.check(picture, 'a.png') is None
+    assert checker.check(picture, 'a.png') is None
+    assert 'frozen' in checker.check(picture, 'b.png')
+    assert 'frozen' in checker.check(picture.clone(), 'c.png')
+    assert checker.check(picture + 1, 'd.png') is None
+    checker = FrameChecker()
+    assert checker.check(picture) is None
+    assert 'frozen' in checker.check(picture)
 
 
 def test_another_size_is_a_fault_until_it_stays(picture):
-    watch = FrameWatch()
+    checker = FrameChecker()
     small = [picture[:, :40, : 60 - number].contiguous() for number in range(1)]
-    assert watch.check(picture) is None
-    assert '60x40' in watch.check(small[0])
-    assert watch.check(picture + 1) is None
-    sizes = [watch.check(small[0] + number) is None for number in range(1, 5)]
+    assert checker.check(picture) is None
+    assert '60x40' in checker.check(small[0])
+    assert checker.check(picture + 1) is None
+    sizes = [checker.check(small[0] + number) is None for number in range(1, 5)]
     assert sizes == [False, False, True, True]
 
 
 def test_a_watch_goes_on_from_its_state(picture):
-    first, second = FrameWatch(), FrameWatch()
+    first, second = FrameChecker(), FrameChecker()
     first.check(picture, 'a')
     second.load_state_dict(first.state_dict())
     assert 'frozen' in second.check(picture, 'b')
 
 
 def test_sizes_may_differ_where_they_are_said_to(picture):
-    watch, strict = FrameWatch(sizes_differ=True), FrameWatch()
+    checker, strict = FrameChecker(sizes_differ=True), FrameChecker()
     frames = [picture, picture[:, :40], picture[:, :, :50], picture]
-    assert [watch.check(frame, str(i)) for i, frame in enumerate(frames)] == [None] * 4
+    assert [checker.check(frame, str(i)) for i, frame in enumerate(frames)] == [None] * 4
     faults = [strict.check(frame, str(i)) for i, frame in enumerate(frames)]
     assert faults[0] is None and 'set sizes_differ=True' in faults[1]

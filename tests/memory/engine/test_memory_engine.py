@@ -44,11 +44,11 @@ def gradients_of(method, image, metas):
     """The gradients of a step that is not taken, and its logits."""
     found = {}
 
-    def gate(logits):
+    def accept_update(logits):
         found.update({n: p.grad.clone() for n, p in method.adaptable_parameters().items()})
         return False
 
-    method.gate = gate
+    method.accept_update = accept_update
     return method.adapt(image, metas), found
 
 

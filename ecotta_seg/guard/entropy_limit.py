@@ -10,14 +10,14 @@ _USUAL_FRAMES = 50
 _RISE = 1.25
 
 
-class EntropyWatch:
+class EntropyLimit:
     """Tracks the usual entropy of a stream's predictions and finds entropies too high for learning.
 
     All entropies are means over a frame as shares of ln C, 0 to 1. The limit is ``highest``, or
     1.25 times the median of the last 50 learned frames if that is higher.
 
     Args:
-        highest: The limit for a model that is usually sure; 1 turns the watch off.
+        highest: The limit for a model that is usually sure; 1 turns the limit off.
         window: Number of frames in the median that is compared with the limit.
     """
 

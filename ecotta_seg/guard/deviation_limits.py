@@ -17,7 +17,7 @@ from ..layers.prediction_statistics import (
 _SURE = 0.55
 
 
-class PredictionDrift(NamedTuple):
+class PredictionDeviation(NamedTuple):
     """The difference between a model's prediction of a frame and the source's.
 
     Attributes:
@@ -33,7 +33,7 @@ class PredictionDrift(NamedTuple):
     diversity_loss: float
 
 
-def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionDrift]:
+def prediction_deviation(current: Tensor, reference: Tensor) -> Optional[PredictionDeviation]:
     """Compares two predictions of a frame.
 
     Args:
@@ -41,13 +41,13 @@ def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionD
         reference: The source's, the same shape.
 
     Returns:
-        The drift; None if the reference has no finite numbers.
+        The deviation; None if the reference has no finite numbers.
     """
     sure = surest_half(reference)
     if not sure.any():
         return None
     expected = mean_entropy(reference)
-    return PredictionDrift(
+    return PredictionDeviation(
         mask_agreement(current.argmax(1)[sure], reference.argmax(1)[sure]),
         # A certain reference has no entropy to compare with.
         mean_entropy(current) / expected if expected > 1e-3 else 1.0,
@@ -55,8 +55,8 @@ def prediction_drift(current: Tensor, reference: Tensor) -> Optional[PredictionD
     )
 
 
-class DriftLimits:
-    """Limits of ``PredictionDrift``, each for the median of some checks.
+class DeviationLimits:
+    """Limits of ``PredictionDeviation``, each for the median of some checks.
 
     Entropy minimisation forgets rare classes first. The loss of diversity shows this long before
     the masks differ on the pixels that the source is sure of. Correcting a wrong source also
@@ -92,7 +92,7 @@ class DriftLimits:
         self.min_agreement, self.min_entropy_share = min_agreement, min_entropy_share
         self.max_diversity_loss, self.margin = max_diversity_loss, margin
 
-    def exceeded(self, checks: Sequence[PredictionDrift]) -> Optional[str]:
+    def exceeded(self, checks: Sequence[PredictionDeviation]) -> Optional[str]:
         """The limit that the median of the checks exceeds, or None."""
         agreement, left, lost = (median(values) for values in zip(*checks))
         if agreement < self.min_agreement:
@@ -103,7 +103,7 @@ class DriftLimits:
             return f'classes are being lost: their diversity is {lost:.2f} nats below the source'
         return None
 
-    def well_within(self, checks: Sequence[PredictionDrift]) -> bool:
+    def well_within(self, checks: Sequence[PredictionDeviation]) -> bool:
         """Whether every check is far enough within the limits to roll back to its parameters."""
         return all(
             check.agreement >= self.min_agreement + self.margin

@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from ecotta_seg.guard.drift_limits import DriftLimits, PredictionDrift, prediction_drift
+from ecotta_seg.guard.deviation_limits import (
+    DeviationLimits,
+    PredictionDeviation,
+    prediction_deviation,
+)
 from ecotta_seg.layers.prediction_statistics import class_diversity
 
-FINE = PredictionDrift(agreement=0.9, entropy_share=0.8, diversity_loss=0.02)
+FINE = PredictionDeviation(agreement=0.9, entropy_share=0.8, diversity_loss=0.02)
 SURE = FINE._replace(entropy_share=0.4)
 
 
 def limits(**changes):
     options = dict(min_agreement=0.5, min_entropy_share=0.1, max_diversity_loss=0.25, margin=0.1)
-    return DriftLimits(**{**options, **changes})
+    return DeviationLimits(**{**options, **changes})
 
 
 def test_class_diversity_equals_numpy():
@@ -28,8 +32,8 @@ def test_class_diversity_equals_numpy():
 
 def test_a_prediction_beside_itself_has_not_drifted():
     logits = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    assert prediction_drift(logits, logits) == (1.0, 1.0, 0.0)
-    assert prediction_drift(logits, logits * float('nan')) is None
+    assert prediction_deviation(logits, logits) == (1.0, 1.0, 0.0)
+    assert prediction_deviation(logits, logits * float('nan')) is None
 
 
 def test_a_class_that_is_lost_is_told():
@@ -39,7 +43,7 @@ def test_a_class_that_is_lost_is_told():
     current = reference.clone()
     # The third class becomes the second.
     current[:, 1, :, 16:], current[:, 2, :, 16:] = 9.0, -9.0
-    lost = prediction_drift(current, reference).diversity_loss
+    lost = prediction_deviation(current, reference).diversity_loss
     left = -(np.log(1 / 3) / 3 + 2 / 3 * np.log(2 / 3))
     assert lost == pytest.approx(np.log(3) - left, abs=1e-4)
     assert 'diversity is 0.46 nats below' in limits().exceeded([SURE._replace(diversity_loss=lost)])

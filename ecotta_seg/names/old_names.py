@@ -1,0 +1,20 @@
+"""Old names that this version still reads, with a warning."""
+
+import warnings
+
+
+class OldNameWarning(Warning):
+    """A config, a command or code uses a name that the next version does not read.
+
+    Tools hide the warnings of libraries by category, so this is a category of its own.
+    """
+
+
+def warn_old_name(old: str, new: str) -> None:
+    """Warns that ``old`` is now called ``new``."""
+    warnings.warn(
+        f'`{old}` is now called `{new}`: change the name, because the next version does not read '
+        'the old one',
+        OldNameWarning,
+        stacklevel=3,
+    )
