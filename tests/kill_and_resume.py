@@ -46,7 +46,7 @@ inner = dict(type='WeatherCityscapesDataset', data_root='{data}', severity=3, pi
 test_dataloader = dict(
     batch_size=1, num_workers={workers}, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ContinualStream', dataset=inner, rounds=2, conditions=('fog', 'night')))
-clear_dataloader = dict(
+forgetting_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ContinualStream', dataset=dict(inner, severity=1), rounds=1,
                  conditions=('clear',), frames_per_condition=2))

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / 'data/checkpoints/demo_source.pth'
 MINE = """_base_ = ['ecotta_seg::demo.py']
 test_dataloader = dict(dataset=dict(conditions=('fog',), rounds=1, frames_per_condition=2))
-clear_dataloader = None
+forgetting_dataloader = None
 """
 BOTH = """_base_ = ['mmseg::_base_/models/segformer_mit-b0.py',
     'ecotta_seg::_base_/datasets/acdc_stream.py', 'ecotta_seg::_base_/runtime/adaptation.py',
@@ -116,7 +116,7 @@ def test_configs_inherit_by_name_before_anything_is_imported(kind, request):
     code = (
         'import sys\nfrom mmengine.config import Config\n'
         "mine = Config.fromfile('mine.py', import_custom_modules=False)\n"
-        "assert mine.adaptation.type == 'ecotta_plus' and mine.clear_dataloader is None\n"
+        "assert mine.adaptation.type == 'ecotta_plus' and mine.forgetting_dataloader is None\n"
         "both = Config.fromfile('both.py', import_custom_modules=False)\n"
         "assert both.model.backbone.type == 'MixVisionTransformer'\n"
         "assert both.adaptation.type == 'ecotta_plus' and both.test_dataloader.dataset.rounds\n"
@@ -135,7 +135,7 @@ def test_configs_inherit_by_name_before_anything_is_imported(kind, request):
 
 NAMED = (
     *('ecotta_seg::demo.py', CHECKPOINT, '--frames', 2, '--rounds', 1, '--conditions', 'fog'),
-    *('--cfg-options', 'clear_dataloader=None'),
+    *('--cfg-options', 'forgetting_dataloader=None'),
 )
 
 

@@ -1,6 +1,6 @@
 r"""Says which method to take for a network, or none: python tools/choose.py CONFIG CHECKPOINT
 
-The clear labelled frames of the config's clear_dataloader are put under made weather of the
+The clear labelled frames of the config's forgetting_dataloader are put under made weather of the
 realistic level. On half of the frames methods and rates are searched, on the other half the best
 are confirmed. WORK_DIR/choice.md holds the choice with the gain to expect and its interval, what
 the clear day loses, time and memory, or says that adapting does not pay; choice.json holds the
@@ -81,8 +81,8 @@ def first_look(args: argparse.Namespace):
     check_engine(args)
     check_extra('choose', 'optuna', 'tools/choose.py', module='optuna')
     cfg = load_config(args)
-    require(cfg, 'model', 'clear_dataloader.dataset')
-    check_data_root(cfg, 'clear_dataloader.dataset')
+    require(cfg, 'model', 'forgetting_dataloader.dataset')
+    check_data_root(cfg, 'forgetting_dataloader.dataset')
     check_work_dir(cfg.work_dir)
     return cfg
 

@@ -55,7 +55,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--calibrate', metavar='DIR',
         help='folder with a dozen pictures of clear weather, without labels, that show what is '
         "usual to the model; default: frames of the config's calibration_dataloader or "
-        'clear_dataloader',
+        'forgetting_dataloader',
     )  # fmt: skip
     parser.add_argument(
         '--memory-budget',

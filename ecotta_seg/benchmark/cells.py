@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 from ..config.config import RESULT_KEYS, method_file, read_config
+from ..config.old_keys import OLD_KEYS
 from ..config.stream import STREAMS
 from ..evaluation.results import load_results
 from ..files.file_digest import file_digest
@@ -211,7 +212,9 @@ def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
 def _config_digest(path: Union[str, Path]) -> str:
     config = read_config(path).to_dict()
     config = _without_places({key: config[key] for key in RESULT_KEYS if key in config})
-    return settings_digest(config)
+    # Keeps the results of earlier versions: they had the old keys in their digests.
+    old = {new: old for old, new in OLD_KEYS.items()}
+    return settings_digest({old.get(key, key): value for key, value in config.items()})
 
 
 def settings_digest(settings: Mapping) -> str:

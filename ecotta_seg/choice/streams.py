@@ -43,11 +43,11 @@ def write_streams(
 ) -> Streams:
     """Writes ``search.py`` and ``confirm.py``.
 
-    The clear frames are those of the config's ``clear_dataloader``, evenly spaced. Every second one
-    is of one stream, the others are of the other: what is confirmed was not searched on.
+    The clear frames are those of the config's ``forgetting_dataloader``, evenly spaced. Every
+    second one is of one stream, the others are of the other: what is confirmed was not searched on.
 
     Args:
-        cfg: With ``clear_dataloader``: ``WeatherCityscapesDataset``, or mmseg's
+        cfg: With ``forgetting_dataloader``: ``WeatherCityscapesDataset``, or mmseg's
             ``CityscapesDataset`` in the same layout, alone or in a ``ContinualStream``.
         folder: Where to.
         frames: Of both streams together, at most.
@@ -68,7 +68,7 @@ def write_streams(
         places = _labelled(inner)
     if len(places) < LEAST:
         raise ValueError(
-            f'expected at least {LEAST} labelled clear frames in the clear_dataloader, got '
+            f'expected at least {LEAST} labelled clear frames in the forgetting_dataloader, got '
             f'{len(places)}: half of them are searched on, the others confirm the choice'
         )
     if len(places) > frames:
@@ -84,7 +84,7 @@ def write_streams(
             rounds=rounds,
             dataset=dict(inner, indices=own),
         )
-        made.test_dataloader = dict(deepcopy(cfg.clear_dataloader), dataset=stream)
+        made.test_dataloader = dict(deepcopy(cfg.forgetting_dataloader), dataset=stream)
         path = folder / f'{part}.py'
         atomic_write_text(path, made.pretty_text)
         paths.append(path)
@@ -92,7 +92,7 @@ def write_streams(
 
 
 def _clear_frames(cfg: Config) -> dict[str, Any]:
-    dataset = (cfg.get('clear_dataloader') or {}).get('dataset') or {}
+    dataset = (cfg.get('forgetting_dataloader') or {}).get('dataset') or {}
     while is_a(dataset, 'ContinualStream'):
         dataset = dataset['dataset']
     inner = {key: deepcopy(value) for key, value in dict(dataset).items()}
@@ -101,9 +101,9 @@ def _clear_frames(cfg: Config) -> dict[str, Any]:
         inner.setdefault('img_suffix', '_leftImg8bit.png')
     if not is_a(inner, 'WeatherCityscapesDataset'):
         raise ValueError(
-            f'expected a WeatherCityscapesDataset in the clear_dataloader, got '
-            f'{type_name(inner) or "none"}: give the config a clear_dataloader with labelled clear '
-            "frames in Cityscapes' layout, as in configs/_base_/datasets/camvid_weather.py"
+            f'expected a WeatherCityscapesDataset in the forgetting_dataloader, got '
+            f'{type_name(inner) or "none"}: give the config a forgetting_dataloader with labelled '
+            "clear frames in Cityscapes' layout, as in configs/_base_/datasets/camvid_weather.py"
         )
     inner.pop('condition', None)
     return inner
@@ -127,7 +127,7 @@ def _with_weather(pipeline: Sequence[Mapping]) -> list[dict]:
     loads = [i for i, step in enumerate(steps) if type_name(step).startswith('LoadImage')]
     if not loads:
         raise ValueError(
-            "the clear_dataloader's pipeline has no LoadImageFromFile, after which the weather is "
-            'made'
+            "the forgetting_dataloader's pipeline has no LoadImageFromFile, after which the "
+            'weather is made'
         )
     return [*steps[: loads[0] + 1], dict(type='AdverseWeather', seed=0), *steps[loads[0] + 1 :]]

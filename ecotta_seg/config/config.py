@@ -14,12 +14,13 @@ from ..startup.first_look import check_pictures
 from ..startup.zoo_names import own_config
 from .checks import check_version
 from .environment import config_from_file
+from .old_keys import OLD_KEYS, rename_old_keys
 
 # The keys that affect the result of a test. Other keys concern output or training.
 RESULT_KEYS = (
     *('model', 'data_preprocessor', 'adaptation', 'estimate', 'views', 'class_names'),
     *('test_dataloader', 'test_evaluator', 'test_cfg', 'calibration_dataloader'),
-    *('clear_dataloader', 'randomness', 'custom_hooks'),
+    *('forgetting_dataloader', 'randomness', 'custom_hooks'),
 )
 
 # The names that mmengine and this package read. Other names are a config's own variables.
@@ -31,8 +32,8 @@ READ_NAMES = {
         *('test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator'),
         *('test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from'),
         *('resume', 'env_cfg', 'log_processor', 'log_level', 'visualizer'),
-        *('adaptation', 'calibration_dataloader', 'class_names', 'clear_dataloader', 'method'),
-        *('custom_imports', 'estimate', 'views', 'vis_backends'),
+        *('adaptation', 'calibration_dataloader', 'class_names', 'forgetting_dataloader', 'method'),
+        *('custom_imports', 'estimate', 'views', 'vis_backends', *OLD_KEYS),
     ),
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
@@ -70,6 +71,7 @@ def read_config(path) -> Config:
     except (Exception, SystemExit) as error:  # A config is code and can raise anything.
         raise _unreadable(path, error) from None
     check_version(cfg, path)
+    rename_old_keys(cfg)
     check_names(cfg, f'the config {path}')
     if 'ecotta_seg.methods' in sys.modules:
         import_custom_modules(cfg)

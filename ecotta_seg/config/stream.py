@@ -83,7 +83,7 @@ def without_missing_clear_day(cfg: Config) -> Optional[str]:
     Returns:
         A sentence for the user; None if the config is unchanged.
     """
-    dataset = (cfg.get('clear_dataloader') or {}).get('dataset') or {}
+    dataset = (cfg.get('forgetting_dataloader') or {}).get('dataset') or {}
     depth = 0
     while isinstance(dataset.get('dataset'), Mapping):
         dataset, depth = dataset['dataset'], depth + 1
@@ -92,8 +92,8 @@ def without_missing_clear_day(cfg: Config) -> Optional[str]:
         return None
     if root in (os.path.expanduser(value) for value in os.environ.values()):
         return None
-    key = 'clear_dataloader.dataset' + '.dataset' * depth
-    cfg.clear_dataloader = None
+    key = 'forgetting_dataloader.dataset' + '.dataset' * depth
+    cfg.forgetting_dataloader = None
     return (
         f'forgetting is not measured, because the clear-weather data set is not there ({root} does '
         f'not exist): an environment variable (CITYSCAPES_ROOT for Cityscapes) or --cfg-options '

@@ -110,7 +110,7 @@ class CalibrationHook(Hook):
         if self.folder is None and method.is_calibrated:
             runner.logger.info('the calibration is that of the adapters')
             return
-        loaders = [cfg.get('calibration_dataloader'), cfg.get('clear_dataloader')]
+        loaders = [cfg.get('calibration_dataloader'), cfg.get('forgetting_dataloader')]
         steps = () if self.folder is None else frame_steps(cfg)
         frames = clear_frames(runner, method.segmentor, self.number, self.folder, steps, loaders)
         if frames is None:

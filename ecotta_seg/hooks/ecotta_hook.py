@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..config.config import merged_estimate, method_name, with_adapters
+from ..config.old_keys import rename_old_keys
 from ..files.checkpoint import check_fit
 from ..methods import build_method
 from ..names.class_names import names_in_checkpoint
@@ -52,8 +53,9 @@ class EcoTTAHook(Hook):
 
     Before the first frame the method calibrates on some clear frames (see
     ``AdaptationMethod.calibrate``). The frames come from the folder ``calibrate``, else from the
-    config's ``calibration_dataloader``, else from its ``clear_dataloader``. Labels are not used.
-    If the adapter file has a calibration, that calibration is used, unless ``calibrate`` is given.
+    config's ``calibration_dataloader``, else from its ``forgetting_dataloader``. Labels are not
+    used. If the adapter file has a calibration, that calibration is used, unless ``calibrate`` is
+    given.
 
     Other hooks may not change the weights. The average of an ``EMAHook`` is loaded before the
     source is copied. If another hook changes weights before the first frame, the test stops.
@@ -100,6 +102,7 @@ class EcoTTAHook(Hook):
         model = bare_model(runner)
         if hasattr(model, 'adaptation_disabled'):
             return
+        rename_old_keys(runner.cfg)
         settle_model(runner)
         for hook in runner.hooks:
             if isinstance(hook, SourceReferenceHook) and hook.source is not None:

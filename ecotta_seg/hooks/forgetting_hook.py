@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ..config.old_keys import rename_old_keys
 from ..evaluation import PerConditionIoU
 from ..resume.stop_signals import leave_signals_to_parent
 from .progress import progress
@@ -29,7 +30,7 @@ class ForgettingHook(Hook):
 
     Args:
         dataloader: Config of the clear-day dataloader; None for the config's
-            ``clear_dataloader``. Without either the hook does nothing.
+            ``forgetting_dataloader``. Without either the hook does nothing.
     """
 
     # After EcoTTAHook (HIGH), which builds the adapted model.
@@ -44,12 +45,13 @@ class ForgettingHook(Hook):
 
     def before_test(self, runner) -> None:
         """Scores the source and the fresh adapted model."""
-        config = self.dataloader_config or runner.cfg.get('clear_dataloader')
+        rename_old_keys(runner.cfg)
+        config = self.dataloader_config or runner.cfg.get('forgetting_dataloader')
         if config is None:
             return
         self.dataloader = Runner.build_dataloader(deepcopy(dict(config)), seed=runner.seed)
         leave_signals_to_parent(self.dataloader)
-        check_same_classes(runner, self.dataloader.dataset, 'the clear_dataloader')
+        check_same_classes(runner, self.dataloader.dataset, 'the forgetting_dataloader')
         if 'before' in self._scores:
             return  # A resumed run: its state has the scores from before the first frame.
         reference = source_hook(runner)
@@ -92,7 +94,7 @@ class ForgettingHook(Hook):
             f'the clear day takes about {duration(clear)} ({passes} passes over '
             f'{len(self.dataloader.dataset)} frames, before and after the stream), and the '
             f'{frames} frames of the stream at least {duration(seconds * frames)}; '
-            '`--cfg-options clear_dataloader=None` leaves the clear day out'
+            '`--cfg-options forgetting_dataloader=None` leaves the clear day out'
         )
 
     def _score(self, runner, model, title: str) -> Optional[float]:

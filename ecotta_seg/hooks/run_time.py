@@ -113,7 +113,7 @@ def advice(size: StreamSize, frame_seconds: tuple[float, float], clear_seconds: 
     """
     options = []
     if clear_seconds > SHORT / 2:
-        options, clear_seconds = ['--cfg-options clear_dataloader=None'], 0.0
+        options, clear_seconds = ['--cfg-options forgetting_dataloader=None'], 0.0
     first, later = frame_seconds
     for rounds in dict.fromkeys((size.rounds, 1)):
         per_frame = size.conditions * (first + (rounds - 1) * later)

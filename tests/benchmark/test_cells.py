@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ecotta_seg.benchmark import MethodSpec, ModelSpec, cell_folder, cell_status, make_cells
-from ecotta_seg.benchmark.cells import CELL_FILE, cell_settings
+from ecotta_seg.benchmark.cells import CELL_FILE, cell_settings, settings_digest
+from ecotta_seg.names.old_names import OldNameWarning
 from tests.benchmark.conftest import ROOT
 
 KNOWN = ['tent', 'source', 'cotta']
@@ -128,6 +129,22 @@ def test_settings_follow_what_is_in_the_files(model, tmp_path):
         assert settings(make_cells([model], [cell.method], **changes)[0]) != first
     moved.write_bytes(b'other')
     assert settings(make_cells([same], [cell.method])[0]) != first
+
+
+def test_results_of_a_config_with_old_keys_stay_valid(model):
+    (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)])
+    text = "model = dict(type='EncoderDecoder')\n{} = dict(batch_size=1, dataset=dict(type='X'))\n"
+    Path(model.config).write_text(text.format('forgetting_dataloader'))
+    found = cell_settings(cell, ROOT / 'configs')
+    # The digest that version 0.1.0 wrote when the key was called clear_dataloader.
+    config = dict(
+        model=dict(type='EncoderDecoder'),
+        clear_dataloader=dict(batch_size=1, dataset=dict(type='X')),
+    )
+    assert found['model']['config'] == settings_digest(config)
+    Path(model.config).write_text(text.format('clear_dataloader'))
+    with pytest.warns(OldNameWarning):
+        assert cell_settings(cell, ROOT / 'configs') == found
 
 
 def test_settings_are_of_what_the_result_depends_on(model):

@@ -22,7 +22,7 @@ def cfg(tmp_path_factory):
     data = tmp_path_factory.mktemp('clear')
     list(write_cityscapes_layout(data, {'test': 11}, (64, 32)))
     cfg = Config.fromfile(CONFIGS / 'demo.py')
-    cfg.clear_dataloader.dataset = dict(
+    cfg.forgetting_dataloader.dataset = dict(
         type='ContinualStream', conditions=('clear',), rounds=1,
         dataset=dict(
             type='CityscapesDataset', data_root=str(data),
@@ -62,11 +62,11 @@ def test_what_no_stream_can_be_made_of_is_refused(cfg, tmp_path):
     with pytest.raises(ValueError, match='--conditions hail: expected some of fog'):
         write_streams(cfg, tmp_path, conditions=('hail',))
     few = Config(cfg.to_dict())
-    few.clear_dataloader.dataset.dataset.indices = list(range(7))
+    few.forgetting_dataloader.dataset.dataset.indices = list(range(7))
     with pytest.raises(ValueError, match='expected at least 8 labelled clear frames .* got 7'):
         write_streams(few, tmp_path)
     other = Config(cfg.to_dict())
-    other.clear_dataloader.dataset = dict(type='ADE20KDataset')
+    other.forgetting_dataloader.dataset = dict(type='ADE20KDataset')
     with pytest.raises(ValueError, match='WeatherCityscapesDataset .* got ADE20KDataset'):
         write_streams(other, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -25,7 +25,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 @pytest.mark.parametrize(('name', 'meant'), [
     ('adaptatoin', 'adaptation'), ('adaption', 'adaptation'), ('custom_hook', 'custom_hooks'),
-    ('test_dataloder', 'test_dataloader'), ('clear_dataloders', 'clear_dataloader'),
+    ('test_dataloder', 'test_dataloader'), ('forgeting_dataloader', 'forgetting_dataloader'),
+    ('clear_dataloders', 'clear_dataloader'),
     ('randomnes', 'randomness'), ('tset_cfg', 'test_cfg'), ('workdir', 'work_dir'),
     ('default_hooks.loger', 'logger'), ('env_cfg.mp_cgf', 'mp_cfg'),
 ])  # fmt: skip

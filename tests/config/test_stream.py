@@ -52,16 +52,16 @@ def test_a_clear_day_that_is_not_there_is_left_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = read_config(CONFIGS / 'acdc_ecotta.py')
     sentence = without_missing_clear_day(cfg)
-    assert cfg.clear_dataloader is None and 'forgetting is not measured' in sentence
-    assert '--cfg-options clear_dataloader.dataset.dataset.data_root=DIR' in sentence
+    assert cfg.forgetting_dataloader is None and 'forgetting is not measured' in sentence
+    assert '--cfg-options forgetting_dataloader.dataset.dataset.data_root=DIR' in sentence
     assert without_missing_clear_day(cfg) is None
     # A folder that is there stays, whatever is in the folder.
     (tmp_path / 'data' / 'cityscapes').mkdir(parents=True)
     cfg = read_config(CONFIGS / 'acdc_ecotta.py')
-    assert without_missing_clear_day(cfg) is None and cfg.clear_dataloader is not None
+    assert without_missing_clear_day(cfg) is None and cfg.forgetting_dataloader is not None
 
 
 def test_a_clear_day_that_the_environment_names_stays(tmp_path, monkeypatch):
     monkeypatch.setenv('CITYSCAPES_ROOT', str(tmp_path / 'mistyped'))
     cfg = read_config(CONFIGS / 'acdc_ecotta.py')
-    assert without_missing_clear_day(cfg) is None and cfg.clear_dataloader is not None
+    assert without_missing_clear_day(cfg) is None and cfg.forgetting_dataloader is not None

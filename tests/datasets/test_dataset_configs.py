@@ -11,7 +11,7 @@ from ecotta_seg.config.config import read_config
 CONFIGS = Path(__file__).parents[2] / 'configs'
 FOLDER = CONFIGS / '_base_/datasets'
 LEVELS = {'realistic': 3, 'severe': 5}
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'clear_dataloader')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'forgetting_dataloader')
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_acdc_stream(roots):
     assert stream.dataset.data_root == str(acdc)
     for name in ('train_dataloader', 'val_dataloader'):
         assert config[name].dataset.data_root == str(cityscapes)
-    config.test_dataloader.num_workers = config.clear_dataloader.num_workers = 0
-    for name, frames in (('test_dataloader', 200), ('clear_dataloader', 6)):
+    config.test_dataloader.num_workers = config.forgetting_dataloader.num_workers = 0
+    for name, frames in (('test_dataloader', 200), ('forgetting_dataloader', 6)):
         config[name].persistent_workers = False
         loader = Runner.build_dataloader(config[name])
         sample = next(iter(loader))['data_samples'][0]
@@ -65,7 +65,7 @@ def test_loaders_are_complete_and_training_is_clear(monkeypatch, name):
     assert 'AdverseWeather' not in train and 'RandomCrop' in train
     test = [t.type for t in config.test_dataloader.dataset.dataset.pipeline]
     assert test.index('LoadAnnotations') > test.index('Resize')
-    assert config.clear_dataloader.dataset.conditions == ('clear',)
+    assert config.forgetting_dataloader.dataset.conditions == ('clear',)
     assert config.test_dataloader.sampler.shuffle is False
 
 

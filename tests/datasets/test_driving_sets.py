@@ -85,7 +85,7 @@ def test_the_whole_config_names_its_root_and_has_a_source(monkeypatch, name):
     stream = config.test_dataloader.dataset
     assert stream.dataset.data_root.startswith('data/')
     assert entry.variable in (CONFIGS / f'{name}_ecotta.py').read_text().partition('_base_')[0]
-    assert config.clear_dataloader.dataset.dataset.type == 'WeatherCityscapesDataset'
+    assert config.forgetting_dataloader.dataset.dataset.type == 'WeatherCityscapesDataset'
     assert stream.dataset.pipeline[1].scale == (960, 540)
 
 

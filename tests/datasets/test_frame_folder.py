@@ -30,7 +30,7 @@ def _names(dataset):
 def test_the_config_streams_all_pictures_without_labels(folder, monkeypatch):
     monkeypatch.setenv('FRAMES_ROOT', str(folder))
     config = Config.fromfile(CONFIG)
-    assert 'clear_dataloader' not in config
+    assert 'forgetting_dataloader' not in config
     stream = DATASETS.build(config.test_dataloader.dataset)
     assert len(stream) == 3
     sample = stream[1]['data_samples']

@@ -34,7 +34,7 @@ def test_the_config_streams_a_video_without_labels(tmp_path, monkeypatch):
     video = write_video(tmp_path / 'drive.avi')
     monkeypatch.setenv('VIDEO', str(video))
     config = Config.fromfile(CONFIG)
-    assert 'clear_dataloader' not in config
+    assert 'forgetting_dataloader' not in config
     stream = DATASETS.build(config.test_dataloader.dataset)
     assert len(stream) == 6
     sample = stream[2]['data_samples']

@@ -21,7 +21,7 @@ def _usual_drift(project, tmp_path, hook=None, clear=True, **changes):  # noqa: 
     runner = _runner(project, tmp_path, [dict(type='EcoTTAHook', **(hook or {}))], **changes)
     runner.cfg.adaptation = deepcopy(CALIBRATED)
     if not clear:
-        runner.cfg.clear_dataloader = None
+        runner.cfg.forgetting_dataloader = None
     runner.call_hook('before_run')
     runner.call_hook('before_test')
     return torch.cat([norm.usual_drift for norm in calibrated_norms(runner.model)])
@@ -91,7 +91,7 @@ def test_adapters_with_a_calibration_need_no_clear_frames(project, tmp_path, loo
     del looks[:]
 
     second = _plus(project, tmp_path / 'b', [dict(type='EcoTTAHook', adapters=path)])
-    second.cfg.clear_dataloader = None
+    second.cfg.forgetting_dataloader = None
     second.call_hook('before_run')
     second.call_hook('before_test')
     assert looks == []

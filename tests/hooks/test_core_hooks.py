@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from ecotta_seg.files.checkpoint import load_source
 from ecotta_seg.memory import measure_peak
 from ecotta_seg.meta_networks import save_adapters
+from ecotta_seg.names.old_names import OldNameWarning
 from tests.tools.conftest import project  # noqa: F401  (a fixture)
 
 
@@ -98,7 +99,10 @@ def test_source_and_forgetting_are_those_of_separate_runs(project, tmp_path):  #
         dict(type='ForgettingHook'),
     ]
     runner = _runner(project, tmp_path / 'a', hooks)
-    runner.test()
+    # A config of an earlier version, run by mmseg's own tools.
+    runner.cfg.clear_dataloader = runner.cfg.pop('forgetting_dataloader')
+    with pytest.warns(OldNameWarning, match='now called `forgetting_dataloader`'):
+        runner.test()
     source = runner.message_hub.get_info('ecotta_seg/source')
     clear = runner.message_hub.get_info('ecotta_seg/clear')
 
@@ -109,7 +113,7 @@ def test_source_and_forgetting_are_those_of_separate_runs(project, tmp_path):  #
             expected[f'round1/{name}/mIoU'], abs=1e-9
         )
     plain = _runner(project, tmp_path / 'c', [])
-    plain.cfg.test_dataloader = plain.cfg.clear_dataloader
+    plain.cfg.test_dataloader = plain.cfg.forgetting_dataloader
     cfg = plain.cfg
     cfg.work_dir = str(tmp_path / 'd')
     again = Runner.from_cfg(cfg)
@@ -118,7 +122,7 @@ def test_source_and_forgetting_are_those_of_separate_runs(project, tmp_path):  #
     # What is compared with is so by itself, too.
     alone = _runner(project, tmp_path / 'e', [dict(type='EcoTTAHook')])
     alone.cfg.adaptation = dict(type='batch_norm_statistics', mode='frame')
-    alone.cfg.test_dataloader = alone.cfg.clear_dataloader
+    alone.cfg.test_dataloader = alone.cfg.forgetting_dataloader
     cfg = alone.cfg
     cfg.work_dir = str(tmp_path / 'f')
     alone = Runner.from_cfg(cfg)

@@ -65,7 +65,7 @@ def test_a_short_stream_has_no_estimate():
 def test_the_advice_holds_what_it_says(size, seconds, clear):
     text = advice(size, seconds, clear)
     words = text.strip('`').split('`')[0].split()
-    assert ('clear_dataloader=None' in text) == (clear > 900 and bool(text))
+    assert ('forgetting_dataloader=None' in text) == (clear > 900 and bool(text))
     kept = 0 if 'None' in text else clear
     if not text:
         one_round = size.conditions * seconds[0]

@@ -94,7 +94,7 @@ def test_published_weights_fit_without_rest(name, tmp_path):
         'backbone': dict(wanted['backbone'])
     }
     width, height = map(int, name.rpartition('_')[2].split('x'))
-    for loader in (cfg.test_dataloader, cfg.clear_dataloader):
+    for loader in (cfg.test_dataloader, cfg.forgetting_dataloader):
         assert loader.dataset.dataset.pipeline[1].scale == (width, height)
 
 
@@ -175,8 +175,8 @@ def test_the_configs_read_the_frames_without_padding():
         cfg, model = _model(name)
         data = dict(inputs=[torch.zeros(3, 240, 480, dtype=torch.uint8)], data_samples=None)
         assert model.data_preprocessor(data)['inputs'].shape == (1, 3, 240, 480)
-        dataset = cfg.clear_dataloader.dataset.dataset
+        dataset = cfg.forgetting_dataloader.dataset.dataset
         assert list(dataset.indices) == list(range(0, 171, 6))
-        for loader in (cfg.test_dataloader, cfg.clear_dataloader):
+        for loader in (cfg.test_dataloader, cfg.forgetting_dataloader):
             kinds = [step.type for step in loader.dataset.dataset.pipeline]
             assert kinds.index('LoadAnnotations') < kinds.index('KeepClasses')

@@ -36,7 +36,7 @@ val_dataloader = dict(dataset=dict(data_root=data_root), **loader)
 test_dataloader = dict(
     dataset=dict(conditions=('fog', 'night'), rounds=2, dataset=dict(data_root=data_root)), **loader
 )
-clear_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root)), **loader)
+forgetting_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root)), **loader)
 # A fresh model is sure of nothing: let all pixels count, and let few steps tell.
 adaptation = dict(entropy_threshold=1.0, optimizer=dict(lr=0.05))
 train_cfg = dict(max_iters=4, val_interval=4)

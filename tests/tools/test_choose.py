@@ -65,7 +65,7 @@ def test_a_choice_and_its_preset(project, config, tmp_path):
     (('--methods', 'tant'), '--method tant: expected one of'),
     (('--conditions', 'hail'), '--conditions hail: expected some of fog, night, rain, snow'),
     (('--frames', 4), 'expected a whole number from 8'),
-    (('--cfg-options', 'clear_dataloader=None'), 'no `clear_dataloader.dataset`'),
+    (('--cfg-options', 'forgetting_dataloader=None'), 'no `forgetting_dataloader.dataset`'),
     (('--address', 'auto'), '--address needs --engine ray'),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence(project, config, tmp_path, options, text):

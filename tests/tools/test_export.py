@@ -28,7 +28,7 @@ def run(project, tmp_path_factory):
     found = run_tool(
         'test_tta', project.config, project.checkpoint, '--work-dir', folder, '--rounds', 1,
         '--conditions', 'fog', '--frames', 2,
-        '--cfg-options', 'custom_hooks.4.interval=2', 'clear_dataloader=None',
+        '--cfg-options', 'custom_hooks.4.interval=2', 'forgetting_dataloader=None',
         'custom_hooks.4.max_share=1.0',
     )  # fmt: skip
     assert found.returncode == 0, found.stderr

@@ -47,7 +47,7 @@ def test_a_folder_of_pictures_is_predicted_and_not_scored(project, tmp_path):
 
 def test_a_data_set_of_the_field_is_scored(project, tmp_path):
     muses(tmp_path / 'muses')
-    more = 'clear_dataloader = None\ntest_dataloader.update(dataset=dict(dataset=dict()))\n'
+    more = 'forgetting_dataloader = None\ntest_dataloader.update(dataset=dict(dataset=dict()))\n'
     config = _config(tmp_path / 'config.py', 'muses_stream', more)
     run = run_tool(
         *('test_tta', config, project.checkpoint, '--work-dir', tmp_path / 'run'),

@@ -130,7 +130,7 @@ def _copy_of_data(project, tmp_path):
     shutil.copytree(project.data, data)
     options = [
         f'{name}.dataset.dataset.data_root={data}'
-        for name in ('test_dataloader', 'clear_dataloader')
+        for name in ('test_dataloader', 'forgetting_dataloader')
     ]
     return data, ['--cfg-options', *options]
 
@@ -226,8 +226,8 @@ def test_workers_that_are_kept_end_with_the_run(project, tmp_path):
     run = run_tool(
         'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'work',
         '--rounds', 1, '--cfg-options', 'test_dataloader.num_workers=2',
-        'test_dataloader.persistent_workers=True', 'clear_dataloader.num_workers=1',
-        'clear_dataloader.persistent_workers=True',
+        'test_dataloader.persistent_workers=True', 'forgetting_dataloader.num_workers=1',
+        'forgetting_dataloader.persistent_workers=True',
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
 
@@ -237,7 +237,7 @@ def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tm
     _break(data, 'truncated image')
     image = _frame(data, 'image')
     # The clear day is read from elsewhere: what scores the source has to be whole.
-    options.append(f'clear_dataloader.dataset.dataset.data_root={project.data}')
+    options.append(f'forgetting_dataloader.dataset.dataset.data_root={project.data}')
     command = ('test_tta', project.config, project.checkpoint, '--work-dir', tmp_path / 'work')
     run = run_tool(*command, '--strict', *options)
     assert image.name in error_of(run)
@@ -273,7 +273,7 @@ def test_a_first_run_needs_no_clear_day_and_few_frames(project, tmp_path):
     run = run_tool(
         'test_tta', project.config, project.checkpoint, '--work-dir', tmp_path,
         '--conditions', 'night', '--frames', 2, '--rounds', 1,
-        '--cfg-options', 'clear_dataloader.dataset.dataset.data_root=not/here',
+        '--cfg-options', 'forgetting_dataloader.dataset.dataset.data_root=not/here',
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stderr.count('not/here does not exist') == 1

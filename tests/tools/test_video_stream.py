@@ -17,7 +17,7 @@ inner = dict(type='{kind}', data_root='{root}', pipeline=[
 test_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ContinualStream', dataset=inner, rounds=1, conditions=('drive',)))
-clear_dataloader = None
+forgetting_dataloader = None
 """
 
 

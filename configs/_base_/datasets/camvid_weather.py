@@ -75,7 +75,7 @@ test_dataloader = dict(
 # Forgetting is measured on the stream's own 40 frames on a clear day. They are of a drive that
 # the source has not trained on, so before and after differ by the adaptation alone; the val split
 # comes from the training drives and would flatter the source.
-clear_dataloader = dict(
+forgetting_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=True,

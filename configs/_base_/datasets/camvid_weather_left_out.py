@@ -10,5 +10,5 @@ left_out = dict(
 train_dataloader = dict(dataset=seen)
 val_dataloader = dict(dataset=left_out)
 test_dataloader = dict(dataset=dict(dataset=left_out))
-clear_dataloader = dict(dataset=dict(dataset=left_out))
+forgetting_dataloader = dict(dataset=dict(dataset=left_out))
 calibration_dataloader = dict(dataset=dict(dataset=seen))

@@ -6,4 +6,4 @@ val = dict(data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val
 test_dataloader = dict(
     dataset=dict(rounds=2, frames_per_condition=24, dataset=dict(severity=4, **val))
 )
-clear_dataloader = dict(dataset=dict(dataset=val))
+forgetting_dataloader = dict(dataset=dict(dataset=val))

@@ -50,7 +50,7 @@ val_dataloader = dict(
     ),
 )
 # Forgetting is measured here: the source domain's validation set, in the stream's format.
-clear_dataloader = dict(
+forgetting_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,

@@ -60,7 +60,7 @@ test_dataloader = dict(
         ),
     ),
 )
-clear_dataloader = dict(
+forgetting_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=True,

@@ -10,5 +10,5 @@ pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
-clear_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
+forgetting_dataloader = dict(dataset=dict(dataset=dict(pipeline=pipeline)))
 calibration_dataloader = dict(dataset=dict(pipeline=pipeline))

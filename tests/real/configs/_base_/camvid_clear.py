@@ -8,7 +8,7 @@ clear_pipeline = [
     dict(type='KeepClasses'),
     dict(type='PackSegInputs'),
 ]
-clear_dataloader = dict(
+forgetting_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=True,

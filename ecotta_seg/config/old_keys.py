@@ -1,0 +1,38 @@
+"""Old names of a config's keys, which this version reads with a warning."""
+
+from collections.abc import Mapping
+
+from mmengine.config import Config
+
+from ..names.old_names import warn_old_name
+
+OLD_KEYS = {'clear_dataloader': 'forgetting_dataloader'}
+"""The old names of keys, and their current names."""
+
+
+def current_key(key: str) -> str:
+    """The current name of a key such as ``'clear_dataloader.num_workers'``; warns of an old one."""
+    first, dot, inner = key.partition('.')
+    if first not in OLD_KEYS:
+        return key
+    warn_old_name(first, OLD_KEYS[first])
+    return f'{OLD_KEYS[first]}{dot}{inner}'
+
+
+def rename_old_keys(cfg: Config) -> None:
+    """Moves the settings under old keys to the current keys.
+
+    Settings under the old key change those under the current key, as the settings of a config
+    change those of its bases: a config written for an earlier version has bases of this version.
+
+    Args:
+        cfg: Changed in place.
+    """
+    for old in OLD_KEYS:
+        if old not in cfg:
+            continue
+        new, value = current_key(old), cfg.pop(old)
+        if isinstance(value, Mapping) and isinstance(cfg.get(new), Mapping):
+            cfg.merge_from_dict({new: value})
+        else:
+            cfg[new] = value
