@@ -109,7 +109,7 @@ def _plot(
     if others:
         title += f'\n{others} other methods: light grey'
     models, streams = _unique(entries, 'model'), _unique(entries, 'stream')
-    streams.sort(key=list(STREAMS).index)
+    streams.sort(key=STREAMS.index)
     figure = _figure(4.6 * len(streams) + 2, 3.4 * len(models) + 0.6)
     panels = figure.subplots(len(models), len(streams), squeeze=False)
     for row, model in enumerate(models):

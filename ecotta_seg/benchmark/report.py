@@ -130,11 +130,10 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
         _code_line(records),
         '',
     ]
-    order = list(STREAMS)
     groups: dict[tuple, list[Mapping]] = {}
     for model in dict.fromkeys(entry['model'] for entry in entries):
         own = [entry for entry in entries if entry['model'] == model]
-        for entry in sorted(own, key=lambda entry: order.index(entry['stream'])):
+        for entry in sorted(own, key=lambda entry: STREAMS.index(entry['stream'])):
             groups.setdefault((model, entry['stream']), []).append(entry)
     conditions: dict[str, None] = {}
     for (model, stream), group in groups.items():

@@ -37,7 +37,7 @@ def with_stream(cfg: Config, name: Optional[str], seed: Optional[int] = None) ->
         raise ValueError(f'--stream {name}: expected one of {", ".join(STREAMS)}')
     dataset = _stream(cfg, 'choosing a stream or its seed')
     if name is not None:
-        dataset.order = STREAMS[name]
+        dataset.order = name
     if seed is not None:
         dataset.seed = seed
         for transform in dataset.dataset.get('pipeline') or ():

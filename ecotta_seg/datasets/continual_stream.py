@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from mmseg.registry import DATASETS
 
+from ..names.choices import STREAMS
+from ..names.old_names import warn_old_name
 from .checks.frame_error import FrameError, LabelError
 from .condition_dataset import add_metainfo
 
-_ORDERS = ('sequential', 'shuffled', 'ramp')
+_OLD_ORDERS = {'sequential': 'continual', 'shuffled': 'mixed'}
 
 
 class StreamPosition(NamedTuple):
@@ -48,11 +50,12 @@ class ContinualStream:
             order and the ten rounds.)
         rounds: Number of passes over all conditions.
         frames_per_condition: Number of evenly spaced frames per condition; None for all.
-        order: ``'sequential'``: one condition after the other. ``'shuffled'``: the frames of all
-            conditions in a seeded random order, different in each round. ``'ramp'``: sequential,
-            with a severity that rises from 1 to the inner dataset's own in the middle of the
-            condition and falls back to 1; for inner datasets with a ``severity``.
-        seed: Seed of the shuffled order.
+        order: ``'continual'``: one condition after the other. ``'mixed'``: the frames of all
+            conditions in a seeded random order, different in each round. ``'ramp'``: one condition
+            after the other, with a severity that rises from 1 to the inner dataset's own in the
+            middle of the condition and falls back to 1; for inner datasets with a ``severity``.
+            This version reads the old names ``'sequential'`` and ``'shuffled'`` with a warning.
+        seed: Seed of the mixed order.
         sizes_differ: Frames may differ in size; a new size is no fault of the camera.
         lazy_init: Leave the listing of files to :meth:`full_init`.
 
@@ -75,7 +78,7 @@ class ContinualStream:
         conditions: Sequence[str] = ('fog', 'night', 'rain', 'snow'),
         rounds: int = 10,
         frames_per_condition: Optional[int] = None,
-        order: str = 'sequential',
+        order: str = 'continual',
         seed: int = 0,
         sizes_differ: bool = False,
         lazy_init: bool = False,
@@ -93,9 +96,12 @@ class ContinualStream:
         _check_count('rounds', rounds)
         if frames_per_condition is not None:
             _check_count('frames_per_condition', frames_per_condition)
-        if order not in _ORDERS:
+        if isinstance(order, str) and order in _OLD_ORDERS:
+            warn_old_name(order, _OLD_ORDERS[order])
+            order = _OLD_ORDERS[order]
+        if order not in STREAMS:
             raise ValueError(
-                f'ContinualStream: unknown order {order!r}, expected one of {", ".join(_ORDERS)}'
+                f'ContinualStream: unknown order {order!r}, expected one of {", ".join(STREAMS)}'
             )
         self.conditions = conditions
         self.rounds = int(rounds)
@@ -167,7 +173,7 @@ class ContinualStream:
             self._frames[name] = [number * there // wanted for number in range(wanted)]
         lengths = [len(frames) for frames in self._frames.values()]
         self._ends = np.cumsum(lengths)
-        self._shuffled = (0, None)
+        self._mixed = (0, None)
         self._fully_initialized = True
 
     @property
@@ -200,7 +206,7 @@ class ContinualStream:
         if not -size <= index < size:
             raise IndexError(f'ContinualStream: index {index} of a stream of {size} samples')
         round_index, place = divmod(index % size, self.frames_per_round)
-        if self.order == 'shuffled':
+        if self.order == 'mixed':
             place = int(self._permutation(round_index)[place])
         number = int(np.searchsorted(self._ends, place, side='right'))
         condition = self.conditions[number]
@@ -213,10 +219,10 @@ class ContinualStream:
 
     def _permutation(self, round_index: int) -> np.ndarray:
         # Keep only the latest round's permutation, so memory does not grow with the rounds.
-        if self._shuffled[1] is None or self._shuffled[0] != round_index:
+        if self._mixed[1] is None or self._mixed[0] != round_index:
             generator = np.random.default_rng([self.seed, round_index])
-            self._shuffled = (round_index, generator.permutation(self.frames_per_round))
-        return self._shuffled[1]
+            self._mixed = (round_index, generator.permutation(self.frames_per_round))
+        return self._mixed[1]
 
     def get_data_info(self, index: int) -> dict:
         """Returns the inner dataset's data info at ``index``.

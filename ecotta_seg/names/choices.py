@@ -1,7 +1,7 @@
 """The allowed values of the tools' options, in a module without imports."""
 
-STREAMS = {'continual': 'sequential', 'ramp': 'ramp', 'mixed': 'shuffled'}
-"""The orders of a ``ContinualStream``, by the names that a user gives them."""
+STREAMS = ('continual', 'ramp', 'mixed')
+"""The orders of a ``ContinualStream``."""
 
 MASK_FORMATS = ('train_ids', 'label_ids', 'colours')
 """What the pixels of a mask file hold."""

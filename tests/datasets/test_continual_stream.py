@@ -9,6 +9,7 @@ from mmseg.registry import DATASETS
 
 from ecotta_seg.datasets import ContinualStream, StreamPosition
 from ecotta_seg.datasets.continual_stream import ramp_severity
+from ecotta_seg.names.old_names import OldNameWarning
 
 CONDITIONS = ('fog', 'night', 'rain', 'snow')
 
@@ -73,9 +74,9 @@ def test_evenly_spaced_subset(inner):
 
 
 def test_indexing_is_a_pure_function_of_the_index(inner):
-    stream = ContinualStream(inner, rounds=3, order='shuffled', seed=4)
+    stream = ContinualStream(inner, rounds=3, order='mixed', seed=4)
     forward = [stream.position(index) for index in range(len(stream))]
-    other = ContinualStream(inner, rounds=3, order='shuffled', seed=4)
+    other = ContinualStream(inner, rounds=3, order='mixed', seed=4)
     backward = [other.position(index) for index in reversed(range(len(stream)))][::-1]
     assert forward == backward
     assert stream.position(-1) == forward[-1]
@@ -83,8 +84,8 @@ def test_indexing_is_a_pure_function_of_the_index(inner):
         stream.position(len(stream))
 
 
-def test_shuffled_mixes_conditions_and_keeps_every_frame(inner):
-    stream = ContinualStream(inner, rounds=3, order='shuffled', seed=4)
+def test_mixed_mixes_conditions_and_keeps_every_frame(inner):
+    stream = ContinualStream(inner, rounds=3, order='mixed', seed=4)
     rounds = [[stream.position(20 * r + i) for i in range(20)] for r in range(3)]
     for number, places in enumerate(rounds, start=1):
         assert {place.round for place in places} == {number}
@@ -92,8 +93,16 @@ def test_shuffled_mixes_conditions_and_keeps_every_frame(inner):
         runs = sum(a.condition != b.condition for a, b in zip(places, places[1:]))
         assert runs > 6  # Condition after condition would be 3.
     assert [p[1:] for p in rounds[0]] != [p[1:] for p in rounds[1]]
-    other = ContinualStream(inner, rounds=3, order='shuffled', seed=5)
+    other = ContinualStream(inner, rounds=3, order='mixed', seed=5)
     assert [other.position(i) for i in range(20)] != rounds[0]
+
+
+@pytest.mark.parametrize(('old', 'new'), [('sequential', 'continual'), ('shuffled', 'mixed')])
+def test_old_names_of_orders_are_read_with_a_warning(inner, old, new):
+    with pytest.warns(OldNameWarning, match=f'`{old}` is now called `{new}`'):
+        found = ContinualStream(inner, rounds=2, order=old)
+    expected = ContinualStream(inner, rounds=2, order=new)
+    assert [found.position(i) for i in range(40)] == [expected.position(i) for i in range(40)]
 
 
 def test_ramp_rises_and_falls(weather):
@@ -126,8 +135,8 @@ def test_rounds_cost_no_memory(inner):
             return sys.getsizeof(value) + sum(size(item) for item in value)
         return value.nbytes if isinstance(value, np.ndarray) else sys.getsizeof(value)
 
-    few = ContinualStream(inner, rounds=1, order='shuffled')
-    many = ContinualStream(inner, rounds=100_000, order='shuffled')
+    few = ContinualStream(inner, rounds=1, order='mixed')
+    many = ContinualStream(inner, rounds=100_000, order='mixed')
     for stream in (few, many):
         for index in range(0, len(stream), max(1, len(stream) // 50)):
             stream.position(index)
@@ -168,6 +177,7 @@ def test_lazy_init_lists_nothing(inner):
         ({'conditions': ('fog', 'fog')}, 'different names'),
         ({'conditions': ()}, 'different names'),
         ({'order': 'backwards'}, "unknown order 'backwards'"),
+        ({'order': ['mixed']}, 'unknown order'),
         ({'order': 'ramp'}, 'needs an inner dataset with a severity'),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_stream_and_its_weather_are_found(form, weather):
     cfg = _stream(form, weather)
     with_stream(cfg, 'mixed', 3)
     dataset = cfg.test_dataloader.dataset
-    assert (dataset.order, dataset.seed, dataset.dataset.pipeline[0].seed) == ('shuffled', 3, 3)
+    assert (dataset.order, dataset.seed, dataset.dataset.pipeline[0].seed) == ('mixed', 3, 3)
 
 
 @pytest.mark.parametrize('form', [
