@@ -4,17 +4,17 @@ python tools/benchmark_methods.py --model r18 configs/camvid_severe.py CHECKPOIN
     --methods source batch_norm_statistics tent eata sar cotta:views=1 ecotta ecotta_plus \
     --streams continual ramp mixed --seeds 0 1 2 --rounds 10 --work-dir work_dirs/benchmark
 
-Each cell is a run of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. What is done
-already is skipped, what was cut off goes on; a cell that fails does not stop the others and is
+Each run is a call of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. What is done
+already is skipped, what was cut off goes on; a run that fails does not stop the others and is
 listed. What was run there with other settings (or another checkpoint) is renamed to
 seedN.before_1. WORK_DIR/benchmark.md, .csv, .json, cells.csv, paired.csv, rounds.png and memory.png
 hold the results. A method may carry options of its own: tent:optimizer.lr=1e-3, and warmed-up meta
 networks: ecotta_plus:adapters=FILE. A seed is that of the weather, of a mixed stream's order and of
 all random generators.
 
---dry-run tells how far each cell is: done, started (goes on), new, or other (of other settings: it
-would be renamed and run anew). --engine ray runs many cells at once, on this machine or on a
-cluster: see docs/many_machines.md. The exit code is 0, 1 where a cell failed, 2 for a mistake in
+--dry-run tells how far each run is: done, started (goes on), new, or other (of other settings: it
+would be renamed and run anew). --engine ray carries out many runs at once, on this machine or on a
+cluster: see docs/many_machines.md. The exit code is 0, 1 where a run failed, 2 for a mistake in
 the command, 130 after Ctrl-C.
 """
 
@@ -67,7 +67,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--work-dir', default='work_dirs/benchmark', help='default: work_dirs/benchmark'
     )
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if there is one')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='key=value, for every cell')
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='key=value, for every run')
     parser.add_argument(
         '--draws', type=whole_number(1), default=1000,
         help='draws of the bootstrap of differences to the source; default: 1000',
@@ -78,13 +78,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     add_engine_arguments(parser)
     parser.add_argument(
-        '--dry-run', action='store_true', help='list the cells and how far each is, run nothing'
+        '--dry-run', action='store_true', help='list the runs and how far each is, run nothing'
     )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the cells and writes the report."""
+    """Executes the runs and writes the report."""
     args = parse_args(argv)
     check_engine(args)
     for _, _, checkpoint in args.model:
@@ -96,13 +96,13 @@ def main(argv: list[str]) -> None:
     from mmengine.logging import MMLogger
 
     from ecotta_seg import benchmark
-    from ecotta_seg.benchmark.cells import cell_settings
+    from ecotta_seg.benchmark.runs import run_settings
 
     # Reading configs tells of the environment each time.
     MMLogger.get_instance('mmengine', log_level='WARNING')
     configs = ROOT / 'configs'
     known = [path.stem for path in (configs / '_base_' / 'adaptation').glob('*.py')]
-    cells = benchmark.make_cells(
+    runs = benchmark.make_runs(
         [benchmark.ModelSpec(*model) for model in args.model],
         [benchmark.MethodSpec.parse(text, known) for text in args.methods],
         args.streams,
@@ -114,44 +114,42 @@ def main(argv: list[str]) -> None:
         device=args.device,
     )
     if args.dry_run:
-        for cell in cells:
-            folder = benchmark.cell_folder(cell, args.work_dir)
-            status = benchmark.cell_status(folder, cell_settings(cell, configs))
-            print(f'{status:8} {cell}')
+        for run in runs:
+            folder = benchmark.run_folder(run, args.work_dir)
+            status = benchmark.run_status(folder, run_settings(run, configs))
+            print(f'{status:8} {run}')
         return
     work_dir = check_work_dir(args.work_dir)
     command = shlex.join(['python', 'tools/benchmark_methods.py', *argv])
     if args.collect:
         command += '    # and what earlier calls finished'
-    # What lies there of other settings is none of this report's, until the cell is run.
-    others = {
-        cell: 'not run yet' for cell in cells if benchmark.holds_others(cell, work_dir, configs)
-    }
+    # What lies there of other settings is none of this report's, until the run is done.
+    others = {run: 'not run yet' for run in runs if benchmark.holds_others(run, work_dir, configs)}
     errors = {}
 
     def report() -> list[dict]:
-        records = benchmark.read_cells(cells, {**others, **errors}, work_dir)
+        records = benchmark.read_runs(runs, {**others, **errors}, work_dir)
         if args.collect:
-            records += benchmark.collect_cells(work_dir, records)
+            records += benchmark.collect_runs(work_dir, records)
         benchmark.write_report(records, work_dir, command, args.draws)
         return records
 
-    def after_each(cell, outcome) -> None:
-        others.pop(cell, None)
+    def after_each(run, outcome) -> None:
+        others.pop(run, None)
         if outcome.error:
-            errors[cell] = outcome.error
+            errors[run] = outcome.error
         report()
 
     place = (work_dir, configs, ROOT / 'tools' / 'test_tta.py')
-    with benchmark.engine(args) as run:
-        run(cells, *place, after_each)
+    with benchmark.engine(args) as execute:
+        execute(runs, *place, after_each)
     entries = benchmark.aggregate(report(), args.draws)
     if entries:
         benchmark.plot_rounds(entries, work_dir / 'rounds.png')
         benchmark.plot_memory(entries, work_dir / 'memory.png')
     print(f'the report is in {work_dir / "benchmark.md"}')
     if errors:
-        print(f'{len(errors)} of {len(cells)} cells failed, see the end of it', file=sys.stderr)
+        print(f'{len(errors)} of {len(runs)} runs failed, see the end of it', file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -105,10 +105,10 @@ def main(argv: list[str]) -> None:
     streams = choice.write_streams(
         cfg, work_dir, args.frames, args.rounds, args.severity, args.conditions
     )
-    with benchmark.engine(args) as run:
+    with benchmark.engine(args) as execute:
         runs = Runs(
-            args.checkpoint, work_dir, configs, ROOT / 'tools' / 'test_tta.py', run, args.device,
-            args.max_clear_loss, args.draws,
+            args.checkpoint, work_dir, configs, ROOT / 'tools' / 'test_tta.py', execute,
+            args.device, args.max_clear_loss, args.draws,
         )  # fmt: skip
         at_once = benchmark.runs_at_once(args)
         print(f'searching on {streams.frames[0]} clear frames', flush=True)

@@ -1,41 +1,41 @@
-"""Methods x models x streams x seeds: each cell is a separate run; one report covers all cells."""
+"""Methods x models x streams x seeds: each combination is a run; one report covers all runs."""
 
 from .aggregate import aggregate, source_of
-from .cells import (
-    Cell,
-    MethodSpec,
-    ModelSpec,
-    cell_folder,
-    cell_status,
-    holds_others,
-    make_cells,
-)
 from .engine import engine, runs_at_once
 from .plots import plot_memory, plot_rounds
-from .ray_engine import RayOptions, run_cells_on_ray
+from .ray_engine import RayOptions, execute_runs_on_ray
 from .report import write_report
-from .runner import cell_command, run_cell, run_cells
-from .summary import collect_cells, read_cells, summarise
+from .runner import execute_run, execute_runs, run_command
+from .runs import (
+    BenchmarkRun,
+    MethodSpec,
+    ModelSpec,
+    holds_others,
+    make_runs,
+    run_folder,
+    run_status,
+)
+from .summary import collect_runs, read_runs, summarise
 
 __all__ = [
-    'Cell',
+    'BenchmarkRun',
     'MethodSpec',
     'ModelSpec',
     'RayOptions',
     'aggregate',
-    'cell_command',
-    'cell_folder',
-    'cell_status',
-    'collect_cells',
+    'run_command',
+    'run_folder',
+    'run_status',
+    'collect_runs',
     'engine',
     'holds_others',
-    'make_cells',
+    'make_runs',
     'plot_memory',
     'plot_rounds',
-    'read_cells',
-    'run_cell',
-    'run_cells',
-    'run_cells_on_ray',
+    'read_runs',
+    'execute_run',
+    'execute_runs',
+    'execute_runs_on_ray',
     'runs_at_once',
     'source_of',
     'summarise',

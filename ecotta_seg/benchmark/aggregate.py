@@ -6,8 +6,8 @@ from statistics import stdev
 from typing import Any, Optional
 
 from ..evaluation.class_areas import mean_of
-from .cells import settings_digest
 from .paired import DRAWS, paired_differences
+from .runs import settings_digest
 from .summary import NUMBERS
 
 # The keys of a record that describe the source; equal for all methods of a seed.
@@ -17,12 +17,12 @@ _OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditi
 def aggregate(records: Iterable[Mapping], draws: int = DRAWS) -> list[dict]:
     """One entry for each model, stream, method and number of views: the mean over its seeds.
 
-    Cells with different rounds, options, checkpoint or adapters get separate entries, whose names
+    Runs with different rounds, options, checkpoint or adapters get separate entries, whose names
     state the difference. ``worst_against_source`` is the worst over the seeds; ``event_kinds``
     counts the events of all seeds.
 
     Args:
-        records: From ``read_cells``; records with an ``error`` are left out.
+        records: From ``read_runs``; records with an ``error`` are left out.
         draws: Number of bootstrap draws.
 
     Returns:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Callable
 
-from .ray_engine import RayOptions, ray_cluster, run_cells_on_ray
-from .runner import run_cells
+from .ray_engine import RayOptions, execute_runs_on_ray, ray_cluster
+from .runner import execute_runs
 
 
 def runs_at_once(args: argparse.Namespace) -> int:
@@ -22,7 +22,7 @@ def runs_at_once(args: argparse.Namespace) -> int:
 
 @contextmanager
 def engine(args: argparse.Namespace) -> Iterator[Callable[..., dict]]:
-    """Yields a function that runs cells as ``run_cells`` does; all its calls use one cluster.
+    """Yields a function that executes runs as ``execute_runs`` does; all its calls use one cluster.
 
     Args:
         args: Parsed arguments of ``add_engine_arguments``.
@@ -31,8 +31,8 @@ def engine(args: argparse.Namespace) -> Iterator[Callable[..., dict]]:
         ValueError: The cluster does not exist.
     """
     if args.engine != 'ray':
-        yield run_cells
+        yield execute_runs
         return
     options = RayOptions(args.address, args.workers, args.cpus_per_run or 1, args.gpus_per_run)
     with ray_cluster(options):
-        yield partial(run_cells_on_ray, options=options)
+        yield partial(execute_runs_on_ray, options=options)

@@ -1,4 +1,4 @@
-"""Paired differences to the source, for one cell or for all seeds of one entry together."""
+"""Paired differences to the source, for one run or for all seeds of one entry together."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -15,7 +15,7 @@ DRAWS = 1000
 
 
 def with_paired(record: Mapping, draws: int = DRAWS) -> dict:
-    """A cell's record with ``paired``, see ``paired_differences``."""
+    """A run's record with ``paired``, see ``paired_differences``."""
     paired = None
     if record['error'] is None:
         paired = paired_differences([record['folder']], draws)
@@ -23,17 +23,17 @@ def with_paired(record: Mapping, draws: int = DRAWS) -> dict:
 
 
 def paired_differences(folders: Sequence[str], draws: int = DRAWS) -> Optional[dict]:
-    """The paired differences of cells that differ only in their seed.
+    """The paired differences of runs that differ only in their seed.
 
     Seeds are combined in the same way as rounds. A draw takes the same frames of all seeds, and
     each seed is compared with the source under its own weather.
 
     Args:
-        folders: The cells' folders.
+        folders: The runs' folders.
         draws: See ``paired_bootstrap``.
 
     Returns:
-        The result of ``paired_bootstrap``; None if a cell has no frame areas, or those of another
+        The result of ``paired_bootstrap``; None if a run has no frame areas, or those of another
         run.
     """
     stamps = []
@@ -46,21 +46,21 @@ def paired_differences(folders: Sequence[str], draws: int = DRAWS) -> Optional[d
     return _differences(tuple(folders), draws, tuple(stamps))
 
 
-# A report is written after each cell, when all cells but one are unchanged.
+# A report is written after each run, when all runs but one are unchanged.
 @lru_cache(maxsize=4096)
 def _differences(folders: tuple, draws: int, stamps: tuple) -> Optional[dict]:
     try:
-        cells = [load_frame_areas(folder, load_results(folder)) for folder in folders]
+        runs = [load_frame_areas(folder, load_results(folder)) for folder in folders]
     except (OSError, ValueError):
         return None
-    first = cells[0]
-    if any(cell.frames != first.frames for cell in cells):
+    first = runs[0]
+    if any(run.frames != first.frames for run in runs):
         return None
     names = list(first.frames)
     return paired_bootstrap(
-        {name: torch.cat([cell.method[name] for cell in cells]) for name in names},
+        {name: torch.cat([run.method[name] for run in runs]) for name in names},
         {
-            name: torch.cat([cell.source[name].expand_as(cell.method[name]) for cell in cells])
+            name: torch.cat([run.source[name].expand_as(run.method[name]) for run in runs])
             for name in names
         },
         draws,

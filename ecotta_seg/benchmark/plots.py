@@ -135,7 +135,7 @@ def _plot(
 
 def _styles(entries: Sequence[dict]) -> dict[str, dict[str, Any]]:
     if not entries:
-        raise ValueError('there is nothing to plot: no cell has results')
+        raise ValueError('there is nothing to plot: no run has results')
     methods = _unique(entries, 'method')
     best = sorted(methods, key=lambda method: -_best_mean(entries, method))[:_MOST_LABELLED]
     styles = {method: dict(_OTHER) for method in methods if method not in best}

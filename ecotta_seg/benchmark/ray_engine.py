@@ -1,4 +1,4 @@
-"""Runs the cells of a benchmark on a Ray cluster, as many in parallel as its resources allow."""
+"""Executes the runs of a benchmark on a Ray cluster, as many in parallel as its resources allow."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from typing import Any, Callable, Optional, Union
 
 from ..config.config import read_config
 from ..config.environment import variables_of
-from .cells import Cell
-from .runner import SECONDS_TO_SAVE, Outcome, interrupt, run_cell
+from .runner import SECONDS_TO_SAVE, Outcome, execute_run, interrupt
+from .runs import BenchmarkRun
 
 RETRIES = 3
 _SECONDS_TO_CANCEL = 10
@@ -32,7 +32,7 @@ class RayOptions:
         workers: Number of parallel runs in a cluster on this machine, each with ``cpus`` cores;
             None for as many as the cores allow.
         cpus: Cores per run.
-        gpus: GPUs per run. None means 1 if a cell requests CUDA, or if a cell accepts any device
+        gpus: GPUs per run. None means 1 if a run requests CUDA, or if a run accepts any device
             and the cluster has GPUs; else 0.
     """
 
@@ -46,43 +46,43 @@ class RunDied(Exception):
     """A run was killed from outside: Ray retries it, and it resumes from its state."""
 
 
-def run_cells_on_ray(
-    cells: Sequence[Cell],
+def execute_runs_on_ray(
+    runs: Sequence[BenchmarkRun],
     work_dir: Union[str, Path],
     configs: Union[str, Path],
     tool: Union[str, Path],
-    after_each: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
+    after_each: Callable[[BenchmarkRun, Outcome], None] = lambda run, outcome: None,
     options: RayOptions = RayOptions(),  # noqa: B008  (it is frozen)
-) -> dict[Cell, Outcome]:
-    """Runs cells on Ray and prints a line for each finished cell.
+) -> dict[BenchmarkRun, Outcome]:
+    """Executes runs on Ray and prints a line for each finished run.
 
-    Each cell is a Ray task with its own process, as in ``run_cell``. If the worker or the machine
-    is lost, or the process is killed, Ray runs the cell again up to ``RETRIES`` times, and the cell
+    Each run is a Ray task with its own process, as in ``execute_run``. If the worker or the machine
+    is lost, or the process is killed, Ray repeats the run up to ``RETRIES`` times, and the run
     resumes from the newest state in its folder. ``work_dir``, the configs, the checkpoints and the
     data must therefore have the same paths on all machines, and this package must be installed
     there.
 
-    SIGTERM has the same effect as Ctrl-C: the running cells save their states.
+    SIGTERM has the same effect as Ctrl-C: the current runs save their states.
 
     Args:
-        cells: The cells to run.
-        work_dir, configs, tool: See ``run_cell``.
-        after_each: Called in this process after each cell, in the order in which cells end.
+        runs: The runs.
+        work_dir, configs, tool: See ``execute_run``.
+        after_each: Called in this process after each run, in the order in which runs end.
         options: Options of the cluster.
 
     Returns:
-        The outcome of each cell.
+        The outcome of each run.
 
     Raises:
         ValueError: The cluster does not exist, or none of its machines has the resources for a run.
     """
     import ray
 
-    place = dict(cwd=os.getcwd(), variables=_variables(cells))
+    place = dict(cwd=os.getcwd(), variables=_variables(runs))
     paths = [os.path.abspath(path) for path in (work_dir, configs, tool)]
-    outcomes: dict[Cell, Outcome] = {}
+    outcomes: dict[BenchmarkRun, Outcome] = {}
     with ray_cluster(options), _interrupted_by_sigterm():
-        gpus = _check_room(cells, options)
+        gpus = _check_room(runs, options)
         task = ray.remote(_run_here).options(
             num_cpus=options.cpus,
             num_gpus=gpus,
@@ -90,14 +90,14 @@ def run_cells_on_ray(
             retry_exceptions=[RunDied],
             scheduling_strategy='SPREAD',
         )
-        waiting = {task.remote(cell, *paths, **place): cell for cell in cells}
+        waiting = {task.remote(run, *paths, **place): run for run in runs}
         try:
             while waiting:
                 (ended, *_), _ = ray.wait(list(waiting), num_returns=1)
-                cell = waiting.pop(ended)
-                outcomes[cell], machine = _result(ended)
-                _tell(cell, outcomes[cell], machine, len(outcomes), len(cells))
-                after_each(cell, outcomes[cell])
+                run = waiting.pop(ended)
+                outcomes[run], machine = _result(ended)
+                _print_outcome(run, outcomes[run], machine, len(outcomes), len(runs))
+                after_each(run, outcomes[run])
         except BaseException:
             _stop(list(waiting))
             raise
@@ -119,7 +119,12 @@ def _stop(tasks: list) -> None:
 
 
 def _run_here(
-    cell: Cell, work_dir: str, configs: str, tool: str, cwd: str, variables: Mapping[str, str]
+    run: BenchmarkRun,
+    work_dir: str,
+    configs: str,
+    tool: str,
+    cwd: str,
+    variables: Mapping[str, str],
 ) -> tuple[Outcome, str]:
     """The Ray task, which runs on any machine of the cluster."""
     machine = socket.gethostname()
@@ -130,14 +135,14 @@ def _run_here(
         return Outcome('failed', error=text), machine
     os.environ.update(variables)
     # The run of a worker that was killed may still be writing its state.
-    outcome = run_cell(cell, work_dir, configs, tool, tied=True, patience=SECONDS_TO_SAVE)
+    outcome = execute_run(run, work_dir, configs, tool, tied=True, patience=SECONDS_TO_SAVE)
     if outcome.died:
         raise RunDied(f'{outcome.error}, on {machine}')
     return outcome, machine
 
 
 def _result(reference: Any) -> tuple[Outcome, Optional[str]]:
-    """The outcome of a task; if Ray gave up after its retries, the cell has failed."""
+    """The outcome of a task; if Ray gave up after its retries, the run has failed."""
     import ray
 
     try:
@@ -150,12 +155,14 @@ def _result(reference: Any) -> tuple[Outcome, Optional[str]]:
         return Outcome('failed', error=f'{reason} ({RETRIES} retries)'), None
 
 
-def _tell(cell: Cell, outcome: Outcome, machine: Optional[str], number: int, total: int) -> None:
+def _print_outcome(
+    run: BenchmarkRun, outcome: Outcome, machine: Optional[str], number: int, total: int
+) -> None:
     detail = (
         '' if outcome.status == 'skipped' else f', {outcome.error or f"{outcome.seconds:.0f} s"}'
     )
     where = '' if machine is None else f', on {machine}'
-    print(f'[{number}/{total}] {cell}: {outcome.status}{detail}{where}', flush=True)
+    print(f'[{number}/{total}] {run}: {outcome.status}{detail}{where}', flush=True)
 
 
 @contextmanager
@@ -212,7 +219,7 @@ def _knock(address: Optional[str]) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _check_room(cells: Sequence[Cell], options: RayOptions) -> float:
+def _check_room(runs: Sequence[BenchmarkRun], options: RayOptions) -> float:
     """The GPUs of a run. Without this check, a run that fits no machine would wait forever.
 
     Raises:
@@ -223,7 +230,7 @@ def _check_room(cells: Sequence[Cell], options: RayOptions) -> float:
     machines = [node['Resources'] for node in ray.nodes() if node['Alive']]
     gpus = options.gpus
     if gpus is None:
-        devices = {cell.device for cell in cells}
+        devices = {run.device for run in runs}
         some = any(machine.get('GPU', 0) for machine in machines)
         gpus = 1 if 'cuda' in devices or (None in devices and some) else 0
     if not any(m.get('CPU', 0) >= options.cpus and m.get('GPU', 0) >= gpus for m in machines):
@@ -236,14 +243,14 @@ def _check_room(cells: Sequence[Cell], options: RayOptions) -> float:
     return gpus
 
 
-def _variables(cells: Sequence[Cell]) -> dict[str, str]:
+def _variables(runs: Sequence[BenchmarkRun]) -> dict[str, str]:
     """Environment variables of this machine that the runs depend on."""
     names = dict.fromkeys(_VARIABLES)
-    for path in dict.fromkeys(cell.model.config for cell in cells):
+    for path in dict.fromkeys(run.model.config for run in runs):
         try:
             names.update(dict.fromkeys(variables_of(read_config(path))))
         except ValueError:
-            pass  # The run of the cell reports the reason.
+            pass  # The run itself reports the reason.
     return {name: os.environ[name] for name in names if name in os.environ}
 
 

@@ -35,12 +35,12 @@ def write_report(
 ) -> list[Path]:
     """Writes ``benchmark.json``, three CSV files and ``benchmark.md``.
 
-    ``benchmark.csv`` has a row for each condition of each round of each cell, ``cells.csv`` one
-    for each cell, ``paired.csv`` one for each condition (and their mean) of each method over all
+    ``benchmark.csv`` has a row for each condition of each round of each run, ``cells.csv`` one
+    for each run, ``paired.csv`` one for each condition (and their mean) of each method over all
     its seeds. Each file is written atomically.
 
     Args:
-        records: From ``read_cells``.
+        records: From ``read_runs``.
         folder: The output folder.
         command: The command of the benchmark, for the head of the page.
         draws: Number of bootstrap draws.
@@ -56,7 +56,7 @@ def write_report(
     texts = {
         'benchmark.json': json.dumps(document, indent=2) + '\n',
         'benchmark.csv': _rounds_csv(records),
-        'cells.csv': _cells_csv(records),
+        'cells.csv': _runs_csv(records),
         'paired.csv': _paired_csv(entries),
         'benchmark.md': markdown(records, entries, command),
     }
@@ -81,7 +81,7 @@ def _rounds_csv(records: Iterable[Mapping]) -> str:
     return output.getvalue()
 
 
-def _cells_csv(records: Iterable[Mapping]) -> str:
+def _runs_csv(records: Iterable[Mapping]) -> str:
     output = io.StringIO()
     names = ('model', 'stream', 'method', 'seed', 'views', *NUMBERS, 'code', 'error')
     writer = csv.writer(output, lineterminator='\n')

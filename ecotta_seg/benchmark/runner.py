@@ -1,6 +1,6 @@
-"""Runs the cells of a benchmark, one after the other, each in its own process.
+"""Executes the runs of a benchmark, one after the other, each in its own process.
 
-With one process per cell, a crash or lack of memory affects no other cell, and each cell measures
+With one process per run, a crash or lack of memory affects no other run, and each run measures
 its own peak.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
 
 from ..files.atomic_io import atomic_write
-from .cells import CELL_FILE, Cell, cell_folder, cell_settings, cell_status
+from .runs import RUN_FILE, BenchmarkRun, run_folder, run_settings, run_status
 
 try:
     import fcntl
@@ -36,12 +36,12 @@ SECONDS_TO_SAVE = 120
 
 
 class Outcome(NamedTuple):
-    """The outcome of a cell.
+    """The outcome of a run.
 
     Attributes:
         status: ``'done'``, ``'skipped'`` (done before) or ``'failed'``.
         seconds: Duration of this call.
-        error: One sentence if the cell failed, else None.
+        error: One sentence if the run failed, else None.
         died: Whether the process was killed from outside, so that a retry may succeed.
     """
 
@@ -51,28 +51,28 @@ class Outcome(NamedTuple):
     died: bool = False
 
 
-def cell_command(cell: Cell, tool: Union[str, Path], folder: Path, resume: bool) -> list[str]:
-    """The command line that runs a cell, for ``tools/test_tta.py``."""
-    command = [sys.executable, str(tool), cell.model.config, cell.model.checkpoint]
-    command += ['--method', cell.method.name, '--stream', cell.stream]
-    command += ['--seed', str(cell.seed), '--stream-seed', str(cell.seed)]
+def run_command(run: BenchmarkRun, tool: Union[str, Path], folder: Path, resume: bool) -> list[str]:
+    """The command line of a run, for ``tools/test_tta.py``."""
+    command = [sys.executable, str(tool), run.model.config, run.model.checkpoint]
+    command += ['--method', run.method.name, '--stream', run.stream]
+    command += ['--seed', str(run.seed), '--stream-seed', str(run.seed)]
     for name, value in (
-        ('rounds', cell.rounds),
-        ('views', cell.views),
-        ('adapters', cell.adapters),
-        ('device', cell.device),
+        ('rounds', run.rounds),
+        ('views', run.views),
+        ('adapters', run.adapters),
+        ('device', run.device),
     ):
         if value is not None:
             command += [f'--{name}', str(value)]
     command += ['--work-dir', str(folder), '--frame-areas']
-    options = [*cell.options, *(f'adaptation.{option}' for option in cell.method.options)]
+    options = [*run.options, *(f'adaptation.{option}' for option in run.method.options)]
     if options:
         command += ['--cfg-options', *options]
     return command + (['--resume'] if resume else [])
 
 
-def run_cell(
-    cell: Cell,
+def execute_run(
+    run: BenchmarkRun,
     work_dir: Union[str, Path],
     configs: Union[str, Path],
     tool: Union[str, Path],
@@ -80,28 +80,28 @@ def run_cell(
     tied: bool = False,
     patience: float = 0.0,
 ) -> Outcome:
-    """Runs a cell, resumes an interrupted one, or skips a finished one.
+    """Executes a run, resumes an interrupted one, or skips a finished one.
 
     Args:
-        cell: The cell.
+        run: The run.
         work_dir: The work dir of the benchmark.
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
         tell: Called with a short progress text from time to time.
-        tied: If this process is killed, whether the cell saves its state and ends (on Linux) or
+        tied: If this process is killed, whether the run saves its state and ends (on Linux) or
             runs to its end.
-        patience: Seconds to wait for another run of the same cell.
+        patience: Seconds to wait for another process with the same run.
 
     Returns:
-        The outcome; a failing cell raises no exception.
+        The outcome; a failing run raises no exception.
     """
     start = time.perf_counter()
-    folder = cell_folder(cell, work_dir)
+    folder = run_folder(run, work_dir)
     died = False
     try:
         with _alone(folder, patience) as lock:
-            settings = cell_settings(cell, configs)
-            status = cell_status(folder, settings)
+            settings = run_settings(run, configs)
+            status = run_status(folder, settings)
             if status == 'done':
                 return Outcome('skipped')
             if status == 'other':
@@ -109,15 +109,15 @@ def run_cell(
             folder.mkdir(parents=True, exist_ok=True)
             # From here on, the folder's files belong to these settings.
             (folder / 'results.json').unlink(missing_ok=True)
-            with atomic_write(folder / CELL_FILE) as temporary:
+            with atomic_write(folder / RUN_FILE) as temporary:
                 temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
-            command = cell_command(cell, tool, folder, status == 'started')
+            command = run_command(run, tool, folder, status == 'started')
             error, died = _run(command, folder, tell, lock, tied)
             if error and status == 'started' and _OTHER_RUN in error:
                 tell('its state is of other code, starting anew')
-                command = cell_command(cell, tool, folder, False)
+                command = run_command(run, tool, folder, False)
                 error, died = _run(command, folder, tell, lock, tied)
-            if not error and cell_status(folder, settings) != 'done':
+            if not error and run_status(folder, settings) != 'done':
                 error = f'it ended without whole results; see {folder / LOG_FILE}'
     except (OSError, ValueError) as problem:
         error = str(problem)
@@ -125,22 +125,22 @@ def run_cell(
 
 
 def put_aside(folder: Path) -> None:
-    """Renames a cell's folder to ``seedN.before_1`` (``_2``, ...) instead of deleting results."""
+    """Renames a run's folder to ``seedN.before_1`` (``_2``, ...) instead of deleting results."""
     number = 1
     while (aside := folder.with_name(f'{folder.name}.before_{number}')).exists():
         number += 1
     folder.rename(aside)
-    print(f'{folder} holds a cell of other settings, which is now {aside.name}', flush=True)
+    print(f'{folder} holds a run of other settings, which is now {aside.name}', flush=True)
 
 
 @contextmanager
 def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
-    """Locks a cell for one run; yields the lock, which a process that inherits it also holds.
+    """Locks a run for one process; yields the lock, which a process that inherits it also holds.
 
-    Waits for another run for at most ``patience`` seconds.
+    Waits for another process for at most ``patience`` seconds.
 
     Raises:
-        ValueError: Another run holds the lock.
+        ValueError: Another process holds the lock.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The lock file is beside the folder, because the folder may be renamed.
@@ -174,7 +174,7 @@ def _run(
         begin = log.tell()
         # The process has its own session: this process passes a Ctrl-C on once, and the run saves
         # its state. It also holds the lock: if this process is killed and the run continues, no
-        # second run of the cell can start.
+        # second process of the same run can start.
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -234,27 +234,27 @@ def _frames_done(folder: Path) -> str:
     return f'{max(found)} frames saved' if found else 'running'
 
 
-def run_cells(
-    cells: Sequence[Cell],
+def execute_runs(
+    runs: Sequence[BenchmarkRun],
     work_dir: Union[str, Path],
     configs: Union[str, Path],
     tool: Union[str, Path],
-    after_each: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
-    run: Callable[..., Outcome] = run_cell,
-) -> dict[Cell, Outcome]:
-    """Runs cells one after the other and shows the progress on the screen.
+    after_each: Callable[[BenchmarkRun, Outcome], None] = lambda run, outcome: None,
+    execute: Callable[..., Outcome] = execute_run,
+) -> dict[BenchmarkRun, Outcome]:
+    """Executes runs one after the other and shows the progress on the screen.
 
-    SIGTERM has the same effect as Ctrl-C: the running cell saves its state, and the next call
+    SIGTERM has the same effect as Ctrl-C: the current run saves its state, and the next call
     resumes it.
 
     Args:
-        cells: The cells to run.
-        work_dir, configs, tool: See ``run_cell``.
-        after_each: Called after each cell.
-        run: Runs one cell; tests can pass another function.
+        runs: The runs.
+        work_dir, configs, tool: See ``execute_run``.
+        after_each: Called after each run.
+        execute: Executes one run; tests can pass another function.
 
     Returns:
-        The outcome of each cell.
+        The outcome of each run.
     """
     before = None
     try:
@@ -263,14 +263,14 @@ def run_cells(
         pass  # Outside the main thread, the calling program handles signals.
     outcomes = {}
     try:
-        for number, cell in enumerate(cells, start=1):
-            line = _Line(f'[{number}/{len(cells)}] {cell}: ')
-            outcomes[cell] = outcome = run(cell, work_dir, configs, tool, line.show)
+        for number, run in enumerate(runs, start=1):
+            line = _Line(f'[{number}/{len(runs)}] {run}: ')
+            outcomes[run] = outcome = execute(run, work_dir, configs, tool, line.show)
             detail = outcome.error or f'{outcome.seconds:.0f} s'
             line.end(
                 outcome.status if outcome.status == 'skipped' else f'{outcome.status}, {detail}'
             )
-            after_each(cell, outcome)
+            after_each(run, outcome)
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

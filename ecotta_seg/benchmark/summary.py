@@ -1,4 +1,4 @@
-"""Summarises the results of cells."""
+"""Summarises the results of runs."""
 
 import json
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ..evaluation.results import load_results
-from .cells import CELL_FILE, Cell, cell_folder
+from .runs import RUN_FILE, BenchmarkRun, run_folder
 
 # The numbers that are averaged over seeds.
 NUMBERS = (
@@ -98,35 +98,35 @@ def _difference(first: Optional[float], second: Optional[float]) -> Optional[flo
     return None if first is None or second is None else first - second
 
 
-def read_cells(
-    cells: Iterable[Cell], errors: Mapping[Cell, str], work_dir: Union[str, Path]
+def read_runs(
+    runs: Iterable[BenchmarkRun], errors: Mapping[BenchmarkRun, str], work_dir: Union[str, Path]
 ) -> list[dict]:
-    """A record for each cell: its identity, ``error`` (or None) and the result of ``summarise``.
+    """A record for each run: its identity, ``error`` (or None) and the result of ``summarise``.
 
     Args:
-        cells: The cells.
-        errors: Error texts of the cells that failed or must not be read.
+        runs: The runs.
+        errors: Error texts of the runs that failed or must not be read.
         work_dir: The work dir of the benchmark.
     """
     records = []
-    for cell in cells:
+    for run in runs:
         record = {
-            'model': cell.model.name,
-            'method': cell.method.label,
-            'stream': cell.stream,
-            'seed': cell.seed,
-            'asked_views': cell.views,
-            'folder': str(cell_folder(cell, work_dir)),
+            'model': run.model.name,
+            'method': run.method.label,
+            'stream': run.stream,
+            'seed': run.seed,
+            'asked_views': run.views,
+            'folder': str(run_folder(run, work_dir)),
         }
-        records.append(_filled(record, errors.get(cell)))
+        records.append(_filled(record, errors.get(run)))
     return records
 
 
-def collect_cells(work_dir: Union[str, Path], known: Sequence[Mapping]) -> list[dict]:
-    """Records of the finished cells in a work dir that are not among the ``known`` records."""
+def collect_runs(work_dir: Union[str, Path], known: Sequence[Mapping]) -> list[dict]:
+    """Records of the finished runs in a work dir that are not among the ``known`` records."""
     folders = {record['folder'] for record in known}
     records = []
-    for path in sorted(Path(work_dir, 'cells').rglob(CELL_FILE)):
+    for path in sorted(Path(work_dir, 'cells').rglob(RUN_FILE)):
         if str(path.parent) in folders or any('.before' in p.name for p in path.parents):
             continue
         try:
@@ -160,9 +160,9 @@ def _filled(record: dict, error: Optional[str]) -> dict:
 
 
 def _settings(folder: str) -> dict:
-    """All settings of a cell except its seed, by dotted names; equal for averaged cells."""
+    """All settings of a run except its seed, by dotted names; equal for averaged runs."""
     try:
-        settings = json.loads(Path(folder, CELL_FILE).read_text(encoding='utf-8'))
+        settings = json.loads(Path(folder, RUN_FILE).read_text(encoding='utf-8'))
         return {k: v for k, v in _leaves(dict(settings, seed=None)) if v not in (None, '')}
     except (OSError, ValueError, TypeError):
         return {}

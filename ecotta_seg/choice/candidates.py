@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from ..benchmark.cells import MethodSpec
+from ..benchmark.runs import MethodSpec
 from ..config.config import from_outside_in, with_method
 
 # A rate is searched from a thirtieth to thirty times that of the method's preset.

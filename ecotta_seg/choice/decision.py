@@ -71,7 +71,7 @@ def read_finalist(candidate: Candidate, record: Mapping, of: int, draws: int) ->
 
     Args:
         candidate: Which.
-        record: As from ``read_cells``, without an error.
+        record: As from ``read_runs``, without an error.
         of: The number of finalists.
         draws: Of the bootstrap.
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..benchmark.cells import Cell, ModelSpec, make_cells
 from ..benchmark.paired import paired_differences
 from ..benchmark.runner import Outcome
-from ..benchmark.summary import read_cells
+from ..benchmark.runs import BenchmarkRun, ModelSpec, make_runs
+from ..benchmark.summary import read_runs
 from .candidates import Candidate
 from .decision import Finalist, read_finalist
 
@@ -24,7 +24,7 @@ class Runs:
         work_dir: The runs go to ``cells`` in it.
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
-        run: Runs cells, as ``run_cells`` does.
+        execute: Executes runs, as ``execute_runs`` does.
         device: ``'cpu'``, ``'cuda'`` or None for what there is.
         max_clear_loss: What the clear day may lose, in percentage points.
         draws: Of the bootstrap.
@@ -39,13 +39,13 @@ class Runs:
         work_dir: Path,
         configs: Path,
         tool: Path,
-        run: Callable[..., dict[Cell, Outcome]],
+        execute: Callable[..., dict[BenchmarkRun, Outcome]],
         device: Optional[str],
         max_clear_loss: float,
         draws: int,
     ) -> None:
         self.checkpoint, self.work_dir = checkpoint, work_dir
-        self.configs, self.tool, self.run = configs, tool, run
+        self.configs, self.tool, self.execute = configs, tool, execute
         self.device, self.max_clear_loss, self.draws = device, max_clear_loss, draws
         self.errors: dict[Candidate, str] = {}
 
@@ -98,10 +98,10 @@ class Runs:
             return {}
         model = ModelSpec(stream.stem, os.fspath(stream), self.checkpoint)
         methods = [candidate.method for candidate in candidates]
-        cells = make_cells([model], methods, seeds=[seed], device=self.device)
-        outcomes = self.run(cells, self.work_dir, self.configs, self.tool)
-        errors = {cell: outcome.error for cell, outcome in outcomes.items() if outcome.error}
-        records = read_cells(cells, errors, self.work_dir)
+        runs = make_runs([model], methods, seeds=[seed], device=self.device)
+        outcomes = self.execute(runs, self.work_dir, self.configs, self.tool)
+        errors = {run: outcome.error for run, outcome in outcomes.items() if outcome.error}
+        records = read_runs(runs, errors, self.work_dir)
         for candidate, record in zip(candidates, records):
             if record['error'] is not None:
                 self.errors[candidate] = record['error']

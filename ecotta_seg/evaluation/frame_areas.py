@@ -133,7 +133,7 @@ def _lines(path: Path) -> Iterator[dict]:
             try:
                 entry = json.loads(line)
             except ValueError:
-                raise ValueError(f'{path}: line {number} is damaged; run the cell again') from None
+                raise ValueError(f'{path}: line {number} is damaged; repeat the run') from None
             if isinstance(entry, dict):
                 yield entry
             else:

@@ -1,4 +1,4 @@
-"""Paired differences of cells, of seeds together, and where the report has them."""
+"""Paired differences of runs, of seeds together, and where the report has them."""
 
 import csv
 import json
@@ -22,8 +22,8 @@ def _frames(seed, count):
 
 
 @pytest.fixture
-def make_cell(document, tmp_path):
-    """A function that writes a cell; gives its record, and mIoU by condition less the source's."""
+def make_run(document, tmp_path):
+    """A function that writes a run; gives its record, and mIoU by condition less the source's."""
 
     def make(seed, counts=(('fog', 4), ('night', 2)), method='tent', shift=0):
         folder = tmp_path / f'{method}{seed}'
@@ -56,12 +56,12 @@ def _scored(areas):
     return dict(scores(areas.sum(0), NAMES), frames=len(areas))
 
 
-def test_a_cell_and_seeds_together(make_cell):
-    cells = [make_cell(seed) for seed in (0, 1)]
-    alone = [paired_differences([record['folder']]) for record, _ in cells]
-    both = paired_differences([record['folder'] for record, _ in cells])
+def test_a_run_and_seeds_together(make_run):
+    runs = [make_run(seed) for seed in (0, 1)]
+    alone = [paired_differences([record['folder']]) for record, _ in runs]
+    both = paired_differences([record['folder'] for record, _ in runs])
     for name in ('fog', 'night'):
-        expected = [differences[name] for _, differences in cells]
+        expected = [differences[name] for _, differences in runs]
         found = [paired['conditions'][name]['difference'] for paired in alone]
         assert found == pytest.approx(expected)
         together = both['conditions'][name]
@@ -70,8 +70,8 @@ def test_a_cell_and_seeds_together(make_cell):
     assert both['mean']['frames'] == 3.0 and both['conditions']['fog']['frames'] == 4
 
 
-def test_what_is_not_of_the_results_or_of_other_frames_gives_nothing(make_cell):
-    folders = [make_cell(seed, shift=seed)[0]['folder'] for seed in (0, 1)]
+def test_what_is_not_of_the_results_or_of_other_frames_gives_nothing(make_run):
+    folders = [make_run(seed, shift=seed)[0]['folder'] for seed in (0, 1)]
     assert paired_differences(folders) is None  # Frames of other names.
     assert paired_differences(folders[:1]) is not None
     path = f'{folders[0]}/frame_areas.jsonl'
@@ -83,19 +83,19 @@ def test_what_is_not_of_the_results_or_of_other_frames_gives_nothing(make_cell):
     assert paired_differences(folders[:1]) is None
 
 
-def test_the_report_has_them(make_cell, tmp_path):
-    cells = [make_cell(0), make_cell(1), make_cell(2, method='a|b')]
-    old, _ = make_cell(3, method='old')
+def test_the_report_has_them(make_run, tmp_path):
+    runs = [make_run(0), make_run(1), make_run(2, method='a|b')]
+    old, _ = make_run(3, method='old')
     os.remove(f'{old["folder"]}/frame_areas.jsonl')
     folder = tmp_path / 'report'
-    write_report([*(record for record, _ in cells), old], folder, draws=50)
+    write_report([*(record for record, _ in runs), old], folder, draws=50)
     page = (folder / 'benchmark.md').read_text()
     table = page.split('### Difference to the source on the same frames')[1].split('###')[0]
     rows = [line for line in table.splitlines() if line.startswith('| ')]
     assert rows[0] == '| method | fog | night | mean |'
     assert rows[2] == '| *frames* | 4 | 2 | 3 |'
     assert {row.split(' | ')[0] for row in rows[3:]} == {'| tent', '| a\\|b', '| old'}
-    fog = sum(differences['fog'] for _, differences in cells[:2]) / 2
+    fog = sum(differences['fog'] for _, differences in runs[:2]) / 2
     assert next(row for row in rows if row.startswith('| tent')).startswith(
         f'| tent | {fog:+.2f} ('
     )
@@ -108,11 +108,11 @@ def test_the_report_has_them(make_cell, tmp_path):
     assert float(rows[0]['difference']) == pytest.approx(fog)
     assert [row['frames_per_condition'] for row in rows[:3]] == ['4', '2', '3.0']
     one = list(csv.DictReader((folder / 'cells.csv').open()))
-    expected = sum(cells[0][1].values()) / 2
+    expected = sum(runs[0][1].values()) / 2
     assert float(one[0]['difference']) == pytest.approx(expected)
     assert float(one[0]['difference_low']) < expected < float(one[0]['difference_high'])
     assert not one[3]['difference'] and one[3]['mean']
     saved = json.loads((folder / 'benchmark.json').read_text())
     assert saved['entries'][0]['paired'] == paired_differences(
-        [record['folder'] for record, _ in cells[:2]], 50
+        [record['folder'] for record, _ in runs[:2]], 50
     )

@@ -18,9 +18,9 @@ from ecotta_seg.benchmark import (
     MethodSpec,
     ModelSpec,
     RayOptions,
-    cell_folder,
-    make_cells,
-    run_cells_on_ray,
+    execute_runs_on_ray,
+    make_runs,
+    run_folder,
 )
 from tests.benchmark.conftest import ROOT
 
@@ -70,7 +70,7 @@ def wait_for(condition, seconds=240):
 
 @pytest.fixture
 def place(tmp_path, document, monkeypatch):
-    """A function that makes cells whose tool does what the names say."""
+    """A function that makes runs whose tool does what the names say."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('SOME_ROOT', '/data/of/this/machine')
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
@@ -85,35 +85,35 @@ def place(tmp_path, document, monkeypatch):
             Path(f'{name}.py').write_text(f"what = '{name}'\n{root}\n")
             # Relative paths: a worker is in another folder.
             models.append(ModelSpec(name, f'{name}.py', 'model.pth'))
-        return make_cells(models, [MethodSpec('tent', 'tent')], device='cpu')
+        return make_runs(models, [MethodSpec('tent', 'tent')], device='cpu')
 
     return make
 
 
-def calls_of(cell):
-    path = cell_folder(cell, 'work') / 'calls.txt'
+def calls_of(run):
+    path = run_folder(run, 'work') / 'calls.txt'
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.slow
 def test_a_lost_worker_a_killed_run_and_a_failure(place, capfd):
-    cells = place('long', 'dies', 'fail', 'fine')
-    long, dies, fail, fine = cells
+    runs = place('long', 'dies', 'fail', 'fine')
+    long, dies, fail, fine = runs
 
     def kill_the_worker():
-        wait_for((cell_folder(long, 'work') / 'ready').exists)
+        wait_for((run_folder(long, 'work') / 'ready').exists)
         os.kill(int(calls_of(long)[0][1]), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_the_worker)
     killer.start()
     ended = []
     place_of = ('work', ROOT / 'configs', 'tool.py')
-    outcomes = run_cells_on_ray(
-        cells, *place_of, lambda cell, outcome: ended.append(cell), RayOptions(workers=2)
+    outcomes = execute_runs_on_ray(
+        runs, *place_of, lambda run, outcome: ended.append(run), RayOptions(workers=2)
     )
     killer.join()
-    assert sorted(map(str, ended)) == sorted(map(str, cells)) and not ray.is_initialized()
-    assert [outcomes[cell].status for cell in (long, dies, fine)] == ['done'] * 3
+    assert sorted(map(str, ended)) == sorted(map(str, runs)) and not ray.is_initialized()
+    assert [outcomes[run].status for run in (long, dies, fine)] == ['done'] * 3
     assert outcomes[fail].status == 'failed' and 'the disk is full' in outcomes[fail].error
     # The worker that is gone took its run with it, whose state a second one has gone on from.
     (first, second) = calls_of(long)
@@ -125,35 +125,37 @@ def test_a_lost_worker_a_killed_run_and_a_failure(place, capfd):
 
 
 @pytest.mark.slow
-def test_a_stop_lets_running_cells_save(place, monkeypatch):
-    (cell,) = place('long')
+def test_a_stop_lets_runs_save(place, monkeypatch):
+    (run,) = place('long')
 
     def stop():
-        wait_for((cell_folder(cell, 'work') / 'ready').exists)
+        wait_for((run_folder(run, 'work') / 'ready').exists)
         os.kill(os.getpid(), signal.SIGTERM)
 
     stopper = threading.Thread(target=stop)
     stopper.start()
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        run_cells_on_ray([cell], 'work', ROOT / 'configs', 'tool.py', options=RayOptions(workers=1))
+        execute_runs_on_ray(
+            [run], 'work', ROOT / 'configs', 'tool.py', options=RayOptions(workers=1)
+        )
     stopper.join()
     assert signal.getsignal(signal.SIGTERM) is before and not ray.is_initialized()
-    (call,) = calls_of(cell)
+    (call,) = calls_of(run)
     wait_for(lambda: not alive(call[0]))
-    assert len(list((cell_folder(cell, 'work') / 'state').iterdir())) == 1
+    assert len(list((run_folder(run, 'work') / 'state').iterdir())) == 1
 
 
 def test_what_no_machine_has_room_for_is_refused(place):
-    cells = place('fine')
+    runs = place('fine')
     with pytest.raises(ValueError, match='no machine of the Ray cluster has room .* 1 GPUs'):
-        run_cells_on_ray(
-            cells, 'work', ROOT / 'configs', 'tool.py', options=RayOptions(workers=1, gpus=1)
+        execute_runs_on_ray(
+            runs, 'work', ROOT / 'configs', 'tool.py', options=RayOptions(workers=1, gpus=1)
         )
     assert not ray.is_initialized() and not Path('work').exists()
     with pytest.raises(ValueError, match='--address 127.0.0.1:1: no Ray cluster can be joined'):
-        run_cells_on_ray(
-            cells, 'work', ROOT / 'configs', 'tool.py', options=RayOptions(address='127.0.0.1:1')
+        execute_runs_on_ray(
+            runs, 'work', ROOT / 'configs', 'tool.py', options=RayOptions(address='127.0.0.1:1')
         )
 
 
@@ -178,12 +180,12 @@ def test_a_cluster_that_is_there_is_joined_and_stays(place, tmp_path, monkeypatc
         )  # fmt: skip
         try:
             wait_for(lambda: list(Path(folder).rglob('ray_current_cluster')), 120)
-            cells = place('fine')
-            outcomes = run_cells_on_ray(
-                cells, 'work', ROOT / 'configs', 'tool.py', options=RayOptions(address='auto')
+            runs = place('fine')
+            outcomes = execute_runs_on_ray(
+                runs, 'work', ROOT / 'configs', 'tool.py', options=RayOptions(address='auto')
             )
-            assert outcomes[cells[0]].status == 'done'
-            (call,) = calls_of(cells[0])
+            assert outcomes[runs[0]].status == 'done'
+            (call,) = calls_of(runs[0])
             assert call[2] == '/data/of/this/machine'
             assert cluster.poll() is None
         finally:

@@ -1,4 +1,4 @@
-"""Numbers of cells, their means over seeds, the files and the pictures."""
+"""Numbers of runs, their means over seeds, the files and the pictures."""
 
 import csv
 import json
@@ -10,20 +10,20 @@ import pytest
 
 from ecotta_seg.benchmark import (
     aggregate,
-    collect_cells,
+    collect_runs,
     plot_memory,
     plot_rounds,
-    read_cells,
+    read_runs,
     source_of,
     summarise,
     write_report,
 )
-from ecotta_seg.benchmark.cells import CELL_FILE, Cell, MethodSpec, ModelSpec, cell_folder
 from ecotta_seg.benchmark.report import markdown
+from ecotta_seg.benchmark.runs import RUN_FILE, BenchmarkRun, MethodSpec, ModelSpec, run_folder
 
 
 def _record(found, **who):
-    """What is read of a finished cell with these results."""
+    """What is read of a finished run with these results."""
     plain = dict(model='r18', method='tent', stream='continual', seed=0, asked_views=None)
     return {**plain, 'error': None, 'folder': 'x', **who, **summarise(found)}
 
@@ -76,20 +76,20 @@ def test_means_over_seeds(records):
     assert tent['source_conditions'] == {'fog': 21.0, 'night': 19.0}
 
 
-def test_unlike_cells_are_not_averaged(document, tmp_path):
-    base = Cell(ModelSpec('r18', 'a.py', 'b.pth'), MethodSpec.parse('tent', ['tent']))
-    cells = [
+def test_unlike_runs_are_not_averaged(document, tmp_path):
+    base = BenchmarkRun(ModelSpec('r18', 'a.py', 'b.pth'), MethodSpec.parse('tent', ['tent']))
+    runs = [
         *(replace(base, seed=seed, rounds=10) for seed in (0, 1)),
         replace(base, seed=2, rounds=3),
         replace(base, seed=3, rounds=10, options=('x=1',)),
     ]
-    for cell in cells:
-        folder = cell_folder(cell, tmp_path)
+    for run in runs:
+        folder = run_folder(run, tmp_path)
         folder.mkdir(parents=True)
-        who = dict(model=cell.model._asdict(), method=cell.method._asdict())
-        (folder / CELL_FILE).write_text(json.dumps({**asdict(cell), **who}))
-        (folder / 'results.json').write_text(json.dumps(document(20.0 + cell.seed)))
-    for records in (read_cells(cells, {}, tmp_path), collect_cells(tmp_path, [])):
+        who = dict(model=run.model._asdict(), method=run.method._asdict())
+        (folder / RUN_FILE).write_text(json.dumps({**asdict(run), **who}))
+        (folder / 'results.json').write_text(json.dumps(document(20.0 + run.seed)))
+    for records in (read_runs(runs, {}, tmp_path), collect_runs(tmp_path, [])):
         entries = aggregate(records)
         found = [(entry['method'], entry['seeds'], entry['mean']) for entry in entries]
         # Two of a name are told apart by what they were run with.
@@ -131,8 +131,8 @@ def test_events_and_code_are_told(document, tmp_path):
     page = (tmp_path / 'benchmark.md').read_text()
     assert '| 3 skip, 1 reset |' in page
     assert '1.2.3 (abc): 2, not recorded: 1.' in page
-    cells = list(csv.DictReader((tmp_path / 'cells.csv').open()))
-    assert [row['code'] for row in cells] == ['1.2.3 (abc)', '1.2.3 (abc)', '']
+    runs = list(csv.DictReader((tmp_path / 'cells.csv').open()))
+    assert [row['code'] for row in runs] == ['1.2.3 (abc)', '1.2.3 (abc)', '']
 
 
 def test_all_tables_have_one_order_of_conditions(document):
@@ -158,10 +158,10 @@ def test_the_files(records, tmp_path):
     assert page.count('\n## ') == 5 and '## b0, ramp stream' in page
     section = page.split('## r18, ramp stream')[1].split('\n## ')[0]
     table = [line for line in section.splitlines() if line.startswith('|')]
-    cells = [[c.strip() for c in line.replace('\\|', '/').strip('|').split('|')] for line in table]
-    assert len({len(row) for row in cells[:6]}) == 1
-    assert [row[0] for row in cells[2:6]] == ['*source*', 'a/b', 'cotta', 'tent']
-    row = dict(zip(cells[0], cells[5]))
+    runs = [[c.strip() for c in line.replace('\\|', '/').strip('|').split('|')] for line in table]
+    assert len({len(row) for row in runs[:6]}) == 1
+    assert [row[0] for row in runs[2:6]] == ['*source*', 'a/b', 'cotta', 'tent']
+    row = dict(zip(runs[0], runs[5]))
     assert row['mean'] == '25.00' and row['fog'] == '26.0' and row['last − first'] == '+1.00'
     assert row['peak MiB'] == '400.0' and row['seeds'] == '2' and row['worst'] == '+3.50'
     assert 'sar, ramp, seed 0: no memory \\| left' in page.split('## Not in the tables')[1]
@@ -171,13 +171,13 @@ def test_the_files(records, tmp_path):
     first = rows[0]
     assert (first['method'], first['round'], first['condition']) == ('tent', '1', 'fog')
     assert float(first['mIoU']) == 24.5 and float(first['source_mIoU']) == 21.0
-    cells = list(csv.DictReader((tmp_path / 'cells.csv').open()))
-    assert len(cells) == 25 and cells[-1]['error'] and not cells[-1]['mean']
+    runs = list(csv.DictReader((tmp_path / 'cells.csv').open()))
+    assert len(runs) == 25 and runs[-1]['error'] and not runs[-1]['mean']
     document = json.loads((tmp_path / 'benchmark.json').read_text())
     assert len(document['cells']) == 25 and len(document['entries']) == 12
     # These runs kept no areas of their frames.
     assert all(entry['paired'] is None for entry in document['entries'])
-    assert 'Difference to the source' not in page and not cells[0]['difference']
+    assert 'Difference to the source' not in page and not runs[0]['difference']
     assert not list(csv.DictReader((tmp_path / 'paired.csv').open()))
 
 

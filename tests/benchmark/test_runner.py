@@ -15,12 +15,12 @@ import pytest
 from ecotta_seg.benchmark import (
     MethodSpec,
     ModelSpec,
-    cell_command,
-    cell_folder,
-    collect_cells,
-    make_cells,
-    run_cell,
-    run_cells,
+    collect_runs,
+    execute_run,
+    execute_runs,
+    make_runs,
+    run_command,
+    run_folder,
 )
 from ecotta_seg.benchmark.runner import _wait_for_state
 from tests.benchmark.conftest import ROOT
@@ -53,7 +53,7 @@ if "'quiet'" not in text:
 
 @pytest.fixture
 def place(tmp_path, document):
-    """A function that makes a cell whose tool does what ``what`` says, and runs it."""
+    """A function that makes a run whose tool does what ``what`` says, and runs it."""
     (tmp_path / 'document.json').write_text(json.dumps(document(30.0)))
     (tmp_path / 'tool.py').write_text(f'DOCUMENT = {str(tmp_path / "document.json")!r}\n{TOOL}')
     (tmp_path / 'model.pth').write_bytes(b'weights')
@@ -62,63 +62,63 @@ def place(tmp_path, document):
         config = tmp_path / f'{what}.py'
         config.write_text(f"what = '{what}'\n")
         model = ModelSpec(what, str(config), str(tmp_path / 'model.pth'))
-        (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)], **changes)
-        return cell
+        (run,) = make_runs([model], [MethodSpec.parse('tent', KNOWN)], **changes)
+        return run
 
-    def run(cell):
-        return run_cell(cell, tmp_path / 'work', ROOT / 'configs', tmp_path / 'tool.py')
+    def execute(run):
+        return execute_run(run, tmp_path / 'work', ROOT / 'configs', tmp_path / 'tool.py')
 
-    def calls(cell):
-        path = cell_folder(cell, tmp_path / 'work') / 'calls.txt'
+    def calls(run):
+        path = run_folder(run, tmp_path / 'work') / 'calls.txt'
         return path.read_text().splitlines() if path.exists() else []
 
-    make.run, make.calls, make.path = run, calls, tmp_path
+    make.execute, make.calls, make.path = execute, calls, tmp_path
     return make
 
 
-def test_a_finished_cell_is_skipped(place, capsys):
-    cell = place('fine')
-    assert place.run(cell).status == 'done'
-    assert place.run(cell) == ('skipped', 0.0, None, False)
-    assert len(place.calls(cell)) == 1
+def test_a_finished_run_is_skipped(place, capsys):
+    run = place('fine')
+    assert place.execute(run).status == 'done'
+    assert place.execute(run) == ('skipped', 0.0, None, False)
+    assert len(place.calls(run)) == 1
     changed = place('fine', rounds=2)
-    assert cell_folder(changed, place.path / 'work') == cell_folder(cell, place.path / 'work')
-    assert place.run(changed).status == 'done'
+    assert run_folder(changed, place.path / 'work') == run_folder(run, place.path / 'work')
+    assert place.execute(changed).status == 'done'
     assert len(place.calls(changed)) == 1 and '--rounds 2' in place.calls(changed)[0]
-    folder = cell_folder(cell, place.path / 'work')
+    folder = run_folder(run, place.path / 'work')
     assert (folder.with_name('seed0.before_1') / 'results.json').is_file()
-    assert 'seed0 holds a cell of other settings, which is now seed0.before_1' in (
+    assert 'seed0 holds a run of other settings, which is now seed0.before_1' in (
         capsys.readouterr().out
     )
     # Nor is what was put aside earlier lost.
-    assert place.run(place('fine', rounds=3)).status == 'done'
+    assert place.execute(place('fine', rounds=3)).status == 'done'
     settings = [
         json.loads((folder.with_name(f'seed0{name}') / 'cell.json').read_text())['rounds']
         for name in ('.before_1', '.before_2', '')
     ]
     assert settings == [None, 2, 3]
-    assert len(collect_cells(place.path / 'work', [])) == 1
+    assert len(collect_runs(place.path / 'work', [])) == 1
 
 
-def test_two_runs_of_a_cell_exclude_each_other(place):
-    """Also where the first was killed and its cell goes on alone."""
-    cell = place('slow')
-    process = _in_a_process(place, cell)
+def test_two_processes_of_a_run_exclude_each_other(place):
+    """Also where the first was killed and its run goes on alone."""
+    run = place('slow')
+    process = _in_a_process(place, run)
     process.kill()
     process.wait()
-    (pid,) = _at_work_in(cell_folder(cell, place.path / 'work'))
+    (pid,) = _at_work_in(run_folder(run, place.path / 'work'))
     try:
-        outcome = place.run(cell)
+        outcome = place.execute(run)
         assert outcome.status == 'failed' and 'another run is at work in' in outcome.error
-        assert len(place.calls(cell)) == 1
+        assert len(place.calls(run)) == 1
     finally:
         os.kill(pid, signal.SIGKILL)
-    config = Path(cell.model.config)
+    config = Path(run.model.config)
     config.write_text("what = 'fine'\n")
     deadline = time.time() + 30
-    while place.run(cell).status == 'failed' and time.time() < deadline:
+    while place.execute(run).status == 'failed' and time.time() < deadline:
         time.sleep(0.1)
-    assert place.run(cell).status == 'skipped'
+    assert place.execute(run).status == 'skipped'
 
 
 def _at_work_in(folder):
@@ -137,49 +137,49 @@ def _at_work_in(folder):
     ('what', 'error'),
     [('fail', 'the disk is full (exit code 2)'), ('quiet', 'ended without whole results')],
 )
-def test_a_failed_cell_tells_why_and_does_not_stop_the_others(place, what, error, capsys):
-    cells = [place(what), place('fine')]
-    outcomes = run_cells(cells, place.path / 'work', ROOT / 'configs', place.path / 'tool.py')
-    assert [outcomes[cell].status for cell in cells] == ['failed', 'done']
-    assert error in outcomes[cells[0]].error
+def test_a_failed_run_tells_why_and_does_not_stop_the_others(place, what, error, capsys):
+    runs = [place(what), place('fine')]
+    outcomes = execute_runs(runs, place.path / 'work', ROOT / 'configs', place.path / 'tool.py')
+    assert [outcomes[run].status for run in runs] == ['failed', 'done']
+    assert error in outcomes[runs[0]].error
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f'[1/2] {what}, tent, continual, seed 0: failed')
     assert said[1].startswith('[2/2] fine, tent, continual, seed 0: done')
     # Tried again the next time.
-    run_cells(cells, place.path / 'work', ROOT / 'configs', place.path / 'tool.py')
-    assert len(place.calls(cells[0])) == 2 and len(place.calls(cells[1])) == 1
+    execute_runs(runs, place.path / 'work', ROOT / 'configs', place.path / 'tool.py')
+    assert len(place.calls(runs[0])) == 2 and len(place.calls(runs[1])) == 1
 
 
-def test_a_cell_that_was_cut_off_goes_on(place):
-    cell = place('fine')
-    place.run(cell)
-    folder = cell_folder(cell, place.path / 'work')
+def test_a_run_that_was_cut_off_goes_on(place):
+    run = place('fine')
+    place.execute(run)
+    folder = run_folder(run, place.path / 'work')
     (folder / 'results.json').unlink()
     (folder / 'state').mkdir()
     (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
-    assert place.run(cell).status == 'done'
-    assert ['--resume' in call for call in place.calls(cell)] == [False, True]
+    assert place.execute(run).status == 'done'
+    assert ['--resume' in call for call in place.calls(run)] == [False, True]
 
 
 def test_a_state_of_other_code_starts_anew(place):
-    cell = place('resume')
-    place.run(cell)
-    folder = cell_folder(cell, place.path / 'work')
+    run = place('resume')
+    place.execute(run)
+    folder = run_folder(run, place.path / 'work')
     (folder / 'results.json').unlink()
     (folder / 'state').mkdir()
     (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
-    assert place.run(cell).status == 'done'
-    assert ['--resume' in call for call in place.calls(cell)] == [False, True, False]
+    assert place.execute(run).status == 'done'
+    assert ['--resume' in call for call in place.calls(run)] == [False, True, False]
 
 
-def test_the_command_holds_all_of_a_cell(place):
+def test_the_command_holds_all_of_a_run(place):
     adapters = place.path / 'model.pth'
     method = MethodSpec.parse(f'tent:optimizer.lr=1e-3,adapters={adapters}', KNOWN)
-    cell = make_cells(
+    run = make_runs(
         [place('fine').model], [method], ['mixed'], [7], rounds=2, views=3, device='cpu',
         options=('model.x=1',),
     )[0]  # fmt: skip
-    command = ' '.join(cell_command(cell, 'tool.py', place.path, True)[1:])
+    command = ' '.join(run_command(run, 'tool.py', place.path, True)[1:])
     for part in ('--method tent', '--stream mixed', '--seed 7', '--stream-seed 7', '--rounds 2',
                  '--views 3', '--device cpu', '--resume', '--frame-areas', f'--adapters {adapters}',
                  '--cfg-options model.x=1 adaptation.optimizer.lr=1e-3'):  # fmt: skip
@@ -187,25 +187,25 @@ def test_the_command_holds_all_of_a_cell(place):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_running_cell_once(place, number):
-    cell = place('slow')
-    process = _in_a_process(place, cell)
+def test_a_signal_reaches_the_run_once(place, number):
+    run = place('slow')
+    process = _in_a_process(place, run)
     os.kill(process.pid, number)
     _, error = process.communicate(timeout=30)
     assert process.returncode and 'KeyboardInterrupt' in error
     # SIGTERM ended the stand-in; nothing of it is left running.
-    assert not (cell_folder(cell, place.path / 'work') / 'results.json').exists()
+    assert not (run_folder(run, place.path / 'work') / 'results.json').exists()
 
 
-def _in_a_process(place, cell):
-    """A process that runs the cell, once that is at work."""
+def _in_a_process(place, run):
+    """A process that executes the run, once that is at work."""
     script = place.path / 'script.py'
     script.write_text(
         'import sys\n'
         f'sys.path.insert(0, {str(ROOT)!r})\n'
         'from ecotta_seg.benchmark import *\n'
-        f'cells = make_cells([ModelSpec(*{tuple(cell.model)!r})], [MethodSpec("tent", "tent")])\n'
-        f'run_cells(cells, {str(place.path / "work")!r}, {str(ROOT / "configs")!r}, '
+        f'runs = make_runs([ModelSpec(*{tuple(run.model)!r})], [MethodSpec("tent", "tent")])\n'
+        f'execute_runs(runs, {str(place.path / "work")!r}, {str(ROOT / "configs")!r}, '
         f'{str(place.path / "tool.py")!r})\n'
     )
     process = subprocess.Popen(
@@ -216,7 +216,7 @@ def _in_a_process(place, cell):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.time() + 60
-    while not place.calls(cell) and time.time() < deadline:
+    while not place.calls(run) and time.time() < deadline:
         time.sleep(0.1)
     time.sleep(0.3)
     return process

@@ -17,7 +17,7 @@ def test_a_benchmark_and_its_second_call(project, tmp_path):
     ]  # fmt: skip
     run = run_tool(*arguments)
     assert run.returncode == 1, run.stderr
-    assert '1 of 3 cells failed' in run.stderr and 'Traceback' not in run.stderr
+    assert '1 of 3 runs failed' in run.stderr and 'Traceback' not in run.stderr
     assert '[3/3] small, tent:optimizer.lrr=1, mixed, seed 1: failed' in run.stdout
     document = json.loads((tmp_path / 'benchmark.json').read_text())
     source, tent, failed = document['cells']
@@ -60,7 +60,7 @@ def test_mistakes_are_one_sentence(project, tmp_path):
     assert not (tmp_path / 'cells').exists()
 
 
-def test_a_report_of_some_cells_has_nothing_of_other_settings(project, tmp_path):
+def test_a_report_of_some_runs_has_nothing_of_other_settings(project, tmp_path):
     arguments = [
         'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
         '--methods', 'source', 'tent', '--work-dir', tmp_path,
@@ -91,7 +91,7 @@ def test_a_model_whose_config_cannot_be_read_stops_no_other(project, tmp_path):
     assert 'broken.py' in failed['error'] and done['error'] is None
 
 
-def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, tmp_path):
+def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, tmp_path):
     def arguments(work_dir):
         return [
             'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
@@ -99,18 +99,18 @@ def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
         ]  # fmt: skip
 
     name, *rest = arguments(tmp_path / 'stopped')
-    cell = (
+    folder = (
         tmp_path / 'stopped' / 'cells' / 'small' / 'continual' / 'tent_optimizer.lr=0.01' / 'seed0'
     )
     with started_tool(name, *rest) as process:
-        wait_for_a_state(cell, 120)
+        wait_for_a_state(folder, 120)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 130
-    assert not (cell / 'results.json').exists()
+    assert not (folder / 'results.json').exists()
     run = run_tool(*arguments(tmp_path / 'stopped'), '--dry-run')
     assert run.stdout.splitlines()[-1].startswith('started ')
     assert run_tool(*arguments(tmp_path / 'stopped')).returncode == 0
-    commands = [x for x in (cell / 'log.txt').read_text().splitlines() if x.startswith('$ ')]
+    commands = [x for x in (folder / 'log.txt').read_text().splitlines() if x.startswith('$ ')]
     assert [command.endswith(' --resume') for command in commands] == [False, True]
     assert run_tool(*arguments(tmp_path / 'whole')).returncode == 0
     found = [
@@ -118,5 +118,5 @@ def test_a_cell_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project,
         for which in ('stopped', 'whole')
     ]
     timed = ('seconds', 'source_seconds', 'harness_share', 'folder')
-    first, second = [{k: v for k, v in cell.items() if k not in timed} for cell in found]
+    first, second = [{k: v for k, v in record.items() if k not in timed} for record in found]
     assert first == second and first['mean'] is not None and len(first['rounds']) == 30

@@ -22,7 +22,7 @@ def arguments(project, work_dir):
 
 
 def worker_of(folder):
-    """The process that started the run in a cell's folder."""
+    """The process that started the run in its folder."""
     for path in Path('/proc').glob('[0-9]*'):
         try:
             words = (path / 'cmdline').read_bytes().decode().split('\0')
@@ -36,12 +36,12 @@ def worker_of(folder):
 @pytest.mark.slow
 def test_the_table_is_that_of_one_machine_also_after_a_lost_worker(project, tmp_path):
     name, *rest = arguments(project, tmp_path / 'ray')
-    cell = tmp_path / 'ray/cells/small/continual/tent_optimizer.lr=0.01/seed0'
+    folder = tmp_path / 'ray/cells/small/continual/tent_optimizer.lr=0.01/seed0'
     with started_tool(name, *rest, '--engine', 'ray', '--workers', 2) as process:
-        wait_for_a_state(cell, 240)
-        os.kill(worker_of(cell), signal.SIGKILL)
+        wait_for_a_state(folder, 240)
+        os.kill(worker_of(folder), signal.SIGKILL)
         assert process.wait(timeout=240) == 0
-    commands = [x for x in (cell / 'log.txt').read_text().splitlines() if x.startswith('$ ')]
+    commands = [x for x in (folder / 'log.txt').read_text().splitlines() if x.startswith('$ ')]
     assert [command.endswith(' --resume') for command in commands] == [False, True]
     assert run_tool(*arguments(project, tmp_path / 'here')).returncode == 0
     for file in ('benchmark.csv', 'paired.csv'):
@@ -51,7 +51,7 @@ def test_the_table_is_that_of_one_machine_also_after_a_lost_worker(project, tmp_
         for which in ('ray', 'here')
     ]
     first, second = [[{k: v for k, v in c.items() if k not in TIMED} for c in f] for f in found]
-    assert first == second and [len(cell['rounds']) for cell in first] == [12, 12]
+    assert first == second and [len(record['rounds']) for record in first] == [12, 12]
     # The cluster has ended with the tool.
     end = time.monotonic() + 30
     while _processes_with(str(tmp_path)):

@@ -1,4 +1,4 @@
-"""The cells of a benchmark, their folders, and their status."""
+"""The runs of a benchmark, their folders, and their status."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from ..evaluation.results import load_results
 from ..files.file_digest import file_digest
 from ..version import __version__
 
-CELL_FILE = 'cell.json'
+RUN_FILE = 'cell.json'
 
 
 class ModelSpec(NamedTuple):
@@ -74,8 +74,8 @@ class MethodSpec(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run.
+class BenchmarkRun:
+    """One run of a benchmark.
 
     Attributes:
         model, method: The model and the method of the run.
@@ -104,23 +104,23 @@ class Cell:
         return f'{model}, {method}, {self.stream}, seed {self.seed}{views}'
 
 
-def make_cells(
+def make_runs(
     models: Sequence[ModelSpec],
     methods: Sequence[MethodSpec],
     streams: Sequence[str] = ('continual',),
     seeds: Sequence[int] = (0,),
     adapters: Optional[Mapping[tuple[str, str], str]] = None,
     **common: Any,
-) -> list[Cell]:
+) -> list[BenchmarkRun]:
     """All combinations, model by model.
 
     Args:
         models, methods, streams, seeds: The values to combine.
         adapters: Files by (model name, method label).
-        **common: More fields of ``Cell``.
+        **common: More fields of ``BenchmarkRun``.
 
     Raises:
-        ValueError: A name occurs twice or cannot name a folder, two cells would share a folder, a
+        ValueError: A name occurs twice or cannot name a folder, two runs would share a folder, a
             stream is unknown, a file is missing, adapters are given twice, or adapters are given
             for a model and method that are not run.
     """
@@ -139,15 +139,17 @@ def make_cells(
     for path in [p for model in models for p in model[1:]] + list(files.values()):
         if not Path(path).is_file():
             raise ValueError(f'expected a file, but {path} does not exist')
-    cells = [
-        Cell(model, method, stream, seed, adapters=files.get((model.name, method.label)), **common)
+    runs = [
+        BenchmarkRun(
+            model, method, stream, seed, adapters=files.get((model.name, method.label)), **common
+        )
         for model in models
         for stream in streams
         for method in methods
         for seed in seeds
     ]
-    _check_folders(cells)
-    return cells
+    _check_folders(runs)
+    return runs
 
 
 def _adapter_files(
@@ -165,46 +167,46 @@ def _adapter_files(
     return {pair: path for pair, path in files.items() if path is not None}
 
 
-def _check_folders(cells: Sequence[Cell]) -> None:
-    whose: dict[Path, Cell] = {}
-    for cell in cells:
-        if cell.model.name.strip('. ') == '':
-            raise ValueError(f'expected a name for a model, got {cell.model.name!r}')
-        other = whose.setdefault(cell_folder(cell, ''), cell)
-        if other is not cell:
-            raise ValueError(f'{other} and {cell} would share a folder: rename one')
+def _check_folders(runs: Sequence[BenchmarkRun]) -> None:
+    whose: dict[Path, BenchmarkRun] = {}
+    for run in runs:
+        if run.model.name.strip('. ') == '':
+            raise ValueError(f'expected a name for a model, got {run.model.name!r}')
+        other = whose.setdefault(run_folder(run, ''), run)
+        if other is not run:
+            raise ValueError(f'{other} and {run} would share a folder: rename one')
 
 
-def cell_folder(cell: Cell, work_dir: Union[str, Path]) -> Path:
+def run_folder(run: BenchmarkRun, work_dir: Union[str, Path]) -> Path:
     """``WORK_DIR/cells/MODEL/STREAM/METHOD[-views]/seedN``, with names made safe for files."""
-    views = '' if cell.views is None else f'-{cell.views}views'
-    names = (cell.model.name, cell.stream, f'{cell.method.label}{views}', f'seed{cell.seed}')
+    views = '' if run.views is None else f'-{run.views}views'
+    names = (run.model.name, run.stream, f'{run.method.label}{views}', f'seed{run.seed}')
     return Path(work_dir, 'cells', *(re.sub(r'[^\w.=+-]', '_', name) for name in names))
 
 
-def cell_settings(cell: Cell, configs: Union[str, Path]) -> dict:
-    """All settings that determine a cell's result, without the code, as plain JSON.
+def run_settings(run: BenchmarkRun, configs: Union[str, Path]) -> dict:
+    """All settings that determine a run's result, without the code, as plain JSON.
 
     Args:
-        cell: The cell.
+        run: The run.
         configs: The folder ``configs`` with the methods' files.
     """
-    method = method_file(cell.method.name, Path(configs))
-    settings = json.loads(json.dumps(asdict(cell)))
+    method = method_file(run.method.name, Path(configs))
+    settings = json.loads(json.dumps(asdict(run)))
     # The contents of the files matter, not their paths.
     settings['model'] = {
-        'name': cell.model.name,
-        'config': _config_digest(cell.model.config),
-        'checkpoint': file_digest(cell.model.checkpoint),
+        'name': run.model.name,
+        'config': _config_digest(run.model.config),
+        'checkpoint': file_digest(run.model.checkpoint),
     }
     settings['method'] = {
-        'label': cell.method.label,
-        'name': cell.method.name,
-        'options': list(cell.method.options),
+        'label': run.method.label,
+        'name': run.method.name,
+        'options': list(run.method.options),
         'config': _config_digest(method),
     }
-    if cell.adapters is not None:
-        settings['adapters'] = file_digest(cell.adapters)
+    if run.adapters is not None:
+        settings['adapters'] = file_digest(run.adapters)
     settings['version'] = __version__
     return settings
 
@@ -230,8 +232,8 @@ def _without_places(value: Any) -> Any:
     return [_without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def cell_status(folder: Path, settings: Mapping) -> str:
-    """The status of a cell.
+def run_status(folder: Path, settings: Mapping) -> str:
+    """The status of a run.
 
     Returns:
         ``'done'``: the results are complete and belong to these settings. ``'started'``: the run
@@ -239,7 +241,7 @@ def cell_status(folder: Path, settings: Mapping) -> str:
         settings. ``'new'``: none of these.
     """
     try:
-        saved = json.loads((folder / CELL_FILE).read_text(encoding='utf-8'))
+        saved = json.loads((folder / RUN_FILE).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return 'other' if folder.is_dir() and any(folder.iterdir()) else 'new'
     if saved != settings:
@@ -252,16 +254,16 @@ def cell_status(folder: Path, settings: Mapping) -> str:
     return 'started' if any((folder / 'state').glob('stream_state_*.pth')) else 'new'
 
 
-def holds_others(cell: Cell, work_dir: Union[str, Path], configs: Union[str, Path]) -> bool:
-    """Whether a cell's folder holds files of other settings, or of unknown ones.
+def holds_others(run: BenchmarkRun, work_dir: Union[str, Path], configs: Union[str, Path]) -> bool:
+    """Whether a run's folder holds files of other settings, or of unknown ones.
 
     Args:
-        cell: The cell. If its settings cannot be read, the result is True; the run of the cell then
+        run: The run. If its settings cannot be read, the result is True; the run then
             fails and states the reason.
         work_dir: The work dir of the benchmark.
         configs: The folder ``configs``.
     """
     try:
-        return cell_status(cell_folder(cell, work_dir), cell_settings(cell, configs)) == 'other'
+        return run_status(run_folder(run, work_dir), run_settings(run, configs)) == 'other'
     except (OSError, ValueError):
         return True

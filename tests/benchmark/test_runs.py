@@ -1,12 +1,12 @@
-"""Which cells there are, and how far each is."""
+"""Which runs there are, and how far each is."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from ecotta_seg.benchmark import MethodSpec, ModelSpec, cell_folder, cell_status, make_cells
-from ecotta_seg.benchmark.cells import CELL_FILE, cell_settings, settings_digest
+from ecotta_seg.benchmark import MethodSpec, ModelSpec, make_runs, run_folder, run_status
+from ecotta_seg.benchmark.runs import RUN_FILE, run_settings, settings_digest
 from ecotta_seg.names.old_names import OldNameWarning
 from tests.benchmark.conftest import ROOT
 
@@ -44,98 +44,98 @@ def test_methods_carry_options():
         MethodSpec.parse('tent:', KNOWN)
 
 
-def test_cells_are_all_combinations_in_folders_of_their_own(model, tmp_path):
+def test_runs_are_all_combinations_in_folders_of_their_own(model, tmp_path):
     methods = [MethodSpec.parse(t, KNOWN) for t in ('source', 'tent', 'tent:optimizer.lr=1e-3')]
-    cells = make_cells([model], methods, ['continual', 'ramp'], [0, 3], rounds=2)
-    assert len(cells) == len(set(cells)) == 12
-    folders = {cell_folder(cell, tmp_path / 'b') for cell in cells}
+    runs = make_runs([model], methods, ['continual', 'ramp'], [0, 3], rounds=2)
+    assert len(runs) == len(set(runs)) == 12
+    folders = {run_folder(run, tmp_path / 'b') for run in runs}
     assert len(folders) == 12
     assert tmp_path / 'b/cells/r18/ramp/tent_optimizer.lr=1e-3/seed3' in folders
-    more = make_cells([model], methods, ['continual', 'ramp'], [0, 3], views=4)
-    assert not folders & {cell_folder(cell, tmp_path / 'b') for cell in more}
+    more = make_runs([model], methods, ['continual', 'ramp'], [0, 3], views=4)
+    assert not folders & {run_folder(run, tmp_path / 'b') for run in more}
 
 
 def test_mistakes_are_one_sentence(model):
     tent = MethodSpec.parse('tent', KNOWN)
     with pytest.raises(ValueError, match='each method once'):
-        make_cells([model], [tent, tent])
+        make_runs([model], [tent, tent])
     with pytest.raises(ValueError, match="unknown stream 'ramps'"):
-        make_cells([model], [tent], ['ramps'])
+        make_runs([model], [tent], ['ramps'])
     with pytest.raises(ValueError, match='none.pth does not exist'):
-        make_cells([model._replace(checkpoint='none.pth')], [tent])
+        make_runs([model._replace(checkpoint='none.pth')], [tent])
     with pytest.raises(ValueError, match='r18 and source, which are not run'):
-        make_cells([model], [tent], adapters={('r18', 'source'): model.checkpoint})
+        make_runs([model], [tent], adapters={('r18', 'source'): model.checkpoint})
     alike = [MethodSpec.parse(text, KNOWN) for text in ('tent:a=b/c', 'tent:a=b:c')]
     with pytest.raises(ValueError, match='a=b/c, continual, seed 0 and .* would share a folder'):
-        make_cells([model], alike)
+        make_runs([model], alike)
     with pytest.raises(ValueError, match=r"a name for a model, got '\.\.'"):
-        make_cells([model._replace(name='..')], [tent])
+        make_runs([model._replace(name='..')], [tent])
 
 
 def test_adapters_of_an_option_are_a_file_as_any_other(model, tmp_path):
     file = tmp_path / 'adapters.pth'
     method = MethodSpec.parse(f'tent:adapters={file}', KNOWN)
     with pytest.raises(ValueError, match='adapters.pth does not exist'):
-        make_cells([model], [method])
+        make_runs([model], [method])
     file.write_bytes(b'meta networks')
-    (cell,) = make_cells([model], [method])
-    assert cell.adapters == str(file)
-    first = cell_settings(cell, ROOT / 'configs')
+    (run,) = make_runs([model], [method])
+    assert run.adapters == str(file)
+    first = run_settings(run, ROOT / 'configs')
     moved = file.rename(tmp_path / 'moved.pth')
-    (same,) = make_cells([model], [method._replace(adapters=str(moved))])
-    assert cell_settings(same, ROOT / 'configs') == first
+    (same,) = make_runs([model], [method._replace(adapters=str(moved))])
+    assert run_settings(same, ROOT / 'configs') == first
     moved.write_bytes(b'others')
-    assert cell_settings(same, ROOT / 'configs') != first
+    assert run_settings(same, ROOT / 'configs') != first
     with pytest.raises(ValueError, match='given twice'):
-        make_cells([model], [method], adapters={('r18', method.label): str(file)})
+        make_runs([model], [method], adapters={('r18', method.label): str(file)})
 
 
 def test_status_follows_what_lies_there(model, tmp_path, document):
-    (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)])
-    folder = cell_folder(cell, tmp_path)
-    settings = cell_settings(cell, ROOT / 'configs')
-    assert cell_status(folder, settings) == 'new'
+    (run,) = make_runs([model], [MethodSpec.parse('tent', KNOWN)])
+    folder = run_folder(run, tmp_path)
+    settings = run_settings(run, ROOT / 'configs')
+    assert run_status(folder, settings) == 'new'
     folder.mkdir(parents=True)
     (folder / 'results.json').write_text(json.dumps(document(30.0)))
-    assert cell_status(folder, settings) == 'other', 'nobody knows whose results these are'
-    (folder / CELL_FILE).write_text(json.dumps(settings))
-    assert cell_status(folder, settings) == 'done'
+    assert run_status(folder, settings) == 'other', 'nobody knows whose results these are'
+    (folder / RUN_FILE).write_text(json.dumps(settings))
+    assert run_status(folder, settings) == 'done'
     whole = (folder / 'results.json').read_text()
     (folder / 'results.json').write_text(whole[:100])
-    assert cell_status(folder, settings) == 'new'
+    assert run_status(folder, settings) == 'new'
     (folder / 'state').mkdir()
     (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
-    assert cell_status(folder, settings) == 'started'
+    assert run_status(folder, settings) == 'started'
 
 
 def test_settings_follow_what_is_in_the_files(model, tmp_path):
-    (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)])
+    (run,) = make_runs([model], [MethodSpec.parse('tent', KNOWN)])
 
-    def settings(cell):
-        return cell_settings(cell, ROOT / 'configs')
+    def settings(run):
+        return run_settings(run, ROOT / 'configs')
 
-    first = settings(cell)
-    assert first == settings(cell) == json.loads(json.dumps(first))
+    first = settings(run)
+    assert first == settings(run) == json.loads(json.dumps(first))
     moved = tmp_path / 'elsewhere.pth'
     moved.write_bytes(b'weights')
     same = ModelSpec('r18', model.config, str(moved))
-    assert settings(make_cells([same], [cell.method])[0]) == first
+    assert settings(make_runs([same], [run.method])[0]) == first
     for changes in (
         dict(seeds=[1]),
         dict(streams=['ramp']),
         dict(rounds=3),
         dict(options=('a=1',)),
     ):
-        assert settings(make_cells([model], [cell.method], **changes)[0]) != first
+        assert settings(make_runs([model], [run.method], **changes)[0]) != first
     moved.write_bytes(b'other')
-    assert settings(make_cells([same], [cell.method])[0]) != first
+    assert settings(make_runs([same], [run.method])[0]) != first
 
 
 def test_results_of_a_config_with_old_keys_stay_valid(model):
-    (cell,) = make_cells([model], [MethodSpec.parse('tent', KNOWN)])
+    (run,) = make_runs([model], [MethodSpec.parse('tent', KNOWN)])
     text = "model = dict(type='EncoderDecoder')\n{} = dict(batch_size=1, dataset=dict(type='X'))\n"
     Path(model.config).write_text(text.format('forgetting_dataloader'))
-    found = cell_settings(cell, ROOT / 'configs')
+    found = run_settings(run, ROOT / 'configs')
     # The digest that version 0.1.0 wrote when the key was called clear_dataloader.
     config = dict(
         model=dict(type='EncoderDecoder'),
@@ -144,14 +144,14 @@ def test_results_of_a_config_with_old_keys_stay_valid(model):
     assert found['model']['config'] == settings_digest(config)
     Path(model.config).write_text(text.format('clear_dataloader'))
     with pytest.warns(OldNameWarning):
-        assert cell_settings(cell, ROOT / 'configs') == found
+        assert run_settings(run, ROOT / 'configs') == found
 
 
 def test_settings_are_of_what_the_result_depends_on(model):
     def settings(text):
         Path(model.config).write_text(text)
-        (cell,) = make_cells([model], [MethodSpec.parse('tent', ['tent'])])
-        return cell_settings(cell, ROOT / 'configs')
+        (run,) = make_runs([model], [MethodSpec.parse('tent', ['tent'])])
+        return run_settings(run, ROOT / 'configs')
 
     text = (
         "model = dict(type='EncoderDecoder')\n"
