@@ -129,7 +129,9 @@ class AdaptiveSegmentor:
             fault = None if checker is None else checker.check(data['inputs'][0])
             if fault:
                 sample.set_metainfo({'frame_fault': fault})
-                self._tell({'event': 'bad_frame', 'stream_index': self.frames, 'reason': fault})
+                self._record_event(
+                    {'event': 'bad_frame', 'stream_index': self.frames, 'reason': fault}
+                )
             late = self.time_budget is not None and self.lag > 0
             turn = self.frames % self.adapt_every == 0 and not late
             self.method.adapting = bool(self.adapting) and turn
@@ -140,11 +142,11 @@ class AdaptiveSegmentor:
             self.updates += updated
             if self.method.guard is not None:
                 for event in self.method.guard.take_events():
-                    self._tell(event)
+                    self._record_event(event)
             reason = self.method.last_step.own_reset
             if reason is not None:
                 index = sample.metainfo['stream_index']
-                self._tell({'event': 'own_reset', 'stream_index': index, 'reason': reason})
+                self._record_event({'event': 'own_reset', 'stream_index': index, 'reason': reason})
             if updated or self.method.guard is not None:
                 self._sync()
             if self.time_budget is not None:
@@ -320,7 +322,7 @@ class AdaptiveSegmentor:
         sample = self._pipeline(dict(img=np.ascontiguousarray(frame)))
         return {'inputs': [sample['inputs']], 'data_samples': [sample['data_samples']]}
 
-    def _tell(self, event: dict) -> None:
+    def _record_event(self, event: dict) -> None:
         self.events.append(event)
         del self.events[:-1000]
 

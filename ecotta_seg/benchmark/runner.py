@@ -76,7 +76,7 @@ def execute_run(
     work_dir: Union[str, Path],
     configs: Union[str, Path],
     tool: Union[str, Path],
-    tell: Callable[[str], None] = lambda text: None,
+    show: Callable[[str], None] = lambda text: None,
     tied: bool = False,
     patience: float = 0.0,
 ) -> Outcome:
@@ -87,7 +87,7 @@ def execute_run(
         work_dir: The work dir of the benchmark.
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
-        tell: Called with a short progress text from time to time.
+        show: Called with a short progress text from time to time.
         tied: If this process is killed, whether the run saves its state and ends (on Linux) or
             runs to its end.
         patience: Seconds to wait for another process with the same run.
@@ -112,11 +112,11 @@ def execute_run(
             with atomic_write(folder / RUN_FILE) as temporary:
                 temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
             command = run_command(run, tool, folder, status == 'started')
-            error, died = _run(command, folder, tell, lock, tied)
+            error, died = _run(command, folder, show, lock, tied)
             if error and status == 'started' and _OTHER_RUN in error:
-                tell('its state is of other code, starting anew')
+                show('its state is of other code, starting anew')
                 command = run_command(run, tool, folder, False)
-                error, died = _run(command, folder, tell, lock, tied)
+                error, died = _run(command, folder, show, lock, tied)
             if not error and run_status(folder, settings) != 'done':
                 error = f'it ended without whole results; see {folder / LOG_FILE}'
     except (OSError, ValueError) as problem:
@@ -163,7 +163,7 @@ def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
 
 
 def _run(
-    command: list[str], folder: Path, tell: Callable[[str], None], lock: int, tied: bool
+    command: list[str], folder: Path, show: Callable[[str], None], lock: int, tied: bool
 ) -> tuple[Optional[str], bool]:
     """Runs a command to its end; returns its error message, or None, and whether it was killed."""
     with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
@@ -187,7 +187,7 @@ def _run(
                 try:
                     process.wait(timeout=2)
                 except subprocess.TimeoutExpired:
-                    tell(_frames_done(folder))
+                    show(_frames_done(folder))
         finally:
             if process.poll() is None:
                 process.terminate()

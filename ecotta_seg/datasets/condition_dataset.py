@@ -117,7 +117,7 @@ class ConditionDataset(CityscapesDataset):
                 f'{type(self).__name__}: the image folder {image_folder} holds no '
                 f'{self.image_pattern(condition)} file, {self._layout_hint()}'
             )
-        self._tell_others(image_folder, files, condition)
+        self._warn_of_others(image_folder, files, condition)
         frames = []
         for name in names:
             frame = {
@@ -154,7 +154,7 @@ class ConditionDataset(CityscapesDataset):
         """``seg_map_path`` of a frame's label, and ``label_map`` if ids have to be mapped."""
         return {'seg_map_path': osp.join(label_folder, stem + self.seg_map_suffix)}
 
-    def _tell_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
+    def _warn_of_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
         """Warns about images with other names, which are not in the data set."""
         others = [
             name for name in files if name.lower().endswith(IMAGES) and not self._is_known(name)

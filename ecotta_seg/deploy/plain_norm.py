@@ -24,7 +24,7 @@ class FrameStatistics(nn.Module):
     Args:
         source: An ``AdaptiveBatchNorm2d`` or a ``FrameBatchNorm2d``; its tensors are copied.
         shared: Of the network.
-        listened: Whether the norm tells its drift.
+        listened: Whether the norm records its drift.
         gated: Whether a weight above 1 of mode 'drift' follows the strength, see
             ``EcoTTAPlus``.
     """
@@ -81,7 +81,7 @@ class FrameStatistics(nn.Module):
     def _drift(self, mean: Tensor, var: Tensor) -> Tensor:
         drift = self._divergence(mean, var, self.source_mean, self.source_var)
         if self.listened:
-            self.shared.tell(drift)
+            self.shared.record(drift)
         return drift
 
     def _towards(self, mean: Tensor, var: Tensor, weight) -> tuple[Tensor, Tensor]:

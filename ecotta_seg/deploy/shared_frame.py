@@ -18,7 +18,7 @@ class SharedFrame:
         self.strength: Optional[Tensor] = None
         self.drifts: Optional[list[Tensor]] = None
 
-    def tell(self, drift: Tensor) -> None:
+    def record(self, drift: Tensor) -> None:
         """Notes the drift (C,) of a norm's channels, if somebody listens."""
         if self.drifts is not None:
             self.drifts.append(drift.mean())

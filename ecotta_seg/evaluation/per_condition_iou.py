@@ -224,7 +224,7 @@ class PerConditionIoU(BaseMetric):
         self.rounds = self._summarise(groups) if groups else []
         self.mean_mIoU = mean_of([entry['mIoU'] for entry in self.rounds])
         self.reset()
-        self._tell()
+        self._log_exclusions()
         metrics = {
             'mIoU': self.mean_mIoU,
             'aAcc': mean_of([entry['aAcc'] for entry in self.rounds]),
@@ -266,7 +266,7 @@ class PerConditionIoU(BaseMetric):
                 total.frames_without_label += group.frames_without_label
         return {key: group for key, group in merged.items() if _frames(group)}, confusion
 
-    def _tell(self) -> None:
+    def _log_exclusions(self) -> None:
         """Logs the frames and classes that the means exclude."""
         entries = [item for entry in self.rounds for item in entry['conditions'].items()]
         missing = sum(result['frames_without_label'] for _, result in entries)

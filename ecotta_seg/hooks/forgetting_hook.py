@@ -82,7 +82,7 @@ class ForgettingHook(Hook):
         """Restores a result of ``state_dict``; these scores are not measured again."""
         self._scores = dict(state)
 
-    def _tell(self, runner, seconds: float) -> None:
+    def _log_time(self, runner, seconds: float) -> None:
         """Logs the time of the clear day, if long, and the minimum time of the stream."""
         reference = source_hook(runner)
         passes = 2 + (1 + len(reference.others) if reference is not None else 0)
@@ -107,7 +107,7 @@ class ForgettingHook(Hook):
                 metric.process(None, [sample.to_dict() for sample in samples])
                 if number == _TIMED and not self.seconds:
                     # The first frame is slower than the others.
-                    self._tell(runner, (time.perf_counter() - first) / _TIMED)
+                    self._log_time(runner, (time.perf_counter() - first) / _TIMED)
                 first = first if number else time.perf_counter()
         self.seconds[title] = time.perf_counter() - start
         summary = metric.merged_summary(len(self.dataloader.dataset))

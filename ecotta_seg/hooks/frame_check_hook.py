@@ -58,14 +58,14 @@ class FrameCheckHook(Hook):
                 continue  # Several views of a frame (test-time augmentation) are not checked.
             fault = info.get('frame_fault') or self._checker.check(image, info.get('img_path'))
             if fault:
-                self._tell(runner, 'bad_frame', info, fault)
+                self._report(runner, 'bad_frame', info, fault)
                 sample.set_metainfo({'frame_fault': fault})
                 if image.is_floating_point():
                     torch.nan_to_num_(image, 0.0, 0.0, 0.0)
             elif info.get('label_fault'):
-                self._tell(runner, 'bad_label', info, info['label_fault'])
+                self._report(runner, 'bad_label', info, info['label_fault'])
 
-    def _tell(self, runner: Any, event: str, info: dict, fault: str) -> None:
+    def _report(self, runner: Any, event: str, info: dict, fault: str) -> None:
         path: Optional[str] = info.get('img_path')
         if self.mode == 'strict':
             # A loading fault already names its file, which may be the label.

@@ -41,7 +41,9 @@ def look_at_labels(runner: Any) -> None:
         with seeded(0):
             for condition, indices in _sampled(dataset):
                 labels = [_label(dataset, index, classes) for index in indices]
-                _tell_odd(runner, condition, [label for label in labels if label is not None])
+                _warn_of_odd_labels(
+                    runner, condition, [label for label in labels if label is not None]
+                )
     finally:
         if marks is not None:
             dataset.mark_bad_frames = marks
@@ -132,7 +134,7 @@ def _check_train_ids(path: str, stored: Optional[np.ndarray], label, classes: li
         )
 
 
-def _tell_odd(runner: Any, condition: str, labels: list[np.ndarray]) -> None:
+def _warn_of_odd_labels(runner: Any, condition: str, labels: list[np.ndarray]) -> None:
     if not labels:
         return
     values = sorted({int(value) for label in labels for value in label})

@@ -101,9 +101,9 @@ class StreamProgressHook(Hook):
         first = sample.get('round', 1) == 1
         beside = getattr(_hook(runner, 'SourceReferenceHook'), 'last_seconds', 0.0)
         if self._time.end_of_frame(first, not self._metered, beside, len(outputs)):
-            self._tell(runner)
+            self._log_run_time(runner)
 
-    def _tell(self, runner) -> None:
+    def _log_run_time(self, runner) -> None:
         """Logs how long the run will take and how to shorten it."""
         clear_hook = _hook(runner, 'ForgettingHook')
         passes = getattr(clear_hook, 'seconds', {})

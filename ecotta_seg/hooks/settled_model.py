@@ -39,7 +39,7 @@ def settle_model(runner: Any) -> None:
     table = _table(runner, model, names)
     if table is not None:
         with_matched_classes(model, table)
-        _tell(runner, names, table)
+        _log_matching(runner, names, table)
     model.classes_of = names
 
 
@@ -108,7 +108,7 @@ def _names(dataset: Any) -> Optional[list[str]]:
     return [str(name) for name in classes] if classes else None
 
 
-def _tell(runner: Any, names: Sequence[str], table: Sequence[int]) -> None:
+def _log_matching(runner: Any, names: Sequence[str], table: Sequence[int]) -> None:
     text = 'the classes of the model are matched with those of the data set by name'
     missing = [name for index, name in enumerate(names) if index not in table]
     if missing:

@@ -33,7 +33,7 @@ def forget_steps_after(visualizer: Visualizer, step: int) -> None:
         if isinstance(backend, LocalVisBackend):
             _cut(Path(backend.experiment._scalar_save_file), step)
         elif isinstance(backend, TensorboardVisBackend):
-            _tell_restart(backend.experiment, step + 1)
+            _mark_restart(backend.experiment, step + 1)
 
 
 def _cut(path: Path, step: int) -> None:
@@ -53,7 +53,7 @@ def _step_of(line: str) -> float:
         return float('inf')
 
 
-def _tell_restart(writer: Any, first: int) -> None:
+def _mark_restart(writer: Any, first: int) -> None:
     # Like SummaryWriter(purge_step=...), for which mmengine has no argument.
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 

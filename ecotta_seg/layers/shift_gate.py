@@ -15,7 +15,7 @@ class ShiftGate:
     drift, in another fog hardly changes the entropy.
 
     Both values come from the frozen model on the current frame, so learned parameters have no
-    influence. Learned parameters would drift, too, and keep the gate open on the next clear day,
+    influence. Learned parameters would change, too, and keep the gate open on the next clear day,
     and a model with minimised entropy is always sure.
 
     Args:

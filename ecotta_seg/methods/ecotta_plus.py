@@ -60,7 +60,7 @@ class EcoTTAPlus(EcoTTA):
             BatchNorm the gate uses the entropy alone.
         trust_radius: Upper limit of Σ_k R_k, above 0. After a frame above the limit, the parameters
             move back by the share 1 - ``trust_radius`` / Σ_k R_k if that is above
-            ``restore_rate``. A few such frames undo the drift. None for no limit.
+            ``restore_rate``. A few such frames undo the change. None for no limit.
         brightness: See ``Exposure``; None does not brighten frames. A calibration replaces this
             value by a target from the clear frames.
         **options: See ``EcoTTA``.
