@@ -10,12 +10,17 @@ OLD_KEYS = {'clear_dataloader': 'forgetting_dataloader'}
 """The old names of keys, and their current names."""
 
 
-def current_key(key: str) -> str:
-    """The current name of a key such as ``'clear_dataloader.num_workers'``; warns of an old one."""
+def current_key(key: str, where: str) -> str:
+    """The current name of a key such as ``'clear_dataloader.num_workers'``; warns of an old one.
+
+    Args:
+        key: The key.
+        where: The place of the key, for the warning.
+    """
     first, dot, inner = key.partition('.')
     if first not in OLD_KEYS:
         return key
-    warn_old_name(first, OLD_KEYS[first])
+    warn_old_name(first, OLD_KEYS[first], where)
     return f'{OLD_KEYS[first]}{dot}{inner}'
 
 
@@ -31,7 +36,7 @@ def rename_old_keys(cfg: Config) -> None:
     for old in OLD_KEYS:
         if old not in cfg:
             continue
-        new, value = current_key(old), cfg.pop(old)
+        new, value = current_key(old, str(cfg.filename or 'the config')), cfg.pop(old)
         if isinstance(value, Mapping) and isinstance(cfg.get(new), Mapping):
             cfg.merge_from_dict({new: value})
         else:

@@ -26,7 +26,7 @@ class Options(DictAction):
             if not key.strip() or not equals:
                 parser.error(f'argument {option_string}: expected key=value, got {text!r}')
             try:
-                options[current_key(key.strip())] = parse_value(value)
+                options[current_key(key.strip(), option_string)] = parse_value(value)
             except AssertionError:
                 parser.error(
                     f'argument {option_string}: the brackets in {text!r} do not match; put a text '

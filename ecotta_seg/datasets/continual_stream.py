@@ -97,7 +97,7 @@ class ContinualStream:
         if frames_per_condition is not None:
             _check_count('frames_per_condition', frames_per_condition)
         if isinstance(order, str) and order in _OLD_ORDERS:
-            warn_old_name(order, _OLD_ORDERS[order])
+            warn_old_name(order, _OLD_ORDERS[order], 'ContinualStream')
             order = _OLD_ORDERS[order]
         if order not in STREAMS:
             raise ValueError(

@@ -96,7 +96,7 @@ class UpdateGuard:
         self.max_class_share, self.scale = max_class_share, scale
         self.max_entropy = max_entropy
         if rest is not None:
-            warn_old_name('rest', 'cooldown')
+            warn_old_name('rest', 'cooldown', 'the guard')
             cooldown = rest
         if cooldown is None:
             cooldown = 4 * window * check_every

@@ -10,11 +10,17 @@ class OldNameWarning(Warning):
     """
 
 
-def warn_old_name(old: str, new: str) -> None:
-    """Warns that ``old`` is now called ``new``."""
+def warn_old_name(old: str, new: str, where: str = '') -> None:
+    """Warns that ``old`` is now called ``new``.
+
+    Args:
+        old: The old name.
+        new: The current name.
+        where: The place of the old name, such as a file, for the message.
+    """
     warnings.warn(
-        f'`{old}` is now called `{new}`: change the name, because the next version does not read '
-        'the old one',
+        f'{where}{": " if where else ""}`{old}` is now called `{new}`: change the name, because '
+        'the next version does not read the old one',
         OldNameWarning,
         stacklevel=3,
     )

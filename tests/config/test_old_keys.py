@@ -25,7 +25,7 @@ def _read(folder, text, base=BASE):
 def test_an_old_key_changes_the_base_as_the_current_key_does(tmp_path, value, expected):
     current = _read(tmp_path, f'forgetting_dataloader = {value}')
     assert current.forgetting_dataloader == expected
-    with pytest.warns(OldNameWarning, match='`clear_dataloader` is now called `forgetting_data'):
+    with pytest.warns(OldNameWarning, match='config.py: `clear_dataloader` is now called'):
         old = _read(tmp_path, f'clear_dataloader = {value}')
     assert old.to_dict() == current.to_dict()
 
@@ -47,7 +47,7 @@ def test_the_current_key_warns_of_nothing(tmp_path, recwarn):
 def test_an_old_key_on_the_command_line(recwarn):
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=Options)
-    with pytest.warns(OldNameWarning):
+    with pytest.warns(OldNameWarning, match='--cfg-options: `clear_dataloader` is now'):
         found = parser.parse_args(['--cfg-options', 'clear_dataloader.num_workers=1', 'a.b=2'])
     assert found.cfg_options == {'forgetting_dataloader.num_workers': 1, 'a.b': 2}
     with pytest.warns(OldNameWarning):
