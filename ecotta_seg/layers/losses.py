@@ -9,6 +9,10 @@ from torch import Tensor
 from ..memory.lean.autograd_ops.pixel_entropy import pixel_entropy
 
 
+# Features of a smaller mean size count as this size.
+SMALLEST_SIZE = 1e-6
+
+
 class ConfidentEntropy(NamedTuple):
     """The result of ``weighted_entropy``.
 
@@ -99,19 +103,48 @@ def class_balanced_confident_entropy(
 
 
 def self_distilled_regularisation(
-    adapted: Tensor, frozen: Tensor, relative: bool = False
+    adapted: Tensor, frozen: Tensor, relative: bool = False, smoothing: float = 0.0
 ) -> Tensor:
     """R_k = mean |x̃_k - x_k| (EcoTTA, arXiv 2303.01904, Eq. 3 and Algorithm 1).
+
+    The slope of |d| jumps at d = 0, and the regulariser pulls every d towards 0. So rounding
+    decides the sign of many gradients, and after some dozen frames two machines learn different
+    weights. With a ``smoothing`` the loss is quadratic near 0 (smooth L1), and rounding stays
+    rounding.
 
     Args:
         adapted: x̃_k, (N, C, H, W).
         frozen: x_k, the same shape; no gradient flows into it.
         relative: Whether to divide by mean |x_k| (1e-6 at least); ours.
+        smoothing: The knee of the smooth L1 as a multiple of mean |x_k|, from 0; ours. Below the
+            knee b the distance is d² / 2b, above it |d| - b / 2. 0 for the paper's L1.
 
     Returns:
         Scalar, at least 0; float32 if the features have half precision (autocast).
     """
     dtype = torch.promote_types(adapted.dtype, torch.float32)
-    frozen = frozen.detach().to(dtype)
-    difference = F.l1_loss(adapted.to(dtype), frozen)
-    return difference / frozen.abs().mean().clamp(min=1e-6) if relative else difference
+    adapted, frozen = adapted.to(dtype), frozen.detach().to(dtype)
+    if not relative and not smoothing:
+        return F.l1_loss(adapted, frozen)
+    size = frozen.abs().mean().clamp(min=SMALLEST_SIZE)
+    if smoothing:
+        # A dry run has no values; any knee has the same memory.
+        knee = smoothing * (1.0 if size.is_meta else float(size))
+        difference = F.smooth_l1_loss(adapted, frozen, beta=knee)
+    else:
+        difference = F.l1_loss(adapted, frozen)
+    return difference / size if relative else difference
+
+
+def smooth_distance_(difference: Tensor, knee: float) -> Tensor:
+    """|d| of each element, or the smooth L1 with a knee above 0; overwrites ``difference``."""
+    distance = difference.abs_()
+    if not knee:
+        return distance
+    near = distance.clamp(max=knee)
+    return distance.sub_(near, alpha=0.5).mul_(near).div_(knee)
+
+
+def smooth_slope_(difference: Tensor, knee: float) -> Tensor:
+    """The derivative of ``smooth_distance_`` for a knee above 0; overwrites ``difference``."""
+    return difference.div_(knee).clamp_(-1, 1)

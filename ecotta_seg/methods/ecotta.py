@@ -50,6 +50,7 @@ class EcoTTA(GradientAdaptation):
         regularisation_weight: λ (0.25 to 0.5 in the paper).
         relative_regularisation: Divide R_k by mean |x_k|. One λ then suits models whose features
             differ in magnitude.
+        regularisation_smoothing: See ``self_distilled_regularisation``; 0 for the paper's L1.
         frozen_norm: ``mode`` of ``replace_batch_norms`` for the frozen model's BatchNorms, and
             the mode's options. The paper does not say which statistics they use.
         fast_convolutions: Run the frozen model's wide convolutions by ``frozen_graph/fast_conv.py``
@@ -89,6 +90,7 @@ class EcoTTA(GradientAdaptation):
         entropy_threshold: float = 0.4,
         regularisation_weight: float = 0.5,
         relative_regularisation: bool = False,
+        regularisation_smoothing: float = 0.0,
         frozen_norm: Optional[dict] = None,
         fast_convolutions: bool = False,
         adapters: Optional[str] = None,
@@ -96,10 +98,11 @@ class EcoTTA(GradientAdaptation):
         memory_budget: Union[str, int, float, None] = None,
     ) -> None:
         super().__init__(segmentor, optimizer)
-        if entropy_threshold <= 0 or regularisation_weight < 0:
+        if entropy_threshold <= 0 or regularisation_weight < 0 or regularisation_smoothing < 0:
             raise ValueError(
-                'expected entropy_threshold above 0 and regularisation_weight from 0, got '
-                f'{entropy_threshold} and {regularisation_weight}'
+                'expected entropy_threshold above 0, regularisation_weight and '
+                f'regularisation_smoothing from 0, got {entropy_threshold}, '
+                f'{regularisation_weight} and {regularisation_smoothing}'
             )
         if fast_convolutions:
             replace_convolutions(segmentor)
@@ -110,12 +113,16 @@ class EcoTTA(GradientAdaptation):
         self.entropy_threshold = entropy_threshold * log(segmentor.out_channels)
         self.regularisation_weight = regularisation_weight
         self.relative_regularisation = relative_regularisation
+        self.regularisation_smoothing = regularisation_smoothing
         # A ladder has no gradients through frozen parts that an engine could make cheap.
         memory_engine = memory_engine and not isinstance(self.encoder, LadderEncoder)
         self.unsupported_reason = unsupported_reason(segmentor) if memory_engine else None
         memory_engine = memory_engine and self.unsupported_reason is None
-        self.engine = MemoryEngine(segmentor, relative_regularisation) if memory_engine else None
+        self.engine: Optional[MemoryEngine] = None
         if memory_engine:
+            self.engine = MemoryEngine(
+                segmentor, relative_regularisation, regularisation_smoothing
+            )
             self.planner = Planner(self, memory_budget)
         elif memory_budget is not None:
             self.use_memory_budget(memory_budget)
@@ -244,6 +251,7 @@ class EcoTTA(GradientAdaptation):
             of_frame(adapted, meta_network.region),
             of_frame(frozen, meta_network.region),
             self.relative_regularisation,
+            self.regularisation_smoothing,
         )
 
     def entropy_loss(self, logits: Tensor) -> ConfidentEntropy:

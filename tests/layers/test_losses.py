@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ecotta_seg.layers.losses import (
     confident_entropy,
     pixel_entropy,
     self_distilled_regularisation,
+    smooth_distance_,
+    smooth_slope_,
 )
 
 
@@ -65,6 +68,35 @@ def test_relative_regularisation(frozen_scale):
     magnitude = max(np.abs(frozen.numpy()).mean(), 1e-6)
     expected = np.abs(adapted.detach().numpy() - frozen.numpy()).mean() / magnitude
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('relative', [False, True])
+def test_smooth_regularisation(relative):
+    generator = torch.Generator().manual_seed(3)
+    frozen = torch.randn(1, 3, 4, 5, generator=generator, dtype=torch.float64)
+    adapted = frozen + 0.3 * torch.randn(frozen.shape, generator=generator, dtype=torch.float64)
+    adapted[0, 0] = frozen[0, 0]
+    adapted.requires_grad_()
+    loss = self_distilled_regularisation(adapted, frozen, relative, smoothing=0.25)
+    loss.backward()
+    size = np.abs(frozen.numpy()).mean()
+    knee, unit = 0.25 * size, size if relative else 1.0
+    d = adapted.detach().numpy() - frozen.numpy()
+    near = np.abs(d) < knee
+    assert 0.2 < near.mean() < 0.9
+    expected = np.where(near, d**2 / (2 * knee), np.abs(d) - knee / 2)
+    assert loss.item() == pytest.approx(expected.mean() / unit, rel=1e-12)
+    slope = np.clip(d / knee, -1, 1) / (d.size * unit)
+    assert np.allclose(adapted.grad.numpy(), slope, rtol=1e-12, atol=0)
+
+
+def test_distance_and_slope_of_the_smooth_regulariser():
+    d = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
+    expected = F.smooth_l1_loss(d, torch.zeros_like(d), reduction='none', beta=0.7)
+    (slope,) = torch.autograd.grad(expected.sum(), d)
+    assert torch.allclose(smooth_distance_(d.detach().clone(), 0.7), expected)
+    assert torch.allclose(smooth_slope_(d.detach().clone(), 0.7), slope)
+    assert torch.equal(smooth_distance_(d.detach().clone(), 0.0), d.detach().abs())
 
 
 def test_regularisation_of_narrow_features_is_taken_in_float32():

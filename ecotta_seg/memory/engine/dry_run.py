@@ -40,7 +40,9 @@ class EngineDryRun:
         self._method, self._metas = method, metas
         self._segmentor = without_data(method.segmentor)
         self._inputs = torch.empty_like(inputs, device='meta')
-        self._engine = MemoryEngine(self._segmentor, method.relative_regularisation)
+        self._engine = MemoryEngine(
+            self._segmentor, method.relative_regularisation, method.regularisation_smoothing
+        )
         self._calibrated = calibrated_norms(self._segmentor)
         names = dict(self._segmentor.named_parameters())
         self._parameters = [names[name] for name in method.adaptable_parameters()]

@@ -28,9 +28,12 @@ class EncoderOperator:
     Args:
         encoder: The encoder; its meta networks may change between two steps.
         relative: Divide each R_k by mean |x_k|.
+        smoothing: See ``self_distilled_regularisation``.
     """
 
-    def __init__(self, encoder: AdaptedEncoder, relative: bool = False) -> None:
+    def __init__(
+        self, encoder: AdaptedEncoder, relative: bool = False, smoothing: float = 0.0
+    ) -> None:
         self.encoder = encoder
         units = encoder.units
         self.units: list[FrozenOperator] = [units.operator(i) for i in range(len(units))]
@@ -39,7 +42,9 @@ class EncoderOperator:
             for shape in units.shapes
             if shape.ends_stage
         }
-        self.meta = [MetaNetworkOperator(module, relative) for module in encoder.meta_networks]
+        self.meta = [
+            MetaNetworkOperator(module, relative, smoothing) for module in encoder.meta_networks
+        ]
         self._records: list[_PartRecord] = []
 
     def fallbacks(self) -> list[str]:

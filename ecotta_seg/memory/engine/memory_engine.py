@@ -80,12 +80,18 @@ class MemoryEngine:
         segmentor: An mmseg ``EncoderDecoder`` whose backbone is an ``AdaptedEncoder``; everything
             else is frozen.
         relative_regularisation: Divide each R_k by mean |x_k|.
+        smoothing: See ``self_distilled_regularisation``.
 
     Raises:
         ValueError: The engine does not support the segmentor, see ``unsupported_reason``.
     """
 
-    def __init__(self, segmentor: nn.Module, relative_regularisation: bool = False) -> None:
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        relative_regularisation: bool = False,
+        smoothing: float = 0.0,
+    ) -> None:
         unknown = unsupported_reason(segmentor)
         if unknown is not None:
             raise ValueError(
@@ -94,7 +100,7 @@ class MemoryEngine:
             )
         self.segmentor = segmentor
         self.encoder: AdaptedEncoder = segmentor.backbone
-        self.operator = EncoderOperator(self.encoder, relative_regularisation)
+        self.operator = EncoderOperator(self.encoder, relative_regularisation, smoothing)
         self.head = build_head_operator(segmentor.decode_head)
 
     def fallbacks(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
+from ...layers.losses import SMALLEST_SIZE, smooth_distance_, smooth_slope_
 from ...meta_networks.meta_network import MetaNetwork
 from ...meta_networks.norms import FrameBatchNorm2d
 from ..frozen_graph import Tape
@@ -38,8 +39,8 @@ class _Piece(NamedTuple):
 
     channels: slice
     passed: Tensor  # bits: the input of the block's ReLU is above 0
-    above: Tensor  # bits: x̃_k > x_k
-    below: Tensor  # bits: x̃_k < x_k
+    above: Optional[Tensor]  # bits: x̃_k > x_k; None if R_k is smooth
+    below: Optional[Tensor]  # bits: x̃_k < x_k; None if R_k is smooth
     norm: FrameStatistics
     block_norm: FrameStatistics
 
@@ -49,6 +50,7 @@ class _Saved(NamedTuple):
     output: Optional[Tensor]
     block: Optional[Tensor]
     scale: float  # factor on the mean of |x̃_k - x_k| over all of x
+    knee: float  # |x̃_k - x_k| above which R_k is linear
 
 
 def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, FrameStatistics]:
@@ -71,6 +73,14 @@ def _norm_backward(norm, channels: slice, grad, x, statistics, wanted: list[bool
     )
 
 
+def _normed_again(norm, channels: slice, x: Tensor, statistics: FrameStatistics) -> Tensor:
+    """The input normalised by statistics that are known, up to rounding."""
+    mean, inverse = statistics
+    scale = norm.weight[channels] * inverse
+    shift = norm.bias[channels] - mean * scale
+    return torch.mul(x, scale.view(-1, 1, 1)).add_(shift.view(-1, 1, 1))
+
+
 class MetaNetworkOperator:
     """Runs one meta network.
 
@@ -80,10 +90,13 @@ class MetaNetworkOperator:
     Args:
         module: The meta network.
         relative: Divide R_k by mean |x_k|.
+        smoothing: See ``self_distilled_regularisation``.
     """
 
-    def __init__(self, module: MetaNetwork, relative: bool = False) -> None:
-        self.module, self.relative = module, relative
+    def __init__(
+        self, module: MetaNetwork, relative: bool = False, smoothing: float = 0.0
+    ) -> None:
+        self.module, self.relative, self.smoothing = module, relative, smoothing
         norms = (module.norm, module.block_norm)
         self.by_channels = (
             type(module.conv) is nn.Conv2d
@@ -110,15 +123,16 @@ class MetaNetworkOperator:
             keep_block: Put the convolution's output on the tape.
 
         Returns:
-            x̃_k and R_k = mean |x̃_k - x_k|, a scalar, divided by mean |x_k| if ``relative``.
+            x̃_k and R_k = mean |x̃_k - x_k|, a scalar, divided by mean |x_k| if ``relative`` and
+            quadratic near 0 if there is a ``smoothing``.
         """
-        scale = self._scale(x)
+        scale, knee = self._units(x)
         # In views of tokens the channels are adjacent in memory, so a norm rounds differently.
         if not self.by_channels or not x.is_contiguous() or self._one_value(x):
             adapted = self.module(x, p)
-            difference = self._measured(adapted - x).abs_().mean() * scale
+            difference = smooth_distance_(self._measured(adapted - x), knee).mean() * scale
             if tape is not None:
-                tape.append(_Saved([], x if keep_output else None, None, scale))
+                tape.append(_Saved([], x if keep_output else None, None, scale, knee))
             return adapted, difference
         module, gain, strength = self.module, self.module.gain, self.module.strength
         y = module.convolve(p)
@@ -141,13 +155,15 @@ class MetaNetworkOperator:
             self._measured(torch.sub(result, frozen, out=block))
             adapted[:, c] = result
             if tape is not None:
-                above, below = pack_positive(block), pack_positive(block.neg_())
-                pieces.append(_Piece(c, passed, above, below, of_frozen, of_block))
-            total += block.abs_().sum(dtype=torch.float64)
+                signs = (None, None)
+                if not knee:
+                    signs = pack_positive(block), pack_positive(block.neg_())
+                pieces.append(_Piece(c, passed, *signs, of_frozen, of_block))
+            total += smooth_distance_(block, knee).sum(dtype=torch.float64)
             del frozen, block, result
         if tape is not None:
             kept = (x if keep_output else None, y if keep_block else None)
-            tape.append(_Saved(pieces, *kept, scale))
+            tape.append(_Saved(pieces, *kept, scale, knee))
         return adapted, (total * scale / x.numel()).to(x.dtype)
 
     def _one_value(self, x: Tensor) -> bool:
@@ -159,14 +175,18 @@ class MetaNetworkOperator:
         region = self.module.region
         return difference if region is None else region.clear_outside_(difference)
 
-    def _scale(self, x: Tensor) -> float:
-        """The factor that turns the mean over all of x into R_k."""
+    def _units(self, x: Tensor) -> tuple[float, float]:
+        """The factor that turns the mean over all of x into R_k, and R_k's knee."""
         frame = of_frame(x, self.module.region)
-        if not self.relative or x.is_meta:
-            return x.numel() / frame.numel()
+        share = x.numel() / frame.numel()
+        if not self.relative and not self.smoothing:
+            return share, 0.0
+        if x.is_meta:
+            return share, self.smoothing
         # A sum per row needs no temporary of x's size, even with a float64 total.
-        total = float(torch.linalg.vector_norm(frame, 1, dim=3).sum(dtype=torch.float64))
-        return x.numel() / max(total, 1e-6 * frame.numel())
+        total = torch.linalg.vector_norm(frame, 1, dim=3).sum(dtype=torch.float64)
+        size = max(float(total) / frame.numel(), SMALLEST_SIZE)
+        return share / size if self.relative else share, self.smoothing * size
 
     def backward(
         self,
@@ -187,9 +207,9 @@ class MetaNetworkOperator:
             tape: The tape of the forward.
             frozen_output: Recomputes x if it was not kept.
             factor: Weight of the regulariser divided by the number of x's elements. r is this
-                factor times the sign of x̃_k - x_k. If R_k is relative, r is also divided by
-                mean |x_k|. If x has padding, r is 0 there and divided by the frame's share of x
-                elsewhere.
+                factor times the slope of |x̃_k - x_k| (the sign, or less near 0 if R_k is smooth).
+                If R_k is relative, r is also divided by mean |x_k|. If x has padding, r is 0 there
+                and divided by the frame's share of x elsewhere.
             deliver: Receives the parameters' gradients.
             further: Whether earlier parts need gradients; False for the first part.
             workspace: Elements of a group of channels that one convolution processes.
@@ -201,7 +221,7 @@ class MetaNetworkOperator:
         factor *= saved.scale
         x = frozen_output() if saved.output is None else saved.output
         if not saved.pieces:
-            return self._backward_by_autograd(grad, x, p, factor, deliver, further)
+            return self._backward_by_autograd(grad, x, p, factor, saved.knee, deliver, further)
         conv = self.module.conv
         geometry = (conv.stride, conv.padding)
         room = min(max(2 * workspace - 2**20, 2**20), 2**24)
@@ -214,7 +234,9 @@ class MetaNetworkOperator:
                 y = saved.block[:, rows]
             for piece in group:
                 inner = slice(piece.channels.start - rows.start, piece.channels.stop - rows.start)
-                self._piece_backward(piece, grad, x, y[:, inner], factor, deliver, further)
+                self._piece_backward(
+                    piece, grad, x, y[:, inner], factor, saved.knee, deliver, further
+                )
             if further:
                 # Must precede the delivery of the kernel's gradient, which may change the kernel.
                 of_input = conv_input_gradient(
@@ -228,7 +250,7 @@ class MetaNetworkOperator:
         return (grad, of_input) if further else (None, None)
 
     def _piece_backward(
-        self, piece: _Piece, grad, x, output, factor, deliver, further: bool
+        self, piece: _Piece, grad, x, output, factor, knee, deliver, further: bool
     ) -> None:
         """Backward of the norms and the ReLU for a piece of the channels.
 
@@ -239,7 +261,10 @@ class MetaNetworkOperator:
         module, gain, c = self.module, self.module.gain, piece.channels
         strength = 1.0 if gain is None else module.strength
         frozen, g, y = (t.contiguous() for t in (x[:, c], grad[:, c], output))
-        u = add_sign_(g.clone(), piece.above, piece.below, factor)
+        if knee:
+            u = smooth_slope_(self._change(piece, frozen, y), knee).mul_(factor).add_(g)
+        else:
+            u = add_sign_(g.clone(), piece.above, piece.below, factor)
         _, of_norm_weight, of_norm_bias = _norm_backward(
             module.norm, c, u, frozen, piece.norm, [False, True, True]
         )
@@ -282,6 +307,16 @@ class MetaNetworkOperator:
         if gain is not None:
             deliver(gain, of_gain, c)
 
+    def _change(self, piece: _Piece, frozen: Tensor, output: Tensor) -> Tensor:
+        """x̃_k - x_k of a piece of the channels, 0 in the padding."""
+        module, c = self.module, piece.channels
+        block = _normed_again(module.block_norm, c, output, piece.block_norm).relu_()
+        change = _normed_again(module.norm, c, frozen, piece.norm)
+        if module.gain is None:
+            return self._measured(change.add_(block).sub_(frozen))
+        block.mul_(module.gain[c].view(-1, 1, 1))
+        return self._measured(change.add_(block).mul_(module.strength))
+
     def _convolve_again(self, p: Tensor, channels: slice, workspace: int) -> Tensor:
         conv = self.module.conv
         weight = conv.weight[channels]
@@ -290,13 +325,14 @@ class MetaNetworkOperator:
             return winograd_conv2d(p, weight, 1, workspace)
         return torch.conv2d(p, weight, None, *geometry)
 
-    def _backward_by_autograd(self, grad, x, p, factor, deliver, further):
+    def _backward_by_autograd(self, grad, x, p, factor, knee, deliver, further):
         parameters = list(self.module.parameters())
         with torch.enable_grad(), lean_autograd():
             frozen = x.detach().requires_grad_(further)
             part_input = p.detach().requires_grad_(further)
             adapted = self.module(frozen, part_input)
-        u = self._measured(adapted.detach() - x).sign_().mul_(factor).add_(grad)
+        change = self._measured(adapted.detach() - x)
+        u = (smooth_slope_(change, knee) if knee else change.sign_()).mul_(factor).add_(grad)
         gradients = torch.autograd.grad(adapted, parameters, u, retain_graph=further)
         del u
         # Must precede any delivery, which may change a parameter that is still in use.

@@ -64,13 +64,23 @@ def _metas(image, **more):
 @pytest.mark.parametrize('meta', sorted(META))
 @pytest.mark.parametrize('kind', ['deeplab', 'segformer'])
 @pytest.mark.parametrize(
-    'shape, relative', [((1, 3, 61, 93), False), ((2, 3, 64, 96), False), ((1, 3, 61, 93), True)]
+    'shape, relative, smoothing',
+    [
+        ((1, 3, 61, 93), False, 0.0),
+        ((2, 3, 64, 96), False, 0.0),
+        ((1, 3, 61, 93), True, 0.0),
+        ((1, 3, 61, 93), True, 0.2),
+        ((2, 3, 64, 96), False, 0.2),
+    ],
 )
-def test_gradients_in_float64(kind, meta, shape, relative):
+def test_gradients_in_float64(kind, meta, shape, relative, smoothing):
     image = _image(*shape)
     metas = _metas(image)
     plain, ours = (
-        _method(kind, meta, engine, relative_regularisation=relative) for engine in (False, True)
+        _method(
+            kind, meta, engine, relative_regularisation=relative, regularisation_smoothing=smoothing
+        )
+        for engine in (False, True)
     )
     assert ours.engine.fallbacks() == []
     logits, expected = gradients_of(plain, image, metas)
@@ -104,12 +114,13 @@ def test_gradients_in_float32_at_full_width(config):
         assert error < 1e-5 * gradient.double().norm(), name
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
 @pytest.mark.parametrize('kind, meta', [('deeplab', 'identity'), ('segformer', 'tokens')])
-def test_gradients_where_meta_networks_are_let_through_in_part(kind, meta):
+def test_gradients_where_meta_networks_are_let_through_in_part(kind, meta, smoothing):
     image = _image(1, 3, 61, 93)
     results = []
     for engine, strength in ((False, 0.3), (True, 0.3), (True, 1.0)):
-        method = _method(kind, meta, engine)
+        method = _method(kind, meta, engine, regularisation_smoothing=smoothing)
         for module in method.encoder.meta_networks:
             module.strength = strength
         results.append(gradients_of(method, image, _metas(image)))
@@ -148,15 +159,21 @@ def test_windows_and_padding():
     image = _image(1, 3, 64, 96)
     sliding = dict(mode='slide', crop_size=(48, 48), stride=(32, 32))
     padded = _metas(image, pad_shape=(64, 96), img_padding_size=[0, 21, 0, 13])
-    for test_cfg, metas, kind, meta, relative in (
-        (sliding, _metas(image), 'deeplab', 'identity', False),
-        (None, padded, 'deeplab', 'identity', False),
-        (None, padded, 'deeplab', 'paper', True),
-        (None, padded, 'segformer', 'tokens', True),
-        (None, padded, 'segformer', 'pointwise', False),
-        (sliding, padded, 'deeplab', 'identity', True),
+    for test_cfg, metas, kind, meta, relative, smoothing in (
+        (sliding, _metas(image), 'deeplab', 'identity', False, 0.0),
+        (None, padded, 'deeplab', 'identity', False, 0.0),
+        (None, padded, 'deeplab', 'identity', False, 0.2),
+        (None, padded, 'deeplab', 'paper', True, 0.0),
+        (None, padded, 'deeplab', 'paper', True, 0.2),
+        (None, padded, 'segformer', 'tokens', True, 0.2),
+        (None, padded, 'segformer', 'pointwise', False, 0.0),
+        (sliding, padded, 'deeplab', 'identity', True, 0.0),
     ):
-        options = dict(test_cfg=test_cfg, relative_regularisation=relative)
+        options = dict(
+            test_cfg=test_cfg,
+            relative_regularisation=relative,
+            regularisation_smoothing=smoothing,
+        )
         plain = _method(kind, meta, False, **options)
         ours = _method(kind, meta, True, **options)
         logits, expected = gradients_of(plain, image, metas)
