@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..memory.lean.autograd_ops.pixel_entropy import pixel_entropy
 
-
 # Features of a smaller mean size count as this size.
 SMALLEST_SIZE = 1e-6
 

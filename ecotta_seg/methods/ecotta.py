@@ -120,9 +120,7 @@ class EcoTTA(GradientAdaptation):
         memory_engine = memory_engine and self.unsupported_reason is None
         self.engine: Optional[MemoryEngine] = None
         if memory_engine:
-            self.engine = MemoryEngine(
-                segmentor, relative_regularisation, regularisation_smoothing
-            )
+            self.engine = MemoryEngine(segmentor, relative_regularisation, regularisation_smoothing)
             self.planner = Planner(self, memory_budget)
         elif memory_budget is not None:
             self.use_memory_budget(memory_budget)

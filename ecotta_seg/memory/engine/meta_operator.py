@@ -17,14 +17,11 @@ from ...meta_networks.norms import FrameBatchNorm2d
 from ..frozen_graph import Tape
 from ..lean import lean_autograd
 from ..lean.autograd_ops.bit_mask import add_sign_, mask_, pack_positive
-from ..lean.autograd_ops.frame_norm import (
-    FrameStatistics,
-    frame_norm_backward,
-    frame_norm_forward,
-)
+from ..lean.autograd_ops.frame_norm import FrameStatistics
 from ..lean.autograd_ops.frame_region import of_frame
 from ..lean.autograd_ops.frozen_conv import conv_input_gradient, conv_weight_gradient
 from ..lean.autograd_ops.winograd import is_faster, winograd_conv2d
+from .piece_norms import norm_backward, normed_again, statistics_norm
 
 # Elements of one piece of the channels. Norms and ReLUs process one piece at a time, so that the
 # data stay in the cache or near it.
@@ -53,34 +50,6 @@ class _Saved(NamedTuple):
     knee: float  # |x̃_k - x_k| above which R_k is linear
 
 
-def _statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, FrameStatistics]:
-    """The input normalised by the frame's statistics, and the statistics."""
-    if norm.region is not None:
-        weight, bias = norm.weight[channels], norm.bias[channels]
-        return frame_norm_forward(x, weight, bias, norm.eps, norm.region)
-    y, *statistics = torch.native_batch_norm(
-        x, norm.weight[channels], norm.bias[channels], None, None, True, 0.0, norm.eps
-    )
-    return y, FrameStatistics(*statistics)
-
-
-def _norm_backward(norm, channels: slice, grad, x, statistics, wanted: list[bool]):
-    if norm.region is not None:
-        weight = norm.weight[channels]
-        return frame_norm_backward(grad, x, weight, statistics, norm.region, wanted)
-    return torch.ops.aten.native_batch_norm_backward(
-        grad, x, norm.weight[channels], None, None, *statistics, True, norm.eps, wanted
-    )
-
-
-def _normed_again(norm, channels: slice, x: Tensor, statistics: FrameStatistics) -> Tensor:
-    """The input normalised by statistics that are known, up to rounding."""
-    mean, inverse = statistics
-    scale = norm.weight[channels] * inverse
-    shift = norm.bias[channels] - mean * scale
-    return torch.mul(x, scale.view(-1, 1, 1)).add_(shift.view(-1, 1, 1))
-
-
 class MetaNetworkOperator:
     """Runs one meta network.
 
@@ -93,9 +62,7 @@ class MetaNetworkOperator:
         smoothing: See ``self_distilled_regularisation``.
     """
 
-    def __init__(
-        self, module: MetaNetwork, relative: bool = False, smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, module: MetaNetwork, relative: bool = False, smoothing: float = 0.0) -> None:
         self.module, self.relative, self.smoothing = module, relative, smoothing
         norms = (module.norm, module.block_norm)
         self.by_channels = (
@@ -141,10 +108,10 @@ class MetaNetworkOperator:
         pieces, total = [], x.new_zeros((), dtype=torch.float64)
         for c in _channel_pieces(x):
             frozen = x[:, c].contiguous()
-            block, of_block = _statistics_norm(module.block_norm, y[:, c].contiguous(), c)
+            block, of_block = statistics_norm(module.block_norm, y[:, c].contiguous(), c)
             block.relu_()
             passed = pack_positive(block) if tape is not None else None
-            result, of_frozen = _statistics_norm(module.norm, frozen, c)
+            result, of_frozen = statistics_norm(module.norm, frozen, c)
             if gain is not None:
                 if strength != 1:
                     result.mul_(strength)
@@ -265,7 +232,7 @@ class MetaNetworkOperator:
             u = smooth_slope_(self._change(piece, frozen, y), knee).mul_(factor).add_(g)
         else:
             u = add_sign_(g.clone(), piece.above, piece.below, factor)
-        _, of_norm_weight, of_norm_bias = _norm_backward(
+        _, of_norm_weight, of_norm_bias = norm_backward(
             module.norm, c, u, frozen, piece.norm, [False, True, True]
         )
         # A norm's backward is linear, so the gain can be applied after it. The gain's gradient, the
@@ -273,7 +240,7 @@ class MetaNetworkOperator:
         scale = 1.0 if gain is None else (gain[c] * strength).view(-1, 1, 1)
         of_norm_weight.mul_(strength)
         of_norm_bias.mul_(strength)
-        result, of_weight, of_bias = _norm_backward(
+        result, of_weight, of_bias = norm_backward(
             module.block_norm, c, mask_(u, piece.passed), y, piece.block_norm, [True] * 3
         )
         if gain is not None:
@@ -284,11 +251,11 @@ class MetaNetworkOperator:
         del u
         if further:
             passed = mask_(g.clone(), piece.passed)
-            for_input, _, _ = _norm_backward(
+            for_input, _, _ = norm_backward(
                 module.block_norm, c, passed, y, piece.block_norm, [True, False, False]
             )
             del passed
-            of_frozen, _, _ = _norm_backward(
+            of_frozen, _, _ = norm_backward(
                 module.norm, c, g, frozen, piece.norm, [True, False, False]
             )
             torch.mul(for_input, scale, out=x[:, c])
@@ -310,8 +277,8 @@ class MetaNetworkOperator:
     def _change(self, piece: _Piece, frozen: Tensor, output: Tensor) -> Tensor:
         """x̃_k - x_k of a piece of the channels, 0 in the padding."""
         module, c = self.module, piece.channels
-        block = _normed_again(module.block_norm, c, output, piece.block_norm).relu_()
-        change = _normed_again(module.norm, c, frozen, piece.norm)
+        block = normed_again(module.block_norm, c, output, piece.block_norm).relu_()
+        change = normed_again(module.norm, c, frozen, piece.norm)
         if module.gain is None:
             return self._measured(change.add_(block).sub_(frozen))
         block.mul_(module.gain[c].view(-1, 1, 1))
