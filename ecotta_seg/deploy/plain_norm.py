@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
 from ..layers.calibrated_batch_norm import JUMP, CalibratedBatchNorm2d
+from ..layers.calibrated_features import CalibratedFeatures
 from ..meta_networks.norms import FrameBatchNorm2d
 from .shared_frame import SharedFrame
 
@@ -40,8 +41,13 @@ class FrameStatistics(nn.Module):
         # A weight up to 1 is not gated, nor is a calibrated one.
         self.gated = gated and self.mode == 'drift' and self.blend_weight > 1
         ones = torch.ones_like(source.running_var)
-        self._copy('scale', ones if source.weight is None else source.weight)
-        self._copy('shift', 0 * ones if source.bias is None else source.bias)
+        scale = ones if source.weight is None else source.weight
+        shift = 0 * ones if source.bias is None else source.bias
+        if isinstance(source, CalibratedFeatures):
+            # Features keep the source's mean and variance.
+            scale, shift = (source.running_var + self.eps).sqrt(), source.running_mean
+        self._copy('scale', scale)
+        self._copy('shift', shift)
         self.tolerance = self.momentum = 0.0
         if self.mode != 'frame':
             self._copy('source_mean', source.running_mean)
@@ -152,6 +158,8 @@ def plain_norm(
         A ``PlainNorm``; a ``BatchNorm2d`` if the norm goes by the source's statistics, which can
         be folded into a convolution; None if the module can stay.
     """
+    if isinstance(norm, CalibratedFeatures) and (one_value or not norm.measured):
+        return nn.Identity()
     if isinstance(norm, FrameBatchNorm2d):
         return _frozen(norm) if one_value else PlainNorm(norm, shared)
     if not isinstance(norm, AdaptiveBatchNorm2d):

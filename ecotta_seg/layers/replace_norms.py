@@ -10,6 +10,8 @@ from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .calibrated_batch_norm import CalibratedBatchNorm2d
 
 _CALIBRATED = 'calibrated'
+# All norms of mode 'calibrated' share this weight.
+CALIBRATED_WEIGHT = 40.0
 
 
 def replace_batch_norms(
@@ -46,7 +48,7 @@ def replace_batch_norms(
     check_keys(f'a norm of mode {mode!r}', options, ['tolerance', 'momentum'] * calibrated)
     places = list(_places(module, skip))
     if weight is None:
-        weight = 40.0 if calibrated else 1.0
+        weight = CALIBRATED_WEIGHT if calibrated else 1.0
     if calibrated or shared:
         weight /= max(1, len(places))
     replaced = []

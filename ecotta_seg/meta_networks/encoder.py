@@ -7,6 +7,7 @@ from typing import Optional
 
 from torch import Tensor, nn
 
+from ..layers.calibrated_features import CalibratedFeatures
 from .meta_encoder import MetaEncoder
 from .meta_network import MetaNetwork
 from .partition import check_split
@@ -65,6 +66,13 @@ class AdaptedEncoder(MetaEncoder):
             )
             start = part.stop
 
+    def align_features(self, **options) -> list[CalibratedFeatures]:
+        """See base class: at the end of each part, before its meta network."""
+        for part in self.parts:
+            channels = self.units.shapes[part.stop - 1].out_channels
+            self.aligners.append(CalibratedFeatures(channels, **options))
+        return list(self.aligners)
+
     def early_modules(self) -> list[nn.Module]:
         """See base class: the modules of the stem and the first part."""
         return self.units.first_modules(self.parts[0].stop)
@@ -81,14 +89,14 @@ class AdaptedEncoder(MetaEncoder):
             outputs: Receives the stage outputs inside the part, by stage index.
 
         Returns:
-            x_k, (N, C', H', W').
+            x_k, (N, C', H', W'), aligned if there are aligners.
         """
         part = self.parts[index]
         for unit in range(part.start, part.stop):
             x = self.units.run(unit, x)
             if unit + 1 < part.stop:
                 x = self._leave_unit(unit, x, outputs)
-        return x
+        return self.aligners[index](x) if self.aligners else x
 
     def leave_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
         """Ends the stage if it ends with part ``index``; returns the next part's input."""

@@ -6,6 +6,8 @@ from typing import NamedTuple, Optional
 
 from torch import Tensor, nn
 
+from ..layers.calibrated_features import CalibratedFeatures
+
 
 class PartOutput(NamedTuple):
     """The outputs of one part in one forward.
@@ -37,6 +39,7 @@ class MetaEncoder(nn.Module):
         kind: How meta networks and parts are connected; adapters of another kind do not fit.
         split: Where the meta networks sit; adapters with another split are refused.
         meta_networks: One per part.
+        aligners: One per part, see ``align_features``; empty without them.
     """
 
     kind = ''
@@ -46,9 +49,21 @@ class MetaEncoder(nn.Module):
         self.backbone = backbone.requires_grad_(False)
         self.split: tuple[int, ...] = ()
         self.meta_networks = nn.ModuleList()
+        self.aligners = nn.ModuleList()
         self._records: Optional[list] = None
         self._measure: Measure = _part_output
         self._bypassed = False
+
+    def align_features(self, **options) -> list[CalibratedFeatures]:
+        """Adds an aligner to each part, if the encoder knows the parts of its backbone.
+
+        Args:
+            **options: Options of ``CalibratedFeatures``.
+
+        Returns:
+            The aligners; empty for an encoder that cannot reach into its backbone.
+        """
+        return []
 
     def early_modules(self) -> list[nn.Module]:
         """The backbone's first modules, whose norms see the weather first; empty if unknown."""

@@ -1,10 +1,12 @@
 """Prepares a source segmentor with meta networks, for adaptation and warm-up alike."""
 
+from collections.abc import Sequence
 from typing import Optional
 
 from torch import nn
 
-from ..layers.replace_norms import replace_batch_norms
+from ..layers.calibrated_batch_norm import CalibratedBatchNorm2d
+from ..layers.replace_norms import CALIBRATED_WEIGHT, replace_batch_norms
 from ..registry import check_keys, constructor_options
 from .attach import attach_meta_networks
 from .encoder import AdaptedEncoder
@@ -22,7 +24,9 @@ def prepare_meta_networks(
         segmentor: Changed in place; all its own parameters are frozen.
         options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
             ``LadderEncoder``. A backbone without a description gets an ``OutputEncoder``.
-        frozen_norm: Options of ``replace_batch_norms``.
+        frozen_norm: Options of ``replace_batch_norms``. With ``features=True`` the end of each part
+            is aligned, too, see ``CalibratedFeatures``; the norms and the aligners share the
+            weight. Only in mode 'calibrated'; an ``OutputEncoder`` has no aligners.
 
     Returns:
         The encoder, now the segmentor's backbone.
@@ -34,9 +38,36 @@ def prepare_meta_networks(
     known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
-    known = ['mode', 'weight', 'shared', 'tolerance', 'momentum']
-    check_keys('frozen_norm', frozen_norm or {}, known)
-    replace_batch_norms(segmentor, **(frozen_norm or {}))
+    frozen_norm = dict(frozen_norm or {})
+    known = ['mode', 'weight', 'shared', 'tolerance', 'momentum', 'features']
+    check_keys('frozen_norm', frozen_norm, known)
+    features = frozen_norm.pop('features', False)
+    if features and frozen_norm.get('mode') != 'calibrated':
+        raise ValueError(
+            "expected frozen_norm.mode='calibrated' with features=True, got "
+            f'{frozen_norm.get("mode", "source")!r}: choose this mode, or leave features out'
+        )
+    norms = replace_batch_norms(segmentor, **frozen_norm)
     options = dict(options)
     encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder
-    return attach_meta_networks(segmentor, encoder, **options)
+    encoder = attach_meta_networks(segmentor, encoder, **options)
+    if features:
+        _align(encoder, norms, **frozen_norm)
+    return encoder
+
+
+def _align(
+    encoder: MetaEncoder,
+    norms: Sequence[CalibratedBatchNorm2d],
+    mode: str,
+    weight: float = CALIBRATED_WEIGHT,
+    shared: bool = True,
+    **options,
+) -> None:
+    """Adds the aligners; they and the norms share the weight, because corrections add up."""
+    aligners = encoder.align_features(**options)
+    like = next(encoder.backbone.parameters())
+    for layer in aligners:
+        layer.to(like.device, like.dtype)
+    for layer in [*norms, *aligners]:
+        layer.blend_weight = weight / (len(norms) + len(aligners))

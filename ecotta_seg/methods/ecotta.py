@@ -14,6 +14,7 @@ from ..layers.calibrated_batch_norm import (
     following,
     stream_kept,
 )
+from ..layers.calibrated_features import measuring_source
 from ..layers.losses import (
     ConfidentEntropy,
     confident_weights,
@@ -178,9 +179,14 @@ class EcoTTA(GradientAdaptation):
         return bool(self._calibrated)
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: measures the usual drift of the frozen model's norms."""
+        """See base class: measures the usual drift of the frozen model's norms, and before that the
+        statistics of the features to align."""
         super().calibrate(frames)
         with self.encoder.bypass():
+            if self.encoder.aligners:
+                with measuring_source(self.encoder.aligners):
+                    for inputs, metas in frames:
+                        super().predict(inputs, metas)
             calibrate_norms(self._calibrated, frames, super().predict)
 
     @contextmanager

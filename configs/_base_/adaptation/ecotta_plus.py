@@ -4,7 +4,7 @@ adaptation = dict(
     type='ecotta_plus',
     meta_networks=dict(num_parts=4, kernel_size=3, norm='auto', start='identity'),
     # Only drift beyond three times that of clear frames counts; the norms share the weight.
-    frozen_norm=dict(mode='calibrated', weight=40.0, tolerance=3.0, momentum=0.5),
+    frozen_norm=dict(mode='calibrated', weight=40.0, tolerance=3.0, momentum=0.5, features=True),
     entropy_threshold=0.4,
     # Of the features' own size.
     regularisation_weight=2.0,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...meta_networks.encoder import AdaptedEncoder
 from ..budget.plan import Plan
-from ..frozen_graph import FrozenOperator, PendingGradient, Tape
+from ..frozen_graph import FeatureAligner, FrozenOperator, PendingGradient, Sequence, Tape
 from .meta_operator import Deliver, MetaNetworkOperator
 
 
@@ -37,6 +37,9 @@ class EncoderOperator:
         self.encoder = encoder
         units = encoder.units
         self.units: list[FrozenOperator] = [units.operator(i) for i in range(len(units))]
+        for part, aligner in zip(encoder.parts, encoder.aligners):
+            last = part.stop - 1
+            self.units[last] = Sequence([self.units[last], FeatureAligner(aligner)])
         self.stages = {
             shape.stage: units.stage_operator(shape.stage)
             for shape in units.shapes

@@ -9,10 +9,12 @@ from . import (  # noqa: F401  (they register their modules)
 )
 from .decode_head import HeadOperator, PendingGradient, build_head_operator, head_operator_for
 from .fast_conv import FastConv2d, replace_convolutions
+from .feature_aligner import FeatureAligner
 from .operator import FrozenOperator, Sequence, Tape, build_operator, operator_for
 
 __all__ = [
     'FastConv2d',
+    'FeatureAligner',
     'FrozenOperator',
     'HeadOperator',
     'PendingGradient',
