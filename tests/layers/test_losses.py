@@ -92,6 +92,22 @@ def test_smooth_regularisation(relative):
     assert np.allclose(adapted.grad.numpy(), slope, rtol=1e-12, atol=0)
 
 
+def test_rounding_changes_the_gradient_of_the_smooth_regulariser_by_rounding():
+    generator = torch.Generator().manual_seed(3)
+    frozen = torch.randn(1, 3, 4, 5, generator=generator)
+    sign = torch.randn(frozen.shape, generator=generator).sign()
+
+    def gradient(rounding, smoothing):
+        adapted = (frozen * (1 + sign * rounding)).requires_grad_()
+        self_distilled_regularisation(adapted, frozen, True, smoothing).backward()
+        return adapted.grad
+
+    largest = gradient(1.0, 0.0).abs().max()
+    apart = [(gradient(2e-7, s) - gradient(-2e-7, s)).abs().max() / largest for s in (0.0, 0.1)]
+    # The sign of the L1 flips.
+    assert apart[0] == 2 and 0 < apart[1] < 1e-4
+
+
 def test_distance_and_slope_of_the_smooth_regulariser():
     d = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
     expected = F.smooth_l1_loss(d, torch.zeros_like(d), reduction='none', beta=0.7)
