@@ -47,6 +47,8 @@ class ConditionDataset(CityscapesDataset):
     decode_label: Optional[Callable[[bytes], np.ndarray]] = None
 
     remedy_for_others = 'set img_suffix, or rename them'
+    # The splits that may be on the disk; the error of a missing one names those that are.
+    SPLITS = ('train', 'val', 'test')
 
     def __init__(
         self, condition: Optional[str] = None, missing_labels: str = 'error', **kwargs: Any
@@ -107,7 +109,7 @@ class ConditionDataset(CityscapesDataset):
         if not fileio.isdir(image_folder, backend_args=self.backend_args):
             raise ValueError(
                 f'{type(self).__name__}: the image folder {image_folder} does not exist, '
-                f'{self._layout_hint()}'
+                f'{self._other_splits(image_folder) or self._layout_hint()}'
             )
         files = self.files_in(image_folder, condition)
         stems = {name: self.frame_stem(name, condition) for name in files}
@@ -196,6 +198,21 @@ class ConditionDataset(CityscapesDataset):
                 f'expected at {missing[0]["seg_map_path"]}; to predict such images without scoring '
                 "them set missing_labels='skip'"
             )
+
+    def _other_splits(self, image_folder: str) -> str:
+        """The remedy if other splits are in the place of a missing one; '' if none is."""
+        split, parts = getattr(self, 'split', None), image_folder.split('/')
+        if split not in parts:
+            return ''
+        there = [
+            other
+            for other in self.SPLITS
+            if fileio.isdir(
+                '/'.join(other if part == split else part for part in parts),
+                backend_args=self.backend_args,
+            )
+        ]
+        return f'but the folder of {" and ".join(there)} does: --split {there[0]}' if there else ''
 
     def _layout_hint(self) -> str:
         return f'set data_root (now {self.data_root!r}) to a dataset in the expected layout'

@@ -46,6 +46,7 @@ class DrivingDataset(ConditionDataset):
         self.split = self.DEFAULT_SPLIT if split is None else split
         if self.split not in layout.splits:
             raise ValueError(f'{name}: split must be one of {layout.splits}, not {split!r}')
+        self.SPLITS = layout.splits
         given = [key for key in _OF_THE_LAYOUT if key in kwargs]
         if given:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Atomic writes of files: write a temporary file beside the target, then rename it."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -23,9 +24,11 @@ def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
         of image writers).
 
     Raises:
-        OSError: The folder cannot be created or written to; the error names ``path``.
+        OSError: The folder cannot be created or written to, or ``path`` is a device or a pipe; the
+            error names ``path``.
     """
     path = Path(path)
+    refuse_device(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -47,6 +50,21 @@ def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_device(path: Union[str, Path]) -> None:
+    """Raises if a path is a device or a pipe: a rename would put a file in its place.
+
+    Args:
+        path: The file to write; need not exist.
+
+    Raises:
+        OSError: The path exists and is neither a file nor a folder.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(
+            errno.EINVAL, 'expected the path of a file, got a device or a pipe', str(path)
+        )
 
 
 def atomic_write_text(path: Union[str, Path], text: str) -> None:

@@ -52,7 +52,10 @@ def test_split_by_data_prefix(acdc, pipeline):
         ({'split': 'training'}, "split must be one of .*'training'"),
         ({'condition': 'sandstorm'}, "unknown condition 'sandstorm'.*fog, night, rain"),
         ({'condition': '../fog'}, 'plain name'),
-        ({'condition': 'fog', 'split': 'val'}, 'rgb_anon/fog/val does not exist'),
+        (
+            {'condition': 'fog', 'split': 'val'},
+            'rgb_anon/fog/val does not exist, but the folder of train .*does: --split train',
+        ),
         ({'data_root': '/nowhere'}, '/nowhere/rgb_anon does not exist.*data_root'),
         ({'condition': 'night'}, 'rgb_anon/night/train holds no .*_rgb_anon.png file'),
         ({'condition': 'snow'}, "folder .*rgb_anon/snow of the condition 'snow' does not exist"),

@@ -1,6 +1,7 @@
 """A file is the old one or the new one, never a part."""
 
 import errno
+import os
 import stat
 
 import pytest
@@ -40,3 +41,12 @@ def test_an_error_of_the_system_names_the_file_that_was_to_be_written(tmp_path):
     with pytest.raises(FileNotFoundError) as raised, atomic_write(path):
         (tmp_path / 'other').read_text()
     assert raised.value.filename == str(tmp_path / 'other')
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match='got a device or a pipe') as raised:
+        atomic_write_text(pipe, 'text')
+    assert raised.value.filename == str(pipe)
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and list(tmp_path.iterdir()) == [pipe]
