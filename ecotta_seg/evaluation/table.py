@@ -36,13 +36,17 @@ def render_results(document: Mapping) -> Group:
 
     Returns:
         mIoU per condition and round, IoU per class, the clear day, memory, time and events, without
-        parts that were not measured. Names are escaped.
+        parts that were not measured. Without labels, the estimated mIoU takes the place of the
+        scores. Names are escaped.
     """
     parts = []
-    if document['conditions']:
-        parts.append(_condition_table(document))
-    if document['rounds']:
-        parts.append(_class_table(document))
+    if _is_unlabelled(document):
+        parts += [_estimate_table(document)] if _is_estimated(document) else []
+    else:
+        if document['conditions']:
+            parts.append(_condition_table(document))
+        if document['rounds']:
+            parts.append(_class_table(document))
     blocks = [_clear_table(document), _memory_table(document), _seconds_table(document)]
     blocks = [block for block in blocks if block is not None]
     if blocks:
@@ -139,6 +143,28 @@ def _condition_table(document: Mapping) -> Table:
             'mIoU': document['mean_mIoU'],
         }
         add(f'{method}, all rounds', average, has_source)
+    return table
+
+
+def _is_unlabelled(document: Mapping) -> bool:
+    """Whether frames were predicted and none of them had a label."""
+    results = [result for entry in document['rounds'] for result in entry['conditions'].values()]
+    known = [result for result in results if isinstance(result, Mapping)]
+    return bool(known) and not any(result['frames'] for result in known)
+
+
+def _is_estimated(document: Mapping) -> bool:
+    return any(entry.get('estimated_mIoU') is not None for entry in document['rounds'])
+
+
+def _estimate_table(document: Mapping) -> Table:
+    conditions, source, key = document['conditions'], document['source'], 'estimated_mIoU'
+    table = _table('estimated mIoU in percent', '', *conditions, 'mean')
+    parts = [(f'{document["method"]}, round {e["round"]}', e) for e in document['rounds']]
+    for name, part in [('source', source), *parts]:
+        if part.get(key) is not None:
+            cells = [_percent(condition_score(part, c, key)) for c in conditions]
+            table.add_row(Text(printable(name)), *cells, _percent(part[key], None, 'bold'))
     return table
 
 
@@ -257,7 +283,12 @@ def result_notes(document: Mapping) -> list[str]:
         'mean: over conditions.'
     ]
     frames = [result['frames'] for _, result in results]
-    if frames:
+    if _is_unlabelled(document) and not _is_estimated(document):
+        notes.append(
+            'Nothing was scored or estimated: --cfg-options estimate.every=5 estimates mIoU without '
+            'labels.'
+        )
+    elif any(frames):
         counts = f'{min(frames)}' if min(frames) == max(frames) else f'{min(frames)}-{max(frames)}'
         notes.append(f'Scored frames per condition and round: {counts}.')
     missing = sum(result.get('frames_without_label', 0) for _, result in results)

@@ -60,8 +60,8 @@ def report_values(run: RunFiles) -> dict[str, Any]:
 def _summary(document: Mapping) -> list[str]:
     mean, source = document['mean_mIoU'], document['source']['mIoU']
     if mean is None:
-        sentences = ['No label was there to score the run with.' if document['rounds'] else
-                     'No frame is scored yet.']  # fmt: skip
+        sentences = ['No frame had a label.' if document['rounds'] else 'No frame is scored yet.']
+        sentences += _estimated(document)
     elif source is None:
         sentences = [f'The adapted model has {mean:.2f} mIoU.']
     else:
@@ -73,6 +73,17 @@ def _summary(document: Mapping) -> list[str]:
     if rounds > 1:
         sentences.append(f'This is the mean over {rounds} rounds and all conditions.')
     return sentences
+
+
+def _estimated(document: Mapping) -> list[str]:
+    last = document['rounds'][-1] if document['rounds'] else {}
+    mean, source = last.get('estimated_mIoU'), last.get('source_estimated_mIoU')
+    if mean is None or source is None:
+        return []
+    return [
+        f'The estimated mIoU of the adapted model is {mean:.2f}, that of the source {source:.2f} '
+        f'(round {last["round"]}).'
+    ]
 
 
 def _unfinished(run: RunFiles) -> Optional[str]:

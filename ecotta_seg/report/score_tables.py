@@ -22,7 +22,11 @@ def condition_table(document: Mapping) -> Optional[Table]:
         'mIoU in percent', ['', *conditions, 'mean', *(['to source'] if compared else [])]
     )
 
+    estimated = any(entry.get('estimated_mIoU') is not None for entry in rounds)
+
     def add(name: str, part: Mapping, against: bool = False, key: str = 'mIoU') -> None:
+        if estimated and part.get(key) is None:
+            return  # Without labels the estimates are the whole table.
         cells = []
         for condition in conditions:
             than = condition_score(source, condition) if against else None

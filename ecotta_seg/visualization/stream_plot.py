@@ -19,8 +19,8 @@ _SHADES = ('#dbe3ea', '#c5cbe0', '#d3ead9', '#f3e6d0', '#ecd7e4', '#e4e4cf', '#d
 _LINES = ('#2f6b9a', '#5b3a8c', '#2e8b57', '#c77d0a', '#b0417f', '#7a7a1f', '#1f8f8f', '#a8502f')
 _DARK, _LIGHT, _SOURCE, _EVENT = '#1f4e79', '#9bb7d0', '#444444', '#c0392b'
 _ESTIMATES = (
-    ('estimated_mIoU', 'mIoU estimated without labels', '#d35400'),
-    ('source_estimated_mIoU', 'the same of the source', '#7f8c8d'),
+    ('estimated_mIoU', 'estimated mIoU', '#d35400'),
+    ('source_estimated_mIoU', 'estimated mIoU of the source', '#7f8c8d'),
 )
 _LOSSES = (('loss', '#7b3294'), ('entropy', '#008837'), ('regularisation', '#e66101'))
 
@@ -113,8 +113,8 @@ def draw_stream(
         labels += [_plain(name) for name in conditions]
     if handles:
         # The number of columns that fit with the longest label.
-        columns = 2 if narrow else 5
-        figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False)
+        options = dict(ncols=2, fontsize=8.5) if narrow else dict(ncols=5)
+        figure.legend(handles, labels, loc='outside lower center', frameon=False, **options)
     if title:
         figure.suptitle(_plain(title))
     return figure
@@ -173,7 +173,9 @@ def _mark_rounds(top: Axes, bottom: Axes, segments: Sequence[_Segment]) -> None:
 
 def _plot_frames(axes: Axes, history: Sequence[Mapping]) -> None:
     size = 3 if len(history) <= 2000 else 1.5
-    axes.plot(_values(history, 'frame_mIoU'), '.', ms=size, color=_LIGHT, label='mIoU of a frame')
+    values = _values(history, 'frame_mIoU')
+    if np.isfinite(values).any():
+        axes.plot(values, '.', ms=size, color=_LIGHT, label='mIoU of a frame')
     axes.set_ylabel('mIoU in percent')
     axes.margins(y=0.12)
 
@@ -196,6 +198,8 @@ def _plot_blocks(
 
     for segment in segments:
         frames = np.arange(segment.first, segment.last + 1)
+        if not np.isfinite(running[frames]).any():
+            continue
         label = once('running mIoU of the condition')
         axes.plot(frames, running[frames], color=_DARK, lw=1.8, label=label)
     for segment in segments:

@@ -126,6 +126,25 @@ def test_frames_without_label_are_told():
     assert 'Scored frames per condition and round: 3-4.' in text
 
 
+def test_without_labels_the_estimate_takes_the_place_of_the_scores():
+    document = full()
+    entries = [document['source'], *document['rounds']]
+    for entry in entries:
+        for result in [entry, *entry['conditions'].values()]:
+            result.update(mIoU=None, aAcc=None, frames=0)
+    text = shown(document)
+    assert 'Nothing was scored or estimated: --cfg-options estimate.every=5' in text
+    assert 'mIoU in percent' not in text and 'IoU per class' not in text
+    for number, entry in enumerate(entries):
+        entry['estimated_mIoU'] = 20.0 + number
+        entry['conditions']['fog']['estimated_mIoU'] = 10.0 + number
+    text = shown(document)
+    assert 'estimated mIoU in percent' in text and 'IoU per class' not in text
+    assert row(text, 'source') == ['10.00', '–', '20.00']
+    assert row(text, 'ecotta, round 2') == ['12.00', '–', '22.00']
+    assert 'Nothing was scored' not in text
+
+
 def test_names_are_shown_as_they_are():
     document = full(events=[{'event': '\x1b[2Jclear\nme'}])
     document['method'] = '[bold]x[/nope]'

@@ -158,9 +158,17 @@ def test_a_run_without_labels_plots_and_settings(made_run, tmp_path):
     found['mean_mIoU'], found['confusion'] = None, {}
     save_results(found, tmp_path)
     page = report(tmp_path)
-    assert 'No label was there' in page.text and 'wrote no run.json' in page.text
+    assert 'No frame had a label.' in page.text and 'wrote no run.json' in page.text
     assert page.loads == [] and set(page.tables) == {'mIoU in percent'}
     assert 'No update was refused' in page.text
+    # Estimates take the place of the scores.
+    estimates = dict(estimated_mIoU=34.5, source_estimated_mIoU=19.4)
+    found['rounds'][0].update(estimates)
+    nothing.update(estimates)
+    save_results(found, tmp_path)
+    page = report(tmp_path)
+    assert 'estimated mIoU of the adapted model is 34.50, that of the source 19.40' in page.text
+    assert [row[0] for row in page.tables['mIoU in percent'][1:]] == ['estimated, round 1']
 
 
 def test_it_is_the_same_when_it_is_made_again(made_run, tmp_path):
