@@ -99,7 +99,8 @@ class PictureSink:
     def __init__(self, path: Union[str, Path], rate: float = 10.0) -> None:
         self.path, self.rate = Path(path), rate
         self.is_video = self.path.suffix.lower() in _CODECS
-        if self.path.suffix and not self.is_video and not self.path.is_dir():
+        wrong = self.path.suffix or self.path.exists()
+        if wrong and not self.is_video and not self.path.is_dir():
             raise ValueError(
                 f'{path}: expected a folder or a video ending in {", ".join(sorted(_CODECS))}'
             )

@@ -285,8 +285,8 @@ def result_notes(document: Mapping) -> list[str]:
     frames = [result['frames'] for _, result in results]
     if _is_unlabelled(document) and not _is_estimated(document):
         notes.append(
-            'Nothing was scored or estimated: --cfg-options estimate.every=5 estimates mIoU without '
-            'labels.'
+            'Nothing was scored or estimated: --cfg-options estimate.every=5 estimates mIoU '
+            'without labels.'
         )
     elif any(frames):
         counts = f'{min(frames)}' if min(frames) == max(frames) else f'{min(frames)}-{max(frames)}'

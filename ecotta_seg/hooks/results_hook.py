@@ -61,14 +61,15 @@ class ResultsHook(Hook):
             runner.message_hub.update_info('ecotta_seg/confusion', metric.confusion)
 
     def after_test(self, runner: Any) -> None:
-        """Writes the files and prints the table, on the main process."""
+        """Prints the table and writes the files, on the main process."""
         _merge_events(runner)
         if not is_main_process():
             return
         document = self.gather(runner)
-        path, _ = save_results(document, self.work_dir or runner.work_dir)
+        # First, because a full disk must not cost the scores of a long run.
         if self.show:
             print_results(document, self.console)
+        path, _ = save_results(document, self.work_dir or runner.work_dir)
         runner.logger.info(f'results are in {path}')
 
     def gather(self, runner: Any) -> dict:

@@ -15,6 +15,7 @@ from mmengine.registry import HOOKS
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.atomic_io import atomic_write
 from ..names.printable import printable
+from ..startup.errors import sentence
 from ..visualization.stream_plot import plot_stream
 
 COLUMNS = (
@@ -79,24 +80,28 @@ class StreamPlotHook(Hook):
             history.append(entry)
 
     def after_test(self, runner: Any) -> None:
-        """Writes the table and the plot."""
+        """Writes the table and the plot; if this fails, the run keeps its scores and says so."""
         history = runner.message_hub.get_info('ecotta_seg/history')
         if not history:
             return
         folder = Path(self.out_dir or runner.work_dir)
         rank = get_rank()
         ending = f'_rank{rank}' if rank else ''
-        _write_csv(history, folder / f'history{ending}.csv')
         source = runner.message_hub.get_info('ecotta_seg/source', None) or {}
-        plot_stream(
-            history,
-            folder / f'stream{ending}.png',
-            source={
-                name: result.get('mIoU') for name, result in source.get('conditions', {}).items()
-            },
-            events=runner.message_hub.get_info('ecotta_seg/events', None) or [],
-            title=printable(runner.message_hub.get_info('ecotta_seg/method', None) or ''),
-        )
+        levels = {name: part.get('mIoU') for name, part in source.get('conditions', {}).items()}
+        try:
+            _write_csv(history, folder / f'history{ending}.csv')
+            plot_stream(
+                history,
+                folder / f'stream{ending}.png',
+                source=levels,
+                events=runner.message_hub.get_info('ecotta_seg/events', None) or [],
+                title=printable(runner.message_hub.get_info('ecotta_seg/method', None) or ''),
+            )
+        except OSError as error:
+            runner.logger.warning(
+                f'the history or the plot of the stream is not written: {sentence(error)}'
+            )
 
 
 def _last_step(model: Any) -> dict:

@@ -1,6 +1,7 @@
 """A real mmengine Runner around a toy model and a toy stream, for tests of hooks."""
 
 import itertools
+import logging
 from dataclasses import dataclass
 from math import nan
 from typing import NamedTuple
@@ -135,3 +136,18 @@ def stream_runner(tmp_path):
         )
 
     return build
+
+
+@pytest.fixture
+def warnings_of():
+    """A function that runs a test and gives the warnings in the log."""
+
+    def run(runner):
+        found = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: found.append(record.getMessage())
+        runner.logger.addHandler(handler)
+        runner.test()
+        return found
+
+    return run

@@ -1,7 +1,6 @@
 import errno
 import io
 import json
-import logging
 import os
 
 import pytest
@@ -24,21 +23,6 @@ class Resumed(Hook):
 
     def before_test(self, runner):
         runner.message_hub.update_info('ecotta_seg/resumed_at', 4)
-
-
-@pytest.fixture
-def warnings_of():
-    """A function that runs a test and gives the warnings in the log."""
-
-    def run(runner):
-        found = []
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: found.append(record.getMessage())
-        runner.logger.addHandler(handler)
-        runner.test()
-        return found
-
-    return run
 
 
 def test_it_writes_the_report_after_the_results(stream_runner, tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -48,6 +49,17 @@ def test_without_other_hooks_only_the_scores_are_there(stream_runner, tmp_path):
     assert runner.message_hub.get_info('ecotta_seg/mean_mIoU') == document['mean_mIoU']
     # In the work dir itself, beside mmengine's time-stamped folder.
     assert {'results.json', 'results.csv'} <= set(os.listdir(tmp_path / 'work'))
+
+
+def test_a_full_disk_does_not_cost_the_table(stream_runner, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'results.json')
+
+    monkeypatch.setattr('ecotta_seg.hooks.results_hook.save_results', full)
+    hook, shown = results_hook()
+    with pytest.raises(OSError, match='No space left'):
+        stream_runner([hook]).test()
+    assert 'mIoU in percent' in shown.getvalue()
 
 
 def test_scores_equal_mmseg_on_the_same_run(stream_runner, tmp_path):

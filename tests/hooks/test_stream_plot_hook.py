@@ -1,10 +1,14 @@
 import csv
+import errno
 import math
+import os
 
 import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ecotta_seg.hooks import stream_plot_hook
+from ecotta_seg.hooks.results_hook import ResultsHook
 from ecotta_seg.hooks.stream_plot_hook import COLUMNS, StreamPlotHook
 
 
@@ -33,6 +37,17 @@ def test_history_has_an_entry_for_each_frame(stream_runner, tmp_path):
     assert tuple(rows[0]) == COLUMNS and len(rows) == 16
     assert float(rows[5]['running_mIoU']) == history[5]['running_mIoU']
     assert rows[0]['regularisation'] == ''
+
+
+def test_a_full_disk_costs_the_plot_alone(stream_runner, tmp_path, monkeypatch, warnings_of):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'stream.png')
+
+    monkeypatch.setattr(stream_plot_hook, 'plot_stream', full)
+    told = warnings_of(stream_runner([StreamPlotHook(), ResultsHook(show=False)]))
+    assert (tmp_path / 'work' / 'results.json').is_file()
+    (sentence,) = [text for text in told if 'the plot of the stream is not written' in text]
+    assert 'stream.png: No space left on device' in sentence
 
 
 def test_batches_are_taken_apart(stream_runner):

@@ -151,3 +151,11 @@ def test_a_camera_that_is_not_there(place, tmp_path, capsys):
     assert run(place, tmp_path / 'out.avi', source='98') == 2
     assert 'camera 98 gives no frames' in refused(capsys)
     assert not (tmp_path / 'out.avi').exists()
+
+
+def test_a_file_is_no_folder_of_pictures(tmp_path):
+    path = tmp_path / 'notes'
+    path.write_text('text')
+    with pytest.raises(ValueError, match='notes: expected a folder or a video ending in .avi'):
+        PictureSink(path)
+    assert path.read_text() == 'text'
