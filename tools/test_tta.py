@@ -177,8 +177,8 @@ def first_look(args: argparse.Namespace):
             raise ValueError('--rounds needs a ContinualStream as the test data set')
         cfg.test_dataloader.dataset.rounds = args.rounds
     check_data_root(cfg, 'test_dataloader.dataset')
-    if (cfg.get('clear_dataloader') or {}).get('dataset'):
-        check_data_root(cfg, 'clear_dataloader.dataset')
+    if (cfg.get('forgetting_dataloader') or {}).get('dataset'):
+        check_data_root(cfg, 'forgetting_dataloader.dataset')
     for option, folder in (
         ('--work-dir', cfg.work_dir),
         ('--show-dir', args.show_dir),

@@ -291,7 +291,7 @@ def test_a_mistyped_clear_day_is_told_at_once(project, tmp_path, monkeypatch):
     tool = load_tool(ROOT / 'tools' / 'test_tta.py')
     config = str(ROOT / 'configs' / 'acdc_ecotta.py')
     arguments = tool.parse_args([config, str(project.checkpoint)])
-    says = 'mistyped .* set the environment variable CITYSCAPES_ROOT, or .* clear_dataloader'
+    says = 'mistyped .* set the environment variable CITYSCAPES_ROOT, or .* forgetting_dataloader'
     with pytest.raises(ValueError, match=says):
         tool.first_look(arguments)
 
