@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from ecotta_seg.cli.console import load_tool
 from tests.datasets.driving_files import muses
 from tests.tools.conftest import ROOT, error_of, run_tool
 
@@ -63,3 +65,15 @@ def test_a_data_set_of_the_field_is_scored(project, tmp_path):
         # Road, person and pole are in the label, nothing else.
         left = set(scores['IoU']) - set(scores['left_out'])
         assert left == {'road', 'person', 'pole'} and np.isfinite(scores['mIoU'])
+
+
+def test_a_mistyped_clear_day_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv('ACDC_ROOT', str(tmp_path))
+    monkeypatch.setenv('CITYSCAPES_ROOT', str(tmp_path / 'mistyped'))
+    tool = load_tool(ROOT / 'tools' / 'test_tta.py')
+    config = str(ROOT / 'configs' / 'acdc_ecotta.py')
+    checkpoint = str(ROOT / 'data' / 'checkpoints' / 'demo_source.pth')
+    arguments = tool.parse_args([config, checkpoint])
+    says = 'mistyped .* set the environment variable CITYSCAPES_ROOT, or .* forgetting_dataloader'
+    with pytest.raises(ValueError, match=says):
+        tool.first_look(arguments)
