@@ -52,7 +52,6 @@ AT_THE_ROOT = ('__init__.py', 'version.py')
 OTHER_TESTS = ('docs', 'real', 'tools')
 LONGEST = 350
 TOO_LONG = (
-    'ecotta_seg/methods/base.py',
     'tests/apis/test_adaptive_segmentor.py',
     'tests/hooks/test_stream_state_hook.py',
     'tests/methods/test_ecotta_plus.py',

@@ -34,7 +34,7 @@ from ..memory import (
     storage_bytes,
 )
 from ..memory.budget.plan import BudgetError
-from ..methods.base import StepRecord
+from ..methods.step_record import StepRecord
 from .memory_model import Candidate, Frame, ModelSource
 
 # The keys of every row; a value that could not be measured is None.

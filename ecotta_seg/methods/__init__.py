@@ -1,7 +1,7 @@
 """Adaptation methods: one a file, pure PyTorch, no Runner."""
 
 from ..registry import ADAPTATION_METHODS
-from .base import AdaptationMethod, StepRecord
+from .base import AdaptationMethod
 from .batch_norm_statistics import BatchNormStatistics
 from .build import build_method
 from .cotta import CoTTA
@@ -14,6 +14,7 @@ from .law import LAW
 from .rdumb import RDumb
 from .sar import SAR
 from .source import SourceModel
+from .step_record import StepRecord
 from .tent import Tent
 from .warm_up import MetaNetworkWarmUp
 from .wrapped import WrappedAdaptation

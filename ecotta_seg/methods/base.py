@@ -1,12 +1,9 @@
 """The base class of all adaptation methods: a segmentor that predicts and adapts."""
 
 import logging
-import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from math import nan
 from typing import Callable, Optional, Union
 
 import torch
@@ -20,45 +17,8 @@ from ..inference.windows import predict_frames
 from ..layers.calibration import CalibratedOnFrames
 from ..memory.lean.autograd_ops.autocast import under_autocast
 from ..memory.lean.autograd_ops.gelu import mend_gelus
-from ..resume.saved_state import expect_keys, misfit
-
-
-@dataclass
-class StepRecord:
-    """The record of one adaptation step; nan for numbers that a method does not have.
-
-    Attributes:
-        loss: The whole loss.
-        entropy: Mean entropy of the pixels in the loss, in nats.
-        regularisation: Sum of the regularising terms, before their weight.
-        confident_fraction: Share of the pixels in the loss, 0 to 1.
-        updated: Whether the step changed parameters.
-        own_reset: Why the method reset itself (without a guard), or None.
-        estimated_mIoU: Running mIoU of the adapted prediction in percent, estimated without labels;
-            None without an estimate.
-        source_estimated_mIoU: The same for the source's prediction.
-        source_given: Whether the step returned the source's prediction instead of the adapted one.
-        seconds: Wall-clock time of the whole step, preprocessing and prediction included.
-    """
-
-    loss: float = nan
-    entropy: float = nan
-    regularisation: float = nan
-    confident_fraction: float = nan
-    updated: bool = False
-    own_reset: Optional[str] = None
-    estimated_mIoU: Optional[float] = None
-    source_estimated_mIoU: Optional[float] = None
-    source_given: bool = False
-    seconds: float = nan
-
-
-def _now(model: nn.Module) -> float:
-    """Reads the clock in seconds after the model's device has finished all queued work."""
-    device = next(model.parameters()).device
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+from .method_state import MethodState
+from .step_record import StepRecord, device_time
 
 
 def missing_methods(kind: type) -> list[str]:
@@ -86,7 +46,7 @@ def _check_sizes(data: dict) -> None:
             )
 
 
-class AdaptationMethod(CalibratedOnFrames, nn.Module):
+class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
     """Replaces a segmentor in a test loop.
 
     Each frame takes one forward. The same forward gives the prediction that is returned (and
@@ -178,12 +138,12 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
         if self.training:
             self.eval()
         self.last_step = StepRecord()
-        start = _now(self.segmentor)
+        start = device_time(self.segmentor)
         if self.observer is None:
             samples = self._step(data)
         else:
             samples = self.observer(lambda: self._step(data))
-        self.last_step.seconds = _now(self.segmentor) - start
+        self.last_step.seconds = device_time(self.segmentor) - start
         return samples
 
     def _step(self, data: dict) -> list:
@@ -344,57 +304,6 @@ class AdaptationMethod(CalibratedOnFrames, nn.Module):
     def optimizer_state(self) -> dict:
         """Tensors that the optimizer keeps: one dictionary for each parameter."""
         return {}
-
-    def learned_tensors(self) -> dict[str, Tensor]:
-        """All tensors that adaptation changes in place, by name; the tensors are not copies.
-
-        These are the adaptable parameters and all buffers. A method that changes other tensors (a
-        teacher's weights) adds them. ``method_state`` saves exactly these tensors.
-        """
-        tensors = {f'parameter.{name}': p for name, p in self.adaptable_parameters().items()}
-        tensors.update({f'buffer.{name}': b for name, b in self.named_buffers()})
-        return tensors
-
-    def method_state(self) -> dict:
-        """Copies all state that later steps depend on: plain tensors, numbers, strings.
-
-        The state loads with ``weights_only=True``. A method with state beyond its tensors
-        (counters, generators) adds a key of its own here and in ``state_keys``,
-        ``check_method_state`` and ``take_method_state``.
-        """
-        return {'tensors': {k: t.detach().clone() for k, t in self.learned_tensors().items()}}
-
-    def load_method_state(self, state: dict) -> None:
-        """Restores a state from ``method_state``, bit for bit.
-
-        Raises:
-            ValueError: The state is of another method or model. Nothing has changed then.
-        """
-        self.check_method_state(state)
-        self.take_method_state(state)
-
-    def state_keys(self) -> set[str]:
-        """The keys of ``method_state``."""
-        return {'tensors'}
-
-    def check_method_state(self, state: dict) -> None:
-        """Checks whether a state fits, without changing anything.
-
-        Raises:
-            ValueError: The state is of another method or model.
-        """
-        expect_keys(state, self.state_keys(), 'the state')
-        tensors, saved = self.learned_tensors(), state['tensors']
-        expect_keys(saved, tensors, 'its tensors')
-        for name, tensor in tensors.items():
-            if not isinstance(saved[name], Tensor) or saved[name].shape != tensor.shape:
-                raise misfit(f'{name} is of another shape')
-
-    @torch.no_grad()
-    def take_method_state(self, state: dict) -> None:
-        """Restores a state that ``check_method_state`` has accepted."""
-        for name, tensor in self.learned_tensors().items():
-            tensor.copy_(state['tensors'][name])
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """Predicts with the state before the first frame, without learning or changing anything.

@@ -33,8 +33,8 @@ from ..memory.lean.autograd_ops.frame_region import of_frame
 from ..meta_networks import LadderEncoder, load_adapters
 from ..meta_networks.prepare import prepare_meta_networks
 from ..registry import ADAPTATION_METHODS
-from .base import StepRecord
 from .gradient_adaptation import GradientAdaptation
+from .step_record import StepRecord
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta')

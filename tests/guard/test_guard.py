@@ -4,7 +4,7 @@ import torch
 from ecotta_seg.guard.guard import UpdateGuard
 from ecotta_seg.layers.prediction_statistics import mask_agreement
 from ecotta_seg.methods import build_method
-from ecotta_seg.methods.base import StepRecord
+from ecotta_seg.methods.step_record import StepRecord
 from tests.guard.toy_method import Hasty, ToyMethod, four_quarters, guarded_adapt, kinds
 from tests.segmentors import build_segmentor
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ecotta_seg.hooks.learning_hook import LearningHook
-from ecotta_seg.methods.base import StepRecord
+from ecotta_seg.methods.step_record import StepRecord
 
 
 def _warnings(records, rate=0.1, optimizer=True, adapting=True):

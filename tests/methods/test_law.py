@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ecotta_seg.methods import build_method
-from ecotta_seg.methods.base import StepRecord
 from ecotta_seg.methods.law import learning_weights
+from ecotta_seg.methods.step_record import StepRecord
 from ecotta_seg.resume.state_file import plain
 from tests.methods.test_every_method import same as same_state
 from tests.segmentors import build_segmentor, in_frame_mode

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ecotta_seg.methods import build_method
-from ecotta_seg.methods.base import StepRecord
+from ecotta_seg.methods.step_record import StepRecord
 from tests.segmentors import build_segmentor
 
 INNER = dict(type='eata', fisher_weight=0.0, entropy_threshold=0.8,

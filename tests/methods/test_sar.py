@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ecotta_seg.methods import build_method
-from ecotta_seg.methods.base import StepRecord
 from ecotta_seg.methods.sar import TOP_LAYERS
+from ecotta_seg.methods.step_record import StepRecord
 from tests.segmentors import NUM_CLASSES, in_frame_mode
 
 E0, RHO, LR = 0.6 * log(NUM_CLASSES), 0.1, 1e-3
