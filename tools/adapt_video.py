@@ -44,17 +44,22 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('output', help='video file or folder for the pictures')
     parser.add_argument(
-        '--overlay', action='store_true', help='show the adapted mask over the frame, and no more'
+        '--overlay', action='store_true', help='show only the adapted mask over the frame'
     )
     parser.add_argument('--masks', metavar='DIR', help='write the mask of each frame as a PNG file')
     parser.add_argument(
         '--mask-format',
         choices=MASK_FORMATS,
-        help="what the files of --masks hold: class indices (default), Cityscapes' label ids, or "
+        help="content of the --masks files: class indices (default), Cityscapes' label ids, or "
         'colours',
     )
     parser.add_argument('--max-frames', type=whole_number(1))
-    parser.add_argument('--width', type=whole_number(16), default=480, help='of each picture')
+    parser.add_argument(
+        '--width',
+        type=whole_number(16),
+        default=480,
+        help='width of each picture in pixels; default: 480',
+    )
     add_segmentor_arguments(parser)
     return parser.parse_args(argv)
 
@@ -69,7 +74,7 @@ def first_look(args: argparse.Namespace):
             )
         for path in (args.output, args.masks):
             if path and Path(args.input).resolve() == Path(path).resolve():
-                raise ValueError(f'{path} is the input: it would be written over, choose another')
+                raise ValueError(f'{path} is the input: it would be overwritten, choose another')
     if args.masks and Path(args.masks).resolve() == Path(args.output).resolve():
         raise ValueError(f'{args.masks} is the output: choose another folder for --masks')
     if args.mask_format and not args.masks:
@@ -181,7 +186,7 @@ def main(argv: list[str]) -> None:
         f'{done.frames / seconds:.1f} frames/s (adapting alone): {printable(args.output)}'
     )
     if getattr(source, 'left_out', 0):
-        print(f'{source.left_out} frames came while another was worked on, and were left out')
+        print(f'{source.left_out} frames came during the work on another frame and were left out')
     for line in done.events('frame'):
         print(line)
     if unreadable:

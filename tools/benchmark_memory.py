@@ -45,11 +45,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_config_arguments(parser, checkpoint=False)
-    parser.add_argument('checkpoint', nargs='?', help='weights; random ones without')
+    parser.add_argument('checkpoint', nargs='?', help='weights; default: random weights')
     parser.add_argument('--trust-checkpoint', action='store_true', help='see tools/test_tta.py')
     parser.add_argument(
         '--size', nargs=2, type=whole_number(32), required=True, metavar=('H', 'W'),
-        help='of the frame as the network gets it',
+        help='height and width of the frame that the network gets',
     )  # fmt: skip
     parser.add_argument('--json', help='file for the numbers')
     parser.add_argument('--plot', help='file for a picture')

@@ -66,7 +66,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--work-dir', default='work_dirs/benchmark', help='default: work_dirs/benchmark'
     )
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if there is one')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if available')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='key=value, for every run')
     parser.add_argument(
         '--draws', type=whole_number(1), default=1000,
@@ -74,11 +74,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--collect', action='store_true',
-        help='have the report hold what earlier calls finished in this work dir, too',
+        help='include in the report the runs that earlier calls finished in this work dir',
     )  # fmt: skip
     add_engine_arguments(parser)
     parser.add_argument(
-        '--dry-run', action='store_true', help='list the runs and how far each is, run nothing'
+        '--dry-run', action='store_true', help='list the runs and the progress of each, run nothing'
     )
     return parser.parse_args(argv)
 

@@ -46,20 +46,20 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--trials', type=whole_number(1), default=24,
-        help='methods and rates that are tried, each method at least once; default: 24',
+        help='number of methods and rates to try, each method at least once; default: 24',
     )  # fmt: skip
     parser.add_argument(
         '--finalists', type=whole_number(1), default=3,
-        help='how many of them are confirmed, of each method one; default: 3',
+        help='number of them to confirm, one per method; default: 3',
     )  # fmt: skip
     parser.add_argument(
         '--frames', type=whole_number(8), default=40,
-        help='clear frames that are taken, evenly spaced; default: 40',
+        help='number of clear frames to use, evenly spaced; default: 40',
     )  # fmt: skip
     parser.add_argument('--rounds', type=whole_number(1), default=3, help='default: 3')
     parser.add_argument(
         '--severity', type=int, choices=(1, 2, 3, 4, 5), default=3,
-        help='of the made weather; default: 3, the realistic level',
+        help='severity of the made weather; default: 3, the realistic level',
     )  # fmt: skip
     parser.add_argument(
         '--conditions', nargs='+', metavar='NAME', default=['fog', 'night', 'rain', 'snow'],
@@ -70,7 +70,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='mIoU that the clear day may lose; default: 1',
     )  # fmt: skip
     parser.add_argument(
-        '--draws', type=whole_number(1), default=1000, help='of the bootstrap; default: 1000'
+        '--draws', type=whole_number(1), default=1000, help='draws of the bootstrap; default: 1000'
     )
     add_engine_arguments(parser)
     return parser.parse_args(argv)
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
         )
         if not any(score is not None for score in scores.values()):
             raise ValueError(
-                f'no run came to its end, so there is no choice; the first: '
+                'no run finished, so there is no choice; the first error: '
                 f'{next(iter(runs.errors.values()))}'
             )
         print(f'confirming on {streams.frames[1]} other clear frames', flush=True)

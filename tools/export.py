@@ -32,7 +32,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--state',
         metavar='DIR',
-        help='work dir of a run, or a file in its folder `state`: what the run has learned so far',
+        help='work dir of a run, or a file in its folder `state`: the learned state to export',
     )
     parser.add_argument(
         '--method',
@@ -46,25 +46,30 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--features',
         action='store_true',
-        help="have the network give the classifier's input, too, for an adapter outside of it",
+        help="add the classifier's input to the outputs, for an adapter outside of the network",
     )
     parser.add_argument(
         '--strength',
         type=float,
-        help='let the meta networks act by this share (0 to 1) on every frame; default: by the '
+        help='apply the meta networks with this strength (0 to 1) on every frame; default: the '
         "method's gate, which runs the frozen network at half size first",
     )
     parser.add_argument(
         '--fixed-size',
         action='store_true',
-        help='of the size of the first frame; default: any height and width',
+        help='accept only the size of the first frame; default: any height and width',
     )
     parser.add_argument(
         '--check',
         metavar='DIR',
         help="video or folder of pictures to compare with torch on; default: the config's test",
     )
-    parser.add_argument('--frames', type=whole_number(1), default=20, help='to compare on')
+    parser.add_argument(
+        '--frames',
+        type=whole_number(1),
+        default=20,
+        help='number of frames to compare on; default: 20',
+    )
     parser.add_argument(
         '--tolerance',
         type=float,

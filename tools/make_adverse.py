@@ -33,7 +33,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--img-suffix', help='end of image names, _leftImg8bit.png or .jpg if found'
     )
-    parser.add_argument('--resume', action='store_true', help='go on where an earlier run stopped')
+    parser.add_argument(
+        '--resume', action='store_true', help='continue where an earlier run stopped'
+    )
     return parser.parse_args(argv)
 
 

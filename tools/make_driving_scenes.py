@@ -24,7 +24,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     for split in ('train', 'val', 'test'):
         parser.add_argument(f'--{split}', type=whole_number(0), default=0, help='number of scenes')
     parser.add_argument('--layout', choices=('cityscapes', 'acdc'), default='cityscapes')
-    parser.add_argument('--severity', type=int, default=5, help='of --layout acdc, 1 to 5')
+    parser.add_argument(
+        '--severity', type=int, default=5, help='severity of the weather of --layout acdc, 1 to 5'
+    )
     parser.add_argument('--size', type=int, nargs=2, default=(256, 128), metavar=('W', 'H'))
     return parser.parse_args(argv)
 

@@ -25,7 +25,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('archive', help='.zip file to write, or with --check to check')
     parser.add_argument('--server', required=True, choices=SERVER_NAMES)
     parser.add_argument(
-        '--part', help="'round_1' and so on, or 'source'; default: the round, if there is one only"
+        '--part', help="'round_1' and so on, or 'source'; default: the round, if there is only one"
     )
     parser.add_argument(
         '--images',
@@ -34,7 +34,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         'number of masks is checked',
     )
     parser.add_argument(
-        '--check', action='store_true', help='check an archive that is there, and write nothing'
+        '--check', action='store_true', help='check an existing archive, and write nothing'
     )
     return parser.parse_args(argv)
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     if args.check:
         frames = frames_of_images(args.images, args.server) if args.images else None
         check_submission(args.archive, args.server, frames)
-        print(f'{args.archive} is what {args.server} takes')
+        print(f'{args.archive} has the form that {args.server} takes')
         return
     number = write_submission(args.masks, args.archive, args.server, args.part, args.images)
     print(f'{number} masks for {args.server} are in {args.archive}')

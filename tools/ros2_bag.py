@@ -35,9 +35,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('bag', help='folder of rosbag2, or a file .mcap or .db3')
     parser.add_argument('output', help='new folder, or new file .mcap or .db3')
-    parser.add_argument('--topic', help="of the images; default: the bag's only one")
+    parser.add_argument(
+        '--topic', help="topic of the images; default: the bag's only topic of images"
+    )
     add_answer_arguments(parser)
-    parser.add_argument('--storage', choices=STORAGES, default=STORAGES[0], help='of a folder')
+    parser.add_argument(
+        '--storage', choices=STORAGES, default=STORAGES[0], help='storage of a folder'
+    )
     parser.add_argument('--max-frames', type=whole_number(1))
     add_segmentor_arguments(parser)
     return parser.parse_args(argv)

@@ -29,11 +29,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--topic', required=True, help='of the images')
+    parser.add_argument('--topic', required=True, help='topic of the images')
     parser.add_argument(
         '--compressed',
         action='store_true',
-        help='the images are sensor_msgs/CompressedImage; so they are if the topic ends in '
+        help='read the images as sensor_msgs/CompressedImage; default if the topic ends in '
         '/compressed',
     )
     add_answer_arguments(parser)

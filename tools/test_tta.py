@@ -53,23 +53,23 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('--adapters', help='warmed-up meta networks, from tools/warm_up.py')
     parser.add_argument(
         '--calibrate', metavar='DIR',
-        help='folder with a dozen pictures of clear weather, without labels, that show what is '
-        "usual to the model; default: frames of the config's calibration_dataloader or "
+        help='folder with a dozen pictures of clear weather, without labels, to calibrate the '
+        "method on; default: frames of the config's calibration_dataloader or "
         'forgetting_dataloader',
     )  # fmt: skip
     parser.add_argument(
         '--memory-budget',
-        help="the most that a step may take above parameters and adapters: '600MB', or '1.0x' "
-        "times stock inference's peak; methods that learn by gradients only",
+        help="memory limit of a step above parameters and adapters: '600MB', or '1.0x' times "
+        "stock inference's peak; only for methods that learn by gradients",
     )
     parser.add_argument(
-        '--rounds', type=whole_number(1), help='how often the conditions are gone through'
+        '--rounds', type=whole_number(1), help='number of rounds through all conditions'
     )
     parser.add_argument(
         '--stream',
         choices=sorted(STREAMS),
         help='continual: one condition after the other; ramp: each builds up and clears again; '
-        'mixed: another one frame by frame',
+        'mixed: the condition changes from frame to frame',
     )
     parser.add_argument(
         '--stream-seed',
@@ -88,13 +88,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--views',
         type=whole_number(1),
-        help='predict so many views of each frame (1 to 14) and average them, whatever the '
-        'method: the frame, its mirror image, then both at the scales 0.5, 0.75, 1.25, 1.5, 1.75 '
-        "and 2; the source too. What is learned stays the same: the views that CoTTA's labels are "
-        'made of are its own, --cfg-options adaptation.views=N',
+        help='average the predictions of this many views of each frame (1 to 14), for each '
+        'method and the source: the frame, its mirror image, then both at the scales 0.5, 0.75, '
+        "1.25, 1.5, 1.75 and 2. Learning is unchanged: the views that CoTTA's labels are made of "
+        'are its own, --cfg-options adaptation.views=N',
     )
     parser.add_argument(
-        '--resume', action='store_true', help='go on from the newest state in the work dir'
+        '--resume', action='store_true', help='continue from the newest state in the work dir'
     )
     parser.add_argument(
         '--frame-areas',
@@ -119,7 +119,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--out-format',
         choices=MASK_FORMATS,
-        help="what the masks of --out hold: train ids (default), Cityscapes' label ids, or colours",
+        help="content of the --out masks: train ids (default), Cityscapes' label ids, or colours",
     )
     parser.add_argument(
         '--out-size',
@@ -141,8 +141,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--strict',
         action='store_true',
-        help='stop at the first bad frame; without it bad frames are predicted where there is a '
-        'picture, not learned from, and listed in the results',
+        help='stop at the first bad frame; by default bad frames with a picture are predicted, '
+        'no bad frame is learned from, and the results list them',
     )
     return parser.parse_args(argv)
 

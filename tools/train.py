@@ -21,7 +21,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_config_arguments(parser, checkpoint=False)
     add_show_log(parser)
-    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
+    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint')
     return parser.parse_args(argv)
 
 

@@ -33,8 +33,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add_show_log(parser)
     parser.add_argument(
         '--method',
-        help='whose meta networks, a file in configs/_base_/adaptation without its .py; default: '
-        "the config's",
+        help='method whose meta networks are warmed up, a file in configs/_base_/adaptation '
+        "without its .py; default: the config's",
     )
     parser.add_argument(
         '--calibrate',
@@ -42,7 +42,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='folder with a dozen pictures of clear weather, without labels, to calibrate the '
         "method on; default: the config's calibration_dataloader, or its training set",
     )
-    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint')
+    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint')
     return parser.parse_args(argv)
 
 

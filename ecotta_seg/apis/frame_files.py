@@ -150,8 +150,8 @@ class PictureSink:
             there = VideoReader(str(self._temporary)).count()
             if there != self._written:
                 failed = OSError(
-                    f'{self.path}: {there} of {self._written} frames could be written; is the disk '
-                    'full? Nothing is left of it, and an earlier file is as it was'
+                    f'{self.path}: {there} of {self._written} frames could be written; is the '
+                    'disk full? The incomplete file was removed; an earlier file is unchanged'
                 )
                 error = (OSError, failed, None)
         self._context.__exit__(*error)

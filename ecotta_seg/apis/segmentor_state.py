@@ -66,8 +66,9 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
         different = differences(state['identity'], segmentor.identity, allow)
         if different:
             raise ValueError(
-                f'the state is of another segmentor: {"; ".join(different)}. Build with what the '
-                'saved one was built with, or name in `allow` what may differ'
+                f'the state belongs to another segmentor: {"; ".join(different)}. Build the '
+                'segmentor with the options of the saved one, or name the permitted differences '
+                'in `allow`'
             )
     method = segmentor.method
     method.check_method_state(state['method'])
@@ -75,7 +76,7 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
     expect_keys(start, parameters, 'its start')
     for name, parameter in parameters.items():
         if not isinstance(start[name], Tensor) or start[name].shape != parameter.shape:
-            raise misfit(f'the start of {name} is of another shape')
+            raise misfit(f'the start of {name} has another shape')
     for key, part, there in (
         ('guard', 'guard', method.guard),
         ('estimate', 'estimate', method.estimate),

@@ -117,7 +117,7 @@ def _notes(rows: Sequence[dict]) -> list[str]:
             notes.append(f'{printable(row["name"])}: run by lean autograd: {names}')
         if row['confident_fraction'] == 0:
             notes.append(
-                f'{printable(row["name"])} found no confident pixel: plain autograd leaves the '
-                "entropy's backward out then, and its row is too low"
+                f'{printable(row["name"])} found no confident pixel: plain autograd then skips '
+                "the entropy's backward, and its row is too low"
             )
     return notes

@@ -106,7 +106,7 @@ def measure_rows(
                 raise
             row = dict(error=str(error))
         except torch.cuda.OutOfMemoryError:
-            row = dict(error='the device has not enough memory for this one')
+            row = dict(error='the device does not have enough memory for this row')
         rows.append(dict(row, name=candidate.name))
         gc.collect()
     return [_with_ratios(row, inference) for row in rows]

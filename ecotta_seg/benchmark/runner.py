@@ -114,11 +114,11 @@ def execute_run(
             command = run_command(run, tool, folder, status == 'started')
             error, died = _run(command, folder, show, lock, tied)
             if error and status == 'started' and _OTHER_RUN in error:
-                show('its state is of other code, starting anew')
+                show('its state belongs to other code, starting again')
                 command = run_command(run, tool, folder, False)
                 error, died = _run(command, folder, show, lock, tied)
             if not error and run_status(folder, settings) != 'done':
-                error = f'it ended without whole results; see {folder / LOG_FILE}'
+                error = f'the run ended without complete results; see {folder / LOG_FILE}'
     except (OSError, ValueError) as problem:
         error = str(problem)
     return Outcome('failed' if error else 'done', time.perf_counter() - start, error, died)
@@ -130,7 +130,7 @@ def put_aside(folder: Path) -> None:
     while (aside := folder.with_name(f'{folder.name}.before_{number}')).exists():
         number += 1
     folder.rename(aside)
-    print(f'{folder} holds a run of other settings, which is now {aside.name}', flush=True)
+    print(f'{folder} held a run with other settings, which is now in {aside.name}', flush=True)
 
 
 @contextmanager
@@ -153,9 +153,7 @@ def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
                 if time.monotonic() < end:
                     time.sleep(0.2)
                     continue
-                raise ValueError(
-                    f'another run is at work in {folder}: wait for it, or end it'
-                ) from None
+                raise ValueError(f'another run uses {folder}: wait for it, or stop it') from None
             except OSError:
                 pass  # A file system without locks.
             break

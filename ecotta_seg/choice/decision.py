@@ -57,7 +57,7 @@ class Decision:
     def why_not(self, finalist: Finalist) -> Optional[str]:
         """Why a finalist may not be taken; None if it may."""
         if finalist.low <= 0:
-            return 'its interval does not leave zero out'
+            return 'its interval includes zero'
         if finalist.clear_loss is not None and finalist.clear_loss > self.max_clear_loss:
             return f'the clear day loses more than {self.max_clear_loss:g}'
         return None

@@ -45,8 +45,8 @@ def sentences(decision: Decision) -> list[str]:
     if chosen is None:
         if not decision.finalists:
             return [
-                'Adapting does not pay: in the search no method is above the source without the '
-                f'clear day losing more than {decision.max_clear_loss:g} mIoU.'
+                'Adapting does not pay: in the search no method beats the source unless the '
+                f'clear day loses more than {decision.max_clear_loss:g} mIoU.'
             ]
         best = decision.finalists[0]
         return [
@@ -124,12 +124,13 @@ def _page(
     searched, confirmed = setting.frames
     lines = ['# Choice of a method', '', *said, '']
     lines += [
-        f'Network: `{printable(setting.config)}` with `{printable(setting.checkpoint)}`. Weather: '
-        f'{", ".join(setting.conditions)} of severity {setting.severity}, made on clear frames, '
-        f'{setting.rounds} rounds. {searched} clear frames were searched on, {confirmed} others '
-        'with other weather confirm. Real weather differs from made weather: docs/choose.md.',
+        f'Network: `{printable(setting.config)}` with `{printable(setting.checkpoint)}`. '
+        f'Weather: {", ".join(setting.conditions)} of severity {setting.severity}, made on clear '
+        f'frames, {setting.rounds} rounds. {searched} clear frames were used for the search; '
+        f'{confirmed} others with other weather confirm the choice. Real weather differs from '
+        'made weather: docs/choose.md.',
         '',
-        '## Finalists, on the frames that confirm',
+        '## Finalists, on the confirmation frames',
         '',
         'mIoU against the source on the same frames; the intervals of all finalists hold together '
         'with 95 %.',

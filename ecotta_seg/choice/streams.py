@@ -69,7 +69,7 @@ def write_streams(
     if len(places) < LEAST:
         raise ValueError(
             f'expected at least {LEAST} labelled clear frames in the forgetting_dataloader, got '
-            f'{len(places)}: half of them are searched on, the others confirm the choice'
+            f'{len(places)}: the search uses half of them, the others confirm the choice'
         )
     if len(places) > frames:
         places = [places[i] for i in np.linspace(0, len(places) - 1, frames).round().astype(int)]
@@ -127,7 +127,7 @@ def _with_weather(pipeline: Sequence[Mapping]) -> list[dict]:
     loads = [i for i, step in enumerate(steps) if type_name(step).startswith('LoadImage')]
     if not loads:
         raise ValueError(
-            "the forgetting_dataloader's pipeline has no LoadImageFromFile, after which the "
-            'weather is made'
+            "the forgetting_dataloader's pipeline has no LoadImageFromFile: the weather is added "
+            'directly after it'
         )
     return [*steps[: loads[0] + 1], dict(type='AdverseWeather', seed=0), *steps[loads[0] + 1 :]]

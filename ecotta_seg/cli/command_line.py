@@ -13,7 +13,7 @@ from ..startup.errors import is_users, sentence
 
 EXIT_OTHER_ERROR, EXIT_USER_ERROR = 1, 2
 PROCESS_FLAGS = {
-    '--system-allocator': 'leave the memory that is freed to the C library',
+    '--system-allocator': 'let the C library manage freed memory',
     '--show-warnings': 'show the warnings of libraries',
 }
 
@@ -43,7 +43,7 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
             warnings.filterwarnings('ignore', category=category)
         told.append('warnings of libraries are not shown (--show-warnings)')
     if '--system-allocator' not in flags and keep_freed_memory():
-        told.append('memory that is freed stays with the process (--system-allocator)')
+        told.append('freed memory stays with the process (--system-allocator)')
     if told and not {'-h', '--help'} & set(argv):
         print(f'note: {"; ".join(told)}', file=sys.stderr)
     try:
@@ -54,10 +54,7 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
     except Exception as error:
         foreseen, text = is_users(error), sentence(error)
         if not foreseen:
-            text = (
-                f'{type(error).__name__}: {text} (not foreseen: --traceback shows where it comes '
-                'from)'
-            )
+            text = f'{type(error).__name__}: {text} (unexpected: --traceback shows its origin)'
         if show:
             traceback.print_exc()
         else:

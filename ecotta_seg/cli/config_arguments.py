@@ -37,7 +37,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
         )
     parser.add_argument('--work-dir', help='folder for everything that is written')
     parser.add_argument('--seed', type=int, help='seed of all random generators')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if there is one')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if available')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     parser.add_argument(
@@ -57,8 +57,8 @@ def add_show_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--show-log',
         action='store_true',
-        help='show all of the log on screen; without it settings and versions are in the log file '
-        'alone, WORK_DIR/TIME/TIME.log',
+        help='show the whole log on screen; by default settings and versions go only to the log '
+        'file, WORK_DIR/TIME/TIME.log',
     )
 
 

@@ -17,21 +17,21 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         '--address', metavar='HOST:PORT',
-        help='with --engine ray: join this cluster (auto: the one that RAY_ADDRESS or this machine '
-        'knows); default: one on this machine that ends with the tool',
+        help='with --engine ray: join this cluster (auto: the cluster that RAY_ADDRESS or this '
+        'machine knows); default: a cluster on this machine that ends with the tool',
     )  # fmt: skip
     parser.add_argument(
         '--workers', type=whole_number(1),
-        help='with --engine ray on this machine: runs at once; default: as many as there are '
-        'cores for',
+        help='with --engine ray on this machine: number of parallel runs; default: as many as '
+        'the cores allow',
     )  # fmt: skip
     parser.add_argument(
-        '--cpus-per-run', type=whole_number(1), help='with --engine ray: cores of a run; default: 1'
+        '--cpus-per-run', type=whole_number(1), help='with --engine ray: cores per run; default: 1'
     )
     parser.add_argument(
         '--gpus-per-run', type=number_from_zero, metavar='GPUS',
-        help='with --engine ray: GPUs of a run, 0.5 for two runs on one; default: 1 if there are '
-        'any and --device is not cpu',
+        help='with --engine ray: GPUs per run, 0.5 for two runs on one GPU; default: 1 if GPUs '
+        'are available and --device is not cpu',
     )  # fmt: skip
 
 
@@ -62,5 +62,7 @@ def check_engine(args: argparse.Namespace) -> None:
         return
     # The devices of a cluster's machines cannot be checked here.
     if args.address is not None and args.workers is not None:
-        raise ValueError('--workers is of a cluster on this machine: leave it or --address out')
+        raise ValueError(
+            '--workers applies only to a cluster on this machine: leave out --workers or --address'
+        )
     check_extra('ray', 'ray', '--engine ray')

@@ -38,15 +38,13 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--size',
         metavar='SIZE',
-        help="at which the model sees a frame: 'frame' (its own), 'config' (as the config says), "
-        'or height,width in pixels, such as 540,960; default: as the config says, but no frame is '
-        "made larger. Masks always have the frame's own size",
+        help="size at which the model sees a frame: 'frame' (its own), 'config' (as the config "
+        'says), or height,width in pixels, such as 540,960; default: as the config says, but no '
+        "frame is made larger. Masks always have the frame's own size",
     )
     parser.add_argument('--adapt-every', type=whole_number(1), default=1)
     parser.add_argument('--time-budget', type=float, help='seconds a frame, on average')
-    parser.add_argument(
-        '--load-state', metavar='FILE', help='continue from what --save-state wrote'
-    )
+    parser.add_argument('--load-state', metavar='FILE', help='continue from a file of --save-state')
     parser.add_argument(
         '--save-state',
         metavar='FILE',
@@ -68,7 +66,8 @@ def look_at_segmentor(args: argparse.Namespace) -> Config:
     """
     if (args.config is None) != (args.checkpoint is None):
         raise ValueError(
-            'expected --config and --checkpoint together: weights are of the model of one config'
+            'expected --config and --checkpoint together: the weights belong to the model of one '
+            'config'
         )
     if args.config is None and not CHECKPOINT.is_file():
         raise ValueError(

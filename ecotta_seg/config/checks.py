@@ -41,9 +41,9 @@ def check_version(cfg: Config, path) -> None:
     if len(given_up) > 1 or certain:
         given_up += certain
         raise ValueError(
-            f'{path} is a config of mmseg 0.x ({", ".join(given_up)}): expected one of mmseg 1.x '
-            '(test_dataloader, train_cfg, ...); take the one of the same name from its '
-            "configs folder, or follow mmseg's migration guide"
+            f'{path} is a config of mmseg 0.x ({", ".join(given_up)}): expected a config of '
+            'mmseg 1.x (test_dataloader, train_cfg, ...); take the config of the same name from '
+            "its configs folder, or follow mmseg's migration guide"
         )
 
 
@@ -103,8 +103,8 @@ def require(cfg: Config, *names: str) -> None:
             found = found.get(part) if isinstance(found, Mapping) or found is cfg else None
         if not found:
             raise ValueError(
-                f'the config {cfg.filename or ""} has no `{name}`: expected a whole config of '
-                'mmseg 1.x, or one with it among its _base_ files'
+                f'the config {cfg.filename or ""} has no `{name}`: expected a complete config of '
+                'mmseg 1.x, or a config with this key in one of its _base_ files'
             )
 
 

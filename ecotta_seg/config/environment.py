@@ -50,10 +50,10 @@ def config_from_file(path: str) -> Config:
             found = _STAND_INS.search(str(error))
             if found:
                 raise ValueError(
-                    f'the environment variable {found[1]} is in a place of the config that is '
-                    'read as code (`_base_`, an import), where its value '
-                    f'{os.environ.get(found[1])!r} cannot be: give it a path without quotes and '
-                    'backslashes'
+                    f'the environment variable {found[1]} is used in a place of the config that '
+                    'is read as code (`_base_`, an import), where its value '
+                    f'{os.environ.get(found[1])!r} is not allowed: give the variable a path '
+                    'without quotes and backslashes'
                 ) from error
             raise
     _put_values_in(cfg._cfg_dict)

@@ -95,7 +95,7 @@ def without_missing_clear_day(cfg: Config) -> Optional[str]:
     key = 'forgetting_dataloader.dataset' + '.dataset' * depth
     cfg.forgetting_dataloader = None
     return (
-        f'forgetting is not measured, because the clear-weather data set is not there ({root} does '
-        f'not exist): an environment variable (CITYSCAPES_ROOT for Cityscapes) or --cfg-options '
+        f'forgetting is not measured, because the clear-weather data set is missing ({root} does '
+        'not exist): an environment variable (CITYSCAPES_ROOT for Cityscapes) or --cfg-options '
         f'{key}.data_root=DIR names the folder'
     )

@@ -99,9 +99,9 @@ class AttributeDataset(DrivingDataset):
             counts = Counter(name for entry in found.values() if entry for name in entry.names)
             listed = ', '.join(f'{name} ({count})' for name, count in sorted(counts.items()))
             raise ValueError(
-                f'{type(self).__name__}: no frame in {image_folder} is of the condition '
-                f'{condition!r}; {listed or "no frame"} is in the tables, {without} frames are in '
-                'none'
+                f'{type(self).__name__}: no frame in {image_folder} has the condition '
+                f'{condition!r}; {listed or "no frame"} is in the tables, {without} frames are '
+                'in no table'
             )
         if without:
             print_log(
@@ -147,7 +147,7 @@ def _table(path: str, backend_args: Optional[dict]) -> Mapping[str, FrameAttribu
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f'{path}: expected a table of weather and time of day as it is published '
-                f'({type(error).__name__}: {error}); download it once more'
+                f'({type(error).__name__}: {error}); download it again'
             ) from None
     return _TABLES[key]
 

@@ -147,7 +147,7 @@ class ContinualStream:
             if getattr(dataset, 'severity', None) is None or fixed:
                 raise ValueError(
                     "ContinualStream: order='ramp' needs an inner dataset with a severity of its "
-                    f'own, which that of {name!r} ({type(dataset).__name__}) has not: use '
+                    f'own, but that of {name!r} ({type(dataset).__name__}) has none: use '
                     'WeatherCityscapesDataset with severity=1..5, and AdverseWeather without one'
                 )
 
@@ -204,7 +204,9 @@ class ContinualStream:
         """
         size = len(self)
         if not -size <= index < size:
-            raise IndexError(f'ContinualStream: index {index} of a stream of {size} samples')
+            raise IndexError(
+                f'ContinualStream: index {index} is outside of a stream of {size} samples'
+            )
         round_index, place = divmod(index % size, self.frames_per_round)
         if self.order == 'mixed':
             place = int(self._permutation(round_index)[place])

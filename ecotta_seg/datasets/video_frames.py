@@ -85,7 +85,7 @@ class LoadVideoFrame(BaseTransform):
         """
         frame = self.readers[results['video']].read(results['frame_number'])
         if frame is None:
-            raise FrameError.at(results['img_path'], 'the video holds no such frame by now')
+            raise FrameError.at(results['img_path'], 'the video no longer has this frame')
         results['img'] = frame
         results['img_shape'] = results['ori_shape'] = frame.shape[:2]
         return results

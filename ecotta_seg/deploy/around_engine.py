@@ -44,8 +44,8 @@ class AroundEngine(AdaptationMethod):
         self._engine = FrozenEngine(onnx, threads=threads)
         if len(self._engine.classes) != self.segmentor.out_channels:
             raise ValueError(
-                f'{onnx} is of another network: it has {len(self._engine.classes)} classes, and '
-                f'the model of the config has {self.segmentor.out_channels}'
+                f'{onnx} belongs to another network: it has {len(self._engine.classes)} classes, '
+                f'and the model of the config has {self.segmentor.out_channels}'
             )
         self.adapter = None
         if adapter is not None:

@@ -55,7 +55,9 @@ def check_frames(cfg: Config, model: nn.Module, number: int, folder: Optional[st
     try:
         check_data_root(cfg, 'test_dataloader.dataset')
     except (KeyError, TypeError, ValueError):
-        return CheckFrames(_made(number, channels), 'made scenes, for the test has no data here')
+        return CheckFrames(
+            _made(number, channels), 'made scenes, because the data of the test is missing'
+        )
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = DATASETS.build(deepcopy(cfg.test_dataloader.dataset))
     places = np.linspace(0, len(dataset) - 1, number).astype(int)

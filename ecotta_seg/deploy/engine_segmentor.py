@@ -161,13 +161,12 @@ class EngineSegmentor:
             raise ValueError(f'{path} is damaged or not a file that save_adapter wrote')
         if state['adapter'] != self._name:
             raise ValueError(
-                f'{path} is of the adapter {state["adapter"]!r}, and this one is {self._name!r}: '
-                'build the segmentor with the same adapter'
+                f'{path} belongs to the adapter {state["adapter"]!r}, but this segmentor has '
+                f'{self._name!r}: build the segmentor with the same adapter'
             )
         if not torch.equal(state['classifier'], self.engine.classifier):
             raise ValueError(
-                f'{path} was learned beside another network: use the ONNX file that it was '
-                'learned with'
+                f'{path} was learned with another network: use the ONNX file of that network'
             )
         tensors = own.tensors()
         with self._lock, torch.no_grad():

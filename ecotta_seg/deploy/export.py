@@ -107,7 +107,7 @@ def export_network(
     limit = HALF_TOLERANCE * agreement.largest if half else tolerance
     if not agreement.difference <= limit:
         raise ValueError(
-            f'the exported network is not that of torch, so nothing is written: on '
+            'the exported network differs from the network in torch, so nothing is written: on '
             f'{agreement.sentence()}; expected at most {limit:.1e}'
         )
     with atomic_write(path) as temporary:

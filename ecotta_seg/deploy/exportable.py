@@ -54,7 +54,7 @@ def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> Non
     networks = [module for module in method.segmentor.modules() if isinstance(module, MetaNetwork)]
     if not networks or any(network.start != 'identity' for network in networks):
         raise ValueError(
-            "a strength goes with meta networks of an identity start (start='identity'), and the "
+            "a strength needs meta networks with an identity start (start='identity'), but the "
             f'method {type(method).__name__} has none here: leave out --strength'
         )
 

@@ -55,7 +55,7 @@ def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Ite
     if cfg.get('views'):
         method.use_views(cfg.views)
     if args.state:
-        yield f'the state is of frame {take_state(method, args.state)} of its stream'
+        yield f'the state was saved at frame {take_state(method, args.state)} of its stream'
     frames = check_frames(cfg, method.segmentor, args.frames, args.check)
     exported = export_network(
         method,
@@ -83,13 +83,13 @@ def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Ite
     )
     follow = [m for m in network.modules() if getattr(m, 'mode', None) == 'calibrated']
     if follow:
-        since = 'where the state has it' if args.state else 'at its start'
+        since = 'as the state has it' if args.state else 'at its start'
         yield (
             'note: the network does not follow a stream: the moving average of its '
             f'{len(follow)} norms stays {since}'
         )
     if left_out:
-        yield f'note: {", ".join(sorted(left_out))} of the method is no part of a network'
+        yield f'note: {", ".join(sorted(left_out))} of the method is not part of a network'
     yield f'{frames.origin}, {exported.agreement.sentence()}'
     yield f'{path}: {exported.size / 2**20:.1f} MiB'
 
@@ -134,8 +134,8 @@ def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> in
         raise ValueError(f'--state: {file} is not the state of a stream')
     if identity.get('source') != source_digest(method):
         raise ValueError(
-            f'--state: {file} is of a run of another source model: give the config and the '
-            'checkpoint of that run'
+            f'--state: {file} belongs to a run with another source model: give the config and '
+            'the checkpoint of that run'
         )
     method.load_method_state(state['method'])
     return int(state['position'])

@@ -58,7 +58,7 @@ class FrozenEngine:
         found = self.session.description
         if FEATURES not in self.session.outputs or not found.get('classifier'):
             raise ValueError(
-                f'{path} gives logits alone, and an adapter outside of a network reads the '
+                f'{path} gives only logits, but an adapter outside of a network reads the '
                 "classifier's input: export it with --features"
             )
         classifier = found['classifier']

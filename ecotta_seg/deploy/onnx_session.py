@@ -72,8 +72,8 @@ class OnnxSession:
         found = described(self._session.get_modelmeta().custom_metadata_map)
         if found is None:
             raise ValueError(
-                f'{name} is an ONNX model that ecotta_seg did not write, so nobody knows what its '
-                'input and outputs mean: expected one of tools/export.py'
+                f'{name} is an ONNX model that ecotta_seg did not write, so the meaning of its '
+                'input and outputs is unknown: expected a file of tools/export.py'
             )
         self.description: dict = found
         self.outputs = tuple(output.name for output in self._session.get_outputs())

@@ -101,7 +101,7 @@ def load_frame_areas(folder: Union[str, Path], document: Mapping) -> FrameAreas:
                     found = source.setdefault(entry['condition'], {})
                     found[entry['frame']] = _dense(entry['source'], classes)
             except (KeyError, TypeError, ValueError, IndexError, RuntimeError):
-                raise _misfit(path, 'a line is of no frame of theirs') from None
+                raise _misfit(path, 'a line belongs to none of their frames') from None
     for key, expected in scores.items():
         _check(paths[0], f'{key[0]} of round {key[1]}', method.get(key, {}), expected)
     names = {name: sorted(frames) for name, frames in source.items()}
@@ -152,5 +152,6 @@ def _check(path: Path, what: str, frames: Mapping[str, Tensor], expected: Mappin
 
 def _misfit(path: Path, reason: str) -> ValueError:
     return ValueError(
-        f'{path} is not of the results beside it: {reason}; run it again in an empty folder'
+        f'{path} does not belong to the results beside it: {reason}; run it again in an empty '
+        'folder'
     )

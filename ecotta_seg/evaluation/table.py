@@ -309,9 +309,9 @@ def result_notes(document: Mapping) -> list[str]:
     measured = document['memory'].get('adaptation_peak_bytes')
     if predicted is not None and measured is not None and measured > predicted:
         notes.append(
-            'The measured peak is above the predicted one, because it is of the whole step: the '
-            'plan leaves out the preprocessed frame, logits at the size of the label, and forwards '
-            'beside the one that learns (of the source, of an estimate).'
+            'The measured peak is above the predicted one, because it covers the whole step: the '
+            'plan leaves out the preprocessed frame, logits at the size of the label, and '
+            'forwards in addition to the one that learns (of the source, of an estimate).'
         )
     if document['memory'].get('plan'):
         notes.append(f'Memory plan: {printable(document["memory"]["plan"])}.')

@@ -45,5 +45,5 @@ def move_new(source: Path, path: Path) -> None:
         with open(file, 'rb') as opened:
             os.fsync(opened.fileno())
     if path.exists():
-        raise FileExistsError(f'{path} exists by now: nothing of it was changed')
+        raise FileExistsError(f'{path} exists already: it was not changed')
     os.rename(source, path)

@@ -98,7 +98,7 @@ class DeviationLimits:
         if agreement < self.min_agreement:
             return f'agreement with the source fell to {agreement:.2f}'
         if left < self.min_entropy_share:
-            return f'entropy fell to {left:.0%} of that of the source'
+            return f'entropy fell to {left:.0%} of the source entropy'
         if lost > self.max_diversity_loss and left < _SURE:
             return f'classes are being lost: their diversity is {lost:.2f} nats below the source'
         return None

@@ -277,7 +277,7 @@ class UpdateGuard:
             self.entropies.back_to_start()
             paused = self.cooldown.after_reset()
             if paused:
-                reason += f'; the last reset was close, so {paused} frames are not learned from'
+                reason += f'; the last reset was recent, so learning pauses for {paused} frames'
             self._record('reset', metas, reason)
         else:
             method.load_method_state(self._good)

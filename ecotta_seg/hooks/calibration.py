@@ -105,17 +105,17 @@ class CalibrationHook(Hook):
             return
         self._seen = method
         if runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
-            runner.logger.info('the calibration is that of the saved state')
+            runner.logger.info('the calibration comes from the saved state')
             return
         if self.folder is None and method.is_calibrated:
-            runner.logger.info('the calibration is that of the adapters')
+            runner.logger.info('the calibration comes from the adapters')
             return
         loaders = [cfg.get('calibration_dataloader'), cfg.get('forgetting_dataloader')]
         steps = () if self.folder is None else frame_steps(cfg)
         frames = clear_frames(runner, method.segmentor, self.number, self.folder, steps, loaders)
         if frames is None:
             runner.logger.warning(
-                'there are no clear frames to calibrate on, so the method goes by estimates: '
+                'there are no clear frames to calibrate on, so the method uses estimates: '
                 '--calibrate DIR names a folder with a dozen pictures of clear weather'
             )
             return

@@ -153,8 +153,9 @@ class EcoTTAHook(Hook):
         changed, self._left = put_back(bare_model(runner), self._left), {}
         if changed:
             runner.logger.warning(
-                f'a hook changed {len(changed)} weights after the last frame, {changed[0]} first: '
-                'they are put back, so that the clear day is measured on what the stream has left'
+                f'a hook changed {len(changed)} weights after the last frame, {changed[0]} '
+                'first: they are restored, so that the clear day is measured with the weights at '
+                'the end of the stream'
             )
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

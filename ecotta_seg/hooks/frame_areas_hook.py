@@ -49,8 +49,8 @@ class FrameAreasHook(Hook):
         there = self._file.tell()
         if there < self._start:
             runner.logger.warning(
-                f'{self._path} has lost lines of frames before the stop: there will be no paired '
-                'differences to the source of this run'
+                f'{self._path} has lost lines of frames before the stop: this run will have no '
+                'paired differences to the source'
             )
         self._file.truncate(min(there, self._start))
         self._file.seek(0, os.SEEK_END)

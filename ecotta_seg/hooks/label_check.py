@@ -75,9 +75,9 @@ def _label(dataset: Any, index: int, classes: list) -> Optional[np.ndarray]:
     label = sample.gt_sem_seg.data.cpu().numpy()
     if label.ndim > 2 and (label.ndim > 3 or label.shape[0] != 1):
         raise ValueError(
-            f'{printable(path)}: the label has {label.shape[-1]} channels where one of class ids '
-            'is expected: a colour picture was taken for a label, use labels with the ids of the '
-            'classes'
+            f'{printable(path)}: the label has {label.shape[-1]} channels, but one channel of '
+            'class ids is expected: the label is a colour picture, use labels with the ids of '
+            'the classes'
         )
     label = label.reshape(label.shape[-2:])
     stored = _stored(path, getattr(dataset, 'backend_args', None))
@@ -89,8 +89,8 @@ def _label(dataset: Any, index: int, classes: list) -> Optional[np.ndarray]:
         named = ', '.join(map(str, unknown[:_MOST_IDS_NAMED]))
         more = len(unknown) - _MOST_IDS_NAMED
         raise ValueError(
-            f'{printable(path)}: the label holds the ids {named}'
-            f'{f" and {more} more" if more > 0 else ""} where 0 to {len(classes) - 1} and '
+            f'{printable(path)}: the label holds the ids '
+            f'{named}{f" and {more} more" if more > 0 else ""}, but 0 to {len(classes) - 1} and '
             f'{ignored} (ignored) are expected: use labels with train ids, or map the ids'
         )
     _check_train_ids(path, stored, label, classes)
@@ -117,8 +117,8 @@ def _check_depth(path: str, stored: Optional[np.ndarray]) -> None:
         return
     value = stored[stored != stored.astype(np.uint8)].flat[0]
     raise ValueError(
-        f'{printable(path)}: the label holds the id {value}, but mmseg cuts ids off to 8 bits, '
-        'which makes another class of it: write labels of 8 bits with the ids of the classes'
+        f'{printable(path)}: the label holds the id {value}, but mmseg cuts ids to 8 bits, which '
+        'turns the id into another class: write labels of 8 bits with the ids of the classes'
     )
 
 
@@ -129,7 +129,7 @@ def _check_train_ids(path: str, stored: Optional[np.ndarray], label, classes: li
         return
     if stored is not None and stored.shape == label.shape and bool((stored == label).all()):
         raise ValueError(
-            f"{printable(path)}: by its name the label has Cityscapes' 34 ids where its 19 train "
+            f"{printable(path)}: by its name the label has Cityscapes' 34 ids, but its 19 train "
             'ids are expected: use the *_labelTrainIds.png files'
         )
 
@@ -138,7 +138,7 @@ def _warn_of_odd_labels(runner: Any, condition: str, labels: list[np.ndarray]) -
     if not labels:
         return
     values = sorted({int(value) for label in labels for value in label})
-    where = f'{condition or "the data set"} ({len(labels)} labels looked at)'
+    where = f'{condition or "the data set"} ({len(labels)} labels checked)'
     if values == [-1]:
         runner.logger.warning(f'labels of {where}: every pixel is ignored, nothing is scored there')
     elif len(values) == 1:

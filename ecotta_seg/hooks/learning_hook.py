@@ -51,9 +51,9 @@ class LearningHook(Hook):
             return f'the learning rate is 0{since}'
         if not self._sure:
             return (
-                f'no pixel of any frame was learned from{since}. The predictions are never sure '
-                '(some heads give scores instead of logits), the frames are bad, or '
-                'entropy_threshold is too low'
+                f'the method learned from no pixel of any frame{since}. The predictions are '
+                'never confident (some heads give scores instead of logits), the frames are bad, '
+                'or entropy_threshold is too low'
             )
         return (
             f'all gradients were 0, or the guard refused each update{since} (results.json lists '

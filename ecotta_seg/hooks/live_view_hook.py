@@ -93,7 +93,7 @@ class LiveViewHook(Hook):
             self._failed = True
             runner.logger.warning(
                 f'the live view ends here ({type(error).__name__}: {sentence(error)}): the run '
-                'and its results go on without it'
+                'and its results continue without it'
             )
 
     def after_test_iter(

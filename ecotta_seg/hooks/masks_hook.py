@@ -153,8 +153,8 @@ class MasksHook(Hook):
             atomic_write_png(path, self._encoder.encode(mask))
         except OSError as error:
             raise OSError(
-                f'the mask {path} could not be written ({error.strerror}): the run stops here, and '
-                'the masks before are kept; free space and go on with --resume'
+                f'the mask {path} could not be written ({error.strerror}): the run stops here, '
+                'and the masks before are kept; free space and continue with --resume'
             ) from None
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:

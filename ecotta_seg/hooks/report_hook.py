@@ -62,7 +62,8 @@ class ReportHook(Hook):
             # A failed report must not fail a long run: all results are already on disk.
             runner.logger.warning(
                 f'the report is not written ({type(error).__name__}: {sentence(error)}): the '
-                f'results are whole; python tools/report.py {self._folder} makes the report again'
+                f'results are complete; python tools/report.py {self._folder} makes the report '
+                'again'
             )
         else:
             runner.logger.info(f'the report is {path}')

@@ -66,8 +66,8 @@ class RerunHook(Hook):
         self._state = None
         if not whole:
             runner.logger.warning(
-                f'the recording {self.path} starts after frame {self._done}: there is no '
-                'recording of the frames before'
+                f'the recording {self.path} starts after frame {self._done}: the frames before '
+                'are not recorded'
             )
 
     def after_test_iter(
@@ -99,8 +99,9 @@ class RerunHook(Hook):
         except OSError as error:
             self._file.close()
             runner.logger.warning(
-                f'the recording {self.path} is not whole ({error}): what there is of it is in '
-                f'{", ".join(map(str, self._file.parts())) or "no file"}; the results are whole'
+                f'the recording {self.path} is incomplete ({error}): its parts are in '
+                f'{", ".join(map(str, self._file.parts())) or "no file"}; the results are '
+                'complete'
             )
         else:
             runner.logger.info(f'the recording is {self.path}: `rerun {self.path}` shows it')

@@ -28,8 +28,8 @@ def settle_model(runner: Any) -> None:
     if getattr(runner.test_loop, 'fp16', False):
         raise ValueError(
             'expected the precision of the parameters around a step, but test_cfg.fp16=True runs '
-            "the test under autocast: leave it out, and set autocast='bf16' in `adaptation` to run "
-            'the network in half the width'
+            "the test under autocast: leave it out, and set autocast='bf16' in `adaptation` to "
+            'run the network in 16 bits'
         )
     settle_averages(runner)
     model = bare_model(runner)
@@ -73,7 +73,7 @@ def check_same_classes(runner: Any, dataset: Any, what: str) -> None:
     if None not in (tested, other) and tested != other:
         raise ValueError(
             f'expected the classes of the tested data set in {what}, in the same order, but its '
-            f'{len(other)} classes are others: give both the same classes'
+            f'{len(other)} classes differ: give both the same classes'
         )
 
 
@@ -115,7 +115,7 @@ def _log_matching(runner: Any, names: Sequence[str], table: Sequence[int]) -> No
         text += f'; the model does not know {", ".join(missing)}: their IoU is 0'
     if NO_CLASS in table:
         text += (
-            f'; {table.count(NO_CLASS)} of its classes are none of the data set: their pixels '
-            'count as wrong where they are labelled'
+            f'; {table.count(NO_CLASS)} of its classes are not in the data set: predictions of '
+            'them count as wrong on labelled pixels'
         )
     runner.logger.log(logging.WARNING, text)

@@ -177,7 +177,7 @@ class StreamStateHook(Hook):
             raise OSError(
                 f'the state of frame {self._position} could not be written to {self.folder.path} '
                 f'({error.strerror or error}): the run stops here and {last} is kept; free space '
-                'and go on with --resume'
+                'and continue with --resume'
             ) from None
         self.folder.remove_oldest()
         self._saved_at = self._position
@@ -234,15 +234,15 @@ class StreamStateHook(Hook):
         other = [path for path in changed if printable(path) not in told]
         if mended:
             runner.logger.warning(
-                f'{len(mended)} files that were bad are others now, {printable(mended[0])} first: '
-                'from here on they are taken as they are'
+                f'{len(mended)} files that were bad have changed, {printable(mended[0])} first: '
+                'from here on the run uses them as they are'
             )
         if other:
             raise ValueError(
-                f'the state in {self.folder.path} is of other data: the size of {len(other)} of '
-                f'its files has changed, {printable(other[0])} first. Put back what the run was '
-                "started with, allow it by StreamStateHook's allow=('data set',), or start anew "
-                'without --resume'
+                f'the state in {self.folder.path} belongs to other data: the size of '
+                f'{len(other)} of its files has changed, {printable(other[0])} first. Restore '
+                "the files that the run was started with, allow the change by StreamStateHook's "
+                "allow=('data set',), or start again without --resume"
             )
 
     def _go_on(self, runner: Any, state: dict) -> None:
@@ -267,12 +267,12 @@ class StreamStateHook(Hook):
         batches.sampler = RestSampler(
             whole, self._position, lambda: set_random_state(state['random'])
         )
-        runner.logger.info(f'going on after frame {self._position} of the stream')
+        runner.logger.info(f'continuing after frame {self._position} of the stream')
 
     @staticmethod
     def _not_resumable(runner: Any) -> Optional[str]:
         if not hasattr(runner.model, 'method_state'):
-            return f'{type(runner.model).__name__} tells no state'
+            return f'{type(runner.model).__name__} has no state to save'
         if getattr(runner.test_dataloader, 'batch_sampler', None) is None:
             return 'the data loader has no batch sampler'
         for metric in runner.test_evaluator.metrics:
@@ -284,7 +284,7 @@ class StreamStateHook(Hook):
 
     def _leave(self, runner: Any) -> None:
         runner.logger.warning(
-            f'stopped by {self.signals.name} after frame {self._position}: go on with --resume'
+            f'stopped by {self.signals.name} after frame {self._position}: continue with --resume'
         )
         self.in_stream = False
         self.signals.stop()

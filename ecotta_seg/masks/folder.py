@@ -67,7 +67,7 @@ class MaskFolder:
         if self.read() is not None:
             raise ValueError(
                 f'{self.path} holds the masks of another run: name another folder with --out, '
-                'remove this one, or go on with that run by --resume'
+                'remove this one, or continue that run with --resume'
             )
 
     def start(self, settings: Mapping[str, Any], again: bool) -> None:
@@ -100,14 +100,14 @@ class MaskFolder:
         missing = [path for path in files if found is None or not path.is_file()]
         if missing:
             raise ValueError(
-                f'{self.path} lacks {len(missing)} of the {len(files)} masks of the frames before '
-                'the stop: go on without --out, or start anew without --resume'
+                f'{self.path} lacks {len(missing)} of the {len(files)} masks of the frames '
+                'before the stop: continue without --out, or start again without --resume'
             )
         self._check_settings(settings)
         if found['run'] != settings['run']:
             raise ValueError(
-                f'{self.path} holds the masks of another run than the one that is gone on with: '
-                'name the folder that the run was started with'
+                f'{self.path} holds the masks of another run than the resumed one: name the '
+                'folder that the run was started with'
             )
 
     def end(self) -> None:

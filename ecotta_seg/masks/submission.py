@@ -140,7 +140,7 @@ def _encoder(folder: MaskFolder, rules: SubmissionRules) -> tuple[MaskEncoder, n
         )
     if not manifest['complete']:
         raise ValueError(
-            f'the run that writes {folder.path} has not ended: go on with it by --resume'
+            f'the run that writes {folder.path} has not ended: continue it with --resume'
         )
     if manifest['size'] != 'label':
         raise ValueError(

@@ -82,7 +82,7 @@ def read_adapters(encoder: MetaEncoder, path: Union[str, Path]) -> dict:
         reason = (str(error).splitlines() or [''])[0].split('. ')[0]
         reason = reason if ' ' in reason else type(error).__name__
         raise ValueError(
-            f'{path} is damaged or not an adapters file ({reason}): write it anew with '
+            f'{path} is damaged or not an adapters file ({reason}): write it again with '
             'tools/warm_up.py'
         ) from None
     if not _is_adapters(state):

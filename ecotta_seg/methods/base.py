@@ -89,8 +89,8 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         if narrow:
             raise ValueError(
                 f'expected parameters in float32 or float64, got {narrow.pop()}, in which small '
-                "updates are lost: convert the model with .float(), and set autocast='bf16' to run "
-                'its network in half the width'
+                "updates are lost: convert the model with .float(), and set autocast='bf16' to "
+                'run its network in 16 bits'
             )
         super().__init__()
         mend_gelus(segmentor)

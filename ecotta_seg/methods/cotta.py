@@ -210,7 +210,7 @@ class CoTTA(GradientAdaptation):
         super().check_method_state(state)
         own, saved = self._generator.get_state(), state['generator']
         if not isinstance(saved, Tensor) or (saved.dtype, saved.shape) != (own.dtype, own.shape):
-            raise misfit('it is of another random generator')
+            raise misfit('it belongs to another random generator')
 
     def take_method_state(self, state: dict) -> None:
         """See base class."""

@@ -166,7 +166,8 @@ class GradientAdaptation(AdaptationMethod):
         if self.has_budget:
             raise ValueError(
                 'a memory_budget is planned for one view a frame, in the precision of the '
-                f'parameters, without layer-wise learning weights: leave out one of it and {other}'
+                'parameters, without layer-wise learning weights: leave out memory_budget or '
+                f'{other}'
             )
 
     def use_views(self, number: int) -> None:

@@ -269,7 +269,7 @@ class LabelFreeEstimate:
         expect_keys(state, self.state_dict(), 'the estimate')
         areas, number = state['areas'], self.source.segmentor.out_channels
         if areas is not None and tuple(areas.shape) != (2, 2, 3, number):
-            raise misfit(f'its estimate is of {areas.shape[-1]} classes instead of {number}')
+            raise misfit(f'its estimate covers {areas.shape[-1]} classes instead of {number}')
         self._areas, self._frames = areas, int(state['frames'])
         self._difference, self._weight = float(state['difference']), float(state['weight'])
         self.classes = state['classes']

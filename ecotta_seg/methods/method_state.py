@@ -52,7 +52,7 @@ class MethodState:
         expect_keys(saved, tensors, 'its tensors')
         for name, tensor in tensors.items():
             if not isinstance(saved[name], Tensor) or saved[name].shape != tensor.shape:
-                raise misfit(f'{name} is of another shape')
+                raise misfit(f'{name} has another shape')
 
     @torch.no_grad()
     def take_method_state(self, state: dict) -> None:

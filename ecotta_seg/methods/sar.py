@@ -158,7 +158,7 @@ class SAR(GradientAdaptation):
         """See base class."""
         super().check_method_state(state)
         if not isinstance(state['mean_entropy'], (float, type(None))):
-            raise misfit('its mean entropy is no number')
+            raise misfit('its mean entropy is not a number')
 
     def take_method_state(self, state: dict) -> None:
         """See base class."""

@@ -88,8 +88,8 @@ class MetaNetworkWarmUp(BaseModel):
             if type(head).loss_by_feat is BaseDecodeHead.loss_by_feat:
                 raise
             raise TypeError(
-                'expected a decode head whose loss is of what it gives in evaluation mode, but '
-                f'{type(head).__name__} is trained on more than that: an identity start '
+                'expected a decode head whose loss uses only its output in evaluation mode, but '
+                f'the loss of {type(head).__name__} uses more: an identity start '
                 "(start='identity') needs no warm-up"
             ) from error
         return {f'decode.{name}': value for name, value in losses.items()}

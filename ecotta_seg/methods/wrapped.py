@@ -180,7 +180,7 @@ class WrappedAdaptation(AdaptationMethod):
                 not isinstance(value, Tensor) or saved.shape == value.shape
             )
             if not same:
-                raise misfit(f'{name!r} is of another kind or shape')
+                raise misfit(f'{name!r} has another kind or shape')
         self.inner.check_method_state(inner)
 
     def take_method_state(self, state: dict) -> None:

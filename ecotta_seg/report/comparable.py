@@ -56,7 +56,7 @@ def _other_frames(first: RunFiles, other: RunFiles) -> Optional[str]:
         frames, others_frames = (run.record['data']['frames'] for run in (first, other))
         for name, found in frames.items():
             if found['digest'] != (others_frames.get(name) or {}).get('digest'):
-                return f'the frames of {name} are other ones'
+                return f'the frames of {name} differ'
     return None
 
 
@@ -87,7 +87,7 @@ def _other_labels(first: RunFiles, other: RunFiles) -> Optional[str]:
             f'the labels are at another scale ({total} and {others_total} labelled pixels in a '
             'round)'
         )
-    return 'the labels are other ones'
+    return 'the labels differ'
 
 
 def _labelled(document: Mapping) -> dict[str, int]:

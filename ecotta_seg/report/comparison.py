@@ -164,7 +164,7 @@ def _refuse_other_frames(
         if not same:
             raise ValueError(
                 f'{other.folder} cannot be compared with {first.folder}: the frames of {name} or '
-                'their labels are other ones; compare runs on the same frames and labels'
+                'their labels differ; compare runs on the same frames and labels'
             )
 
 

@@ -14,8 +14,8 @@ _SWITCHES = frozenset(
 def misfit(reason: str) -> ValueError:
     """The error for a saved state of another method."""
     return ValueError(
-        f'the saved state does not fit this method: {reason}; go on with the config and checkpoint '
-        'that it was saved with'
+        f'the saved state does not fit this method: {reason}; continue with the config and '
+        'checkpoint that it was saved with'
     )
 
 
@@ -68,7 +68,7 @@ def check_optimizer_state(own: dict, saved: Any) -> None:
     if sizes[0] != sizes[1]:
         raise misfit(
             f'the optimizer has {len(sizes[0])} groups of {sum(sizes[0])} parameters in all, the '
-            f'state {len(sizes[1])} of {sum(sizes[1])}, or they are shared out differently'
+            f'state {len(sizes[1])} of {sum(sizes[1])}, or they are divided differently'
         )
     for left, right in zip(own['param_groups'], saved['param_groups']):
         expect_keys(
@@ -79,4 +79,4 @@ def check_optimizer_state(own: dict, saved: Any) -> None:
         # The only option that differs between Adam and AdamW.
         decoupled = [group.get('decoupled_weight_decay') for group in (left, right)]
         if None not in decoupled and decoupled[0] != decoupled[1]:
-            raise misfit("the optimizer's weight decay is of another kind, as Adam's and AdamW's")
+            raise misfit("the optimizer's weight decay has another kind, as with Adam and AdamW")

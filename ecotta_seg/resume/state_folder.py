@@ -64,8 +64,8 @@ class StateFolder:
             if any(found) and not common:
                 raise ValueError(
                     f'{self.path} has no frame of which each of the {len(found)} processes has a '
-                    'state: go on with as many processes as the run was started with, or start '
-                    'anew without --resume'
+                    'state: continue with as many processes as the run was started with, or '
+                    'start again without --resume'
                 )
             whole = {path: state for path, state in whole.items() if _frames_of(path) in common}
         for path, state in whole.items():
@@ -74,8 +74,9 @@ class StateFolder:
             different = differences(state['identity'], identity, allow)
             if different:
                 raise ValueError(
-                    f'{path} is the state of another run: {"; ".join(different)}. Go on with what '
-                    'the run was started with, or start anew without --resume'
+                    f'{path} is the state of another run: {"; ".join(different)}. Continue with '
+                    'the settings and data that the run was started with, or start again without '
+                    '--resume'
                 )
             for bad in damaged:
                 # Otherwise a damaged state would count in ``keep`` instead of a complete one.
@@ -83,7 +84,7 @@ class StateFolder:
             return state
         if damaged:
             first = next(iter(damaged.values()))
-            raise ValueError(f'no saved state is whole: {first}; start anew without --resume')
+            raise ValueError(f'no saved state is whole: {first}; start again without --resume')
         self.logger.info(f'there is no saved state in {self.path}: starting with frame 0')
         return None
 
@@ -103,7 +104,7 @@ class StateFolder:
             aside = self._free_name()
             self.path.rename(aside)
             self.logger.warning(
-                f'the states of an earlier run are now in {aside}: to go on from them, rename '
+                f'the states of an earlier run are now in {aside}: to continue from them, rename '
                 f'it to {self.path.name} and use --resume'
             )
 

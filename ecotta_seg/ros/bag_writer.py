@@ -144,7 +144,8 @@ class AnswerBag:
             return None
         reason = getattr(error, 'strerror', None) or str(error)
         return OSError(
-            f'{self.path} could not be written ({reason.rstrip(".")}): nothing is left of it'
+            f'{self.path} could not be written ({reason.rstrip(".")}): the incomplete bag was '
+            'removed'
         )
 
 

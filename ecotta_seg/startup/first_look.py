@@ -86,7 +86,7 @@ def check_extra(
         if numbers < least:
             wanted = '.'.join(map(str, least))
             raise ValueError(
-                f'{option} needs {package} >= {wanted}, but {found} is there: {remedy}'
+                f'{option} needs {package} >= {wanted}, but {found} is installed: {remedy}'
             )
 
 

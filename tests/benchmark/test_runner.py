@@ -87,7 +87,7 @@ def test_a_finished_run_is_skipped(place, capsys):
     assert len(place.calls(changed)) == 1 and '--rounds 2' in place.calls(changed)[0]
     folder = run_folder(run, place.path / 'work')
     assert (folder.with_name('seed0.before_1') / 'results.json').is_file()
-    assert 'seed0 holds a run of other settings, which is now seed0.before_1' in (
+    assert 'seed0 held a run with other settings, which is now in seed0.before_1' in (
         capsys.readouterr().out
     )
     # Nor is what was put aside earlier lost.
@@ -109,7 +109,7 @@ def test_two_processes_of_a_run_exclude_each_other(place):
     (pid,) = _at_work_in(run_folder(run, place.path / 'work'))
     try:
         outcome = place.execute(run)
-        assert outcome.status == 'failed' and 'another run is at work in' in outcome.error
+        assert outcome.status == 'failed' and 'another run uses' in outcome.error
         assert len(place.calls(run)) == 1
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -135,7 +135,7 @@ def _at_work_in(folder):
 
 @pytest.mark.parametrize(
     ('what', 'error'),
-    [('fail', 'the disk is full (exit code 2)'), ('quiet', 'ended without whole results')],
+    [('fail', 'the disk is full (exit code 2)'), ('quiet', 'ended without complete results')],
 )
 def test_a_failed_run_tells_why_and_does_not_stop_the_others(place, what, error, capsys):
     runs = [place(what), place('fine')]

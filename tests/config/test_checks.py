@@ -48,7 +48,7 @@ def test_what_is_missing_is_named():
     cfg = Config(dict(model=dict(type='X'), test_dataloader=dict(batch_size=1)))
     require(cfg, 'model', 'test_dataloader')
     for name in ('train_cfg', 'test_dataloader.dataset', 'model.backbone.depth'):
-        with pytest.raises(ValueError, match=f'has no `{name}`: expected a whole config'):
+        with pytest.raises(ValueError, match=f'has no `{name}`: expected a complete config'):
             require(cfg, 'model', name)
 
 

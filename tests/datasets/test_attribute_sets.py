@@ -116,5 +116,5 @@ def test_mistakes_are_one_sentence(tmp_path, break_it, arguments, words):
 def test_a_table_of_shift_without_its_columns(tmp_path):
     shift(tmp_path)
     (tmp_path / 'images/val/front/seq.csv').write_text('a,b\n1,2\n')
-    with pytest.raises(ValueError, match='seq.csv: expected a table .*download it once more'):
+    with pytest.raises(ValueError, match='seq.csv: expected a table .*download it again'):
         SHIFTDataset('rainy', data_root=str(tmp_path))

@@ -86,7 +86,7 @@ def test_a_video_that_is_cut_off_ends_where_it_is(tmp_path):
     dataset[len(dataset) - 1]
     video.write_bytes(content[: len(content) // 3])
     fresh = pickle.loads(pickle.dumps(dataset))
-    with pytest.raises(FrameError, match='the video holds no such frame by now') as raised:
+    with pytest.raises(FrameError, match='the video no longer has this frame') as raised:
         fresh[len(dataset) - 1]
     assert raised.value.path == f'{video}/{len(dataset) - 1:06d}'
 

@@ -159,11 +159,13 @@ def test_what_was_learned_is_kept(network, tmp_path):
     other.load_adapter(tmp_path / 'a.pth')
     expected = segmentor.predict(_hazy(2)).seg_logits.data
     assert torch.equal(other.predict(_hazy(2)).seg_logits.data, expected)
-    with pytest.raises(ValueError, match="of the adapter 'statistics', and this one is 'entropy'"):
+    with pytest.raises(
+        ValueError, match="to the adapter 'statistics', but this segmentor has 'entropy'"
+    ):
         EngineSegmentor(network, 'entropy').load_adapter(tmp_path / 'a.pth')
     another = EngineSegmentor(network)
     another.engine.classifier = another.engine.classifier + 1
-    with pytest.raises(ValueError, match='was learned beside another network'):
+    with pytest.raises(ValueError, match='was learned with another network'):
         another.load_adapter(tmp_path / 'a.pth')
     assert another.adapter.residual() is None
     (tmp_path / 'a.pth').write_bytes(b'half')
@@ -194,7 +196,7 @@ def test_bad_frames_and_options(network, source, tmp_path):
     with pytest.raises(ValueError, match='some clear frames to calibrate'):
         segmentor.calibrate([])
     _exported(tmp_path / 'n.onnx', source, fixed_size=True)
-    with pytest.raises(ValueError, match='gives logits alone.*export it with --features'):
+    with pytest.raises(ValueError, match='gives only logits.*export it with --features'):
         EngineSegmentor(tmp_path / 'n.onnx')
 
 
@@ -223,7 +225,7 @@ def test_a_stream_scores_the_same_predictions(network):
 def test_an_engine_of_other_classes_is_refused(network):
     segmentor = build_segmentor('deeplab', shallow=True)
     segmentor.out_channels = 5
-    with pytest.raises(ValueError, match='of another network: it has 7 classes, and .* has 5'):
+    with pytest.raises(ValueError, match='to another network: it has 7 classes, and .* has 5'):
         build_method(dict(type='around_engine', onnx=str(network)), segmentor)
 
 

@@ -133,7 +133,9 @@ def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch):
             self.segmentor.decode_head.conv_seg.bias.data += 0.01
 
     monkeypatch.setattr(export, 'PlainNetwork', Other)
-    with pytest.raises(ValueError, match='is not that of torch, so nothing is written: on 3 fr'):
+    with pytest.raises(
+        ValueError, match='differs from the network in torch, so nothing is written: on 3 fr'
+    ):
         _exported(tmp_path / 'n.onnx', learned('source', steps=0))
     assert [path.name for path in tmp_path.iterdir()] == ['n.onnx']
     assert (tmp_path / 'n.onnx').read_text() == 'an earlier one'

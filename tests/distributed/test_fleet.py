@@ -202,7 +202,7 @@ def test_a_killed_rank_ends_the_job_and_resuming_goes_on(config, tmp_path):
     resumed, _ = launch(tmp_path / 'run', '--resume')
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     # How far the other rank had got when the job was ended is a matter of time.
-    going_on = re.search(r'going on after frame (\d+)', resumed.stdout + resumed.stderr)
+    going_on = re.search(r'continuing after frame (\d+)', resumed.stdout + resumed.stderr)
     assert going_on and going_on.group(1) in ('2', '4')
     documents = [json.loads((tmp_path / n / 'results.json').read_text()) for n in ('whole', 'run')]
     for document in documents:

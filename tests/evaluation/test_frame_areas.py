@@ -70,9 +70,9 @@ def test_a_run_without_areas_says_how_to_get_them(tmp_path):
         (lambda lines: lines[1:], 'fog of round 1 has 2 frames instead of 3'),
         (lambda lines: lines[:-1] + [lines[-1][:20]], 'line 6 is damaged'),
         (lambda lines: [*lines[:-1], '[]\n'], 'line 6 is no object'),
-        (lambda lines: [*lines[:-1], '{}\n'], 'of no frame of theirs'),
-        (lambda lines: [line.replace('fog', 'rain') for line in lines], 'of no frame of theirs'),
-        (lambda lines: [line.replace('[0,', '[9,') for line in lines], 'of no frame of theirs'),
+        (lambda lines: [*lines[:-1], '{}\n'], 'to none of their frames'),
+        (lambda lines: [line.replace('fog', 'rain') for line in lines], 'to none of their frames'),
+        (lambda lines: [line.replace('[0,', '[9,') for line in lines], 'to none of their frames'),
         (lambda lines: [*lines[:3], *lines[:3]], 'fog of round 2 has 0 frames'),
         (
             lambda lines: [*lines[:-1], lines[-1].replace('1.png', '7.png')],

@@ -22,7 +22,7 @@ def test_an_error_leaves_nothing_and_nothing_is_written_over(tmp_path):
             raise RuntimeError
     assert not list(tmp_path.iterdir())
     (tmp_path / 'out').write_text('mine')
-    with pytest.raises(FileExistsError, match='out exists by now'):
+    with pytest.raises(FileExistsError, match='out exists already'):
         with atomic_folder(tmp_path / 'out') as folder:
             (folder / 'a').write_text('a')
             move_new(folder / 'a', tmp_path / 'out')

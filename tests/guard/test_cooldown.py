@@ -79,7 +79,7 @@ def test_a_method_that_ruins_itself_again_and_again_is_mostly_its_start():
     start = method.segmentor.weight.detach().clone()
     paused, learned, events = _stream(_guard(20), method, frame, 400)
     assert sum(paused) > 340
-    cooldowns = [event for event in events if 'the last reset was close' in event['reason']]
+    cooldowns = [event for event in events if 'the last reset was recent' in event['reason']]
     assert [event['event'] for event in cooldowns] == ['reset'] * len(cooldowns)
     # Eight frames from each start to the next reset.
     assert [event['stream_index'] for event in cooldowns] == [15, 43, 91, 179, 347]

@@ -104,7 +104,7 @@ def test_a_stopped_run_ends_with_the_lines_of_a_whole_one(project, tmp_path):  #
         process.wait(timeout=60)
     assert not (tmp_path / 'stopped' / 'results.json').exists()
     run = run_tool(name, *rest, '--resume')
-    assert run.returncode == 0 and 'going on after frame' in run.stdout + run.stderr
+    assert run.returncode == 0 and 'continuing after frame' in run.stdout + run.stderr
     run = run_tool(*_tta(project, tmp_path / 'whole', 30))
     assert run.returncode == 0, run.stderr
     texts = [(tmp_path / n / 'frame_areas.jsonl').read_bytes() for n in ('stopped', 'whole')]

@@ -78,14 +78,14 @@ def test_right_labels_are_no_matter(project, tmp_path, data, plain):  # noqa: F8
 def test_ids_out_of_range_are_refused(project, tmp_path, data, plain, which):  # noqa: F811
     folder, change = data
     change(lambda ids: np.full_like(ids, 33), which)
-    with pytest.raises(ValueError, match='the label holds the ids 33 where 0 to 18 and 255'):
+    with pytest.raises(ValueError, match='the label holds the ids 33, but 0 to 18 and 255'):
         look_at_labels(_built(project, tmp_path, folder, plain))
 
 
 def test_ids_that_mmseg_would_cut_off_are_refused(project, tmp_path, data):  # noqa: F811
     folder, change = data
     change(lambda ids: ids.astype(np.uint16) + 2560)
-    with pytest.raises(ValueError, match='holds the id 25.*cuts ids off to 8 bits'):
+    with pytest.raises(ValueError, match='holds the id 25.*cuts ids to 8 bits'):
         look_at_labels(_built(project, tmp_path, folder, plain=True))
 
 
@@ -103,7 +103,9 @@ def test_colour_pictures_are_refused_of_mmsegs_own_data_sets(
 ):  # fmt: skip
     folder, change = data
     change(lambda ids: np.dstack([ids] * channels))
-    with pytest.raises(ValueError, match=f'the label has {channels} channels where one of class'):
+    with pytest.raises(
+        ValueError, match=f'the label has {channels} channels, but one channel of class'
+    ):
         look_at_labels(_built(project, tmp_path, folder, plain=True))
 
 
@@ -132,8 +134,8 @@ def test_34_ids_by_the_files_name_are_refused(project, tmp_path, data, plain):  
 
 
 @pytest.mark.parametrize(('value', 'text'), [
-    (255, 'fog .3 labels looked at.: every pixel is ignored'),
-    (0, 'fog .3 labels looked at.: all pixels have the one id 0'),
+    (255, 'fog .3 labels checked.: every pixel is ignored'),
+    (0, 'fog .3 labels checked.: all pixels have the one id 0'),
 ])  # fmt: skip
 def test_odd_labels_are_told(project, tmp_path, data, value, text):  # noqa: F811
     import re

@@ -183,7 +183,7 @@ def test_a_killed_run_ends_with_the_masks_of_a_whole_one(project, tmp_path):  # 
     run = run_tool(*command('stopped'), '--resume', '--out-format', 'colours', *states)
     assert 'another format (train_ids, not colours)' in error_of(run)
     run = run_tool(*command('stopped'), '--resume', *states)
-    assert run.returncode == 0 and 'going on after frame' in run.stdout + run.stderr
+    assert run.returncode == 0 and 'continuing after frame' in run.stdout + run.stderr
     run = run_tool(*command('whole'), *states)
     assert run.returncode == 0, run.stderr
     stopped, whole = _digests(masks), _digests(tmp_path / 'whole' / 'masks')

@@ -78,7 +78,7 @@ def test_a_full_disk_costs_the_report_alone(stream_runner, tmp_path, monkeypatch
     told = warnings_of(stream_runner([ReportHook(), results_hook()]))
     assert json.loads((tmp_path / 'work' / 'results.json').read_text())['rounds']
     (sentence,) = [text for text in told if 'report' in text]
-    assert 'No space left' in sentence and 'the results are whole' in sentence
+    assert 'No space left' in sentence and 'the results are complete' in sentence
     assert 'tools/report.py' in sentence and '\n' not in sentence
 
 

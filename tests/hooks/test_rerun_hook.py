@@ -120,7 +120,7 @@ def test_what_cannot_be_written_to_its_end_leaves_the_old_file(
     runner.register_hook(Cuts())
     runner.test()
     assert path.read_text() == 'of an earlier run'
-    assert len(said) == 1 and 'is not whole' in said[0] and 'run.part1.rrd' in said[0]
+    assert len(said) == 1 and 'is incomplete' in said[0] and 'run.part1.rrd' in said[0]
 
 
 def test_mistakes():

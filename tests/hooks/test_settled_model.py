@@ -133,7 +133,7 @@ def test_numbers_that_differ_without_names_are_refused(project, tmp_path):  # no
 
 def test_a_clear_day_of_other_classes_is_refused(project, tmp_path):  # noqa: F811
     classes = {'forgetting_dataloader.dataset.dataset.metainfo': dict(classes=NAMES[:5])}
-    with pytest.raises(ValueError, match='in the forgetting_dataloader.*its 5 classes are others'):
+    with pytest.raises(ValueError, match='in the forgetting_dataloader.*its 5 classes differ'):
         _run(project, tmp_path / 'a', list(range(19)), NAMES, **classes)
 
 

@@ -339,7 +339,7 @@ def test_states_of_fewer_processes_are_not_passed_over(place, tmp_path, monkeypa
     # A second process that finds nothing of its own.
     gathered = 'ecotta_seg.resume.state_folder.all_gather_object'
     monkeypatch.setattr(gathered, lambda found: [found, []])
-    with pytest.raises(ValueError, match='go on with as many processes'):
+    with pytest.raises(ValueError, match='continue with as many processes'):
         folder.newest({}, (), in_step=True)
     monkeypatch.setattr(gathered, lambda found: [[], []])
     assert StateFolder(tmp_path / 'none', 2, logging.getLogger()).newest({}, (), True) is None

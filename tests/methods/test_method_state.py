@@ -63,7 +63,7 @@ each_method = pytest.mark.parametrize('method', sorted(CONFIGS), indirect=True)
 
 def _refused(method, state):
     before = method.method_state()
-    with pytest.raises(ValueError, match='does not fit this method.*go on with the config'):
+    with pytest.raises(ValueError, match='does not fit this method.*continue with the config'):
         method.load_method_state(state)
     assert same(method.method_state(), before)
 

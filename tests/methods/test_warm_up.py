@@ -35,5 +35,5 @@ def test_meta_networks_learn_by_the_loss_of_the_heads(name, terms, tmp_path):
 
 
 def test_a_head_that_trains_on_more_than_it_predicts_is_refused(tmp_path):
-    with pytest.raises(TypeError, match='but DDRHead is trained on more than that: an identity'):
+    with pytest.raises(TypeError, match='but the loss of DDRHead uses more: an identity'):
         _losses('ddrnet', tmp_path)

@@ -128,7 +128,7 @@ def test_the_input_is_not_written_over(place, tmp_path, capsys):
     video = (tmp_path / 'out.avi').read_bytes()
     assert run((tmp_path / 'out.avi', config, checkpoint), tmp_path / 'out.avi') == 2
     assert (tmp_path / 'out.avi').read_bytes() == video
-    assert capsys.readouterr().err.count('it would be written over') == 3
+    assert capsys.readouterr().err.count('it would be overwritten') == 3
 
 
 def test_odd_entries_of_a_folder_do_not_stop_it(place, tmp_path, capsys):

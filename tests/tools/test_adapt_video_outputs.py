@@ -144,7 +144,7 @@ def test_a_camera_runs_until_a_signal_and_its_video_is_whole(
     assert signal.getsignal(number) == handler and state.exists()
     assert len(list(FrameSource(tmp_path / 'out.avi'))) == 3
     text = capsys.readouterr().out
-    assert '3 frames, ' in text and 'frames came while another was worked on' in text
+    assert '3 frames, ' in text and 'frames came during the work on another frame' in text
 
 
 def test_a_camera_that_is_not_there(place, tmp_path, capsys):

@@ -71,7 +71,7 @@ def _processes_with(text):
 
 @pytest.mark.parametrize(('options', 'text'), [
     (('--workers', 2), '--workers needs --engine ray'),
-    (('--engine', 'ray', '--address', 'auto', '--workers', 2), 'leave it or --address out'),
+    (('--engine', 'ray', '--address', 'auto', '--workers', 2), 'leave out --workers or --address'),
     (('--engine', 'ray', '--gpus-per-run', '-1'), 'expected a number from 0'),
     (('--engine', 'dask'), 'invalid choice'),
 ])  # fmt: skip

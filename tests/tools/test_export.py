@@ -110,8 +110,8 @@ def test_made_scenes_without_data(project, tmp_path, capsys):
         capsys, config, project.checkpoint, '--frames', 1, '--out', tmp_path / 'n.onnx',
         '--cfg-options', f'{DATA}={tmp_path}/none',
     )  # fmt: skip
-    assert code == 0 and 'made scenes, for the test has no data here' in said
-    assert 'note: estimate of the method is no part of a network' in said
+    assert code == 0 and 'made scenes, because the data of the test is missing' in said
+    assert 'note: estimate of the method is not part of a network' in said
 
 
 def _mistakes(project, run):
@@ -131,14 +131,14 @@ def _mistakes(project, run):
         ((*own, '--state', empty), 'has no saved state'),
         ((*own, '--state', empty / 'none'), 'no saved state is whole'),
         ((*own, '--state', damaged), 'no saved state is whole: '),
-        ((project.config, other, '--state', run), 'is of a run of another source model'),
+        ((project.config, other, '--state', run), 'belongs to a run with another source model'),
         ((*own, '--adapters', adapters), 'do not fit this model'),
         ((*own, '--adapters', project.checkpoint), 'is not an adapters file'),
         ((*own, '--check', empty), 'holds no images'),
         ((*own, '--out', empty), '--out: expected a file, but'),
         ((*own, '--method', 'tent', '--strength', 0.5), 'leave out --strength'),
         ((*own, '--strength', 2), 'expected a strength from 0 to 1, got 2.0'),
-        ((*own, '--tolerance', 0), 'is not that of torch, so nothing is written'),
+        ((*own, '--tolerance', 0), 'differs from the network in torch, so nothing is written'),
     ]
 
 

@@ -65,7 +65,7 @@ def test_from_frames_to_an_archive(masks, tmp_path):
             assert np.array_equal(np.array(ids)[mask], written)
     check = ('--check', tmp_path / 'acdc.zip', '--server', 'acdc')
     run = run_tool('make_submission', *check, '--images', images)
-    assert run.returncode == 0 and 'is what acdc takes' in run.stdout, run.stderr
+    assert run.returncode == 0 and 'has the form that acdc takes' in run.stdout, run.stderr
     assert 'takes masks of all 2000 images' in error_of(run_tool('make_submission', *check))
 
 

@@ -213,7 +213,7 @@ def test_a_signal_to_all_processes_saves_and_the_workers_do_not_die_of_it(projec
         os.killpg(process.pid, signal.SIGTERM)
         text, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, text
-    assert 'Traceback' not in text and 'go on with --resume' in text
+    assert 'Traceback' not in text and 'continue with --resume' in text
     states = sorted(work.glob('state/*.pth'))
     assert 1 <= len(states) <= 2
     with pytest.raises(ProcessLookupError):

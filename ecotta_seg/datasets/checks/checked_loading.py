@@ -101,7 +101,7 @@ class CheckedLoadAnnotations(BaseTransform):
             # mmseg truncates ids to 8 bits, which makes any id look valid.
             raise LabelError.at(
                 path,
-                f'the label has {bits} bits a pixel where 8 are expected: use the '
+                f'the label has {bits} bits a pixel, but 8 are expected: use the '
                 '*_labelTrainIds.png files (train ids), not *_instanceIds.png',
             )
         if self.decode is not None:
@@ -132,8 +132,8 @@ class CheckedLoadAnnotations(BaseTransform):
         if label.ndim != 2:
             raise LabelError.at(
                 path,
-                f'the label has {label.shape[-1]} channels where one of class ids is expected: '
-                'a colour picture was taken for a label, use the *_labelTrainIds.png files',
+                f'the label has {label.shape[-1]} channels, but one channel of class ids is '
+                'expected: the label is a colour picture, use the *_labelTrainIds.png files',
             )
         if shape is not None and tuple(label.shape) != tuple(shape[:2]):
             raise LabelError.at(
@@ -149,12 +149,12 @@ class CheckedLoadAnnotations(BaseTransform):
         if mapped:
             raise LabelError.at(
                 path,
-                f'the label holds the ids {named}{more}, which are no ids of the data set, so they '
-                'cannot be mapped to classes: use the labels as they are published',
+                f'the label holds the ids {named}{more}, which are no ids of the data set, so '
+                'they cannot be mapped to classes: use the published labels',
             )
         raise LabelError.at(
             path,
-            f'the label holds the ids {named}{more} where 0 to {self.num_classes - 1} and '
+            f'the label holds the ids {named}{more}, but 0 to {self.num_classes - 1} and '
             f'{self.ignore_index} (ignored) are expected: use the *_labelTrainIds.png files '
             '(train ids), not *_labelIds.png',
         )

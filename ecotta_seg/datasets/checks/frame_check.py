@@ -86,7 +86,7 @@ def image_fault(image: Tensor) -> Optional[str]:
             255. For other ranges only checks that do not depend on the range are made.
     """
     if image.dim() != 3 or not image.shape[0]:
-        return f'the frame has the shape {tuple(image.shape)} where (C, H, W) is expected'
+        return f'the frame has the shape {tuple(image.shape)} but (C, H, W) is expected'
     if min(image.shape[1:]) < 2:
         return f'the frame is only {image.shape[2]}x{image.shape[1]} pixels'
     if image.is_floating_point() and not image.isfinite().all():
@@ -173,8 +173,8 @@ class FrameChecker:
             return None
         self._other = (size, count)
         return (
-            f'the frame is {size[1]}x{size[0]} pixels where the stream has '
-            f'{self._size[1]}x{self._size[0]}; where sizes may differ, set sizes_differ=True'
+            f'the frame is {size[1]}x{size[0]} pixels, but the stream has '
+            f'{self._size[1]}x{self._size[0]}; if sizes may differ, set sizes_differ=True'
         )
 
     def state_dict(self) -> dict:

@@ -112,9 +112,9 @@ class AdverseWeather(BaseTransform):
         channels = image.shape[2] if image.ndim == 3 else 1
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (1, 3, 4):
             raise TypeError(
-                'AdverseWeather expects a uint8 image (H, W) in grey, (H, W, 3) in BGR, or '
-                f'(H, W, 4) with BGR first, not {image.shape} {image.dtype}: put it straight after '
-                'LoadImageFromFile, and further channels and scaling behind it'
+                'AdverseWeather expects a uint8 image (H, W) in grey, (H, W, 3) in BGR, or (H, '
+                f'W, 4) with BGR first, not {image.shape} {image.dtype}: put it directly after '
+                'LoadImageFromFile, and further channels and scaling after it'
             )
         if condition == 'clear':
             return results

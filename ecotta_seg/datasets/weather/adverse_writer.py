@@ -101,8 +101,8 @@ class AdverseWriter:
         if self.target.is_dir() and any(self.target.iterdir()):
             if not resume:
                 raise ValueError(
-                    f'{self.target} is not empty, give another folder or --resume to go on with '
-                    'a dataset that was begun there'
+                    f'{self.target} is not empty, give another folder or --resume to continue a '
+                    'dataset that was begun there'
                 )
             if not settings.is_file():
                 raise ValueError(

@@ -219,12 +219,12 @@ def test_a_grey_frame_has_the_weather_of_the_same_in_colour(condition, flat):
 @pytest.mark.parametrize('channels', [2, 5])
 def test_other_numbers_of_channels_are_refused(channels):
     image = np.zeros((8, 9, channels), np.uint8)
-    with pytest.raises(TypeError, match='further channels and scaling behind it'):
+    with pytest.raises(TypeError, match='further channels and scaling after it'):
         weathered(image=image)
 
 
 def test_float_images_are_refused():
-    with pytest.raises(TypeError, match='straight after LoadImageFromFile'):
+    with pytest.raises(TypeError, match='directly after LoadImageFromFile'):
         AdverseWeather('fog', 3)({'img': scene().astype(np.float32), 'img_path': 'a.png'})
 
 
