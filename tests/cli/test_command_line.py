@@ -122,7 +122,7 @@ def _faulty(argv):
 ])  # fmt: skip
 def test_only_what_is_raised_on_purpose_is_a_users_mistake(main, code, capsys):
     assert run_tool(main, PLAIN) == code
-    assert ('unexpected' in capsys.readouterr().err) == (code == 1)
+    assert ('(unexpected: --traceback' in capsys.readouterr().err) == (code == 1)
 
 
 def test_the_traceback_is_there_if_asked_for(capsys):

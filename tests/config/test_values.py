@@ -67,7 +67,7 @@ def test_a_variable_may_be_a_number_or_a_list(tmp_path, monkeypatch):
 def test_a_variable_that_cannot_work_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv('SOME_ROOT', "/o'brien")
     (tmp_path / 'c.py').write_text("_base_ = '{{$SOME_ROOT:.}}/base.py'\n")
-    with pytest.raises(ValueError, match='variable SOME_ROOT is in a place.*read as code'):
+    with pytest.raises(ValueError, match='variable SOME_ROOT is used in a place.*read as code'):
         read_config(tmp_path / 'c.py')
 
 

@@ -83,7 +83,7 @@ def test_a_method_that_ruins_itself_again_and_again_is_mostly_its_start():
     assert [event['event'] for event in cooldowns] == ['reset'] * len(cooldowns)
     # Eight frames from each start to the next reset.
     assert [event['stream_index'] for event in cooldowns] == [15, 43, 91, 179, 347]
-    assert [int(event['reason'].split('so ')[1].split()[0]) for event in cooldowns] == [
+    assert [int(event['reason'].split('pauses for ')[1].split()[0]) for event in cooldowns] == [
         20, 40, 80, 160, 320
     ]  # fmt: skip
     for event, frames in zip(cooldowns, (20, 40, 80, 160)):

@@ -64,7 +64,7 @@ def test_only_the_same_run_goes_on(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     folder.go_on(SETTINGS, files)
-    with pytest.raises(ValueError, match='another run than the one'):
+    with pytest.raises(ValueError, match='another run than the resumed one'):
         folder.go_on(dict(SETTINGS, run=None), files)
     with pytest.raises(ValueError, match='another size'):
         folder.go_on(dict(SETTINGS, size='frame'), files)
