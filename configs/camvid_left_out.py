@@ -1,4 +1,4 @@
-# What settings are chosen on besides val, a drive that the source has not seen: DeepLabV3+ R18.
+# For choosing settings, besides val: a drive that the source has not seen. DeepLabV3+ R18.
 # CAMVID_ROOT=... python tools/benchmark_methods.py --model r18 configs/camvid_left_out.py \
 #     CHECKPOINT --methods tent:optimizer.lr=3e-5 tent:optimizer.lr=1e-4 --seeds 7 --work-dir D
 _base_ = [

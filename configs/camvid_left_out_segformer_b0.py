@@ -1,4 +1,4 @@
-# What settings are chosen on besides val, a drive that the source has not seen: SegFormer-B0.
+# For choosing settings, besides val: a drive that the source has not seen. SegFormer-B0.
 # CAMVID_ROOT=... python tools/benchmark_methods.py --model b0 \
 #     configs/camvid_left_out_segformer_b0.py CHECKPOINT --methods tent --seeds 7 --work-dir D
 _base_ = [

@@ -1,5 +1,5 @@
-# A DeepLabV3+ R18 that has seen one of CamVid's two training drives alone: with it the other one is
-# a drive to choose settings on that the source does not know (camvid_left_out.py).
+# A DeepLabV3+ R18 trained on only one of CamVid's two training drives. camvid_left_out.py chooses
+# settings on the other drive, which this source has not seen.
 # CAMVID_ROOT=... python tools/train.py configs/camvid_left_out_source.py --work-dir D
 _base_ = [
     './_base_/models/deeplabv3plus_r18w32.py',

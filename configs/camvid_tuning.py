@@ -1,4 +1,4 @@
-# What rates and thresholds are chosen on, for DeepLabV3+ R18: see docs/tuning.md.
+# For choosing rates and thresholds of DeepLabV3+ R18: see docs/tuning.md.
 # CAMVID_ROOT=... python tools/benchmark_methods.py --model r18 configs/camvid_tuning.py \
 #     CHECKPOINT --methods tent:optimizer.lr=3e-5 tent:optimizer.lr=1e-4 --seeds 7 --work-dir D
 _base_ = [

@@ -1,4 +1,4 @@
-# What rates and thresholds are chosen on, for SegFormer-B0: see docs/tuning.md.
+# For choosing rates and thresholds of SegFormer-B0: see docs/tuning.md.
 # CAMVID_ROOT=... python tools/benchmark_methods.py --model b0 \
 #     configs/camvid_tuning_segformer_b0.py CHECKPOINT --methods tent --seeds 7 --work-dir D
 _base_ = [

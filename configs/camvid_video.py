@@ -1,4 +1,4 @@
-# What tools/adapt_video.py takes if it is given no config: SegFormer-B0 of CamVid with EcoTTA+.
+# The default config of tools/adapt_video.py: SegFormer-B0 of CamVid with EcoTTA+.
 # python tools/adapt_video.py IN OUT
 # CAMVID_ROOT=... python tools/test_tta.py configs/camvid_video.py \
 #     data/checkpoints/segformer_b0_camvid.pth --work-dir D
@@ -8,7 +8,7 @@ _base_ = [
     './_base_/adaptation/ecotta_plus.py',
     './_base_/runtime/adaptation.py',
 ]
-# Of the 19 outputs these alone have been trained: CamVid labels no other class.
+# Only these of the 19 outputs are trained: CamVid labels no other class.
 trained_classes = [
     *('road', 'sidewalk', 'building', 'fence', 'pole', 'traffic sign', 'vegetation', 'sky'),
     *('person', 'car', 'bicycle'),

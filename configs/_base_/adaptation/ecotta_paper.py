@@ -4,7 +4,7 @@
 # Not as in the public ports: they keep the frozen norms in training mode (statistics of the batch)
 # and take two steps a batch; here the frozen norms keep the source's statistics, which the paper
 # leaves open, and there is one step a frame. docs/methods.md names all deviations.
-# Of the type 'ecotta' too; the results name it by this.
+# The type is 'ecotta', too; the results use this name.
 method = 'ecotta_paper'
 adaptation = dict(
     type='ecotta',

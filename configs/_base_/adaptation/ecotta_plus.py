@@ -18,6 +18,6 @@ adaptation = dict(
     # Without clear frames to calibrate on: frames below 0.8 times the preprocessor's mean are dark.
     brightness=0.8,
     optimizer=dict(type='SGD', lr=1e-2, momentum=0.9),
-    # Every fifth frame tells, without labels, whether the source would do better.
+    # On every fifth frame the method estimates, without labels, whether the source would do better.
     estimate=dict(every=5, fallback=True),
 )

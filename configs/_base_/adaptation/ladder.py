@@ -1,7 +1,7 @@
 # Ladder (ours): EcoTTA's meta networks (arXiv 2303.01904) as a side network on detached features,
-# after LST (2206.06522), UniPT (2308.14316) and SHERL (2407.07523). Nothing is published for it;
-# loss and rates as in ecotta.py, blocks an eighth as wide
-# (LST's ratio). `ladder=True` is what the warm-up reads.
+# after LST (2206.06522), UniPT (2308.14316) and SHERL (2407.07523). No settings are
+# published for it; loss and rates as in ecotta.py, blocks an eighth as wide (LST's ratio). The
+# warm-up reads `ladder=True`.
 adaptation = dict(
     type='ladder',
     meta_networks=dict(

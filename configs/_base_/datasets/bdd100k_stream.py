@@ -1,4 +1,4 @@
-# BDD100K: 10k images with labels, by weather and time of day, which are in the labels of the 100k
+# BDD100K: 10k images with labels, by weather and time of day. Both come from the labels of the 100k
 # images (labels/det_20/ or labels/bdd100k_labels_images_*.json). Few frames are in fog.
 _base_ = ['./driving_stream.py']
 

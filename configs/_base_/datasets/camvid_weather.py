@@ -5,7 +5,7 @@ img_suffix = '_leftImg8bit.jpg'
 input_scale = (480, 360)
 crop_size = (320, 320)
 
-# No adverse weather in training: what is met at test time must be unknown to the source.
+# No adverse weather in training: the source must not know the weather of the test.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -72,7 +72,7 @@ test_dataloader = dict(
         ),
     ),
 )
-# Forgetting is measured on the stream's own 40 frames on a clear day. They are of a drive that
+# Forgetting is measured on the stream's own 40 frames on a clear day. They show a drive that
 # the source has not trained on, so before and after differ by the adaptation alone; the val split
 # comes from the training drives and would flatter the source.
 forgetting_dataloader = dict(
@@ -94,7 +94,7 @@ forgetting_dataloader = dict(
         ),
     ),
 )
-# A dozen clear frames of the training drives show what is usual to the source; without labels.
+# A dozen clear frames of the training drives calibrate the method, without labels.
 calibration_dataloader = dict(
     batch_size=1,
     num_workers=0,

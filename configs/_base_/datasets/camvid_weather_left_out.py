@@ -1,5 +1,5 @@
-# What settings are chosen on, besides val: the same with one of the two training drives, and a
-# source that is trained on the other alone (camvid_left_out_source.py).
+# For choosing settings, besides val: the same stream on one of the two training drives, and a
+# source that is trained only on the other drive (camvid_left_out_source.py).
 _base_ = './camvid_weather_val.py'
 seen = dict(
     data_prefix=dict(img_path='leftImg8bit/train/0016E5', seg_map_path='gtFine/train/0016E5')

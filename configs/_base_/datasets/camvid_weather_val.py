@@ -1,6 +1,6 @@
-# What settings are chosen on: CamVid's val sequence in weather of severity 4, two rounds of 24
+# For choosing settings: CamVid's val sequence in weather of severity 4, two rounds of 24
 # frames a condition. Results are reported on another drive, severity and weather seed
-# (camvid_weather.py); docs/tuning.md tells what a look at that one had a part in.
+# (camvid_weather.py); docs/tuning.md names the choices that used that drive.
 _base_ = './camvid_weather.py'
 val = dict(data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'))
 test_dataloader = dict(

@@ -2,11 +2,11 @@
 # stream. mmengine puts the *first* environment variable of a file into all of its places, so each
 # root has a file of its own.
 cityscapes_root = '{{$CITYSCAPES_ROOT:data/cityscapes}}'
-# Half of the frames' 2048x1024, as continual streams of ACDC (960x540 of 1920x1080) take it.
+# Half of the frames' 2048x1024, as in continual streams of ACDC (960x540 of 1920x1080).
 cityscapes_scale = (1024, 512)
 crop_size = (512, 1024)
 
-# No adverse weather in training: what is met at test time must be unknown to the source.
+# No adverse weather in training: the source must not know the weather of the test.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

@@ -1,4 +1,4 @@
-# Foggy Cityscapes: the validation set in ever denser made fog. leftImg8bit_foggy/ is beside
+# Foggy Cityscapes: the validation set in increasingly dense made fog. leftImg8bit_foggy/ is beside
 # leftImg8bit/ and gtFine/.
 _base_ = ['./driving_stream.py']
 

@@ -1,5 +1,5 @@
 # A folder of pictures, with its subfolders, once through in the order of their paths: predicted
-# and not scored. There are no clear days, so nothing is measured of forgetting.
+# and not scored. There are no clear days, so forgetting is not measured.
 frames_root = '{{$FRAMES_ROOT:data/frames}}'
 
 test_pipeline = [
@@ -14,7 +14,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ContinualStream',
-        # A mere name, but for `by_condition=True`: then each is a subfolder.
+        # Only a name; with `by_condition=True` each condition is a subfolder.
         conditions=('frames',),
         rounds=1,
         dataset=dict(type='FrameFolderDataset', data_root=frames_root, pipeline=test_pipeline),

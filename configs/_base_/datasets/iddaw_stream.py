@@ -1,4 +1,4 @@
-# IDD-AW: Indian roads; the root is the folder `IDDAW`. Classes that Cityscapes has not are ignored.
+# IDD-AW: Indian roads; the root is the folder `IDDAW`. Classes that Cityscapes lacks are ignored.
 _base_ = ['./driving_stream.py']
 
 test_dataloader = dict(

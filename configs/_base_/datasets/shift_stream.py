@@ -1,5 +1,5 @@
-# SHIFT, discrete shifts, front camera: the root is the folder `discrete`. Ever worse weather by
-# day, then clear nights. Vehicles and riders are not scored: SHIFT has other classes there.
+# SHIFT, discrete shifts, front camera: the root is the folder `discrete`. Worsening weather by day,
+# then clear nights. Vehicles and riders are not scored: SHIFT has other classes there.
 _base_ = ['./driving_stream.py']
 
 test_dataloader = dict(

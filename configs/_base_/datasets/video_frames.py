@@ -1,5 +1,5 @@
 # The frames of a video, or of the videos of a folder, once through: predicted and not scored. There
-# are no clear days, so nothing is measured of forgetting.
+# are no clear days, so forgetting is not measured.
 video = '{{$VIDEO:data/video.mp4}}'
 
 test_pipeline = [
@@ -15,7 +15,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ContinualStream',
-        conditions=('video',),  # A mere name.
+        conditions=('video',),  # Only a name.
         rounds=1,
         dataset=dict(type='VideoFramesDataset', data_root=video, pipeline=test_pipeline),
     ),

@@ -1,4 +1,4 @@
-# What every adaptation run has in common: hooks, metric, and the warm-up's schedule.
+# Shared by all adaptation runs: hooks, metric, and the warm-up's schedule.
 default_scope = 'mmseg'
 custom_imports = dict(imports=['ecotta_seg'], allow_failed_imports=False)
 custom_hooks = [
@@ -11,10 +11,10 @@ custom_hooks = [
     dict(type='FrameCheckHook', mode='tolerant'),
     # Skips or takes back updates that would ruin the model; healthy streams are left alone.
     dict(type='GuardHook'),
-    # The whole state now and then, and on SIGTERM: go on with `tools/test_tta.py --resume`.
+    # Saves the whole state regularly and on SIGTERM: continue with `tools/test_tta.py --resume`.
     dict(type='StreamStateHook', interval=20),
     dict(type='ForgettingHook'),
-    # mIoU estimated without labels, where a method or a top-level `estimate = dict()` asks for it.
+    # mIoU estimated without labels, if a method or a top-level `estimate = dict()` asks for it.
     dict(type='LabelFreeHook'),
     dict(type='MemoryHook'),
     dict(type='StreamProgressHook'),
@@ -27,10 +27,10 @@ custom_hooks = [
 ]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    # The stream has a progress bar; a log line every so many frames is for the log file.
+    # A log line every `interval` frames, for the log file; the screen has a progress bar.
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Two: mmengine removes the oldest before the newest is whole.
+    # Two: mmengine removes the oldest file before the newest one is complete.
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )

@@ -6,7 +6,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Two: mmengine removes the oldest before the newest is whole.
+    # Two: mmengine removes the oldest file before the newest one is complete.
     checkpoint=dict(
         type='CheckpointHook', by_epoch=False, interval=650, save_optimizer=True, max_keep_ckpts=2
     ),
