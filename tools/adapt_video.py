@@ -1,11 +1,11 @@
 """Adapts to a video, a camera or a folder of frames: python tools/adapt_video.py IN OUT ...
 
 IN is a video, a folder of images, the number of a camera (0) or an address (rtsp://host/stream).
-OUT, a video (.mp4, .avi) or a folder, shows side by side the frame, the source model's mask and
-the adapted model's; with --overlay the adapted mask over the frame. --masks DIR writes the masks
-themselves. Nothing but the frames is needed: no labels. Without a config the model is a small
+OUT, a video (.mp4, .avi) or a folder, shows side by side the frame, the source model's mask and the
+adapted model's; with --overlay the adapted mask over the frame. --masks DIR writes the masks
+themselves. The tool needs only the frames, no labels. Without a config the model is a small
 SegFormer of CamVid, which knows 11 classes; a checkpoint of Cityscapes does better. A camera runs
-until Ctrl-C, which ends the video as well as --max-frames does.
+until Ctrl-C or --max-frames; both complete the video.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""What adapting takes: python tools/benchmark_memory.py CONFIG --size H W [--json FILE].
+"""Measures memory and time: python tools/benchmark_memory.py CONFIG --size H W [--json FILE].
 
 python tools/benchmark_memory.py configs/acdc_ecotta.py --size 512 1024 --json memory.json \
     --plot memory.png --budgets 1.25x 1.0x 0.8x
 
-One table over stock inference, full fine-tuning, Tent, CoTTA with one view and EcoTTA, each by
+One table compares stock inference, full fine-tuning, Tent, CoTTA with one view and EcoTTA, each by
 plain and by lean autograd, and EcoTTA by the memory engine: the fastest step, then one for each
-budget. Peak bytes of a step, everything together, seconds, and what that is to stock inference.
-Random weights where no checkpoint is given. docs/memory.md says what is counted.
+budget. The table shows the peak bytes of a step, the bytes in all, seconds, and the ratios to stock
+inference. Without a checkpoint the weights are random. docs/memory.md defines the numbers.
 """
 
 import argparse

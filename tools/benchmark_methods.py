@@ -4,18 +4,18 @@ python tools/benchmark_methods.py --model r18 configs/camvid_severe.py CHECKPOIN
     --methods source batch_norm_statistics tent eata sar cotta:views=1 ecotta ecotta_plus \
     --streams continual ramp mixed --seeds 0 1 2 --rounds 10 --work-dir work_dirs/benchmark
 
-Each run is a call of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. What is done
-already is skipped, what was cut off goes on; a run that fails does not stop the others and is
-listed. What was run there with other settings (or another checkpoint) is renamed to
-seedN.before_1. WORK_DIR/benchmark.md, .csv, .json, cells.csv, paired.csv, rounds.png and memory.png
-hold the results. A method may carry options of its own: tent:optimizer.lr=1e-3, and warmed-up meta
-networks: ecotta_plus:adapters=FILE. A seed is that of the weather, of a mixed stream's order and of
-all random generators.
+Each run is a call of tools/test_tta.py in WORK_DIR/cells/MODEL/STREAM/METHOD/seedN. The tool skips
+finished runs and resumes interrupted ones; if a run fails, the others continue and the report lists
+it. A run with other settings (or another checkpoint) in this folder is renamed to seedN.before_1.
+WORK_DIR/benchmark.md, .csv, .json, cells.csv, paired.csv, rounds.png and memory.png hold the
+results. A method may carry options of its own: tent:optimizer.lr=1e-3, and warmed-up meta networks:
+ecotta_plus:adapters=FILE. A seed sets the weather, the order of a mixed stream and all random
+generators.
 
---dry-run tells how far each run is: done, started (goes on), new, or other (of other settings: it
-would be renamed and run anew). --engine ray carries out many runs at once, on this machine or on a
-cluster: see docs/many_machines.md. The exit code is 0, 1 where a run failed, 2 for a mistake in
-the command, 130 after Ctrl-C.
+--dry-run lists the progress of each run: done, started (resumes), new, or other (has other
+settings: would be renamed and run again). --engine ray executes many runs in parallel, on this
+machine or on a cluster: see docs/many_machines.md. The exit code is 0, 1 if a run failed, 2 for a
+mistake in the command, 130 after Ctrl-C.
 """
 
 import argparse
@@ -149,7 +149,9 @@ def main(argv: list[str]) -> None:
         benchmark.plot_memory(entries, work_dir / 'memory.png')
     print(f'the report is in {work_dir / "benchmark.md"}')
     if errors:
-        print(f'{len(errors)} of {len(runs)} runs failed, see the end of it', file=sys.stderr)
+        print(
+            f'{len(errors)} of {len(runs)} runs failed, see the end of the report', file=sys.stderr
+        )
         raise SystemExit(1)
 
 

@@ -1,15 +1,15 @@
-r"""Says which method to take for a network, or none: python tools/choose.py CONFIG CHECKPOINT
+r"""Chooses a method for a network, or none: python tools/choose.py CONFIG CHECKPOINT
 
-The clear labelled frames of the config's forgetting_dataloader are put under made weather of the
-realistic level. On half of the frames methods and rates are searched, on the other half the best
-are confirmed. WORK_DIR/choice.md holds the choice with the gain to expect and its interval, what
-the clear day loses, time and memory, or says that adapting does not pay; choice.json holds the
+The tool adds made weather of the realistic level to the clear labelled frames of the config's
+forgetting_dataloader. It searches methods and rates on half of the frames, and confirms the best on
+the other half. WORK_DIR/choice.md holds the choice with the expected gain and its interval, the
+loss of the clear day, time and memory, or says that adapting does not pay; choice.json holds the
 same. WORK_DIR/chosen.py is a preset:
 
 python tools/test_tta.py CONFIG CHECKPOINT --method WORK_DIR/chosen.py
 
-Each run lies in WORK_DIR/cells: the same command goes on where it was stopped. docs/choose.md has
-an example.
+Each run has a folder in WORK_DIR/cells: the same command continues a stopped search. docs/choose.md
+has an example.
 """
 
 import argparse

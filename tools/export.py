@@ -1,8 +1,8 @@
 """Exports an adapted network to one file: python tools/export.py CONFIG CHECKPOINT --adapters FILE.
 
-The file, ONNX or torch.export's, holds the whole network: mean and standard deviation of the
-input, meta networks and the norms by the frame's statistics. It is compared with torch on 20
-frames before it is there. docs/export.md says what is exact and what is left out.
+The file, ONNX or torch.export's, holds the whole network: mean and standard deviation of the input,
+meta networks and the norms by the frame's statistics. Before the tool writes the file, it compares
+the network with torch on 20 frames. docs/export.md lists the exact and the omitted parts.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Writes procedural driving scenes: python tools/make_driving_scenes.py OUT --train 600 --val 40.
 
-In Cityscapes' layout (clear), or with --layout acdc in fog, night, rain and snow. The same
-numbers give the same pixels.
+The scenes are clear, in Cityscapes' layout, or with --layout acdc in fog, night, rain and snow. The
+same numbers give the same pixels.
 """
 
 import argparse

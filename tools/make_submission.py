@@ -1,7 +1,7 @@
 """Makes the archive that an evaluation server takes: python tools/make_submission.py MASKS OUT.zip.
 
-MASKS is the folder that tools/test_tta.py was given as --out. The archive is checked against the
-server's rules before it is there; docs/masks.md names the source of the rules.
+MASKS is the --out folder of tools/test_tta.py. The tool checks the archive against the server's
+rules before it writes the file; docs/masks.md names the source of the rules.
 """
 
 import argparse

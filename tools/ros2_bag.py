@@ -1,9 +1,10 @@
 """Segments the images of a ROS 2 bag, without ROS: python tools/ros2_bag.py BAG OUT [--topic T] ...
 
-BAG is a folder of rosbag2 or a file .mcap or .db3; so is OUT, which is new. For each image of the
-topic, in the order of the recording, OUT has the mask (sensor_msgs/Image, mono8), the confidence,
-and, once, the names of the classes (vision_msgs/LabelInfo), with the stamp and the frame of the
-image. The model adapts while it goes. Without a config it is a small SegFormer of CamVid.
+BAG is a folder of rosbag2 or a file .mcap or .db3; so is OUT, which must be new. For each image of
+the topic, in the order of the recording, OUT has the mask (sensor_msgs/Image, mono8), the
+confidence, and, once, the names of the classes (vision_msgs/LabelInfo), with the stamp and the
+frame of the image. The model adapts from image to image. Without a config the model is a small
+SegFormer of CamVid.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Segments the images of a ROS 2 topic as they come: python tools/ros2_node.py --topic NAME ...
 
-The same as ros2_bag.py does to a bag, as a node. It needs rclpy, sensor_msgs, vision_msgs and
-std_srvs, which come with ROS 2. Masks, confidence and the names of the classes are published with
-the stamp and the frame of the image. Ctrl-C ends the node; --save-state keeps what was learned.
-Arguments after --ros-args are for ROS.
+The node does for a topic what ros2_bag.py does for a bag. It needs rclpy, sensor_msgs, vision_msgs
+and std_srvs, which come with ROS 2. Masks, confidence and the names of the classes are published
+with the stamp and the frame of the image. Ctrl-C ends the node; --save-state saves the learned
+state. Arguments after --ros-args are for ROS.
 """
 
 import argparse

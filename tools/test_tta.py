@@ -1,7 +1,7 @@
 """Adapts a source model through a stream and scores it: python tools/test_tta.py CONFIG CHECKPOINT.
 
 "tta" here is test-time *adaptation*: the model learns from each unlabelled frame that it
-predicts. (In OpenMMLab's own tools, TTA is test-time augmentation; that is another thing.)
+predicts. (In OpenMMLab's own tools, TTA is test-time augmentation.)
 The table on screen is also in WORK_DIR/results.json and results.csv. WORK_DIR/report.html shows the
 run on one page.
 """

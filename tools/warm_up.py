@@ -1,8 +1,7 @@
 """Warms up meta networks on source data: python tools/warm_up.py CONFIG CHECKPOINT.
 
-The source model stays frozen. What is written, WORK_DIR/adapters.pth, holds the meta networks and
-the method's calibration on clear frames of the training set, and is what tools/test_tta.py takes as
---adapters.
+The source model stays frozen. WORK_DIR/adapters.pth holds the meta networks and the method's
+calibration on clear frames of the training set. Pass the file to tools/test_tta.py as --adapters.
 """
 
 import argparse

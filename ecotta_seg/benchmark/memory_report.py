@@ -105,9 +105,9 @@ def _times(value: Optional[float]) -> str:
 
 def _notes(rows: Sequence[dict]) -> list[str]:
     notes = [
-        "Peaks are above parameters and adapters, with gradients and the optimizer's state; "
-        'in all: with parameters, adapters and kept copies. x inf.: to stock inference; times are '
-        'medians, each method in turn with it.'
+        "Peaks include gradients and the optimizer's state, but not parameters and adapters; in "
+        'all: with parameters, adapters and kept copies. x inf.: relative to stock inference; '
+        'times are medians, each method in turn with stock inference.'
     ]
     for row in rows:
         if row['error']:

@@ -118,14 +118,14 @@ def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: st
         parts += ['```', command, '```', '']
     parts += [
         'mIoU in percent; means over rounds, conditions and seeds. *±* is the standard deviation '
-        'of *mean* over seeds, *worst* the least that the method is above the source in any '
-        'condition of any round, *forgetting* what the clear day loses against the source, '
-        '*events* what a guard, a check of frames or the method itself did, over all seeds. *s a '
-        'frame* is the median step, of the machine as busy as it was; *loop overhead* what the '
-        'test loop adds to its time. Peaks are above the parameters. The source is the mean '
-        'over the seeds of all methods. A difference to the source is in percentage points, with a '
-        '95 % interval by a bootstrap over frames (the same frames of both in all rounds and '
-        'seeds); *frames* is how many a condition has.',
+        'of *mean* over seeds, *worst* is the smallest gain over the source in any condition of '
+        'any round, *forgetting* is the loss of the clear day against the source, *events* are '
+        'the actions of a guard, a check of frames or the method itself, over all seeds. *s a '
+        'frame* is the median step under the load that the machine had; *loop overhead* is the '
+        'time that the test loop adds. Peaks do not include the parameters. The source is the '
+        'mean over the seeds of all methods. A difference to the source is in percentage points, '
+        'with a 95 % interval by a bootstrap over frames (the same frames of both in all rounds '
+        'and seeds); *frames* is the number of frames of a condition.',
         '',
         _code_line(records),
         '',

@@ -35,7 +35,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
             action='store_true',
             help='load a checkpoint even if that runs code in it; only for files of your own',
         )
-    parser.add_argument('--work-dir', help='folder for everything that is written')
+    parser.add_argument('--work-dir', help='folder for all output files')
     parser.add_argument('--seed', type=int, help='seed of all random generators')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: CUDA if available')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
@@ -47,7 +47,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, checkpoint: bool = Tru
         help='settings to override, as key=value; lists as key="[a,b]", a text with commas as '
         'key="\'a,b\'"',
     )
-    parser.add_argument('--traceback', action='store_true', help='show where an error came from')
+    parser.add_argument('--traceback', action='store_true', help='show the traceback of an error')
     for flag, text in PROCESS_FLAGS.items():
         parser.add_argument(flag, action='store_true', help=text)
 

@@ -53,7 +53,7 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--save-adapters', help='file for the meta networks at the end')
     parser.add_argument('--trust-checkpoint', action='store_true')
-    parser.add_argument('--traceback', action='store_true', help='show where an error came from')
+    parser.add_argument('--traceback', action='store_true', help='show the traceback of an error')
     for flag, text in PROCESS_FLAGS.items():
         parser.add_argument(flag, action='store_true', help=text)
 

@@ -304,7 +304,7 @@ def result_notes(document: Mapping) -> list[str]:
         where = '' if len(left_out) == 1 else f' ({_names(conditions)})'
         notes.append(f'Never in the labels, so left out of the mean{where}: {_names(names)}.')
     if document['memory']['inference_peak_bytes'] is not None:
-        notes.append('Peaks are above the parameters, adapters among them.')
+        notes.append('Peaks do not include the parameters and adapters.')
     predicted = document['memory'].get('predicted_peak_bytes')
     measured = document['memory'].get('adaptation_peak_bytes')
     if predicted is not None and measured is not None and measured > predicted:

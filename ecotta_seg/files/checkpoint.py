@@ -42,7 +42,7 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
         if re.search('unsupported (global|class)', str(error), re.IGNORECASE):
             raise ValueError(
                 f'{path} was refused: it holds objects that could run code when loaded; if you '
-                'made it yourself or trust where it comes from, pass --trust-checkpoint'
+                'trust its origin, pass --trust-checkpoint'
             ) from None
         raise ValueError(_damaged(path, error)) from None
     except Exception as error:  # The exception type depends on where the pickle is damaged.

@@ -94,8 +94,8 @@ class FrameCheckHook(Hook):
         for event, what in (('bad_frames', 'bad frames'), ('bad_labels', 'unreadable labels')):
             if extra.get(event):
                 runner.logger.warning(
-                    f'{extra[event]} {what} in the stream: nothing was learned from the frames, '
-                    'labels that could not be read are not in the scores; see "events" in '
+                    f'{extra[event]} {what} in the stream: the method did not learn from the '
+                    'frames, and unreadable labels are not in the scores; see "events" in '
                     'results.json'
                 )
 

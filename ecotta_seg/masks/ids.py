@@ -32,8 +32,8 @@ def label_ids_of(classes: Sequence[str]) -> list[int]:
     unknown = [name for name in classes if plain_name(name) not in _LABEL_IDS]
     if unknown:
         raise ValueError(
-            f"label ids are Cityscapes', which has no class {', '.join(map(str, unknown[:5]))}: "
-            'write train_ids or colours'
+            'label ids belong to Cityscapes, which has no class '
+            f'{", ".join(map(str, unknown[:5]))}: write train_ids or colours'
         )
     return [_LABEL_IDS[plain_name(name)] for name in classes]
 

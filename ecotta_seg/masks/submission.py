@@ -98,7 +98,7 @@ def check_submission(
             if frame in found:
                 raise ValueError(
                     f'{server} takes one mask a frame, but {printable(found[frame])} and '
-                    f'{printable(entry.filename)} are of the same frame: leave one out'
+                    f'{printable(entry.filename)} show the same frame: leave one out'
                 )
             found[frame] = entry.filename
         _check_frames(found, rules, server, frames)

@@ -54,8 +54,8 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
             label_free = LabelFreeEstimate.from_options(estimate, segmentor)
         else:
             print_log(
-                'the estimate of mIoU is left out: it runs the source as it is, which may take '
-                'more than the memory_budget',
+                'the estimate of mIoU is left out: it also runs the source, which may need more '
+                'than the memory_budget',
                 'current',
                 logging.WARNING,
             )
