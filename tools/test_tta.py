@@ -124,8 +124,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--out-size',
         choices=MASK_SIZES,
-        help="the size of --out's masks: that of the image file and its label (default), or that "
-        'of the frame that the model saw',
+        help='size of the --out masks: of the image file and its label (default), or of the '
+        'frame that the model saw',
     )
     parser.add_argument(
         '--out-source',

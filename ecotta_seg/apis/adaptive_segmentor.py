@@ -304,7 +304,7 @@ class AdaptiveSegmentor:
     def _packed(self, frame: Any) -> dict:
         if not isinstance(frame, np.ndarray):
             raise TypeError(
-                f'expected a frame as a NumPy array (H, W, {self.channels}), BGR where it has 3 '
+                f'expected a frame as a NumPy array (H, W, {self.channels}), BGR if it has 3 '
                 f'channels, got {type(frame).__name__}'
             )
         found = frame.shape[2] if frame.ndim == 3 else 1

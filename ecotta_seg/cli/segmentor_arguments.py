@@ -48,7 +48,7 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--save-state',
         metavar='FILE',
-        help='file for the whole state at the end: what was learned, optimizer, guard, random '
+        help='file for the whole state at the end: learned parameters, optimizer, guard, random '
         'state',
     )
     parser.add_argument('--save-adapters', help='file for the meta networks at the end')

@@ -39,13 +39,13 @@ def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> Non
         )
     if isinstance(method, CoTTA) and method.label_views > 1:
         raise ValueError(
-            f"CoTTA's prediction is an average over {method.label_views} views, which is no "
+            f"CoTTA's prediction is an average over {method.label_views} views, which is not a "
             'single forward: export its teacher with --cfg-options adaptation.views=1'
         )
     if method.views > 1:
         raise ValueError(
             f'expected a prediction from one view, but the config asks for {method.views}, which '
-            'is no single forward: leave `views` out'
+            'is not a single forward: leave `views` out'
         )
     if strength is None:
         return

@@ -125,7 +125,7 @@ def take_state(method: AdaptationMethod, path: str) -> int:
             damaged = damaged or error
             continue
         return _taken(method, state, file)
-    raise ValueError(f'--state: no saved state is whole: {damaged}')
+    raise ValueError(f'--state: no saved state is complete: {damaged}')
 
 
 def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> int:

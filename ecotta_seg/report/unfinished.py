@@ -79,7 +79,7 @@ def _newest(folder: Path) -> Optional[dict]:
         if all(key in state for key in _KEYS):
             return state
     if damaged is not None:
-        raise ValueError(f'no saved state of the run is whole: {damaged}')
+        raise ValueError(f'no saved state of the run is complete: {damaged}')
     return None
 
 

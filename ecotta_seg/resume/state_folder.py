@@ -84,7 +84,7 @@ class StateFolder:
             return state
         if damaged:
             first = next(iter(damaged.values()))
-            raise ValueError(f'no saved state is whole: {first}; start again without --resume')
+            raise ValueError(f'no saved state is complete: {first}; start again without --resume')
         self.logger.info(f'there is no saved state in {self.path}: starting with frame 0')
         return None
 

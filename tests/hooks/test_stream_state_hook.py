@@ -223,7 +223,7 @@ def test_no_whole_state_is_an_error_and_none_at_all_a_start(place, tmp_path):
     stopped(config, tmp_path / 'run', 8)
     for path in (tmp_path / 'run' / 'state').iterdir():
         path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(ValueError, match='no saved state is whole.*without --resume'):
+    with pytest.raises(ValueError, match='no saved state is complete.*without --resume'):
         harness.run(config, tmp_path / 'run', resume=True)
     harness.run(config, tmp_path / 'fresh', resume=True)
     assert harness.same(harness.outcome(tmp_path / 'fresh'), whole)

@@ -71,7 +71,7 @@ def test_a_damaged_state_is_passed_over(died):
     (folder / 'state' / 'stream_state_rank0_00000009.pth').write_bytes(content[:500])
     assert 'has not ended: 7 of 20' in Page(write_report(folder).read_text()).text
     whole.write_bytes(content[:-3])
-    with pytest.raises(ValueError, match='no saved state of the run is whole') as caught:
+    with pytest.raises(ValueError, match='no saved state of the run is complete') as caught:
         write_report(folder)
     assert '\n' not in str(caught.value)
 

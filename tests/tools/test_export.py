@@ -129,8 +129,8 @@ def _mistakes(project, run):
     adapters = ROOT / 'data/checkpoints/demo_adapters.pth'
     return [
         ((*own, '--state', empty), 'has no saved state'),
-        ((*own, '--state', empty / 'none'), 'no saved state is whole'),
-        ((*own, '--state', damaged), 'no saved state is whole: '),
+        ((*own, '--state', empty / 'none'), 'no saved state is complete'),
+        ((*own, '--state', damaged), 'no saved state is complete: '),
         ((project.config, other, '--state', run), 'belongs to a run with another source model'),
         ((*own, '--adapters', adapters), 'do not fit this model'),
         ((*own, '--adapters', project.checkpoint), 'is not an adapters file'),
