@@ -112,7 +112,7 @@ def test_an_extra_that_is_missing_or_too_old_is_named(monkeypatch):
     with pytest.raises(ValueError, match=r"needs no-such, .* pip install 'ecotta-seg\[none\]'"):
         first_look.check_extra('none', 'no-such', '--none')
     monkeypatch.setattr(first_look.importlib.metadata, 'version', lambda name: '0.23.1')
-    with pytest.raises(ValueError, match='needs pytest >= 0.24, but 0.23.1 is there'):
+    with pytest.raises(ValueError, match='needs pytest >= 0.24, but 0.23.1 is installed'):
         first_look.check_extra('pytest', 'pytest', '--rerun', (0, 24))
     first_look.check_extra('pytest', 'pytest', '--rerun', (0, 23, 1))
     monkeypatch.setattr(first_look.importlib.util, 'find_spec', lambda name: None)
