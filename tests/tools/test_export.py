@@ -57,7 +57,7 @@ def test_what_a_run_has_learned(project, run, tmp_path, capsys):
     path = tmp_path / 'state.onnx'
     code, said = _export(capsys, *common, '--state', run, '--out', path)
     assert code == 0, said
-    assert 'the state is of frame 2 of its stream' in said and '3 frames of 3 sizes' in said
+    assert 'the state was saved at frame 2 of its stream' in said and '3 frames of 3 sizes' in said
     assert "of the config's test" in said and f'{path}: ' in said
     learned = _learned(run)
     assert any(bool(tensor.any()) for name, tensor in learned.items() if name.endswith('gain'))
