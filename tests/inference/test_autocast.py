@@ -220,9 +220,9 @@ def test_what_is_unknown_is_refused(name, value):
 
 def test_a_budget_is_refused():
     inner = dict(method_options('ecotta'), memory_budget='1.0x')
-    with pytest.raises(ValueError, match=r"leave out one of it and autocast='bf16'"):
+    with pytest.raises(ValueError, match=r"leave out memory_budget or autocast='bf16'"):
         build_method(dict(inner, autocast='bf16'), build_segmentor('deeplab'))
-    with pytest.raises(ValueError, match='leave out one of it and'):
+    with pytest.raises(ValueError, match='leave out memory_budget or'):
         build_method(dict(method_options('rdumb'), method=inner, autocast='bf16'),
                      build_segmentor('deeplab'))  # fmt: skip
 

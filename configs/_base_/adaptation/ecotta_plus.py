@@ -9,7 +9,7 @@ adaptation = dict(
     # Of the features' own size.
     regularisation_weight=2.0,
     relative_regularisation=True,
-    regularisation_smoothing=0.1,
+    regularisation_smoothing=0.03,
     restore_rate=0.01,
     trust_radius=0.3,
     class_balance=0.5,

@@ -98,7 +98,7 @@ def test_ids_that_are_no_train_ids(dataset):
     ids[0, :4] = 18, 19, 33, 255
     cv2.imwrite(str(label), ids)
     message = sentence_of(dataset)
-    assert 'the ids 19, 33 where' in message and 'labelTrainIds' in message
+    assert 'the ids 19, 33, but' in message and 'labelTrainIds' in message
 
 
 def test_colour_label(dataset):

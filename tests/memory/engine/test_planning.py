@@ -170,7 +170,7 @@ def test_a_budget_that_is_too_small_names_the_bytes_that_are_not():
 def test_a_budget_is_of_one_view():
     _method('deeplab', memory_budget='1.0x', views=1)
     for extra in (dict(memory_budget='1.0x'), dict(memory_budget='600MB')):
-        with pytest.raises(ValueError, match='leave out one of it and 2 views'):
+        with pytest.raises(ValueError, match='leave out memory_budget or 2 views'):
             _method('deeplab', views=2, **extra)
     assert _method('deeplab', views=2).views == 2
 
@@ -180,7 +180,7 @@ def test_a_budget_does_not_go_with_layer_wise_weights():
         type='ecotta', meta_networks=dict(num_parts=2), memory_budget='1.0x',
         optimizer=dict(type='SGD', lr=0.01),
     )  # fmt: skip
-    with pytest.raises(ValueError, match='leave out one of it and layer-wise learning weights'):
+    with pytest.raises(ValueError, match='leave out memory_budget or layer-wise learning weights'):
         build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
 
 
