@@ -10,28 +10,10 @@ from ecotta_seg.files.checkpoint import load_source
 from ecotta_seg.layers.fisher import read_fisher, write_fisher
 from ecotta_seg.meta_networks import load_adapters, save_adapters
 from ecotta_seg.methods import build_method
+from tests.damage import damaged
 from tests.segmentors import build_segmentor
 
 ANY_FIXTURE = dict(deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def damaged(whole: bytes, data) -> bytes:
-    """A copy of ``whole`` with hypothesis' choice of damage."""
-    content = bytearray(whole)
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, max(0, len(content) - 1)))
-        kind = data.draw(st.sampled_from(['cut', 'flip', 'zeros', 'insert', 'remove']))
-        if kind == 'cut':
-            content = content[:place]
-        elif kind == 'flip' and content:
-            content[place] ^= data.draw(st.integers(1, 255))
-        elif kind == 'zeros':
-            content[place : place + 40] = bytes(len(content[place : place + 40]))
-        elif kind == 'insert':
-            content[place:place] = data.draw(st.binary(min_size=1, max_size=20))
-        else:
-            del content[place : place + data.draw(st.integers(1, 40))]
-    return bytes(content)
 
 
 @pytest.fixture(scope='module')

@@ -148,11 +148,9 @@ class EcoTTA(GradientAdaptation):
         """See base class: frozen modules without an operator, or why the engine is not used."""
         if self.engine is not None:
             return self.engine.fallbacks()
-        return (
-            []
-            if self.unsupported_reason is None
-            else [f'whole step, for its {self.unsupported_reason}']
-        )
+        if self.unsupported_reason is None:
+            return []
+        return [f'whole step, for its {self.unsupported_reason}']
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class."""
