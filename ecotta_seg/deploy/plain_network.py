@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
+from ..layers.exposure import is_target
 from ..memory.frozen_graph.fast_conv import FastConv2d
 from ..meta_networks import MetaEncoder, MetaNetwork
 from ..meta_networks.norms import FrameBatchNorm2d
@@ -70,7 +71,8 @@ class PlainNetwork(nn.Module):
             # The strength of the last frame is in the norm's own.
             copies[id(norm)].blend_weight = weight
         gate = None if plus is None else plus.shift_gate
-        target = None if plus is None or plus.exposure is None else float(plus.usual[TARGET])
+        target = 0.0 if plus is None or plus.exposure is None else float(plus.usual[TARGET])
+        target = target if is_target(target) else None
         self.input_in_float32 = PlainInput(self.segmentor.data_preprocessor, target)
         self._one_value = self._single_values(sample)
         probed = plus.probe_norms if gate is not None else ()

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor, nn
 
 
+def is_target(brightness: float) -> bool:
+    """Whether 8-bit frames can be brightened to this mean pixel value."""
+    return 1 < brightness < 255
+
+
 class Exposure:
     """A gamma correction of frames that are darker than the source's training frames.
 
@@ -16,31 +21,39 @@ class Exposure:
     before its head, and its LayerNorms act on single pixels, so they cannot correct a dark frame.
 
     Args:
-        preprocessor: The segmentor's data preprocessor, with a mean and a standard deviation of
-            pixels from 0 to 255.
+        preprocessor: The segmentor's data preprocessor. Without a mean it hands pixels on as they
+            are.
         brightness: Target mean of dark frames as a multiple of the preprocessor's mean, above 0,
             at most 1. Clear frames can be darker than the preprocessor's mean, too.
 
+    Attributes:
+        target: The mean pixel value of dark frames after the correction, 0 to 255. 0, for no
+            correction, if the preprocessor's mean is no brightness of 8-bit frames.
+
     Raises:
-        ValueError: ``brightness`` is out of range, or the preprocessor subtracts no mean.
+        ValueError: ``brightness`` is out of range.
     """
 
     def __init__(self, preprocessor: nn.Module, brightness: float = 0.8) -> None:
         if not 0 < brightness <= 1:
             raise ValueError(f'expected a brightness above 0 and up to 1, got {brightness}')
         mean = getattr(preprocessor, 'mean', None)
-        self.target = 0.0 if mean is None else brightness * float(mean.float().mean())
-        if not 0 < self.target < 255:
-            raise ValueError(
-                'a brightness goes with a data_preprocessor whose mean, that of the frames that '
-                f'the source has been trained on, is from 0 to 255, got {mean}: leave it out'
-            )
+        target = 0.0 if mean is None else brightness * float(mean.float().mean())
+        self.target = target if is_target(target) else 0.0
         self.preprocessor = preprocessor
+
+    @property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """The preprocessor's mean and standard deviation, each (3, 1, 1) or a scalar."""
+        mean = getattr(self.preprocessor, 'mean', None)
+        if mean is None:
+            return torch.zeros(()), torch.ones(())
+        return mean, self.preprocessor.std
 
     @torch.no_grad()
     def brightness(self, frame: Tensor) -> float:
         """The mean pixel value, 0 to 255, of a preprocessed frame (3, H, W) without padding."""
-        mean, std = self.preprocessor.mean, self.preprocessor.std
+        mean, std = self.scale
         # Computed from the channels' means to avoid a tensor of the frame's size.
         return float((frame.mean((1, 2), keepdim=True) * std + mean).mean())
 
@@ -58,8 +71,10 @@ class Exposure:
         Returns:
             ``inputs``.
         """
-        mean, std = self.preprocessor.mean, self.preprocessor.std
+        mean, std = self.scale
         target = self.target if target is None else target
+        if not is_target(target):
+            return inputs
         for frame in inputs:
             inner = frame[:, rows, columns]
             brightness = self.brightness(inner)

@@ -69,10 +69,26 @@ def test_each_frame_is_corrected_for_itself_and_padding_left_alone():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match='brightness above 0 and up to 1, got 1.5'):
         Exposure(preprocessor(), 1.5)
-    with pytest.raises(ValueError, match='data_preprocessor whose mean'):
-        Exposure(SegDataPreProcessor())
-    with pytest.raises(ValueError, match='from 0 to 255'):
-        Exposure(preprocessor(mean=[0, 0, 0], std=[1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    'options', [{}, dict(mean=[0, 0, 0], std=[1, 1, 1]), dict(mean=[9000] * 3, std=[4000] * 3)]
+)
+def test_a_mean_that_is_no_brightness_of_8_bit_frames_gives_no_target(options):
+    exposure = Exposure(SegDataPreProcessor(**options))
+    assert exposure.target == 0
+    inputs = torch.from_numpy(frame(40)).permute(2, 0, 1)[None].float()
+    before = inputs.clone()
+    assert torch.equal(exposure.brighten_(inputs, *EVERYTHING), before)
+    assert torch.equal(exposure.brighten_(inputs, *EVERYTHING, 9000.0), before)
+
+
+def test_clear_frames_give_a_target_to_a_model_without_a_mean():
+    pixels = frame(40)
+    inputs = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    brighter = Exposure(SegDataPreProcessor()).brighten_(inputs, *EVERYTHING, 90.0)
+    expected = 255 * (pixels / 255) ** (np.log(90 / 255) / np.log(40 / 255))
+    assert np.allclose(brighter[0].permute(1, 2, 0), expected, atol=0.01)
 
 
 @pytest.mark.parametrize('wrapped', [False, True])
