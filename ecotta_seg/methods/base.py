@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..inference.autocast import autocast_dtype, run_under_autocast, wrong_convolutions
+from ..inference.mask_classification import with_logits_of_scores
 from ..inference.one_logit import with_two_logits
 from ..inference.views import averaged_logits, prediction_views, summed_probabilities
 from ..inference.windows import predict_frames
@@ -94,7 +95,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             )
         super().__init__()
         mend_gelus(segmentor)
-        self.segmentor = with_two_logits(segmentor)
+        self.segmentor = with_logits_of_scores(with_two_logits(segmentor))
         self.adapting = True
         self.views = 1
         self.autocast: Optional[str] = None
