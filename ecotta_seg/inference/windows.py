@@ -1,6 +1,7 @@
 """Runs a frame through a segmentor with gradients: whole, or window by window."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import Callable, NamedTuple, Optional
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ..memory.lean import lean_autograd
 from ..memory.lean.autograd_ops.frame_region import measuring
+from .fixed_draws import fixed_draws
 from .padding import frame_region, padding_of, padding_sizes, without_padding
 
 
@@ -85,16 +87,15 @@ def predict_frames(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> T
     Returns:
         (N, classes, H, W) logits.
     """
-    region = frame_region(inputs, metas[0])
-    windowed = slides(segmentor) and any(hasattr(m, 'window') for m in segmentor.modules())
-    if region is None and not windowed:
-        return segmentor.inference(inputs, metas)
     if not slides(segmentor):
-        with measuring(segmentor, region):
+        region = frame_region(inputs, metas[0])
+        measured = nullcontext() if region is None else measuring(segmentor, region)
+        with measured, fixed_draws(inputs.device):
             return segmentor.inference(inputs, metas)
 
     def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
-        return segmentor.encode_decode(crop, window_metas)
+        with fixed_draws(crop.device):
+            return segmentor.encode_decode(crop, window_metas)
 
     return over_windows(segmentor, inputs, metas, run)
 
@@ -124,7 +125,8 @@ def forward_windows(
 
     def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
         with lean_autograd():
-            logits = segmentor.encode_decode(crop, window_metas)
+            with fixed_draws(crop.device):
+                logits = segmentor.encode_decode(crop, window_metas)
             learn(without_padding(logits, window_metas), share)
         return logits.detach()
 
