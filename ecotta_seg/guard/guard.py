@@ -115,44 +115,57 @@ class UpdateGuard:
         self.entropies = EntropyLimit(self.max_entropy, self.window)
         self.cooldown.forget()
         self._reason: Optional[str] = None
-        self._judged = self._own_reset = False
+        self._own_reset = False
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the last good parameters and optimizer state."""
         return _tensor_bytes(self._good)
 
-    def adapt(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Runs ``method.adapt`` on a frame and handles faults.
+    def pauses_frame(self, method: AdaptationMethod) -> bool:
+        """Whether the method must not learn from the next frame; called once for each frame.
 
         Args:
-            method: The method.
-            inputs: (N, 3, H, W), preprocessed.
-            metas: Metainfo of the N samples.
-
-        Returns:
-            (N, classes, H, W) logits of the frame's own forward. If the parameters and these logits
-            are not finite, the logits of the repaired model.
+            method: The method, before its forward.
         """
         if self._good is None:
             self._good = method.method_state()
-        if self.cooldown.pauses_frame():
-            return method.predict_frame(inputs, metas)
-        self._reason, self._judged, self._own_reset = None, False, False
+        self._reason, self._own_reset = None, False
+        return self.cooldown.pauses_frame()
 
-        def accept_update(logits: Tensor) -> bool:
-            self._judged = True
-            self._see_own_reset(method)
-            self._reason = self._fault_of_step(method, inputs, metas, logits)
-            return self._reason is None
+    def accepts(
+        self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
+    ) -> bool:
+        """Checks a proposed update: its frame, prediction, loss and gradients.
 
-        method.accept_update = accept_update
-        try:
-            logits = method.adapt(inputs, metas)
-        finally:
-            method.accept_update = None
-        if not self._judged:
-            accept_update(logits)
+        Args:
+            method: The method, after ``propose``.
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+            logits: (N, classes, H, W) that the update was learned from.
+
+        Returns:
+            Whether the method may make the update.
+        """
+        self._see_own_reset(method)
+        self._reason = self._fault_of_step(method, inputs, metas, logits)
+        return self._reason is None
+
+    def after_update(
+        self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
+    ) -> Tensor:
+        """Undoes an update at fault, and checks for deviation at intervals.
+
+        Args:
+            method: The method, after its update or without one.
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+            logits: (N, classes, H, W), the prediction before the update.
+
+        Returns:
+            The logits. If the parameters and the logits are not finite, those of the repaired
+            model.
+        """
         # After a reset the logits are those of the discarded model: its entropy does not count.
         gone = self._see_own_reset(method)
         broken = not _all_finite(method.learned_tensors().values())

@@ -17,6 +17,7 @@ from ..inference.windows import predict_frames
 from ..layers.calibration import CalibratedOnFrames
 from ..memory.lean.autograd_ops.autocast import under_autocast
 from ..memory.lean.autograd_ops.gelu import mend_gelus
+from .frame_life import predict_and_learn
 from .method_state import MethodState
 from .step_record import StepRecord, device_time
 
@@ -56,7 +57,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         segmentor: An mmseg ``EncoderDecoder`` with its source weights; changed in place.
 
     Raises:
-        TypeError: A subclass does not define an abstract method.
+        TypeError: A subclass does not define an abstract method, or overrides ``adapt``.
         ValueError: The parameters are in half precision.
 
     Attributes:
@@ -73,9 +74,8 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         estimate: A ``LabelFreeEstimate`` that reads the predictions and may return the source's
             prediction instead; None for none.
         estimating: If False, the estimate does not change; its latest choice stays in force.
-        accept_update: A function of the logits that is called before parameters change; False
-            drops the update. A guard sets the function. Methods that update during the backward
-            do not call it: the guard undoes their update afterwards.
+        learned_from: (N, classes, H, W) logits that a proposed update was learned from, if they
+            are not the logits that ``propose`` returns (a student's logits); None between frames.
     """
 
     def __init__(self, segmentor: nn.Module) -> None:
@@ -84,6 +84,12 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             raise TypeError(
                 f'expected an adaptation method that defines {" and ".join(missing)}, but '
                 f'{type(self).__name__} does not: see AdaptationMethod in {__name__}'
+            )
+        if type(self).adapt is not AdaptationMethod.adapt:
+            raise TypeError(
+                f'expected a method that overrides `propose`, but {type(self).__name__} overrides '
+                '`adapt`, which predicts and updates in one go: name it `propose`, and move what '
+                'follows the update into `update`'
             )
         narrow = {p.dtype for p in segmentor.parameters()} & {torch.float16, torch.bfloat16}
         if narrow:
@@ -103,11 +109,20 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         self.guard = None
         self.estimate = None
         self.estimating = True
-        self.accept_update: Optional[Callable[[Tensor], bool]] = None
+        self.learned_from: Optional[Tensor] = None
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts frames and learns from them; arguments and result as in ``propose``."""
+        return predict_and_learn(self, inputs, metas)
+
+    def begin_frame(self) -> None:
+        """Called before ``propose`` on each frame that is learned from."""
 
     @abstractmethod
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Predicts frames and learns from them.
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts frames and prepares an update, which ``update`` makes.
+
+        A method that learns by the forward itself (statistics) has nothing to prepare.
 
         Args:
             inputs: (N, 3, H, W) float, preprocessed and padded.
@@ -117,9 +132,19 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             Logits (N, classes, H, W), detached, of the forward before the update.
         """
 
+    def update(self) -> None:
+        """Makes the update that ``propose`` has prepared, and sets ``last_step.updated``."""
+
+    def discard(self) -> None:
+        """Frees all data of the latest frame; called after each frame, with an update or without.
+
+        An override calls the base class.
+        """
+        self.learned_from = None
+
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Predicts frames without learning. Arguments and result as in ``adapt``."""
+        """Predicts frames without learning. Arguments and result as in ``propose``."""
         return predict_frames(self.segmentor, inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -171,10 +196,8 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             logits = self.predict(inputs, metas)
         elif not self.adapting:
             logits = self.predict_frame(inputs, metas)
-        elif self.guard is None:
-            logits = self.adapt(inputs, metas)
         else:
-            logits = self.guard.adapt(self, inputs, metas)
+            logits = predict_and_learn(self, inputs, metas, self.guard)
         with torch.no_grad():
             if others is not None:
                 logits = self.with_views(logits, others)
@@ -187,7 +210,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
 
         Args:
             inputs: (N, 3, H, W), preprocessed; may be changed in place.
-            metas: As in ``adapt``.
+            metas: As in ``propose``.
 
         Returns:
             (N, 3, H, W).
@@ -198,7 +221,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         """The summed probabilities of the views that ``with_views`` adds to the plain frame.
 
         Args:
-            inputs, metas: As in ``adapt``.
+            inputs, metas: As in ``propose``.
 
         Returns:
             (N, classes, H, W); None if there is only one view.

@@ -146,16 +146,17 @@ class GradientAdaptation(AdaptationMethod):
             self.layer_weights.see(logits, share)
         self.learn(logits, share)
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class."""
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the gradients of the loss are the proposal."""
         self.optimizer.zero_grad(set_to_none=True)
-        with self.within_budget(inputs, metas):
-            with torch.enable_grad():
-                logits = forward_windows(self.segmentor, inputs, metas, self.show)
-            if self.accept_update is None or self.accept_update(logits):
-                self.update()
+        with self.within_budget(inputs, metas), torch.enable_grad():
+            self.learned_from = forward_windows(self.segmentor, inputs, metas, self.show)
+        return self.learned_from
+
+    def discard(self) -> None:
+        """See base class: frees the gradients."""
+        super().discard()
         self.optimizer.zero_grad(set_to_none=True)
-        return logits
 
     @property
     def has_budget(self) -> bool:
@@ -216,7 +217,7 @@ class GradientAdaptation(AdaptationMethod):
             yield
 
     def update(self) -> None:
-        """Takes the optimizer step if there are gradients, and frees the gradients."""
+        """See base class: takes the optimizer step if there are gradients."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
             if self.layer_weights is not None:
                 self.layer_weights.weigh(self.optimizer)
@@ -224,7 +225,6 @@ class GradientAdaptation(AdaptationMethod):
             self.optimizer.step()
             self.after_update()
             self.last_step.updated = moves
-        self.optimizer.zero_grad(set_to_none=True)
 
     def moves(self) -> bool:
         """Whether the next optimizer step changes a parameter.

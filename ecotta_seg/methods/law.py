@@ -134,10 +134,10 @@ class LAW(WrappedAdaptation):
         self.layers.to(fn(self.layers.information).device)
         return self
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def begin_frame(self) -> None:
         """See base class."""
         self.layers.forget_frame()
-        return super().adapt(inputs, metas)
+        super().begin_frame()
 
     def outer_state(self) -> dict:
         """See base class: the layers' information."""

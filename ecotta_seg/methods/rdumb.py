@@ -1,6 +1,6 @@
 """RDumb: resets any method at fixed intervals."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..registry import ADAPTATION_METHODS
 from .wrapped import WrappedAdaptation
@@ -30,13 +30,13 @@ class RDumb(WrappedAdaptation):
         self.every = every
         self.frames = 0
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def begin_frame(self) -> None:
         """See base class."""
         if self.frames == self.every:
             self.reset()
             self.last_step.own_reset = f'RDumb: after each {self.every} frames'
         self.frames += 1
-        return super().adapt(inputs, metas)
+        super().begin_frame()
 
     def outer_state(self) -> dict:
         """See base class: the frames since the last reset."""

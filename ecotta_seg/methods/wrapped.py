@@ -93,14 +93,25 @@ class WrappedAdaptation(AdaptationMethod):
         """See base class."""
         return self.inner.calibrated_part
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def begin_frame(self) -> None:
         """See base class."""
-        self.inner.accept_update, self.inner.last_step = self.accept_update, self.last_step
-        try:
-            return self.inner.adapt(inputs, metas)
-        finally:
-            # A guard's function is for this frame only.
-            self.inner.accept_update = None
+        self.inner.last_step = self.last_step
+        self.inner.begin_frame()
+
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class."""
+        logits = self.inner.propose(inputs, metas)
+        self.learned_from = self.inner.learned_from
+        return logits
+
+    def update(self) -> None:
+        """See base class."""
+        self.inner.update()
+
+    def discard(self) -> None:
+        """See base class."""
+        super().discard()
+        self.inner.discard()
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

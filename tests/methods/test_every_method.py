@@ -16,6 +16,7 @@ from ecotta_seg.config.config import read_config
 from ecotta_seg.guard import UpdateGuard
 from ecotta_seg.memory import standing_memory
 from ecotta_seg.methods import AdaptationMethod, build_method
+from ecotta_seg.methods.frame_life import predict_and_learn
 from ecotta_seg.methods.gradient_adaptation import GradientAdaptation
 from ecotta_seg.registry import ADAPTATION_METHODS
 from ecotta_seg.resume.state_file import plain
@@ -247,7 +248,7 @@ def test_the_guard_takes_back_a_bad_step(name, kind, frames):
     images = [torch.nn.functional.avg_pool2d(image, 9, 1, 4) for image in images]
     metas = [dict(metas[0], stream_index=0)]
     before = _tensors(method)
-    guard.adapt(method, images[0], metas)
+    predict_and_learn(method, images[0], metas, guard)
     assert guard.take_events() == []
     if name in STATIC:
         return
@@ -263,7 +264,7 @@ def test_the_guard_takes_back_a_bad_step(name, kind, frames):
 
     owner.update = ruin
     guard.forget()
-    assert guard.adapt(method, images[0], metas).isfinite().all()
+    assert predict_and_learn(method, images[0], metas, guard).isfinite().all()
     assert [event['event'] for event in guard.take_events()] == ['rollback']
     assert _same(_tensors(method), before)
 
@@ -275,9 +276,9 @@ def test_a_refused_update_leaves_all_as_it_was(name, kind, frames):
     method.adapt(images[0], metas)
     before = method.method_state()
     method.last_step.updated = False
-    method.accept_update = lambda logits: False
-    method.adapt(images[1], metas)
-    method.accept_update = None
+    method.begin_frame()
+    method.propose(images[1], metas)
+    method.discard()
     after = method.method_state()
     assert not method.last_step.updated
     if name == 'rdumb':  # It counts frames.
