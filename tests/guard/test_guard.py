@@ -311,10 +311,10 @@ def test_a_reset_of_rdumbs_is_not_undone(frames):
     noise, metas = frames
     images = [torch.nn.functional.avg_pool2d(image, 9, 1, 4) for image in noise]
     tent = dict(type='tent', optimizer=dict(type='Adam', lr=1e-3))
-    method = build_method(dict(type='rdumb', method=tent, every=5), build_segmentor('deeplab'))
+    method = build_method(dict(tent, reset_every=5), build_segmentor('deeplab'))
     guard = UpdateGuard(check_every=4, window=1, min_agreement=0.1, margin=0.0, max_class_share=1)
     start = method.method_state()['tensors']
-    update = method.inner.update
+    update = method.update
 
     def ruin():
         update()
@@ -323,7 +323,7 @@ def test_a_reset_of_rdumbs_is_not_undone(frames):
 
     for index, image in enumerate(images[:6]):
         method.last_step = StepRecord()
-        method.inner.update = ruin if index == 5 else update
+        method.update = ruin if index == 5 else update
         predict_and_learn(method, image, metas, guard)
     assert method.last_step.own_reset is not None and kinds(guard) == ['reset']
     now = method.method_state()['tensors']
