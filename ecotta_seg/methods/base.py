@@ -34,7 +34,8 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
     """Replaces a segmentor in a test loop.
 
     Each frame takes one forward. The same forward gives the prediction that is returned (and
-    scored) and the adaptation step's loss, so a frame never profits from its own update.
+    scored) and the adaptation step's loss, so a frame never profits from its own update (unless the
+    method ``predicts_after_update``).
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with its source weights; changed in place.
@@ -44,6 +45,8 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         ValueError: The parameters are in half precision.
 
     Attributes:
+        predicts_after_update: Whether a frame is predicted again after its update, and this second
+            prediction is scored. Costs one more forward.
         adapting: If False, ``test_step`` predicts with the learned state and learns nothing.
         views: Number of augmented views that the prediction is averaged over, see
             ``prediction_views``. All are predicted before the update. The loss uses the plain
@@ -60,18 +63,20 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             are not the logits that ``propose`` returns (a student's logits); None between frames.
     """
 
+    predicts_after_update = False
+
     def __init__(self, segmentor: nn.Module) -> None:
-        missing = missing_methods(type(self))
-        if missing:
-            raise TypeError(
-                f'expected an adaptation method that defines {" and ".join(missing)}, but '
-                f'{type(self).__name__} does not: see AdaptationMethod in {__name__}'
-            )
         if type(self).adapt is not AdaptationMethod.adapt:
             raise TypeError(
                 f'expected a method that overrides `propose`, but {type(self).__name__} overrides '
                 '`adapt`, which predicts and updates in one go: name it `propose`, and move what '
                 'follows the update into `update`'
+            )
+        missing = missing_methods(type(self))
+        if missing:
+            raise TypeError(
+                f'expected an adaptation method that defines {" and ".join(missing)}, but '
+                f'{type(self).__name__} does not: see AdaptationMethod in {__name__}'
             )
         narrow = {p.dtype for p in segmentor.parameters()} & {torch.float16, torch.bfloat16}
         if narrow:

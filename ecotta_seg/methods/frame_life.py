@@ -124,8 +124,9 @@ def predict_and_learn(
         guard: An ``UpdateGuard``; None accepts each update.
 
     Returns:
-        (N, classes, H, W) logits, detached, of the forward before the update. If the parameters and
-        these logits are not finite, the logits of the repaired model.
+        (N, classes, H, W) logits, detached, of the forward before the update, or of one after the
+        update if the method ``predicts_after_update``. If the parameters and these logits are not
+        finite, the logits of the repaired model.
     """
     if guard is not None and guard.pauses_frame(method):
         return method.predict_frame(inputs, metas)
@@ -137,7 +138,11 @@ def predict_and_learn(
             method.update()
     finally:
         method.discard()
-    return logits if guard is None else guard.after_update(method, inputs, metas, logits)
+    if guard is not None:
+        logits = guard.after_update(method, inputs, metas, logits)
+    if method.predicts_after_update and method.last_step.updated:
+        logits = method.predict(inputs, metas)
+    return logits
 
 
 def frame_events(method: Any, stream_index: Optional[int]) -> list[dict]:

@@ -335,7 +335,7 @@ def test_a_method_that_forgets_what_it_has_to_define_is_told_so():
 
     with pytest.raises(TypeError, match='that defines learn, but Forgetful does not'):
         Forgetful(build_segmentor('deeplab'), dict(type='SGD', lr=0.1))
-    with pytest.raises(TypeError, match='that defines adapt, but Halfway does not'):
+    with pytest.raises(TypeError, match='that defines propose, but Halfway does not'):
         Halfway(build_segmentor('deeplab'))
 
 
