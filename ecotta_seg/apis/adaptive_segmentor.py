@@ -16,6 +16,7 @@ from ..datasets.checks.frame_check import FrameChecker
 from ..memory import StandingMemory, standing_memory
 from ..meta_networks import input_channels, read_adapters, save_adapters
 from ..methods import AdaptationMethod
+from ..methods.frame_life import check_frame, frame_events
 from ..resume.state_file import read_state, write_state
 from .dataset_meta import DatasetMeta
 from .segmentor_state import check_state, gather_state, take_state
@@ -125,10 +126,8 @@ class AdaptiveSegmentor:
         sample = data['data_samples'][0]
         with self._lock:
             sample.set_metainfo({'stream_index': self.frames})
-            checker = self.frame_checker
-            fault = None if checker is None else checker.check(data['inputs'][0])
+            fault = check_frame(self.frame_checker, data['inputs'][0], sample)
             if fault:
-                sample.set_metainfo({'frame_fault': fault})
                 self._record_event(
                     {'event': 'bad_frame', 'stream_index': self.frames, 'reason': fault}
                 )
@@ -138,15 +137,10 @@ class AdaptiveSegmentor:
             (result,) = self.method.test_step(data)
             self.method.adapting = True
             updated = bool(self.method.last_step.updated)
+            for event in frame_events(self.method, self.frames):
+                self._record_event(event)
             self.frames += 1
             self.updates += updated
-            if self.method.guard is not None:
-                for event in self.method.guard.take_events():
-                    self._record_event(event)
-            reason = self.method.last_step.own_reset
-            if reason is not None:
-                index = sample.metainfo['stream_index']
-                self._record_event({'event': 'own_reset', 'stream_index': index, 'reason': reason})
             if updated or self.method.guard is not None:
                 self._sync()
             if self.time_budget is not None:

@@ -21,6 +21,7 @@ from ..config.config import (
     with_adapters,
     with_memory_budget,
 )
+from ..config.old_wrapping import without_wrapping
 from ..datasets.clear_frames import frames_of_folder
 from ..files.checkpoint import load_source
 from ..guard import UpdateGuard
@@ -63,8 +64,8 @@ def init_adaptive_segmentor(
         checkpoint: The source model's weights; None keeps the random initial weights.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
         memory_budget: Memory budget of the method, for example ``'600MB'`` or ``'1.0x'``. The
-            method, or the method that it wraps, must have meta networks and the memory engine.
-        adapters: File of warmed-up or saved meta networks, for such a method.
+            method must learn by gradients.
+        adapters: File of warmed-up or saved meta networks, for a method that has some.
         method: The adaptation method's config; None for the config's ``adaptation``.
         guard: Whether an ``UpdateGuard`` checks the updates; a dict gives its limits.
         check_frames: Whether to skip learning on frames that are black, frozen, noise and so on.
@@ -100,7 +101,8 @@ def init_adaptive_segmentor(
     cfg = read_config(config) if isinstance(config, (str, Path)) else config
     if not isinstance(cfg, Config) or 'model' not in cfg:
         raise ValueError('expected a config file, or a loaded config, with a `model`')
-    options = deepcopy(dict(method if method is not None else cfg.get('adaptation') or {}))
+    options = method if method is not None else cfg.get('adaptation') or {}
+    options = deepcopy(without_wrapping(options))
     if not options:
         raise ValueError(
             'the config has no `adaptation`: give the method, e.g. method=dict(type="tent", ...)'
@@ -156,7 +158,7 @@ def init_adaptive_segmentor(
 
 
 def _without_paths(options: dict) -> dict:
-    """The options of a method and of its wrapped methods, without the adapter file.
+    """The options of a method without the adapter file.
 
     A saved state has the content of that file.
     """

@@ -9,7 +9,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 
 from ..benchmark.runs import MethodSpec
-from ..config.config import from_outside_in, with_method
+from ..config.config import with_method
 
 # A rate is searched from a thirtieth to thirty times that of the method's preset.
 _FACTORS = (1 / 30, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -91,10 +91,8 @@ def _choices(name: str, adaptation: Mapping) -> Choices:
         preset = adaptation.get('weight', 0.5)
         values = tuple(sorted({*_WEIGHTS, preset}))
         return Choices(name, 'weight', values, values.index(preset))
-    for depth, options in enumerate(from_outside_in(adaptation)):
-        rate = (options.get('optimizer') or {}).get('lr')
-        if rate:
-            values = tuple(float(f'{rate * factor:.3g}') for factor in _FACTORS)
-            key = f'{"method." * depth}optimizer.lr'
-            return Choices(name, key, values, _FACTORS.index(1.0))
-    return Choices(name)
+    rate = (adaptation.get('optimizer') or {}).get('lr')
+    if not rate:
+        return Choices(name)
+    values = tuple(float(f'{rate * factor:.3g}') for factor in _FACTORS)
+    return Choices(name, 'optimizer.lr', values, _FACTORS.index(1.0))

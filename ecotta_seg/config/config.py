@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -213,23 +213,13 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
         cfg.merge_from_dict(own)
 
 
-def from_outside_in(adaptation: Optional[dict]) -> Iterator[dict]:
-    """A method's options, then those of the method that it wraps, and so on."""
-    while isinstance(adaptation, Mapping):
-        yield adaptation
-        adaptation = adaptation.get('method')
-
-
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
-    """The options with meta networks: a method's own, or those of a wrapped method; or None."""
-    for options in from_outside_in(adaptation):
-        if 'meta_networks' in options:
-            return options
-    return None
+    """The options of a method if they have meta networks, else None."""
+    return adaptation if adaptation and 'meta_networks' in adaptation else None
 
 
 def with_adapters(adaptation: dict, path: str) -> None:
-    """Puts a file of meta networks into the options of a method, or of a method that it wraps.
+    """Puts a file of meta networks into the options of a method.
 
     Args:
         adaptation: Changed in place.
@@ -261,7 +251,7 @@ def with_calibration(cfg: Config, folder: str) -> None:
 
 
 def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None:
-    """Puts a memory budget into the options of a method, or of the innermost wrapped method.
+    """Puts a memory budget into the options of a method.
 
     Args:
         adaptation: Changed in place.
@@ -273,10 +263,7 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
     from ..memory.budget.plan import parse_budget
 
     parse_budget(budget, 1)
-    options = adaptation
-    while isinstance(options.get('method'), dict):
-        options = options['method']
-    options['memory_budget'] = budget
+    adaptation['memory_budget'] = budget
 
 
 def merged_estimate(own: Any, asked: Any) -> Any:
@@ -294,10 +281,9 @@ def merged_estimate(own: Any, asked: Any) -> Any:
 def with_seed(cfg: Config, seed: int) -> None:
     """Puts the seed of all random generators, including the methods' own, into a config."""
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    for options in from_outside_in(cfg.get('adaptation')):
-        # CoTTA's stochastic restore has its own generator, which is saved with the stream.
-        if method_name(options) == 'cotta':
-            options['seed'] = seed
+    # CoTTA's stochastic restore has its own generator, which is saved with the stream.
+    if method_name(cfg.get('adaptation') or {}) == 'cotta':
+        cfg.adaptation['seed'] = seed
 
 
 def with_resume(cfg: Config) -> None:

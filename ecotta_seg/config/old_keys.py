@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 
 from ..names.old_names import warn_old_name
+from .old_wrapping import without_wrapping
 
 OLD_KEYS = {'clear_dataloader': 'forgetting_dataloader'}
 """The old names of keys, and their current names."""
@@ -25,7 +26,7 @@ def current_key(key: str, where: str) -> str:
 
 
 def rename_old_keys(cfg: Config) -> None:
-    """Moves the settings under old keys to the current keys.
+    """Moves the settings under old keys to the current keys, see also ``without_wrapping``.
 
     Settings under the old key change those under the current key, as the settings of a config
     change those of its bases: a config written for an earlier version has bases of this version.
@@ -41,3 +42,7 @@ def rename_old_keys(cfg: Config) -> None:
             cfg.merge_from_dict({new: value})
         else:
             cfg[new] = value
+    if isinstance(cfg.get('adaptation'), Mapping):
+        current = without_wrapping(cfg.adaptation)
+        if 'method' in cfg.adaptation and 'method' not in current:
+            cfg.adaptation = current

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..meta_networks import MetaNetwork
 from ..methods import AdaptationMethod
-from .exportable import innermost
 
 
 class Agreement(NamedTuple):
@@ -66,11 +65,10 @@ def predicted(method: AdaptationMethod, frame: Tensor, strength: Optional[float]
 
 @contextmanager
 def _acting_by(method: AdaptationMethod, strength: float) -> Iterator[None]:
-    inner = innermost(method)
-    if getattr(inner, 'shift_gate', None) is not None:
+    if getattr(method, 'shift_gate', None) is not None:
         # Put back by ``adaptation_disabled``.
-        inner.strength.fill_(strength)
-    networks = [module for module in inner.segmentor.modules() if isinstance(module, MetaNetwork)]
+        method.strength.fill_(strength)
+    networks = [module for module in method.segmentor.modules() if isinstance(module, MetaNetwork)]
     before = [network.strength for network in networks]
     for network in networks:
         network.strength = strength

@@ -41,6 +41,7 @@ class AroundEngine(AdaptationMethod):
         adapter_options: Optional[dict] = None,
     ) -> None:
         super().__init__(segmentor.requires_grad_(False))
+        self._pending: list[Seen] = []
         self._engine = FrozenEngine(onnx, threads=threads)
         if len(self._engine.classes) != self.segmentor.out_channels:
             raise ValueError(
@@ -53,19 +54,34 @@ class AroundEngine(AdaptationMethod):
             self.adapter = build_adapter(adapter, weight, **(adapter_options or {}))
 
     @torch.no_grad()
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the adapter's update comes after the prediction."""
-        return self._predicted(inputs, self.adapter is not None)
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: keeps the features of the frame for the adapter's update."""
+        self._pending, logits = self._predicted(inputs)
+        return logits
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """See base class: the adapter learns from the features of the frame."""
+        if self.adapter is not None:
+            self._learn(self._pending)
+
+    def discard(self) -> None:
+        """See base class."""
+        super().discard()
+        self._pending = []
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
-        return self._predicted(inputs, False)
+        return self._predicted(inputs)[1]
 
     @torch.no_grad()
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: statistics follow the stream."""
-        return self._predicted(inputs, self.adapter is not None and self.adapter.follows)
+        seen, logits = self._predicted(inputs)
+        if self.adapter is not None and self.adapter.follows:
+            self._learn(seen)
+        return logits
 
     @contextmanager
     def adaptation_disabled(self) -> Iterator[None]:
@@ -78,15 +94,15 @@ class AroundEngine(AdaptationMethod):
             for name, tensor in tensors.items():
                 tensor.copy_(before[name])
 
-    def _predicted(self, inputs: Tensor, learn: bool) -> Tensor:
-        """Logits of frames; what is learned from them comes after."""
+    def _predicted(self, inputs: Tensor) -> tuple[list[Seen], Tensor]:
+        """The results of the engine for each frame, and the adapted logits."""
         seen = [self._seen(frame[None]) for frame in inputs]
-        logits = torch.cat([self._adapted(one) for one in seen]).to(inputs.device)
-        if learn and (self.accept_update is None or self.accept_update(logits)):
-            for one in seen:
-                updated = self.adapter.learn(one.features, one.small_logits())
-                self.last_step.updated = updated or self.last_step.updated
-        return logits
+        return seen, torch.cat([self._adapted(one) for one in seen]).to(inputs.device)
+
+    def _learn(self, seen: list[Seen]) -> None:
+        for one in seen:
+            updated = self.adapter.learn(one.features, one.small_logits())
+            self.last_step.updated = updated or self.last_step.updated
 
     @torch.no_grad()
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:

@@ -10,21 +10,13 @@ from ..meta_networks import MetaNetwork
 from ..methods import AdaptationMethod
 from ..methods.cotta import CoTTA
 from ..methods.gradient_adaptation import GradientAdaptation
-from ..methods.wrapped import WrappedAdaptation
-
-
-def innermost(method: AdaptationMethod) -> AdaptationMethod:
-    """The method that others are around."""
-    while isinstance(method, WrappedAdaptation):
-        method = method.inner
-    return method
 
 
 def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> None:
     """Refuses what no single forward predicts.
 
     Args:
-        method: The innermost one.
+        method: The method.
         strength: See ``PlainNetwork``.
 
     Raises:

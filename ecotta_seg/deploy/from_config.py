@@ -9,15 +9,13 @@ from typing import Any
 from mmengine.config import Config
 
 from ..apis import init_adaptive_segmentor
-from ..config.config import from_outside_in
 from ..methods import AdaptationMethod
 from ..resume.run_identity import source_digest
 from ..resume.state_file import StateFileError, read_state
 from .check_frames import check_frames
 from .export import export_network
-from .exportable import innermost
 
-# What is around a prediction and no part of the network, on every level of a method's options.
+# What is around a prediction and no part of the network.
 _AROUND = ('estimate', 'memory_budget', 'autocast')
 
 
@@ -68,7 +66,7 @@ def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Ite
         fixed_size=args.fixed_size,
         tolerance=args.tolerance,
         description=dict(
-            summary=f'{type(innermost(method)).__name__} exported by ecotta_seg',
+            summary=f'{type(method).__name__} exported by ecotta_seg',
             method=str(cfg.get('method') or options.get('type')),
             classes=list(built.meta.classes),
             palette=[list(colour) for colour in built.meta.palette],
@@ -141,9 +139,6 @@ def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> in
     return int(state['position'])
 
 
-def _without_surroundings(options: Any) -> set[str]:
+def _without_surroundings(options: dict[str, Any]) -> set[str]:
     """Takes out of a method's options what is no part of a network; gives their names."""
-    found: set[str] = set()
-    for level in from_outside_in(options):
-        found.update(name for name in _AROUND if level.pop(name, None))
-    return found
+    return {name for name in _AROUND if options.pop(name, None)}

@@ -15,7 +15,7 @@ from ..meta_networks.norms import FrameBatchNorm2d
 from ..methods import AdaptationMethod
 from ..methods.ecotta_plus import TARGET, EcoTTAPlus
 from .ahead_of_frame import PlainGate, PlainInput
-from .exportable import check_exportable, classifier_of, innermost, weights_of_prediction
+from .exportable import check_exportable, classifier_of, weights_of_prediction
 from .folding import fold_norms
 from .plain_attention import PlainAttention, is_plain
 from .plain_meta_network import LeftOut, PlainMetaNetwork, changes_nothing
@@ -60,7 +60,6 @@ class PlainNetwork(nn.Module):
         fold: bool = True,
     ) -> None:
         super().__init__()
-        method = innermost(method)
         check_exportable(method, strength)
         copies: dict[int, Any] = {}
         with weights_of_prediction(method):

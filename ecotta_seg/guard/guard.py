@@ -3,18 +3,17 @@
 from collections import deque
 from typing import Optional
 
-import torch
 from torch import Tensor
 
-from ..datasets.checks.frame_check import noise_fault
 from ..inference.padding import without_padding
 from ..inference.reduced_frame import reduced_frame
-from ..layers.prediction_statistics import entropy_share, largest_share
+from ..layers.prediction_statistics import entropy_share
 from ..methods.base import AdaptationMethod
 from ..names.old_names import warn_old_name
 from .cooldown import Cooldown
 from .deviation_limits import DeviationLimits, PredictionDeviation, prediction_deviation
 from .entropy_limit import EntropyLimit
+from .faults import all_finite, fault_of_prediction, noise_in, tensor_bytes
 
 
 class UpdateGuard:
@@ -115,47 +114,60 @@ class UpdateGuard:
         self.entropies = EntropyLimit(self.max_entropy, self.window)
         self.cooldown.forget()
         self._reason: Optional[str] = None
-        self._judged = self._own_reset = False
+        self._own_reset = False
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the last good parameters and optimizer state."""
-        return _tensor_bytes(self._good)
+        return tensor_bytes(self._good)
 
-    def adapt(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Runs ``method.adapt`` on a frame and handles faults.
+    def pauses_frame(self, method: AdaptationMethod) -> bool:
+        """Whether the method must not learn from the next frame; called once for each frame.
 
         Args:
-            method: The method.
-            inputs: (N, 3, H, W), preprocessed.
-            metas: Metainfo of the N samples.
-
-        Returns:
-            (N, classes, H, W) logits of the frame's own forward. If the parameters and these logits
-            are not finite, the logits of the repaired model.
+            method: The method, before its forward.
         """
         if self._good is None:
             self._good = method.method_state()
-        if self.cooldown.pauses_frame():
-            return method.predict_frame(inputs, metas)
-        self._reason, self._judged, self._own_reset = None, False, False
+        self._reason, self._own_reset = None, False
+        return self.cooldown.pauses_frame()
 
-        def accept_update(logits: Tensor) -> bool:
-            self._judged = True
-            self._see_own_reset(method)
-            self._reason = self._fault_of_step(method, inputs, metas, logits)
-            return self._reason is None
+    def accepts(
+        self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
+    ) -> bool:
+        """Checks a proposed update: its frame, prediction, loss and gradients.
 
-        method.accept_update = accept_update
-        try:
-            logits = method.adapt(inputs, metas)
-        finally:
-            method.accept_update = None
-        if not self._judged:
-            accept_update(logits)
+        Args:
+            method: The method, after ``propose``.
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+            logits: (N, classes, H, W) that the update was learned from.
+
+        Returns:
+            Whether the method may make the update.
+        """
+        self._see_own_reset(method)
+        self._reason = self._fault_of_step(method, inputs, metas, logits)
+        return self._reason is None
+
+    def after_update(
+        self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
+    ) -> Tensor:
+        """Undoes an update at fault, and checks for deviation at intervals.
+
+        Args:
+            method: The method, after its update or without one.
+            inputs: (N, 3, H, W), preprocessed.
+            metas: Metainfo of the N samples.
+            logits: (N, classes, H, W), the prediction before the update.
+
+        Returns:
+            The logits. If the parameters and the logits are not finite, those of the repaired
+            model.
+        """
         # After a reset the logits are those of the discarded model: its entropy does not count.
         gone = self._see_own_reset(method)
-        broken = not _all_finite(method.learned_tensors().values())
+        broken = not all_finite(method.learned_tensors().values())
         if self._reason:
             self._undo_fault(method, inputs, metas, broken)
         elif broken:
@@ -193,7 +205,7 @@ class UpdateGuard:
             if self._own_reset:
                 self._good = method.method_state()
             self._record('skip', metas, reason)
-        elif not self._own_reset and _all_finite(self._good['tensors'].values()):
+        elif not self._own_reset and all_finite(self._good['tensors'].values()):
             method.load_method_state(self._good)
             method.last_step.updated = False
             self._record('rollback', metas, reason)
@@ -206,10 +218,10 @@ class UpdateGuard:
         if reference is None:
             return
         reference = without_padding(reference, metas)
-        if self._fault_of_prediction(reference) is not None:
+        if fault_of_prediction(reference, self.max_class_share) is not None:
             return
         current = without_padding(method.predict(inputs, metas), metas)
-        reason = self._fault_of_prediction(current)
+        reason = fault_of_prediction(current, self.max_class_share)
         limit = self.entropies.limit()
         # The reference must be well below the limit: else chance decides which of both exceeds it.
         if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
@@ -222,7 +234,7 @@ class UpdateGuard:
     ) -> Optional[str]:
         """The reason to reject the frame's step, or None."""
         logits = without_padding(logits, metas)
-        fault = self._fault_of_prediction(logits)
+        fault = fault_of_prediction(logits, self.max_class_share)
         if fault is not None:
             return fault
         recent = self.entropies.see(entropy_share(logits))
@@ -230,24 +242,15 @@ class UpdateGuard:
         if parameters:
             fault = self.entropies.judge(recent)
             if fault is None:
-                fault = _noise_in(without_padding(inputs, metas))
+                fault = noise_in(without_padding(inputs, metas))
             if fault is not None:
                 return fault
         gradients = [p.grad for p in parameters if p.grad is not None]
         # If a method has no loss and makes no gradients, a loss of nan is correct.
         if gradients and method.last_step.loss in (float('inf'), float('-inf')):
             return 'the loss is not finite'
-        if not _all_finite(gradients):
+        if not all_finite(gradients):
             return 'the gradients are not finite'
-        return None
-
-    def _fault_of_prediction(self, logits: Tensor) -> Optional[str]:
-        """The reason not to learn from a prediction, or None."""
-        if not _all_finite([logits]):
-            return 'the prediction is not finite'
-        share = largest_share(logits)
-        if share > self.max_class_share:
-            return f'one class covers {share:.0%} of the frame'
         return None
 
     def _check_deviation(self, method: AdaptationMethod, inputs: Tensor, metas: list[dict]) -> None:
@@ -271,7 +274,7 @@ class UpdateGuard:
             self.entropies.keep()
 
     def _repair(self, method: AdaptationMethod, metas: list[dict], reason: str) -> None:
-        if self._rolled_back or self._own_reset or not _all_finite(self._good['tensors'].values()):
+        if self._rolled_back or self._own_reset or not all_finite(self._good['tensors'].values()):
             method.reset()
             self._good, self._rolled_back = method.method_state(), False
             self.entropies.back_to_start()
@@ -317,24 +320,3 @@ class UpdateGuard:
         self._checks.extend(PredictionDeviation(*check) for check in state['checks'])
         self.entropies.load_state_dict(state['entropies'])
         self.cooldown.load_state_dict(state['rest'])
-
-
-def _noise_in(frames: Tensor) -> Optional[str]:
-    """The reason for the first of (N, C, H, W) frames that is noise; None if no frame is."""
-    if min(frames.shape[2:]) < 2:
-        return None
-    return next((fault for fault in map(noise_fault, frames) if fault), None)
-
-
-def _all_finite(tensors) -> bool:
-    """Whether all elements are finite, by sums: a nan or inf makes a sum nan or inf."""
-    sums = [tensor.detach().sum(dtype=torch.float64).cpu() for tensor in tensors]
-    return not sums or bool(torch.stack(sums).isfinite().all())
-
-
-def _tensor_bytes(value) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, dict):
-        value = list(value.values())
-    return sum(map(_tensor_bytes, value)) if isinstance(value, (list, tuple)) else 0

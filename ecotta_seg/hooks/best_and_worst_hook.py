@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import mean_iou
 from ..evaluation.per_condition_iou import PerConditionIoU
+from ..methods.frame_life import Turn
 from ..report.frame_file import BEST, FOLDER, WORST, write_frame_file
 from ..startup.errors import sentence
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
@@ -36,9 +37,7 @@ class BestAndWorstHook(Hook):
         ValueError: ``width`` is below 1.
     """
 
-    # After SourceReferenceHook (VERY_HIGH), which scores the source; before StreamStateHook (35),
-    # which loads a state.
-    priority = 20
+    priority = Turn.KEEP
 
     def __init__(self, out_dir: Optional[str] = None, width: int = 480) -> None:
         if width < 1:

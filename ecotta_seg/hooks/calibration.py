@@ -9,6 +9,7 @@ from torch import nn
 
 from ..config.config import inner_dataset, unlabelled_steps
 from ..datasets.clear_frames import ClearFrames, frames_of_dataset, frames_of_folder
+from ..methods.frame_life import Turn
 
 
 def clear_frames(
@@ -91,8 +92,7 @@ class CalibrationHook(Hook):
         number: Maximum number of clear frames; 0 keeps the method's estimates.
     """
 
-    # After StreamStateHook (35) loads a state, before ForgettingHook (40) scores the method.
-    priority = 37
+    priority = Turn.CALIBRATE
 
     def __init__(self, folder: Optional[str], number: int) -> None:
         self.folder, self.number = folder, number

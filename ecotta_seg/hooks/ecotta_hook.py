@@ -10,8 +10,10 @@ from mmengine.registry import HOOKS
 
 from ..config.config import merged_estimate, method_name, with_adapters
 from ..config.old_keys import rename_old_keys
+from ..config.old_wrapping import without_wrapping
 from ..files.checkpoint import check_fit
 from ..methods import build_method
+from ..methods.frame_life import Turn, frame_events
 from ..names.class_names import names_in_checkpoint
 from ..resume.random_state import seeded
 from .calibration import CalibrationHook
@@ -64,12 +66,12 @@ class EcoTTAHook(Hook):
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
         adapters: File of warmed-up meta networks. The hook puts the file into the config of the
-            method or, for a wrapper, of the wrapped method.
+            method.
         calibrate: Folder with pictures of clear weather; None for the config's data sets.
         calibration_frames: Maximum number of clear frames; 0 keeps the method's estimates.
     """
 
-    priority = 'HIGH'
+    priority = Turn.BUILD
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class EcoTTAHook(Hook):
                 'EcoTTAHook found no adaptation method: put `adaptation = dict(type=...)` into '
                 'the config, or give the hook one'
             )
-        config = deepcopy(dict(config))
+        config = deepcopy(without_wrapping(config))
         if self.adapters is not None:
             with_adapters(config, self.adapters)
         if runner.cfg.get('estimate') is not None:
@@ -159,11 +161,10 @@ class EcoTTAHook(Hook):
             )
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Records a reset that the method did itself."""
-        reason = getattr(getattr(runner.model, 'last_step', None), 'own_reset', None)
-        if reason is not None:
-            index = outputs[0].metainfo.get('stream_index') if outputs else None
-            add_event(runner, {'event': 'own_reset', 'stream_index': index, 'reason': reason})
+        """Records the interventions of the guard and of the method."""
+        index = outputs[0].metainfo.get('stream_index') if outputs else None
+        for event in frame_events(runner.model, index):
+            add_event(runner, event)
 
 
 def _seeded(cfg) -> AbstractContextManager:

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from ..config.old_keys import rename_old_keys
 from ..evaluation import PerConditionIoU
+from ..methods.frame_life import Turn
 from ..resume.stop_signals import leave_signals_to_parent
 from .progress import progress
 from .run_time import LONG, duration
@@ -33,8 +34,7 @@ class ForgettingHook(Hook):
             ``forgetting_dataloader``. Without either the hook does nothing.
     """
 
-    # After EcoTTAHook (HIGH), which builds the adapted model.
-    priority = 'ABOVE_NORMAL'
+    priority = Turn.CLEAR_DAY
 
     def __init__(self, dataloader: Optional[dict] = None) -> None:
         self.dataloader_config = dataloader

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.frame_areas import STEM, SUFFIX, encode_frame
 from ..evaluation.per_condition_iou import PerConditionIoU
+from ..methods.frame_life import Turn
 
 
 @HOOKS.register_module()
@@ -26,9 +27,7 @@ class FrameAreasHook(Hook):
         out_dir: The folder to write to; None for the runner's ``work_dir``.
     """
 
-    # After SourceReferenceHook (VERY_HIGH), which scores the source; before StreamStateHook (35),
-    # which loads a state.
-    priority = 20
+    priority = Turn.KEEP
 
     def __init__(self, out_dir: Optional[str] = None) -> None:
         self.out_dir = out_dir

@@ -2,12 +2,12 @@
 
 from typing import Any, Optional
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..datasets.checks.frame_check import FrameChecker
 from ..datasets.checks.frame_error import FrameError
+from ..methods.frame_life import Turn, check_frame
 from ..names.printable import printable
 from .guard_hook import add_event
 
@@ -33,8 +33,7 @@ class FrameCheckHook(Hook):
         ValueError: ``mode`` is unknown.
     """
 
-    # Before StreamStateHook (35), whose before_test_iter marks the frame as begun.
-    priority = 15
+    priority = Turn.CHECK
 
     def __init__(self, mode: str = 'tolerant', sizes_differ: bool = False) -> None:
         if mode not in MODES:
@@ -56,12 +55,9 @@ class FrameCheckHook(Hook):
             info, image = sample.metainfo, images[index]
             if isinstance(image, (list, tuple)) or not hasattr(sample, 'set_metainfo'):
                 continue  # Several views of a frame (test-time augmentation) are not checked.
-            fault = info.get('frame_fault') or self._checker.check(image, info.get('img_path'))
+            fault = check_frame(self._checker, image, sample)
             if fault:
                 self._report(runner, 'bad_frame', info, fault)
-                sample.set_metainfo({'frame_fault': fault})
-                if image.is_floating_point():
-                    torch.nan_to_num_(image, 0.0, 0.0, 0.0)
             elif info.get('label_fault'):
                 self._report(runner, 'bad_label', info, info['label_fault'])
 

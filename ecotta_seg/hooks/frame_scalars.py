@@ -11,7 +11,7 @@ from ..evaluation.per_condition_iou import PerConditionIoU
 from ..memory import MIB
 from ..memory.process_peak import process_current_bytes
 from ..names.file_names import safe_file_name
-from ..names.type_names import is_a
+from .memory_hook import MemoryHook
 
 # Fields of a method's ``last_step``; each curve has the name of its field.
 _OF_STEP = (
@@ -65,7 +65,7 @@ def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str
     seconds = getattr(step, 'seconds', None)
     found['seconds'] = None if seconds is None else seconds / frames
     found['memory/process_MiB'] = process_current_bytes() / MIB
-    peak = next((h.peak_bytes for h in runner.hooks if is_a(h, 'MemoryHook')), None)
+    peak = next((h.peak_bytes for h in runner.hooks if isinstance(h, MemoryHook)), None)
     found['memory/step_MiB'] = None if peak is None else peak / MIB
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         found['memory/allocated_MiB'] = torch.cuda.memory_allocated() / MIB

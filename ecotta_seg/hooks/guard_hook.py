@@ -6,13 +6,14 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..guard.guard import UpdateGuard
+from ..methods.frame_life import Turn
 
 
 @HOOKS.register_module()
 class GuardHook(Hook):
     """Checks each step with an ``UpdateGuard``.
 
-    Each event goes to the log and to the message hub's ``ecotta_seg/events`` as
+    ``EcoTTAHook`` puts each event into the log and to the message hub's ``ecotta_seg/events`` as
     ``{'event': 'skip' | 'rollback' | 'reset', 'stream_index', 'reason'}``, and from there into
     ``results.json`` and the plot of the stream.
 
@@ -20,8 +21,7 @@ class GuardHook(Hook):
         **limits: Arguments of ``UpdateGuard``.
     """
 
-    # After EcoTTAHook (30) builds the method, before StreamStateHook (35) loads a state.
-    priority = 32
+    priority = Turn.GUARD
 
     def __init__(self, **limits: Any) -> None:
         self.limits = limits
@@ -31,14 +31,6 @@ class GuardHook(Hook):
         """Sets the guard, if the model is an adaptation method."""
         if hasattr(runner.model, 'guard'):
             runner.model.guard = UpdateGuard(**self.limits)
-
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Reports the events of a frame."""
-        guard = getattr(runner.model, 'guard', None)
-        if guard is None:
-            return
-        for event in guard.take_events():
-            add_event(runner, event)
 
 
 def add_event(runner: Any, event: dict) -> None:

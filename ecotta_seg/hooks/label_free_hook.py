@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import mean_of
+from ..methods.frame_life import Turn
 
 
 @HOOKS.register_module()
@@ -25,7 +26,7 @@ class LabelFreeHook(Hook):
     Memory does not depend on the number of frames. Sums of several processes are added.
     """
 
-    priority = 'NORMAL'
+    priority = Turn.MEASURE
 
     def __init__(self) -> None:
         self._groups: dict[tuple[int, str], dict] = {}

@@ -4,6 +4,7 @@ from math import isnan
 
 from mmengine.hooks import Hook
 
+from ..methods.frame_life import Turn
 from .stream_state_hook import StreamStateHook
 
 
@@ -14,7 +15,7 @@ class LearningHook(Hook):
     run counts from the frame at which it resumed.
     """
 
-    priority = 'LOW'
+    priority = Turn.SHOW
 
     def __init__(self) -> None:
         self._frames = self._updates = self._sure = 0

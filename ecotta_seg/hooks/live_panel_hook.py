@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ..methods.frame_life import Turn
 from ..names.file_names import safe_file_name
 from .panel_hook import PanelHook
 
@@ -18,8 +19,7 @@ class LivePanelHook(PanelHook):
         **kwargs: Arguments of ``PanelHook``.
     """
 
-    # Before LiveViewHook (LOW) counts the frames of the batch.
-    priority = 'BELOW_NORMAL'
+    priority = Turn.PANEL
 
     def __init__(self, owner: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)

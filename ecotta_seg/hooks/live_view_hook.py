@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..evaluation.per_condition_iou import PerConditionIoU
+from ..methods.frame_life import Turn
 from ..startup.errors import sentence
 from .frame_scalars import frame_scalars, round_scalars, stream_step
 from .live_panel_hook import LivePanelHook
@@ -37,7 +38,7 @@ class LiveViewHook(Hook):
         width: Width in pixels of each picture in a panel.
     """
 
-    priority = 'LOW'
+    priority = Turn.SHOW
 
     def __init__(
         self, panels: Optional[bool] = None, frames_per_condition: int = 2, width: int = 480

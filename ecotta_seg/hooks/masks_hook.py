@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 from ..files.png_file import atomic_write_png
 from ..masks.folder import MaskFolder, frame_names
 from ..masks.ids import MaskEncoder
+from ..methods.frame_life import Turn
 from ..names.choices import MASK_SIZES
 from ..names.file_names import safe_file_name
 from .sample_masks import class_mask
@@ -47,9 +48,7 @@ class MasksHook(Hook):
         OSError: A mask cannot be written.
     """
 
-    # After SourceReferenceHook (VERY_HIGH), which has the source; before StreamStateHook (35),
-    # which loads a state.
-    priority = 20
+    priority = Turn.KEEP
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 
 from ..memory import (
     MemoryReport,
+    PeakMeter,
     StandingMemory,
     measure_peak,
     meter_name,
@@ -17,6 +18,7 @@ from ..memory import (
     reset_process_peak,
     standing_memory,
 )
+from ..methods.frame_life import Turn
 from .loop_times import LoopTimes
 from .source_reference_hook import source_hook
 
@@ -38,7 +40,7 @@ class MemoryHook(Hook):
             that frame's peak counts the state as an activation. Only later peaks are reported.
     """
 
-    priority = 'NORMAL'
+    priority = Turn.MEASURE
 
     def __init__(self, frames: int = 3) -> None:
         self.frames = max(2, frames)
@@ -61,14 +63,7 @@ class MemoryHook(Hook):
             return
         model = runner.model
         self._standing = _standing(model)
-
-        def observed(step):
-            results = []
-            peak = measure_peak(lambda: results.append(step()), self._device(model))
-            self._peaks.append(peak)
-            return results[0]
-
-        model.observer = observed
+        model.observer = PeakMeter(self._device(model))
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Records the time of a step without meter, or measures the source on the same frame."""
@@ -83,6 +78,7 @@ class MemoryHook(Hook):
         if model.observer is None:
             self._seconds.append(model.last_step.seconds / len(outputs))
             return
+        self._peaks.append(model.observer.peak_bytes)
         model.observer = None
         self._measured += 1
         planned = getattr(model, 'planned', None)

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import class_areas, mean_iou
 from ..files.png_file import atomic_write_png
+from ..methods.frame_life import Turn
 from ..names.file_names import safe_file_name
 from ..names.printable import printable
 from ..visualization.condition_panel import condition_panel
@@ -37,7 +38,7 @@ class PanelHook(Hook):
         ignore_index: The label of pixels that are not scored.
     """
 
-    priority = 'LOW'
+    priority = Turn.SHOW
 
     def __init__(
         self,

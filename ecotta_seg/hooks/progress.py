@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..methods.frame_life import Turn
 from ..names.type_names import is_a
 from .run_time import LONG, SHORT, RunTime, StreamSize, advice, describe
 
@@ -63,7 +64,7 @@ class StreamProgressHook(Hook):
     and the options that shorten a long run; see ``RunTime``.
     """
 
-    priority = 'LOW'
+    priority = Turn.SHOW
 
     def __init__(self) -> None:
         self._bar: Optional[Progress] = None
@@ -82,6 +83,7 @@ class StreamProgressHook(Hook):
         first = max(0, (done + left) // rounds - done)
         self._time = RunTime(first * batch_size, (left - first) * batch_size)
         self._frames = (done + left) * batch_size
+        self._source_hook = _hook(runner, 'SourceReferenceHook')
         self._bar.start()
 
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
@@ -99,7 +101,7 @@ class StreamProgressHook(Hook):
         note = '' if running is None else f'mIoU {running:.1f}'
         self._bar.update(self._task, advance=1, description=title, note=note)
         first = sample.get('round', 1) == 1
-        beside = getattr(_hook(runner, 'SourceReferenceHook'), 'last_seconds', 0.0)
+        beside = getattr(self._source_hook, 'last_seconds', 0.0)
         if self._time.end_of_frame(first, not self._metered, beside, len(outputs)):
             self._log_run_time(runner)
 

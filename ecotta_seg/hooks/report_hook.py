@@ -7,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ..methods.frame_life import Turn
 from ..report.report import write_report
 from ..report.run_file import read_run_file, write_run_file
 from ..startup.errors import sentence
@@ -25,8 +26,7 @@ class ReportHook(Hook):
         work_dir: The folder to write to; None for the runner's ``work_dir``.
     """
 
-    # After ResultsHook (VERY_LOW, 90).
-    priority = 95
+    priority = Turn.REPORT
 
     def __init__(self, checkpoint: Optional[str] = None, work_dir: Optional[str] = None) -> None:
         self.checkpoint, self.work_dir = checkpoint, work_dir

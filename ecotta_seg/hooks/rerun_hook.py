@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ..methods.frame_life import Turn
 from ..names.printable import printable
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from ..visualization.rerun_file import RerunFile
@@ -32,8 +33,7 @@ class RerunHook(Hook):
         ValueError: ``path`` does not end with ``.rrd``, or ``width`` is below 1.
     """
 
-    # Like LiveViewHook: all data of a frame is known by then.
-    priority = 'LOW'
+    priority = Turn.SHOW
 
     def __init__(self, path: str, width: int = 640) -> None:
         if Path(path).suffix != '.rrd' or width < 1:

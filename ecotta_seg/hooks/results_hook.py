@@ -14,6 +14,7 @@ from ..evaluation.estimates import source_with_estimates, with_estimates
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..evaluation.results import Results, save_results
 from ..evaluation.table import print_results
+from ..methods.frame_life import Turn
 from ..resume.run_identity import code_versions
 
 _PARTS = ('source', 'clear', 'memory', 'seconds_per_frame', 'events')
@@ -40,7 +41,7 @@ class ResultsHook(Hook):
         console: Console for the table; None for the terminal.
     """
 
-    priority = 'VERY_LOW'
+    priority = Turn.RESULTS
 
     def __init__(
         self,

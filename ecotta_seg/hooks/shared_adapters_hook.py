@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..distributed import average_tensors
+from ..methods.frame_life import Turn
 
 
 @HOOKS.register_module()
@@ -26,8 +27,7 @@ class SharedAdaptersHook(Hook):
         ValueError: ``every`` is below 1.
     """
 
-    # After the guard has checked the step, before StreamStateHook saves.
-    priority = 'LOW'
+    priority = Turn.SHOW
     shares_adapters = True
 
     def __init__(self, every: int = 10) -> None:

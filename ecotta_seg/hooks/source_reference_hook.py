@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..evaluation import PerConditionIoU
+from ..methods.frame_life import Turn
 from ..methods.source import SourceModel
 from .settled_model import settle_model
 from .weight_changes import bare_model
@@ -28,8 +29,7 @@ class SourceReferenceHook(Hook):
             the model does not support (batch statistics without BatchNorm) are left out.
     """
 
-    # First of all hooks, before EcoTTAHook changes the model.
-    priority = 'VERY_HIGH'
+    priority = Turn.REFERENCE
 
     def __init__(self, references: dict = None) -> None:
         self.reference_configs = dict(references or {})

@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.atomic_io import atomic_write
+from ..methods.frame_life import Turn
 from ..names.printable import printable
 from ..startup.errors import sentence
 from ..visualization.stream_plot import plot_stream
@@ -50,7 +51,7 @@ class StreamPlotHook(Hook):
         out_dir: The folder to write to; None for the runner's ``work_dir``.
     """
 
-    priority = 'LOW'
+    priority = Turn.SHOW
 
     def __init__(self, out_dir: Optional[str] = None) -> None:
         self.out_dir = out_dir

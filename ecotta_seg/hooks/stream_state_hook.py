@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..files.json_lines import JsonLines, decode_json_lines
+from ..methods.frame_life import Turn
 from ..names.printable import printable
 from ..resume.random_state import random_state, set_random_state
 from ..resume.rest_sampler import RestSampler
@@ -26,7 +27,7 @@ _GROWING, _SMALL = ('history', 'events'), ('extra',)
 class _AfterFrame(Hook):
     """Runs after every other hook, when a frame is done."""
 
-    priority = 'LOWEST'
+    priority = Turn.SAVE
 
     def __init__(self, owner: 'StreamStateHook') -> None:
         self.owner = owner
@@ -73,8 +74,7 @@ class StreamStateHook(Hook):
             run (the message names the differences), or no state is complete.
     """
 
-    # After EcoTTAHook (30) builds the method, before ForgettingHook (40) scores the method.
-    priority = 35
+    priority = Turn.STATE
 
     def __init__(
         self,

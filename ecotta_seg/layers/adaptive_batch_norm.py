@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..memory.lean.autograd_ops.frame_norm import frame_batch_norm, frame_statistics
-from ..memory.lean.autograd_ops.frame_region import FrameRegion, of_frame
+from ..memory.lean.autograd_ops.frame_region import FrameRegion
 
 MODES = ('source', 'frame', 'blend', 'drift')
 
@@ -85,8 +85,7 @@ class AdaptiveBatchNorm2d(nn.Module):
             var: (C,), the frame's, biased.
             channels: The slice of the layer's channels.
         """
-        source = self.running_mean[channels], self.running_var[channels]
-        return self._divergence(mean, var, *source)
+        return self._divergence(mean, var, self.running_mean[channels], self.running_var[channels])
 
     def _divergence(self, mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor):
         """The Kullback-Leibler divergence of another normal distribution from one: (C,)."""
@@ -104,9 +103,10 @@ class AdaptiveBatchNorm2d(nn.Module):
             channels: The slice of the layer's channels in x.
         """
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
-        if self.mode == 'source' or not self._has_variance(x):
+        measured = None if self.mode == 'source' else frame_statistics(x.detach(), self.region)
+        if measured is None:
             return source_mean, source_var
-        mean, var = frame_statistics(x.detach(), self.region)
+        mean, var = measured
         if self.mode == 'frame':
             return mean, var
         weight = self.blend_weight
@@ -132,4 +132,7 @@ class AdaptiveBatchNorm2d(nn.Module):
         They are if the input is a map with more than one value of the frame per channel (ASPP's
         image pool at batch 1 has one).
         """
-        return x.dim() == 4 and of_frame(x[:, 0:1], self.region).numel() > 1
+        if x.dim() != 4:
+            return False
+        first = x[:, 0:1]
+        return (first if self.region is None else self.region.crop(first)).numel() > 1

@@ -85,14 +85,15 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
     def statistics(self, x: Tensor, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """See base class."""
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
-        if self.mode == 'source' or not self._has_variance(x):
+        measured = None if self.mode == 'source' else frame_statistics(x.detach(), self.region)
+        if measured is None:
             return source_mean, source_var
-        mean, var = frame_statistics(x.detach(), self.region)
+        mean, var = measured
         if self._drifts is not None:
-            self._drifts.append(self.drift(mean, var, channels))
+            self._drifts.append(self._divergence(mean, var, source_mean, source_var))
             return source_mean, source_var
         mean, var = self._averaged(mean, var, channels)
-        drift = self.drift(mean, var, channels)
+        drift = self._divergence(mean, var, source_mean, source_var)
         if self.last_drift is not None:
             self.last_drift[channels.start or 0] = drift.sum()
         return self.blended(mean, var, drift, channels)
@@ -133,12 +134,13 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
 
     @torch.no_grad()
     def _follow(self, pieces: dict[tuple[int, int], tuple[slice, Tensor, Tensor]]) -> None:
-        for start in {start for _, start in pieces}:
-            found = [piece for (_, first), piece in pieces.items() if first == start]
-            means = torch.stack([mean for _, mean, _ in found])
-            mean = means.mean(0)
-            var = torch.stack([var for _, _, var in found]).mean(0)
-            channels = found[0][0]
+        windows: dict[int, list[tuple[slice, Tensor, Tensor]]] = {}
+        for (_, start), piece in pieces.items():
+            windows.setdefault(start, []).append(piece)
+        for found in windows.values():
+            (channels, *_), means, variances = zip(*found)
+            means = torch.stack(means)
+            mean, var = means.mean(0), torch.stack(variances).mean(0)
             self.stream_mean[channels] = mean
             self.stream_var[channels] = var + (means - mean).square().mean(0)
         if pieces:

@@ -69,7 +69,9 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         if self._seen is not None:
-            self._seen.append(frame_statistics(x.detach(), self.region))
+            measured = frame_statistics(x.detach(), self.region)
+            if measured is not None:
+                self._seen.append(measured)
             return x
         scale, shift = self.scale_and_shift(x)
         return x * scale + shift

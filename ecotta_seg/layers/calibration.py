@@ -101,7 +101,7 @@ class CalibratedOnFrames:
 
         Args:
             frames: Some clear frames without labels: for each, the preprocessed inputs
-                (1, 3, H, W) and the metainfo, as in ``adapt``.
+                (1, 3, H, W) and the metainfo, as in ``propose``.
         """
         self._has_calibration = bool(frames) or self._has_calibration
 

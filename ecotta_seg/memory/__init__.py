@@ -1,13 +1,12 @@
 """Exact measurement of the memory of an adaptation."""
 
 from .kept_copies import reachable_tensors
+from .peak_meter import PeakMeter, measure_peak, meter_name
 from .process_peak import process_current_bytes, process_peak_bytes, reset_process_peak
 from .report import (
     MIB,
     MemoryReport,
     StandingMemory,
-    measure_peak,
-    meter_name,
     module_tensors,
     optimizer_tensors,
     standing_memory,
@@ -19,6 +18,7 @@ __all__ = [
     'MIB',
     'LiveTensor',
     'MemoryReport',
+    'PeakMeter',
     'StandingMemory',
     'StorageMeter',
     'measure_peak',

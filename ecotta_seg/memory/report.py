@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Callable, Optional, Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from .kept_copies import reachable_tensors
-from .storage_meter import StorageMeter
 
 MIB = 2**20
 
@@ -197,39 +196,3 @@ def standing_memory(
         optimizer_bytes=storage_bytes(optimizer_tensors(optimizer), seen),
         kept_bytes=storage_bytes(reachable_tensors(model, *beside), seen),
     )
-
-
-def measure_peak(function: Callable[[], object], device: Union[str, torch.device]) -> int:
-    """Peak tensor memory of one call, above the memory held before the call.
-
-    Args:
-        function: Called once, without arguments; its result is dropped.
-        device: The device of the computation. ``cpu`` is measured with ``StorageMeter`` (exact and
-            repeatable), ``cuda`` with torch's allocator (which also sees kernels' workspaces).
-
-    Returns:
-        Bytes.
-
-    Raises:
-        ValueError: The device is neither, or CUDA is requested but not available.
-    """
-    device = torch.device(device)
-    if device.type == 'cpu':
-        with StorageMeter(device='cpu') as meter:
-            function()
-        return meter.peak_bytes
-    if device.type != 'cuda':
-        raise ValueError(f'expected a cpu or cuda device to measure on, got {str(device)!r}')
-    if not torch.cuda.is_available():
-        raise ValueError('cannot measure on cuda: torch finds no CUDA device; use device="cpu"')
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    function()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
-
-
-def meter_name(device: Union[str, torch.device]) -> str:
-    """The report's name of the meter that ``measure_peak`` uses on a device."""
-    return 'cuda allocator' if torch.device(device).type == 'cuda' else 'storage'

@@ -109,8 +109,11 @@ class MetaNetwork(nn.Module):
             and isinstance(conv, nn.Conv2d)
             and part_input.is_contiguous()
             and not under_autocast(part_input)
-            and is_faster(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
-        ):
+            and is_faster(
+                conv.weight.shape, conv.stride, conv.padding, conv.dilation, conv.groups,
+                conv.weight.device.type,
+            )
+        ):  # fmt: skip
             return conv3x3(part_input, conv.weight)
         return conv(part_input)
 

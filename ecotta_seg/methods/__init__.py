@@ -10,19 +10,15 @@ from .ecotta import EcoTTA
 from .ecotta_plus import EcoTTAPlus
 from .gradient_adaptation import GradientAdaptation
 from .ladder import LadderAdaptation
-from .law import LAW
-from .rdumb import RDumb
 from .sar import SAR
 from .source import SourceModel
 from .step_record import StepRecord
 from .tent import Tent
 from .warm_up import MetaNetworkWarmUp
-from .wrapped import WrappedAdaptation
 
 __all__ = [
     'ADAPTATION_METHODS',
     'EATA',
-    'LAW',
     'SAR',
     'AdaptationMethod',
     'EcoTTAPlus',
@@ -32,10 +28,8 @@ __all__ = [
     'LadderAdaptation',
     'EcoTTA',
     'MetaNetworkWarmUp',
-    'RDumb',
     'SourceModel',
     'StepRecord',
     'Tent',
-    'WrappedAdaptation',
     'build_method',
 ]

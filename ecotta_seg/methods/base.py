@@ -3,8 +3,8 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Callable, Optional, Union
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Optional, Union
 
 import torch
 from mmengine.logging import print_log
@@ -16,8 +16,8 @@ from ..inference.one_logit import with_two_logits
 from ..inference.views import averaged_logits, prediction_views, summed_probabilities
 from ..inference.windows import predict_frames
 from ..layers.calibration import CalibratedOnFrames
-from ..memory.lean.autograd_ops.autocast import under_autocast
 from ..memory.lean.autograd_ops.gelu import mend_gelus
+from .frame_life import predict_and_learn, run_step
 from .method_state import MethodState
 from .step_record import StepRecord, device_time
 
@@ -31,36 +31,23 @@ def missing_methods(kind: type) -> list[str]:
     return [n for n in names if getattr(getattr(kind, n, None), '__isabstractmethod__', False)]
 
 
-def _check_sizes(data: dict) -> None:
-    """Refuses a batch of frames of different sizes: they do not fit into one tensor."""
-    shapes = [tuple(image.shape) for image in data['inputs']]
-    for index, shape in enumerate(shapes):
-        if shape != shapes[0]:
-            (first, one), (second, two) = [
-                (data['data_samples'][i].metainfo.get('img_path', f'frame {i}'), shapes[i])
-                for i in (0, index)
-            ]
-            raise ValueError(
-                f'expected frames of one size in a batch, but {first} is {one[2]}x{one[1]} and '
-                f'{second} is {two[2]}x{two[1]} pixels (width x height): set batch_size=1, or '
-                'resize them in the pipeline'
-            )
-
-
 class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
     """Replaces a segmentor in a test loop.
 
     Each frame takes one forward. The same forward gives the prediction that is returned (and
-    scored) and the adaptation step's loss, so a frame never profits from its own update.
+    scored) and the adaptation step's loss, so a frame never profits from its own update (unless the
+    method ``predicts_after_update``).
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with its source weights; changed in place.
 
     Raises:
-        TypeError: A subclass does not define an abstract method.
+        TypeError: A subclass does not define an abstract method, or overrides ``adapt``.
         ValueError: The parameters are in half precision.
 
     Attributes:
+        predicts_after_update: Whether a frame is predicted again after its update, and this second
+            prediction is scored. Costs one more forward.
         adapting: If False, ``test_step`` predicts with the learned state and learns nothing.
         views: Number of augmented views that the prediction is averaged over, see
             ``prediction_views``. All are predicted before the update. The loss uses the plain
@@ -68,18 +55,24 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         autocast: Precision of the network's convolutions and matrix products, see
             ``use_autocast``; None for the precision of the parameters.
         last_step: The record of the latest step.
-        observer: A function that receives the step as a function, runs the step and returns its
-            result, such as a memory meter. None for no observer.
+        observer: A context manager around the next step, such as a ``PeakMeter``; None for none.
         guard: An ``UpdateGuard`` that checks each step; None for none.
         estimate: A ``LabelFreeEstimate`` that reads the predictions and may return the source's
             prediction instead; None for none.
         estimating: If False, the estimate does not change; its latest choice stays in force.
-        accept_update: A function of the logits that is called before parameters change; False
-            drops the update. A guard sets the function. Methods that update during the backward
-            do not call it: the guard undoes their update afterwards.
+        learned_from: (N, classes, H, W) logits that a proposed update was learned from, if they
+            are not the logits that ``propose`` returns (a student's logits); None between frames.
     """
 
+    predicts_after_update = False
+
     def __init__(self, segmentor: nn.Module) -> None:
+        if type(self).adapt is not AdaptationMethod.adapt:
+            raise TypeError(
+                f'expected a method that overrides `propose`, but {type(self).__name__} overrides '
+                '`adapt`, which predicts and updates in one go: name it `propose`, and move what '
+                'follows the update into `update`'
+            )
         missing = missing_methods(type(self))
         if missing:
             raise TypeError(
@@ -100,15 +93,24 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         self.views = 1
         self.autocast: Optional[str] = None
         self.last_step = StepRecord()
-        self.observer: Optional[Callable[[Callable[[], list]], list]] = None
+        self.observer: Optional[AbstractContextManager] = None
         self.guard = None
         self.estimate = None
         self.estimating = True
-        self.accept_update: Optional[Callable[[Tensor], bool]] = None
+        self.learned_from: Optional[Tensor] = None
+
+    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts frames and learns from them; arguments and result as in ``propose``."""
+        return predict_and_learn(self, inputs, metas)
+
+    def begin_frame(self) -> None:
+        """Called before ``propose`` on each frame that is learned from."""
 
     @abstractmethod
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Predicts frames and learns from them.
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """Predicts frames and prepares an update, which ``update`` makes.
+
+        A method that learns by the forward itself (statistics) has nothing to prepare.
 
         Args:
             inputs: (N, 3, H, W) float, preprocessed and padded.
@@ -118,9 +120,19 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             Logits (N, classes, H, W), detached, of the forward before the update.
         """
 
+    def update(self) -> None:
+        """Makes the update that ``propose`` has prepared, and sets ``last_step.updated``."""
+
+    def discard(self) -> None:
+        """Frees all data of the latest frame; called after each frame, with an update or without.
+
+        An override calls the base class.
+        """
+        self.learned_from = None
+
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Predicts frames without learning. Arguments and result as in ``adapt``."""
+        """Predicts frames without learning. Arguments and result as in ``propose``."""
         return predict_frames(self.segmentor, inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -140,55 +152,17 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             self.eval()
         self.last_step = StepRecord()
         start = device_time(self.segmentor)
-        if self.observer is None:
-            samples = self._step(data)
-        else:
-            samples = self.observer(lambda: self._step(data))
+        with self.observer or nullcontext():
+            samples = run_step(self, data)
         self.last_step.seconds = device_time(self.segmentor) - start
         return samples
-
-    def _step(self, data: dict) -> list:
-        if any(isinstance(sample, (list, tuple)) for sample in data['data_samples']):
-            raise ValueError(
-                'expected one sample a frame, got several views of it (test-time augmentation): '
-                'leave TestTimeAug out of the pipeline, and set `views` (--views N)'
-            )
-        _check_sizes(data)
-        batch = self.segmentor.data_preprocessor(data, False)
-        inputs, samples = batch['inputs'], batch['data_samples']
-        if under_autocast(inputs):
-            raise ValueError(
-                'expected the precision of the parameters around a step, but it is run under '
-                'torch.autocast (test_cfg.fp16=True does so): leave that out, and set '
-                "autocast='bf16' among the method's options"
-            )
-        metas = [sample.metainfo for sample in samples]
-        # ``prepare`` may change the frames in place; the source predicts the unchanged frames.
-        untouched = None if self.estimate is None else inputs.clone()
-        inputs = self.prepare(inputs, metas)
-        others = self.other_views(inputs, metas)
-        # Predict a frame that a check found bad, but do not learn from it.
-        if any(meta.get('frame_fault') for meta in metas):
-            logits = self.predict(inputs, metas)
-        elif not self.adapting:
-            logits = self.predict_frame(inputs, metas)
-        elif self.guard is None:
-            logits = self.adapt(inputs, metas)
-        else:
-            logits = self.guard.adapt(self, inputs, metas)
-        with torch.no_grad():
-            if others is not None:
-                logits = self.with_views(logits, others)
-            if self.estimate is not None:
-                logits = self.estimate.choose(self, untouched, inputs, metas, logits)
-            return self.segmentor.postprocess_result(logits, samples)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """Transforms frames before prediction and learning.
 
         Args:
             inputs: (N, 3, H, W), preprocessed; may be changed in place.
-            metas: As in ``adapt``.
+            metas: As in ``propose``.
 
         Returns:
             (N, 3, H, W).
@@ -199,7 +173,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         """The summed probabilities of the views that ``with_views`` adds to the plain frame.
 
         Args:
-            inputs, metas: As in ``adapt``.
+            inputs, metas: As in ``propose``.
 
         Returns:
             (N, classes, H, W); None if there is only one view.
@@ -268,9 +242,34 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         Raises:
             ValueError: The text is not a budget, or the method does not support budgets.
         """
-        raise ValueError(
-            f'expected a method that learns by gradients for a memory_budget, but '
-            f'{type(self).__name__} does not: leave out memory_budget'
+        raise self._needs_gradients('memory_budget')
+
+    def use_reset_every(self, frames: int) -> None:
+        """Resets the method after each number of frames (RDumb); call before the first frame.
+
+        Args:
+            frames: Frames between two resets, see ``PeriodicReset``.
+
+        Raises:
+            ValueError: The number is below 1, or the method does not learn by gradients.
+        """
+        raise self._needs_gradients('reset_every')
+
+    def use_layer_weights(self, exponent: float = 1.0) -> None:
+        """Weights the learning rate of each layer (LAW); call before the first frame.
+
+        Args:
+            exponent: See ``LayerWeights``.
+
+        Raises:
+            ValueError: The exponent is not above 0, or the method does not learn by gradients.
+        """
+        raise self._needs_gradients('layer_weights')
+
+    def _needs_gradients(self, option: str) -> ValueError:
+        return ValueError(
+            f'expected a method that learns by gradients, such as tent or ecotta, for a {option}, '
+            f'but {type(self).__name__} does not: leave out {option}'
         )
 
     @contextmanager

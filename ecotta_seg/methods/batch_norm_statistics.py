@@ -64,7 +64,7 @@ class BatchNormStatistics(AdaptationMethod):
         super().calibrate(frames)
         calibrate_norms(self._calibrated, frames, self.predict)
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the forward itself measures the statistics."""
         return self.predict_frame(inputs, metas)
 

@@ -6,11 +6,12 @@ from typing import Optional
 from mmengine.logging import print_log
 from torch import nn
 
+from ..config.old_wrapping import without_wrapping
 from ..names.type_names import type_name
 from ..registry import ADAPTATION_METHODS, check_keys, constructor_options
 
 # Options of every method.
-_OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget')
+_OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget', 'reset_every', 'layer_weights')
 
 
 def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None) -> nn.Module:
@@ -22,6 +23,8 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
             own ``views``, for its labels.) ``estimate`` has the options of ``LabelFreeEstimate``,
             or True for the defaults; None or False for no estimate. A method with a
             ``memory_budget`` has no estimate.
+            Methods that learn by gradients take ``reset_every`` (RDumb, see ``PeriodicReset``) and
+            ``layer_weights``, a dictionary of the options of ``LayerWeights`` (LAW).
         segmentor: The source model; the method changes it in place.
         views: Number of views of the prediction; overrides the config. None keeps the config's.
 
@@ -29,7 +32,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
         ValueError: The type is missing or unknown, an option is misspelt, or the method does not
             support autocast or several views.
     """
-    options = dict(config)
+    options = without_wrapping(config)
     estimate = options.pop('estimate', None)
     name = options.pop('type', None)
     if isinstance(name, str):
@@ -44,6 +47,14 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     views = own if views is None else views
     autocast = options.pop('autocast', None) if 'autocast' not in known else None
     budget = options.pop('memory_budget', None) if 'memory_budget' not in known else None
+    reset_every = options.pop('reset_every', None)
+    layer_weights = options.pop('layer_weights', None)
+    if not isinstance(layer_weights, (dict, type(None))):
+        raise ValueError(
+            f'expected layer_weights to be a dictionary, such as dict(exponent=1.0), got '
+            f'{layer_weights!r}'
+        )
+    check_keys('layer_weights', layer_weights or {}, ['exponent'])
     check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, *_OF_ANY])])
     label_free = None
     if estimate is not None and estimate is not False:
@@ -66,6 +77,10 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
         method.use_autocast(autocast)
     if budget is not None:
         method.use_memory_budget(budget)
+    if reset_every is not None:
+        method.use_reset_every(reset_every)
+    if layer_weights is not None:
+        method.use_layer_weights(**layer_weights)
     if label_free is not None:
         label_free.attach(method)
         method.estimate = label_free

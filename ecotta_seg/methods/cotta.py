@@ -113,7 +113,7 @@ class CoTTA(GradientAdaptation):
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """See base class: all views, including the plain frame; None without ``use_views``.
 
-        The plain frame is included because ``predict`` and ``adapt`` return the teacher's plain
+        The plain frame is included because ``predict`` and ``propose`` return the teacher's plain
         prediction on some pixels only.
         """
         if not self._views_asked_for:
@@ -154,14 +154,14 @@ class CoTTA(GradientAdaptation):
         finally:
             self._teacher = teacher
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the teacher predicts, the student learns."""
         logits = self.predict(inputs, metas)
         labels = logits.argmax(dim=1)
         regions = learned_regions(self.segmentor, inputs, metas)
         self._labels = iter([labels[:, t:b, left:right] for t, b, left, right in regions])
         self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
-        super().adapt(inputs, metas)
+        super().propose(inputs, metas)
         # Release the labels: an exhausted iterator keeps its list until the next call.
         self._labels = iter(())
         return logits

@@ -87,17 +87,18 @@ class EATA(GradientAdaptation):
         else:
             self._fisher = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self._gradients: Optional[list[Tensor]] = None
         self._passed = torch.zeros_like(self.mean_prediction)
         self._count = self._pixels = 0
         self.last_step.loss, self.last_step.entropy = 0.0, 0.0
-        try:
-            return super().adapt(inputs, metas)
-        finally:
-            # Keep nothing of a frame until the next.
-            self._passed = self._gradients = None
+        return super().propose(inputs, metas)
+
+    def discard(self) -> None:
+        """See base class."""
+        super().discard()
+        self._passed = self._gradients = None
 
     def passing(self, probabilities: Tensor, entropy: Tensor) -> Tensor:
         """Which pixels are reliable and not redundant: (N, H, W) bool.
@@ -176,7 +177,7 @@ class EATA(GradientAdaptation):
         """The mean Fisher information of the current parameters over frames, without learning.
 
         Args:
-            frames: Pairs of the arguments of ``adapt``, preferably of the source domain.
+            frames: Pairs of the arguments of ``propose``, preferably of the source domain.
 
         Returns:
             A tensor for each adaptable parameter, by name, for ``write_fisher``.

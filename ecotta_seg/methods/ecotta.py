@@ -156,15 +156,15 @@ class EcoTTA(GradientAdaptation):
         """See base class."""
         return self.adaptable_parameters()
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         with following(self._calibrated):
             # The layer weights need autograd's graph for its own gradients.
             if self.engine is not None and self.layer_weights is None:
-                return self._adapt_by_engine(inputs, metas)
+                return self._propose_by_engine(inputs, metas)
             self._clear_record()
             with self.encoder.recording(self._regulariser) as self._terms:
-                return super().adapt(inputs, metas)
+                return super().propose(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
@@ -205,7 +205,7 @@ class EcoTTA(GradientAdaptation):
         record.entropy = record.confident_fraction = record.regularisation = 0.0
         return record
 
-    def _adapt_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def _propose_by_engine(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         record = self._clear_record()
         self.planned = self.planner.plan_for(inputs, metas)
@@ -227,12 +227,9 @@ class EcoTTA(GradientAdaptation):
         logits = over_windows(self.segmentor, inputs, metas, run)
         record.loss = record.entropy + self.regularisation_weight * record.regularisation
         if plan.update_in_place:
-            # The backward has made the update; a guard can only undo it afterwards.
+            # The backward has made the update, so nothing is left for ``update``.
             record.updated = True
             self.after_update()
-        elif self.accept_update is None or self.accept_update(logits):
-            self.update()
-        self.optimizer.zero_grad(set_to_none=True)
         return logits
 
     def pixel_weights(self, entropy: Tensor, logits: Tensor) -> Tensor:

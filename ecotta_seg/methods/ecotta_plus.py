@@ -183,10 +183,10 @@ class EcoTTAPlus(EcoTTA):
         """Whether the model cannot run on frames (N, 3, H, W) of this size at half size."""
         return tuple(inputs.shape[2:]) in self._only_whole
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self._gate(inputs, metas)
-        return super().adapt(inputs, metas)
+        return super().propose(inputs, metas)
 
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""

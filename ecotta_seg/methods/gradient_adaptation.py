@@ -14,8 +14,10 @@ from ..inference.windows import forward_windows
 from ..memory.budget.recompute_plan import RecomputePlanner
 from ..memory.lean import plain_autograd
 from ..memory.lean.recompute import recomputing
-from ..resume.saved_state import check_optimizer_state, tell_weight_decay
+from ..resume.saved_state import check_optimizer_state, expect_keys, tell_weight_decay
 from .base import AdaptationMethod
+from .layer_weights import LayerWeights
+from .step_parts import PeriodicReset, StepPart
 
 
 def _copied(value):
@@ -39,10 +41,11 @@ class GradientAdaptation(AdaptationMethod):
         optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
 
     Attributes:
+        parts: The parts that the method has (``StepPart``), by the name of the option.
         layer_weights: The ``LayerWeights`` of LAW, or None, see ``use_layer_weights``. The method
             calls ``see(logits, share)`` with each window's logits and their graph before
-            ``learn``, ``weigh(optimizer)`` before each optimizer step, and ``forget()`` on
-            ``reset``. With them the optimizer has one group for each parameter.
+            ``learn``, and ``weigh(optimizer)`` before each optimizer step. With them the optimizer
+            has one group for each parameter.
         planner: Plans steps for a memory budget; None without a budget.
         planned: The ``PlannedStep`` of the latest frame; None without a budget.
         lean: Whether steps run under ``LeanAutograd``. False is for comparisons.
@@ -59,7 +62,8 @@ class GradientAdaptation(AdaptationMethod):
             )
         super().__init__(segmentor)
         self.optimizer_config = dict(optimizer)
-        self.layer_weights = None
+        self.parts: dict[str, StepPart] = {}
+        self.layer_weights: Optional[LayerWeights] = None
         self.planner = self.planned = None
         self.lean = True
 
@@ -88,6 +92,8 @@ class GradientAdaptation(AdaptationMethod):
         if self.optimizer.state:
             # Loading a state dict moves the state to the parameters' device.
             self.optimizer.load_state_dict(self.optimizer.state_dict())
+        for part in self.parts.values():
+            part.to(next(self.parameters()).device)
         return self
 
     @torch.no_grad()
@@ -96,20 +102,21 @@ class GradientAdaptation(AdaptationMethod):
         for name, parameter in self.adaptable_parameters().items():
             self._initial[name].copy_(parameter)
 
-    def use_layer_weights(self, layer_weights) -> None:
-        """Sets the layer weights; call after ``start`` and before the first frame.
+    def use_reset_every(self, frames: int) -> None:
+        """See base class."""
+        self.parts['reset_every'] = PeriodicReset(frames)
+
+    def use_layer_weights(self, exponent: float = 1.0) -> None:
+        """See base class.
 
         Raises:
-            ValueError: The method already has layer weights, or has a memory budget.
+            ValueError: ``exponent`` is not above 0, or the method has a memory budget.
         """
-        if self.layer_weights is not None:
-            raise ValueError(
-                'expected one law around a method, got one around another, and both would set '
-                'the same learning rates: leave out one of them'
-            )
         self._refuse_budget('layer-wise learning weights')
-        self.layer_weights = layer_weights
-        self.optimizer = self.build_optimizer(list(self.adaptable_parameters().values()))
+        parameters = list(self.adaptable_parameters().values())
+        self.layer_weights = self.parts['layer_weights'] = LayerWeights(parameters, exponent)
+        self.optimizer = self.build_optimizer(parameters)
+        self.layer_weights.rates = [group['lr'] for group in self.optimizer.param_groups]
 
     def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Builds a new optimizer from the config.
@@ -146,16 +153,22 @@ class GradientAdaptation(AdaptationMethod):
             self.layer_weights.see(logits, share)
         self.learn(logits, share)
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class."""
+    def begin_frame(self) -> None:
+        """See base class: each part begins the frame."""
+        for part in self.parts.values():
+            part.begin_frame(self)
+
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the gradients of the loss are the proposal."""
         self.optimizer.zero_grad(set_to_none=True)
-        with self.within_budget(inputs, metas):
-            with torch.enable_grad():
-                logits = forward_windows(self.segmentor, inputs, metas, self.show)
-            if self.accept_update is None or self.accept_update(logits):
-                self.update()
+        with self.within_budget(inputs, metas), torch.enable_grad():
+            self.learned_from = forward_windows(self.segmentor, inputs, metas, self.show)
+        return self.learned_from
+
+    def discard(self) -> None:
+        """See base class: frees the gradients."""
+        super().discard()
         self.optimizer.zero_grad(set_to_none=True)
-        return logits
 
     @property
     def has_budget(self) -> bool:
@@ -216,7 +229,7 @@ class GradientAdaptation(AdaptationMethod):
             yield
 
     def update(self) -> None:
-        """Takes the optimizer step if there are gradients, and frees the gradients."""
+        """See base class: takes the optimizer step if there are gradients."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
             if self.layer_weights is not None:
                 self.layer_weights.weigh(self.optimizer)
@@ -224,7 +237,6 @@ class GradientAdaptation(AdaptationMethod):
             self.optimizer.step()
             self.after_update()
             self.last_step.updated = moves
-        self.optimizer.zero_grad(set_to_none=True)
 
     def moves(self) -> bool:
         """Whether the next optimizer step changes a parameter.
@@ -248,23 +260,32 @@ class GradientAdaptation(AdaptationMethod):
         return dict(self.optimizer.state)
 
     def method_state(self) -> dict:
-        """See base class; includes the optimizer's momenta."""
-        return {**super().method_state(), 'optimizer': _copied(self.optimizer.state_dict())}
+        """See base class; includes the optimizer's momenta and the parts."""
+        state = {**super().method_state(), 'optimizer': _copied(self.optimizer.state_dict())}
+        if self.parts:
+            state['parts'] = {name: part.state_dict() for name, part in self.parts.items()}
+        return state
 
     def state_keys(self) -> set[str]:
         """See base class."""
-        return super().state_keys() | {'optimizer'}
+        return super().state_keys() | {'optimizer'} | ({'parts'} if self.parts else set())
 
     def check_method_state(self, state: dict) -> None:
         """See base class."""
         super().check_method_state(state)
         check_optimizer_state(self.optimizer.state_dict(), state['optimizer'])
+        if self.parts:
+            expect_keys(state['parts'], self.parts, "'parts'")
+        for name, part in self.parts.items():
+            part.check_state(state['parts'][name], name)
 
     def take_method_state(self, state: dict) -> None:
         """See base class."""
         super().take_method_state(state)
         # torch keeps the given tensors themselves: copy them, so that a state can be loaded twice.
         self.optimizer.load_state_dict(_copied(state['optimizer']))
+        for name, part in self.parts.items():
+            part.load_state_dict(state['parts'][name])
 
     @contextmanager
     def using(self, tensors: dict[str, Tensor]) -> Iterator[None]:
@@ -291,5 +312,5 @@ class GradientAdaptation(AdaptationMethod):
             for name, parameter in parameters.items():
                 parameter.copy_(self._initial[name])
         self.optimizer = self.build_optimizer(list(parameters.values()))
-        if self.layer_weights is not None:
-            self.layer_weights.forget()
+        for part in self.parts.values():
+            part.forget()

@@ -47,6 +47,11 @@ class MethodState:
         Raises:
             ValueError: The state is of another method or model.
         """
+        if isinstance(state, dict) and 'outer' in state:
+            raise misfit(
+                'an earlier version of ecotta_seg saved it, in which `rdumb` and `law` were '
+                'methods around another method'
+            )
         expect_keys(state, self.state_keys(), 'the state')
         tensors, saved = self.learned_tensors(), state['tensors']
         expect_keys(saved, tensors, 'its tensors')

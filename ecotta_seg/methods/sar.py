@@ -75,15 +75,18 @@ class SAR(GradientAdaptation):
         self.mean_entropy: Optional[float] = None
         self.start()
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the first forward and, if the update goes ahead, the second."""
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the first forward; ``update`` has the second."""
         self._reliable: list[Tensor] = []
         self._inputs, self._metas = inputs, metas
         self.last_step.loss = self.last_step.entropy = 0.0
-        try:
-            return super().adapt(inputs, metas)
-        finally:
-            del self._inputs, self._metas, self._reliable
+        return super().propose(inputs, metas)
+
+    def discard(self) -> None:
+        """See base class: frees the frame."""
+        super().discard()
+        self._inputs = self._metas = self._masks = None
+        self._reliable = []
 
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class: the gradient for the climb."""
@@ -106,13 +109,12 @@ class SAR(GradientAdaptation):
         before = [parameter.detach().clone() for parameter in parameters]
         self.climb(parameters)
         self._masks, self._second, self._shares = iter(self._reliable), 0.0, 0.0
-        with torch.enable_grad():
+        with self.within_budget(self._inputs, self._metas), torch.enable_grad():
             forward_windows(self.segmentor, self._inputs, self._metas, self._look_again)
         with torch.no_grad():
             for parameter, value in zip(parameters, before):
                 parameter.copy_(value)
         if self._shares == 0:
-            self.optimizer.zero_grad(set_to_none=True)
             return
         self.last_step.loss = self._second
         super().update()

@@ -13,6 +13,6 @@ class SourceModel(AdaptationMethod):
     def __init__(self, segmentor) -> None:
         super().__init__(segmentor.requires_grad_(False))
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         return self.predict(inputs, metas)

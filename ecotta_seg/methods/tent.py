@@ -24,10 +24,10 @@ class Tent(GradientAdaptation):
         release_norm_parameters(segmentor)
         self.start()
 
-    def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self.last_step.loss = self.last_step.entropy = 0.0
-        return super().adapt(inputs, metas)
+        return super().propose(inputs, metas)
 
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class: mean entropy over all pixels (arXiv 2006.10726, Eq. 1)."""

@@ -84,7 +84,7 @@ def test_every_nth_frame_and_bad_frames(config):
 
 def test_a_reset_of_the_methods_own_is_an_event(config):
     segmentor = built(config('rdumb'))
-    segmentor.method.every = 2
+    segmentor.method.parts['reset_every'].every = 2
     for frame in frames(4):
         segmentor.step(frame)
     (event,) = segmentor.events
@@ -172,13 +172,13 @@ def test_updates_are_left_out_when_late(config, monkeypatch):
         return slow
 
     method = segmentor.method
-    method.adapt = taking(0.25, method.adapt)
+    method.propose = taking(0.25, method.propose)
     method.predict_frame = taking(0.03, method.predict_frame)
     # An update is 0.15 s late; frames without one make up for 0.07 s each.
     updated = [segmentor.step(frame).metainfo['updated'] for frame in frames(9)]
     assert updated == [True, False, False, False, True, False, False, False, True]
     eager = built(config(), time_budget=0.3)
-    eager.method.adapt = taking(0.25, eager.method.adapt)
+    eager.method.propose = taking(0.25, eager.method.propose)
     assert all(eager.step(frame).metainfo['updated'] for frame in frames(4))
 
 
@@ -331,15 +331,15 @@ def test_frames_and_options_are_checked(config, tmp_path):
         init_adaptive_segmentor(Config(dict(model=dict(type='x'))))
 
 
-@pytest.mark.parametrize('depth', [1, 2])
-def test_options_of_meta_networks_reach_the_method_that_has_them(config, tmp_path, depth):
+@pytest.mark.parametrize('old', [False, True], ids=['option', 'old form'])
+def test_options_of_meta_networks_reach_the_method_that_has_them(config, tmp_path, old):
     taught = built(config())
     for frame in frames(2):
         taught.step(frame)
     taught.save_adapters(tmp_path / 'adapters.pth')
     method = Config.fromfile(str(config())).adaptation.to_dict()
-    for _ in range(depth):
-        method = dict(type='rdumb', every=100, method=method)
+    old_form = dict(type='rdumb', every=100, method=method)
+    method = old_form if old else dict(method, reset_every=100)
     before = deepcopy(method)
     segmentor = built(
         config(), method=method, adapters=tmp_path / 'adapters.pth', memory_budget='20x'
@@ -353,7 +353,7 @@ def test_options_of_meta_networks_reach_the_method_that_has_them(config, tmp_pat
         segmentor.step(frame)
     assert segmentor.method.planned.budget_bytes == 20 * segmentor.method.planned.inference_bytes
     rdumb = Config.fromfile(str(config('rdumb'))).adaptation.to_dict()
-    with pytest.raises(ValueError, match='a method that has meta networks.*not rdumb'):
+    with pytest.raises(ValueError, match='a method that has meta networks.*not eata'):
         built(config(), method=rdumb, adapters=tmp_path / 'adapters.pth')
     segmentor = built(config(), method=rdumb, memory_budget='20x')
     for frame in frames(1):

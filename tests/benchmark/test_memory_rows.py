@@ -134,7 +134,7 @@ def test_plain_rows_are_plain(rows):
 
 
 def test_what_a_method_keeps_is_found_inside_another_one(source):
-    method = build_method(dict(type='rdumb', method=PRESETS['tent']), source.build())
+    method = build_method(dict(PRESETS['tent'], reset_every=1000), source.build())
     learned = sum(p.numel() for p in method.adaptable_parameters().values())
     assert standing_memory(method).kept_bytes == 4 * learned
 

@@ -77,7 +77,7 @@ def test_the_candidates_are_the_presets_and_rates_around_them(cfg):
     tent, rdumb, blend, statistics = candidate_methods(cfg, names, CONFIGS)
     assert tent.key == 'optimizer.lr' and tent.values[tent.preset] == 1e-4
     assert min(tent.values) < 4e-6 and max(tent.values) == pytest.approx(3e-3)
-    assert rdumb.key == 'method.optimizer.lr' and rdumb.values[rdumb.preset] == 2.5e-4
+    assert rdumb.key == 'optimizer.lr' and rdumb.values[rdumb.preset] == 2.5e-4
     assert blend.key == 'weight' and blend.values[blend.preset] == 0.5
     assert statistics.key is None and statistics.values == (None,)
     with pytest.raises(ValueError, match='expected each of --methods once'):
@@ -87,14 +87,14 @@ def test_the_candidates_are_the_presets_and_rates_around_them(cfg):
 
 
 def test_the_preset_is_what_method_takes(cfg, tmp_path):
-    chosen = Candidate('rdumb', 'method.optimizer.lr', 7.5e-4)
+    chosen = Candidate('rdumb', 'optimizer.lr', 7.5e-4)
     path = tmp_path / 'chosen.py'
     write_preset(path, chosen, cfg, CONFIGS, 'Take rdumb.\nIt gains "much".')
     own = Config(cfg.to_dict())
     with_method(own, str(path), CONFIGS)
     expected = adaptation_of(cfg, 'rdumb', CONFIGS)
-    assert expected['method']['optimizer']['lr'] == 2.5e-4
-    expected['method']['optimizer']['lr'] = 7.5e-4
+    assert expected['optimizer']['lr'] == 2.5e-4
+    expected['optimizer']['lr'] = 7.5e-4
     assert own.adaptation.to_dict() == expected and own.method == 'chosen'
     write_preset(path, None, cfg, CONFIGS, 'Adapting does not pay.')
     with_method(own, str(path), CONFIGS)

@@ -130,20 +130,15 @@ def test_a_seed_reaches_the_generators_that_methods_own():
     cfg.adaptation = dict(type='cotta', seed=0)
     with_seed(cfg, 4)
     assert cfg.randomness.seed == 4 and cfg.adaptation.seed == 4
-    cfg.adaptation = dict(type='law', method=dict(type='cotta'))
+    cfg.adaptation = dict(type='tent')
     with_seed(cfg, 5)
-    assert cfg.adaptation.method.seed == 5 and 'seed' not in cfg.adaptation
-    cfg.adaptation = dict(type='rdumb', method=dict(type='law', method=dict(type='cotta')))
-    with_seed(cfg, 6)
-    assert cfg.adaptation.method.method.seed == 6
+    assert 'seed' not in cfg.adaptation
 
 
-def test_meta_networks_are_found_at_any_depth():
-    inner = dict(type='ecotta', meta_networks=dict(num_parts=4))
-    around = dict(type='rdumb', method=dict(type='law', method=inner))
-    assert with_meta_networks(inner) is inner and with_meta_networks(around) is inner
-    assert with_meta_networks(None) is None
-    assert with_meta_networks(dict(type='rdumb', method=dict(type='tent'))) is None
+def test_meta_networks_are_found():
+    own = dict(type='ecotta', meta_networks=dict(num_parts=4))
+    assert with_meta_networks(own) is own
+    assert with_meta_networks(None) is None and with_meta_networks(dict(type='tent')) is None
 
 
 def test_the_weight_of_drift_goes_with_the_model():
@@ -179,7 +174,7 @@ def test_settings_of_another_method_do_not_stay():
     cfg = read_config(CONFIGS / 'camvid_severe_segformer_b0.py')
     with_method(cfg, 'ecotta_plus', CONFIGS)
     assert cfg.adaptation.type == 'ecotta_plus' and cfg.adaptation.meta_networks.norm == 'auto'
-    cfg.adaptation = dict(type='law', method=dict(type='ecotta', meta_networks=dict(norm='GN')))
+    cfg.adaptation = dict(type='ecotta', layer_weights=dict(), meta_networks=dict(norm='GN'))
     with_method(cfg, 'ladder', CONFIGS)
     assert cfg.adaptation.meta_networks.norm == 'auto' and cfg.adaptation.meta_networks.ladder
     with_method(cfg, 'tent', CONFIGS)

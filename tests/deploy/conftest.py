@@ -13,7 +13,7 @@ METHODS = {
     'frame': dict(type='batch_norm_statistics'),
     'calibrated': dict(type='batch_norm_statistics', mode='calibrated', tolerance=0.1),
     'tent': dict(type='tent', optimizer=SGD),
-    'law': dict(type='law', method=dict(type='tent', optimizer=SGD)),
+    'law': dict(type='tent', layer_weights=dict(), optimizer=SGD),
     'cotta': dict(type='cotta', optimizer=SGD, views=1, teacher_momentum=0.5),
     'paper': dict(
         type='ecotta', meta_networks=dict(META, start='paper'), optimizer=SGD,

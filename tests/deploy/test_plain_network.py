@@ -4,7 +4,6 @@ from torch import nn
 
 from ecotta_seg.deploy import PlainNetwork
 from ecotta_seg.deploy.agreement import predicted
-from ecotta_seg.deploy.exportable import innermost
 from ecotta_seg.deploy.folding import fold_norms
 from ecotta_seg.methods import build_method
 from tests.deploy.conftest import METHODS, frame, learned
@@ -155,4 +154,4 @@ def test_what_is_no_single_forward_is_refused():
 
 
 def test_a_method_inside_another_is_found():
-    assert type(innermost(learned('law', steps=0))).__name__ == 'Tent'
+    assert type(learned('law', steps=0)).__name__ == 'Tent'

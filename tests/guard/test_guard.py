@@ -4,6 +4,7 @@ import torch
 from ecotta_seg.guard.guard import UpdateGuard
 from ecotta_seg.layers.prediction_statistics import mask_agreement
 from ecotta_seg.methods import build_method
+from ecotta_seg.methods.frame_life import predict_and_learn
 from ecotta_seg.methods.step_record import StepRecord
 from tests.guard.toy_method import Hasty, ToyMethod, four_quarters, guarded_adapt, kinds
 from tests.segmentors import build_segmentor
@@ -58,8 +59,8 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(frame):
     assert torch.equal(method.segmentor.weight, weight)
 
 
-def test_a_method_that_does_not_ask_is_rolled_back(frame):
-    method, guard = ToyMethod(ask=False), UpdateGuard()
+def test_an_update_before_the_guards_check_is_rolled_back(frame):
+    method, guard = Hasty(), UpdateGuard()
     guarded_adapt(guard, method, frame)
     method.spoil = 'loss'
     guarded_adapt(guard, method, frame)
@@ -223,15 +224,19 @@ class StartsAnew(ToyMethod):
 
     when = None
 
-    def adapt(self, inputs, metas):
+    def begin_frame(self):
         self.last_step = StepRecord()
         if self.when == 'before':
             self.begin()
-        logits = super().adapt(inputs, metas)
+
+    def update(self):
+        super().update()
         if self.when == 'after':
             self.begin()
+
+    def discard(self):
+        super().discard()
         self.when = None
-        return logits
 
     def begin(self):
         self.reset()
@@ -239,7 +244,7 @@ class StartsAnew(ToyMethod):
 
 
 class HastyStartsAnew(StartsAnew, Hasty):
-    """The same of a method that updates before it asks."""
+    """The same of a method that updates within ``propose``."""
 
 
 def _learned(kind, frame, **limits):
@@ -306,10 +311,10 @@ def test_a_reset_of_rdumbs_is_not_undone(frames):
     noise, metas = frames
     images = [torch.nn.functional.avg_pool2d(image, 9, 1, 4) for image in noise]
     tent = dict(type='tent', optimizer=dict(type='Adam', lr=1e-3))
-    method = build_method(dict(type='rdumb', method=tent, every=5), build_segmentor('deeplab'))
+    method = build_method(dict(tent, reset_every=5), build_segmentor('deeplab'))
     guard = UpdateGuard(check_every=4, window=1, min_agreement=0.1, margin=0.0, max_class_share=1)
     start = method.method_state()['tensors']
-    update = method.inner.update
+    update = method.update
 
     def ruin():
         update()
@@ -318,8 +323,8 @@ def test_a_reset_of_rdumbs_is_not_undone(frames):
 
     for index, image in enumerate(images[:6]):
         method.last_step = StepRecord()
-        method.inner.update = ruin if index == 5 else update
-        guard.adapt(method, image, metas)
+        method.update = ruin if index == 5 else update
+        predict_and_learn(method, image, metas, guard)
     assert method.last_step.own_reset is not None and kinds(guard) == ['reset']
     now = method.method_state()['tensors']
     assert all(torch.equal(now[name], start[name]) for name in start)

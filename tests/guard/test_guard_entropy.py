@@ -6,6 +6,7 @@ import torch
 
 from ecotta_seg.guard.guard import UpdateGuard
 from ecotta_seg.layers.prediction_statistics import mean_entropy
+from ecotta_seg.methods.frame_life import predict_and_learn
 from ecotta_seg.methods.source import SourceModel
 from tests.guard.toy_method import (
     CLASSES,
@@ -170,5 +171,5 @@ def test_noise_in_the_padding_is_no_fault(frame):
     padded = torch.randn((*frame.shape[:2], 3 * height, width), generator=generator)
     padded[:, :, :height] = frame
     metas = [dict(img_shape=(height, width), padding_size=[0, 0, 0, 2 * height])]
-    guard.adapt(method, padded, metas)
+    predict_and_learn(method, padded, metas, guard)
     assert kinds(guard) == [] and method.last_step.updated

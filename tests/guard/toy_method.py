@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ecotta_seg.methods.frame_life import predict_and_learn
 from ecotta_seg.methods.gradient_adaptation import GradientAdaptation
 
 CLASSES = 4
@@ -27,10 +28,9 @@ class ToySegmentor(nn.Module):
 class ToyMethod(GradientAdaptation):
     """Pulls class 0 up by its learning rate; does what a test tells it to."""
 
-    def __init__(self, lr=0.01, ask=True):
+    def __init__(self, lr=0.01):
         super().__init__(ToySegmentor(), dict(type='SGD', lr=lr, momentum=0.9))
         self.spoil = None
-        self.ask = ask
         self.start()
 
     def learn(self, logits, share):
@@ -40,26 +40,30 @@ class ToyMethod(GradientAdaptation):
         loss.backward()
         self.last_step.loss = float(loss.detach())
 
-    def adapt(self, inputs, metas):
-        if not self.ask:
-            self.accept_update = None
-        logits = super().adapt(inputs, metas)
+    def update(self):
+        super().update()
         if self.spoil == 'weights':
             with torch.no_grad():
                 self.segmentor.weight[0, 0] = float('nan')
-            logits = logits * float('nan')
-        return logits
+            # The prediction of a method that fails in this way is of no use either.
+            self.logits.fill_(float('nan'))
+
+    def propose(self, inputs, metas):
+        self.logits = super().propose(inputs, metas)
+        return self.logits
 
 
 class Hasty(ToyMethod):
-    """Updates before it asks, as one that updates while it goes backward."""
+    """Updates within ``propose``, like a method that updates during its backward."""
 
-    def adapt(self, inputs, metas):
-        accept_update, self.accept_update = self.accept_update, None
-        logits = GradientAdaptation.adapt(self, inputs, metas)
-        if accept_update is not None:
-            accept_update(logits)
+    def propose(self, inputs, metas):
+        logits = super().propose(inputs, metas)
+        super().update()
+        self.optimizer.zero_grad(set_to_none=True)
         return logits
+
+    def update(self):
+        """Nothing is left to update."""
 
 
 def four_quarters():
@@ -72,7 +76,7 @@ def four_quarters():
 
 def guarded_adapt(guard, method, image, index=0):
     method.last_step.updated = False
-    return guard.adapt(method, image, [dict(stream_index=index)])
+    return predict_and_learn(method, image, [dict(stream_index=index)], guard)
 
 
 def kinds(guard):

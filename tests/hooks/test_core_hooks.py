@@ -62,9 +62,9 @@ def test_adapters_reach_the_method_that_has_meta_networks(project, tmp_path):  #
     save_adapters(plain.model.encoder, tmp_path / 'adapters.pth')
     hooks = [dict(type='EcoTTAHook', adapters=str(tmp_path / 'adapters.pth'))]
     runner = _runner(project, tmp_path / 'b', hooks)
-    runner.cfg.adaptation = dict(type='rdumb', method=dict(runner.cfg.adaptation))
+    runner.cfg.adaptation.reset_every = 1000
     runner.call_hook('before_test')
-    assert 'adapters' not in runner.cfg.adaptation.method
+    assert 'adapters' not in runner.cfg.adaptation
     expected = plain.model.adapter_parameters()
     for name, parameter in runner.model.adapter_parameters().items():
         assert torch.equal(parameter, expected[name]), name
@@ -194,17 +194,14 @@ def test_kept_copies_are_told(project, tmp_path):  # noqa: F811
 def test_the_plan_is_reported_and_no_gradients_where_none_stand(project, tmp_path, in_place):  # noqa: F811
     hooks = [dict(type='EcoTTAHook'), dict(type='MemoryHook')]
     runner = _runner(project, tmp_path, hooks)
-    # Inside another method the plan is reported all the same.
-    runner.cfg.adaptation = dict(type='rdumb', every=100, method=dict(runner.cfg.adaptation))
     runner.call_hook('before_test')
-    inner = runner.model.inner
-    plan_for = inner.planner.plan_for
+    plan_for = runner.model.planner.plan_for
 
     def planned(inputs, metas):
         found = plan_for(inputs, metas)
         return replace(found, plan=replace(found.plan, update_in_place=in_place))
 
-    inner.planner.plan_for = planned
+    runner.model.planner.plan_for = planned
     runner.test()
     memory = runner.message_hub.get_info('ecotta_seg/memory')
     assert memory['plan'].endswith('piece by piece') == in_place
@@ -220,8 +217,6 @@ def test_the_plan_is_reported_and_no_gradients_where_none_stand(project, tmp_pat
 def test_what_the_engine_does_not_know_is_reported_without_a_plan(project, tmp_path):  # noqa: F811
     hooks = [dict(type='EcoTTAHook'), dict(type='MemoryHook')]
     runner = _runner(project, tmp_path, hooks)
-    # Inside another method it is reported all the same.
-    runner.cfg.adaptation = dict(type='rdumb', every=100, method=dict(runner.cfg.adaptation))
     head = runner.model.decode_head
 
     class OwnPredict(type(head)):

@@ -62,7 +62,7 @@ def test_events_are_in_the_results_and_survive_a_stop(config, tmp_path):
 def test_resets_of_the_methods_own_are_in_the_results(tmp_path):
     harness.write_data(tmp_path / 'data', frames=6)
     path = harness.write_config(tmp_path / 'rdumb.py', 'rdumb', tmp_path / 'data')
-    harness.run(path, tmp_path / 'run', **{'adaptation.every': 10})
+    harness.run(path, tmp_path / 'run', **{'adaptation.reset_every': 10})
     found = [e for e in harness.outcome(tmp_path / 'run')[0]['events'] if e['event'] == 'own_reset']
     assert [event['stream_index'] for event in found] == [10, 20]
     assert found[0]['reason'] == 'RDumb: after each 10 frames'

@@ -368,7 +368,7 @@ def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
     if method == 'cotta':
         changes['adaptation.views'] = 2
     if method == 'rdumb':
-        changes['adaptation.every'] = 5
+        changes['adaptation.reset_every'] = 5
     harness.run(config, tmp_path / 'whole', **changes)
     stopped(config, tmp_path / 'run', 4, **changes)
     torch.manual_seed(99)

@@ -109,19 +109,18 @@ def test_a_number_of_views_goes_before_the_configs_own():
     assert (cotta.views, cotta.label_views) == (2, 4)
     cotta = build_method(COTTA, build_segmentor('deeplab'))
     assert (cotta.views, cotta.label_views) == (4, 4)
-    law = build_method(dict(type='law', method=COTTA, views=2), build_segmentor('deeplab'))
-    assert (law.views, law.inner.views, law.inner.label_views) == (2, 2, 4)
+    law = build_method(dict(COTTA, layer_weights=dict()), build_segmentor('deeplab'), views=2)
+    assert (law.views, law.label_views) == (2, 4)
 
 
 @pytest.mark.parametrize('views', [1, 3, 4])
-@pytest.mark.parametrize('around', [False, True])
-def test_cotta_is_scored_by_the_views_that_are_asked_for(views, around):
+@pytest.mark.parametrize('weighted', [False, True])
+def test_cotta_is_scored_by_the_views_that_are_asked_for(views, weighted):
     """On every pixel, where the anchor is sure and where not; adapting and held still alike."""
     segmentor = build_segmentor('deeplab')
-    config = dict(type='law', method=COTTA) if around else COTTA
-    method = build_method(config, segmentor, views=views).eval()
+    config = dict(COTTA, layer_weights=dict()) if weighted else COTTA
+    method = cotta = build_method(config, segmentor, views=views).eval()
     method.test_step(_batch())
-    cotta = method.inner if around else method
     image = segmentor.data_preprocessor(_batch(), False)['inputs']
     metas = [dict(ori_shape=(61, 93), img_shape=(61, 93))]
     with cotta.using(cotta._teacher), torch.no_grad():
@@ -150,16 +149,13 @@ def test_other_views_are_those_of_before_the_update():
 
 @pytest.mark.parametrize('config', [
     dict(type='cotta', optimizer=TENT['optimizer']),
-    dict(type='rdumb', method=TENT),
-    dict(type='law', method=dict(type='cotta', optimizer=TENT['optimizer'])),
+    dict(TENT, reset_every=1000),
 ])  # fmt: skip
-def test_wrapped_and_averaging_methods_take_the_number_too(config):
+def test_resetting_and_averaging_methods_take_the_number_too(config):
     method = build_method(dict(config, views=2), build_segmentor('deeplab')).eval()
     assert method.views == 2
     (sample,) = method.test_step(_batch())
     assert sample.seg_logits.data.isfinite().all()
-    inner = getattr(method, 'inner', method)
-    assert inner.views == 2
     fresh = build_method(dict(config, views=1), build_segmentor('deeplab')).eval()
     (plain,) = fresh.test_step(_batch())
     assert not torch.equal(plain.seg_logits.data, sample.seg_logits.data)

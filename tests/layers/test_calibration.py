@@ -16,7 +16,7 @@ PLUS = dict(
     entropy_threshold=1.01,
 )
 STATISTICS = dict(type='batch_norm_statistics', mode='calibrated')
-AROUND = dict(type='rdumb', every=100, method=PLUS)
+AROUND = dict(PLUS, reset_every=100)
 
 
 def _method(options):

@@ -103,15 +103,15 @@ def test_a_method_sees_brightened_frames(wrapped, monkeypatch):
     for brightness in (None, 0.8):
         config = dict(options, brightness=brightness)
         if wrapped:
-            config = dict(type='rdumb', method=config, every=100)
+            config = dict(config, reset_every=100)
         method = build_method(config, build_segmentor('segformer')).eval()
-        adapt = method.adapt
+        propose = method.propose
 
-        def note(inputs, metas, adapt=adapt, brightness=brightness):
+        def note(inputs, metas, propose=propose, brightness=brightness):
             seen[brightness] = inputs.clone()
-            return adapt(inputs, metas)
+            return propose(inputs, metas)
 
-        monkeypatch.setattr(method, 'adapt', note)
+        monkeypatch.setattr(method, 'propose', note)
         image = torch.full((3, 64, 96), 30, dtype=torch.uint8)
         image[:, :32] = 60
         sample = SegDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96)))

@@ -8,7 +8,7 @@ from torch import nn
 
 from ecotta_seg.guard import UpdateGuard
 from ecotta_seg.memory import reachable_tensors, standing_memory, storage_bytes
-from ecotta_seg.methods.law import LayerWeights
+from ecotta_seg.methods.layer_weights import LayerWeights
 
 
 class Holding(nn.Module):

@@ -16,6 +16,7 @@ from ecotta_seg.config.config import read_config
 from ecotta_seg.guard import UpdateGuard
 from ecotta_seg.memory import standing_memory
 from ecotta_seg.methods import AdaptationMethod, build_method
+from ecotta_seg.methods.frame_life import predict_and_learn
 from ecotta_seg.methods.gradient_adaptation import GradientAdaptation
 from ecotta_seg.registry import ADAPTATION_METHODS
 from ecotta_seg.resume.state_file import plain
@@ -41,15 +42,14 @@ CONFIDENT_ONLY = ('eata', 'rdumb', 'sar')
 def method_options(name):
     """A config's options, with steps that show in few frames and all pixels confident enough."""
     options = deepcopy(_SETTINGS[name])
-    inner = options.get('method', options)
-    if 'optimizer' in inner:
-        inner['optimizer']['lr'] = 1e-3
-    if 'entropy_threshold' in inner:
-        inner['entropy_threshold'] = 0.8
+    if 'optimizer' in options:
+        options['optimizer']['lr'] = 1e-3
+    if 'entropy_threshold' in options:
+        options['entropy_threshold'] = 0.8
     if options['type'] == 'cotta':
         options['views'] = 3
-    if options['type'] == 'rdumb':
-        options['every'] = 4
+    if 'reset_every' in options:
+        options['reset_every'] = 4
     return options
 
 
@@ -247,23 +247,22 @@ def test_the_guard_takes_back_a_bad_step(name, kind, frames):
     images = [torch.nn.functional.avg_pool2d(image, 9, 1, 4) for image in images]
     metas = [dict(metas[0], stream_index=0)]
     before = _tensors(method)
-    guard.adapt(method, images[0], metas)
+    predict_and_learn(method, images[0], metas, guard)
     assert guard.take_events() == []
     if name in STATIC:
         return
     method.reset()
     spoilt = next(iter(method.adaptable_parameters().values()))
-    owner = getattr(method, 'inner', method)
-    update = owner.update
+    update = method.update
 
     def ruin():
         update()
         with torch.no_grad():
             spoilt.fill_(float('nan'))
 
-    owner.update = ruin
+    method.update = ruin
     guard.forget()
-    assert guard.adapt(method, images[0], metas).isfinite().all()
+    assert predict_and_learn(method, images[0], metas, guard).isfinite().all()
     assert [event['event'] for event in guard.take_events()] == ['rollback']
     assert _same(_tensors(method), before)
 
@@ -275,13 +274,13 @@ def test_a_refused_update_leaves_all_as_it_was(name, kind, frames):
     method.adapt(images[0], metas)
     before = method.method_state()
     method.last_step.updated = False
-    method.accept_update = lambda logits: False
-    method.adapt(images[1], metas)
-    method.accept_update = None
+    method.begin_frame()
+    method.propose(images[1], metas)
+    method.discard()
     after = method.method_state()
     assert not method.last_step.updated
     if name == 'rdumb':  # It counts frames.
-        assert after.pop('outer') != before.pop('outer')
+        assert after.pop('parts') != before.pop('parts')
     for state in (before, after):
         for key in list(state['tensors']):
             if key.rpartition('.')[2] in FOLLOWING:
@@ -336,7 +335,7 @@ def test_a_method_that_forgets_what_it_has_to_define_is_told_so():
 
     with pytest.raises(TypeError, match='that defines learn, but Forgetful does not'):
         Forgetful(build_segmentor('deeplab'), dict(type='SGD', lr=0.1))
-    with pytest.raises(TypeError, match='that defines adapt, but Halfway does not'):
+    with pytest.raises(TypeError, match='that defines propose, but Halfway does not'):
         Halfway(build_segmentor('deeplab'))
 
 

@@ -235,14 +235,6 @@ def test_bad_frames_are_not_estimated():
     assert method.estimate.latest is None and method.last_step.estimated_mIoU is None
 
 
-def test_a_method_around_another_takes_its_estimate():
-    inner = dict(method_options('ecotta_plus'), estimate=dict(every=2))
-    method = build_method(dict(type='rdumb', method=inner), build_segmentor('deeplab')).eval()
-    assert method.inner.estimate is None
-    _run(method, [0])
-    assert method.last_step.estimated_mIoU is not None
-
-
 def test_a_memory_budget_has_no_estimate():
     options = dict(method_options('ecotta_plus'), memory_budget='3x', estimate=True)
     assert build_method(options, build_segmentor('deeplab')).estimate is None

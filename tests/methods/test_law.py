@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ecotta_seg.methods import build_method
-from ecotta_seg.methods.law import learning_weights
+from ecotta_seg.methods.layer_weights import learning_weights
 from ecotta_seg.methods.step_record import StepRecord
 from ecotta_seg.resume.state_file import plain
 from tests.methods.test_every_method import same as same_state
@@ -56,12 +56,11 @@ def test_law_follows_the_reference(segmentor, frames):
     segmentor.double()
     start = {n: p.detach().clone() for n, p in segmentor.named_parameters()}
     expected, parameters = _reference(segmentor, images, metas)
-    method = build_method(dict(type='law', method=TENT, exponent=TAU), segmentor).eval()
+    method = build_method(dict(TENT, layer_weights=dict(exponent=TAU)), segmentor).eval()
     for image, logits in zip(images, expected):
         assert torch.allclose(method.adapt(image, metas), logits, atol=1e-6)
-    assert (
-        float(method.layers.weights.min()) == 0 and 0.99 < float(method.layers.weights.max()) <= 1
-    )
+    weights = method.layer_weights.weights
+    assert float(weights.min()) == 0 and 0.99 < float(weights.max()) <= 1
     for name, parameter in method.adaptable_parameters().items():
         moved = (parameters[name] - start[name]).abs().max()
         assert (parameter - parameters[name]).abs().max() <= 1e-9 + 1e-4 * moved, name
@@ -74,13 +73,13 @@ def test_law_follows_the_reference(segmentor, frames):
     dict(type='ecotta', meta_networks=dict(num_parts=3), optimizer=dict(type='SGD', lr=LR)),
     dict(type='ecotta_plus', meta_networks=dict(num_parts=2), optimizer=dict(type='Adam', lr=LR)),
     dict(type='ladder', meta_networks=dict(num_parts=2), optimizer=dict(type='SGD', lr=LR)),
-    dict(type='rdumb', method=TENT),
+    dict(TENT, reset_every=1000),
 ], ids=lambda inner: inner['type'])  # fmt: skip
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 def test_any_gradient_method_is_weighted(inner, mode, frames):
     images, metas = frames
     test_cfg = dict(mode='slide', crop_size=(48, 48), stride=(32, 32)) if mode == 'slide' else {}
-    method = build_method(dict(type='law', method=inner), build_segmentor('deeplab', **test_cfg))
+    method = build_method(dict(inner, layer_weights=dict()), build_segmentor('deeplab', **test_cfg))
     plain = build_method(inner, build_segmentor('deeplab', **test_cfg))
     assert torch.equal(method.adapt(images[0], metas), plain.adapt(images[0], metas))
     assert method.last_step.updated
@@ -89,35 +88,26 @@ def test_any_gradient_method_is_weighted(inner, mode, frames):
     assert min(rates) == 0 and max(rates) == pytest.approx(base, rel=1e-6)
     if inner['type'] == 'ecotta':  # The others restore or recover, which hides the step.
         for (name, parameter), weight in zip(
-            method.adaptable_parameters().items(), method.layers.weights.tolist()
+            method.adaptable_parameters().items(), method.layer_weights.weights.tolist()
         ):
-            step = plain.adaptable_parameters()[name] - method.inner._initial[name]
-            assert torch.allclose(parameter - method.inner._initial[name], weight * step, atol=1e-6)
+            step = plain.adaptable_parameters()[name] - method._initial[name]
+            assert torch.allclose(parameter - method._initial[name], weight * step, atol=1e-6)
 
 
-def test_the_inner_meta_networks_can_be_saved():
-    inner = dict(type='ecotta', meta_networks=dict(num_parts=3), optimizer=dict(type='SGD', lr=LR))
-    method = build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
-    assert method.encoder is method.inner.encoder and method.adapter_parameters()
-    tent = build_method(dict(type='law', method=TENT), build_segmentor('deeplab'))
-    assert tent.encoder is None and not tent.adapter_parameters()
-
-
-def test_a_reset_of_the_inner_methods_own_forgets_the_information(frames):
+def test_a_reset_of_the_methods_own_forgets_the_information(frames):
     images, metas = frames
     inner = dict(type='sar', entropy_threshold=0.8, optimizer=dict(type='SGD', lr=LR))
-    method = build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
+    method = build_method(dict(inner, layer_weights=dict()), build_segmentor('deeplab'))
     method.adapt(images[0], metas)
-    assert method.layers.information.min() > 0
-    method.inner.recovery_threshold = 1e9
+    assert method.layer_weights.information.min() > 0
+    method.recovery_threshold = 1e9
     method.adapt(images[1], metas)
     assert 'SAR' in method.last_step.own_reset
-    assert not method.layers.information.any()
+    assert not method.layer_weights.information.any()
     assert all(group['lr'] == LR for group in method.optimizer.param_groups)
 
 
-LAW_AROUND = dict(type='law', method=dict(type='rdumb', method=TENT, every=2))
-RDUMB_AROUND = dict(type='rdumb', method=dict(type='law', method=TENT), every=2)
+BOTH = dict(TENT, layer_weights=dict(), reset_every=2)
 
 
 def _steps(method, images, metas):
@@ -130,28 +120,26 @@ def _steps(method, images, metas):
     return found, anew
 
 
-@pytest.mark.parametrize('config', [LAW_AROUND, RDUMB_AROUND], ids=['law', 'rdumb'])
-def test_law_and_rdumb_go_around_each_other(config, frames):
+def test_layer_weights_and_resets_go_together(frames):
     images, metas = frames
-    method = build_method(config, build_segmentor('deeplab')).eval()
+    method = build_method(BOTH, build_segmentor('deeplab')).eval()
     found, anew = _steps(method, images[:4], metas)
     assert anew == [False, False, True, False]
     for start in (0, 2):
-        fresh = build_method(dict(type='law', method=TENT), build_segmentor('deeplab')).eval()
+        fresh = build_method(dict(TENT, layer_weights=dict()), build_segmentor('deeplab')).eval()
         for logits, expected in zip(
             found[start:], _steps(fresh, images[start : start + 2], metas)[0]
         ):
             assert torch.equal(logits, expected)
-    law = method if config['type'] == 'law' else method.inner
-    assert torch.equal(law.layers.information, fresh.layers.information)
+    information = method.layer_weights.information
+    assert torch.equal(information, fresh.layer_weights.information)
     rates = [group['lr'] for group in method.optimizer.param_groups]
     assert rates == [group['lr'] for group in fresh.optimizer.param_groups]
 
 
-@pytest.mark.parametrize('config', [LAW_AROUND, RDUMB_AROUND], ids=['law', 'rdumb'])
-def test_a_reset_of_the_outer_one_resets_both(config, frames):
+def test_a_reset_resets_both(frames):
     images, metas = frames
-    method = build_method(config, build_segmentor('deeplab')).eval()
+    method = build_method(BOTH, build_segmentor('deeplab')).eval()
     start = method.method_state()
     _steps(method, images[:1], metas)
     assert not same_state(method.method_state(), start)
@@ -159,10 +147,9 @@ def test_a_reset_of_the_outer_one_resets_both(config, frames):
     assert same_state(method.method_state(), start)
 
 
-@pytest.mark.parametrize('config', [LAW_AROUND, RDUMB_AROUND], ids=['law', 'rdumb'])
-def test_the_state_of_both_is_saved(config, frames):
+def test_the_state_of_both_is_saved(frames):
     images, metas = frames
-    first, second = (build_method(config, build_segmentor('deeplab')).eval() for _ in range(2))
+    first, second = (build_method(BOTH, build_segmentor('deeplab')).eval() for _ in range(2))
     _steps(first, images[:3], metas)
     plain(state := first.method_state())
     second.load_method_state(state)
@@ -172,19 +159,22 @@ def test_the_state_of_both_is_saved(config, frames):
     assert same_state(first.method_state(), second.method_state())
 
 
-def test_one_laws_weights_are_not_set_by_another(segmentor):
-    with pytest.raises(ValueError, match='one law'):
-        build_method(dict(type='law', method=LAW_AROUND), segmentor)
+def test_the_layers_follow_the_method_to_another_precision(frames):
+    images, metas = frames
+    method = build_method(BOTH, build_segmentor('deeplab')).eval()
+    _steps(method, images[:1], metas)
+    information = method.layer_weights.information.clone()
+    method.double()
+    assert torch.equal(method.layer_weights.information, information)
+    assert method.adapt(images[1].double(), metas).dtype == torch.float64
 
 
-def test_what_learns_nothing_is_refused_at_any_depth(segmentor):
-    inner = dict(type='rdumb', method=dict(type='source'))
-    with pytest.raises(
-        ValueError, match="learns by gradients, such as tent or ecotta, got 'source'"
-    ):
-        build_method(dict(type='law', method=inner), segmentor)
-
-
-def test_wrong_options_are_refused(segmentor):
-    with pytest.raises(ValueError, match='above 0'):
-        build_method(dict(type='law', method=TENT, exponent=0.0), segmentor)
+@pytest.mark.parametrize(('options', 'words'), [
+    (dict(TENT, layer_weights=dict(exponent=0.0)), 'exponent of layer_weights above 0'),
+    (dict(TENT, layer_weights=dict(exponant=1.0)), "layer_weights has no option 'exponant'"),
+    (dict(TENT, layer_weights=1.0), 'layer_weights to be a dictionary'),
+    (dict(type='source', layer_weights=dict()), 'learns by gradients, such as tent'),
+])  # fmt: skip
+def test_wrong_options_are_refused(segmentor, options, words):
+    with pytest.raises(ValueError, match=words):
+        build_method(options, segmentor)

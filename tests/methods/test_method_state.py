@@ -21,10 +21,9 @@ CONFIGS = {
     'eata': dict(type='eata', optimizer=SGD, entropy_threshold=0.8),
     'sar': dict(type='sar', optimizer=SGD, entropy_threshold=0.8, skip=[]),
     'cotta': dict(type='cotta', optimizer=ADAM, views=1),
-    'rdumb': dict(type='rdumb', method=TENT),
-    'law': dict(type='law', method=TENT),
-    'law, rdumb': dict(type='law', method=dict(type='rdumb', method=TENT)),
-    'rdumb, law': dict(type='rdumb', method=dict(type='law', method=TENT)),
+    'rdumb': dict(TENT, reset_every=1000),
+    'law': dict(TENT, layer_weights=dict()),
+    'rdumb, law': dict(TENT, reset_every=1000, layer_weights=dict()),
     'ecotta': dict(type='ecotta', meta_networks=dict(num_parts=2), optimizer=SGD),
 }
 # As the files hold it that were written before states were checked.
@@ -33,8 +32,8 @@ KEYS = {
     'tent': ({'tensors', 'optimizer'}, None),
     'sar': ({'tensors', 'optimizer', 'mean_entropy'}, None),
     'cotta': ({'tensors', 'optimizer', 'generator'}, None),
-    'rdumb': ({'tensors', 'optimizer', 'outer'}, {'frames'}),
-    'law': ({'tensors', 'optimizer', 'outer'}, {'information'}),
+    'rdumb': ({'tensors', 'optimizer', 'parts'}, {'reset_every': {'frames'}}),
+    'law': ({'tensors', 'optimizer', 'parts'}, {'layer_weights': {'information'}}),
 }
 
 
@@ -87,10 +86,13 @@ def test_damaged_states_are_refused_and_nothing_is_changed(method, states, reque
         _refused(method, {**own, key: 'x'})
     _refused(method, {**own, 'more': 1})
     _refused(method, None)
-    if 'outer' in own:
-        for key in own['outer']:
-            _refused(method, {**own, 'outer': {k: v for k, v in own['outer'].items() if k != key}})
-            _refused(method, {**own, 'outer': {**own['outer'], key: 'x'}})
+    parts = own.get('parts', {})
+    for name, part in parts.items():
+        _refused(method, {**own, 'parts': {k: v for k, v in parts.items() if k != name}})
+        _refused(method, {**own, 'parts': {**parts, name: 'x'}})
+        for key in part:
+            _refused(method, {**own, 'parts': {**parts, name: {}}})
+            _refused(method, {**own, 'parts': {**parts, name: {**part, key: 'x'}}})
     if 'optimizer' in own:
         _refused(method, {**own, 'optimizer': {**own['optimizer'], 'param_groups': []}})
         fewer = deepcopy(own)
@@ -100,11 +102,19 @@ def test_damaged_states_are_refused_and_nothing_is_changed(method, states, reque
 
 @pytest.mark.parametrize('name', sorted(KEYS))
 def test_what_files_hold_has_stayed_the_same(name, states):
-    keys, outer = KEYS[name]
+    keys, parts = KEYS[name]
     assert states[name].keys() == keys
-    assert outer is None or states[name]['outer'].keys() == outer
+    if parts is not None:
+        assert {part: {*state} for part, state in states[name]['parts'].items()} == parts
     if 'optimizer' in keys:
         assert states[name]['optimizer'].keys() == {'state', 'param_groups'}
+
+
+@pytest.mark.parametrize('method', ['rdumb'], indirect=True)
+def test_a_state_of_a_method_around_another_names_the_earlier_version(method, states):
+    state = {**states['tent'], 'outer': {'frames': 3}}
+    with pytest.raises(ValueError, match='an earlier version of ecotta_seg saved it'):
+        method.load_method_state(state)
 
 
 @pytest.mark.parametrize('method', ['tent, Adam'], indirect=True)

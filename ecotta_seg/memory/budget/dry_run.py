@@ -48,7 +48,7 @@ def method_without_data(method: nn.Module) -> nn.Module:
     held = (method.learned_tensors(), vars(method), dict(method.optimizer.state))
     tensors = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
     # Objects that take part in the real steps must not see these steps.
-    attached = ('observer', 'guard', 'accept_update', 'estimate', 'planner', 'planned')
+    attached = ('observer', 'guard', 'estimate', 'planner', 'planned')
     return without_data(method, tensors, [getattr(method, name, None) for name in attached])
 
 

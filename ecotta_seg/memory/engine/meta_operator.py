@@ -288,7 +288,7 @@ class MetaNetworkOperator:
         conv = self.module.conv
         weight = conv.weight[channels]
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        if is_faster(weight, *geometry):
+        if is_faster(weight.shape, *geometry, weight.device.type):
             return winograd_conv2d(p, weight, 1, workspace)
         return torch.conv2d(p, weight, None, *geometry)
 

@@ -1,5 +1,6 @@
 """Convolution, BatchNorm and ReLU as one operator that keeps C numbers and one bit per element."""
 
+from functools import lru_cache
 from typing import Optional
 
 import torch
@@ -9,7 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..lean.autograd_ops.bit_mask import empty_flags, mask_, pack_positive
 from ..lean.autograd_ops.frozen_conv import conv_input_gradient
-from ..lean.autograd_ops.frozen_norm import affine_norm_
 from ..lean.autograd_ops.matrix_product import is_pointwise
 from ..lean.autograd_ops.spans import spans
 from .fast_conv import CONVOLUTIONS, is_plain_conv
@@ -30,20 +30,28 @@ _PIECE = 2**20
 _BETWEEN = 2**22
 
 
-def channel_pieces(y: Tensor) -> list[tuple[slice, slice]]:
+@lru_cache(maxsize=1024)
+def channel_pieces(
+    shape: torch.Size, contiguous: bool, device: torch.device
+) -> tuple[tuple[slice, slice], ...]:
     """Channels in pieces, each with the bytes of its flags in the packed tensor of all channels.
 
     For several frames there is one piece, because a channel's values are not contiguous.
+
+    Args:
+        shape: (N, C, H, W), of the map.
+        contiguous: Whether the map is contiguous.
+        device: The device of the map.
     """
-    channels, pixels = y.shape[1], y.shape[2] * y.shape[3]
+    frames, channels, pixels = shape[0], shape[1], shape[2] * shape[3]
     step = channels
-    if y.shape[0] == 1 and y.is_contiguous():
+    if frames == 1 and contiguous:
         # A multiple of 8 channels, so that each piece's flags begin at a byte.
         step = max(8, _PIECE // pixels // 8 * 8)
-    return [
-        (c, slice(c.start * pixels // 8, -(-c.stop * pixels * y.shape[0] // 8)))
-        for c in spans(channels, step, y.device)
-    ]
+    return tuple(
+        (c, slice(c.start * pixels // 8, -(-c.stop * pixels * frames // 8)))
+        for c in spans(channels, step, device)
+    )
 
 
 class ConvUnit(FrozenOperator):
@@ -67,7 +75,7 @@ class ConvUnit(FrozenOperator):
         y = self.conv(x)
         scale = y.new_empty(y.shape[1]) if self.norm is not None else None
         packed = empty_flags(y) if self.relu and tape is not None else None
-        for c, flags in channel_pieces(y):
+        for c, flags in channel_pieces(y.shape, y.is_contiguous(), y.device):
             part = y[:, c]
             if scale is not None:
                 scale[c] = self._normalise_(part, c)
@@ -79,14 +87,33 @@ class ConvUnit(FrozenOperator):
             tape.append((tuple(x.shape), scale, packed))
         return y
 
-    def _normalise_(self, y: Tensor, c: slice) -> Tensor:
+    def _normalise_(self, x: Tensor, channels: slice) -> Tensor:
+        """Applies the norm to some channels in place; equal to ``F.batch_norm``, bit for bit.
+
+        Args:
+            x: (N, C, H, W), overwritten with the result.
+            channels: The slice of the norm's channels in x.
+
+        Returns:
+            The scale (C,). The backward needs only this: it multiplies the gradient by the scale.
+            The statistics are constants.
+        """
         norm = self.norm
         if hasattr(norm, 'statistics'):
-            mean, var = norm.statistics(y, c)
+            mean, var = norm.statistics(x, channels)
         else:
-            mean, var = norm.running_mean[c], norm.running_var[c]
-        weight, bias = (None if p is None else p[c] for p in (norm.weight, norm.bias))
-        return affine_norm_(y, mean, var, weight, bias, norm.eps)
+            mean, var = norm.running_mean[channels], norm.running_var[channels]
+        weight = None if norm.weight is None else norm.weight[channels]
+        bias = None if norm.bias is None else norm.bias[channels]
+        # Tensors without data need no computation, and torch 2.1 has no such operator for them.
+        if not x.is_meta:
+            nothing = x.new_empty(0)
+            torch.native_batch_norm(
+                x, weight, bias, mean, var, False, 0.0, norm.eps,
+                out=(x, nothing, x.new_empty(0)),
+            )  # fmt: skip
+        scale = torch.rsqrt(var + norm.eps)
+        return scale if weight is None else scale.mul_(weight)
 
     def below_norm(self, grad: Tensor, tape: Tape) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """Propagates the gradient back through ReLU and norm.
@@ -161,7 +188,7 @@ def _is_separable(depthwise: FrozenOperator, pointwise: FrozenOperator) -> bool:
         return False
     first, second = depthwise.conv, pointwise.conv
     return first.groups == first.in_channels == first.out_channels and is_pointwise(
-        second.weight, second.stride, second.padding, second.groups
+        second.weight.shape, second.stride, second.padding, second.groups
     )
 
 

@@ -64,7 +64,8 @@ class WinogradConv2d(FastConv2d):
     @staticmethod
     def gains(conv: nn.Conv2d) -> bool:
         """See base class."""
-        return is_faster(conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups)
+        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        return is_faster(conv.weight.shape, *geometry, conv.weight.device.type)
 
 
 # Minimum channels on the narrower side for which a 1x1 convolution is faster as a matrix product,
@@ -83,7 +84,7 @@ class PointwiseConv2d(FastConv2d):
     def gains(conv: nn.Conv2d) -> bool:
         """See base class."""
         return (
-            is_pointwise(conv.weight, conv.stride, conv.padding, conv.groups)
+            is_pointwise(conv.weight.shape, conv.stride, conv.padding, conv.groups)
             and conv.weight.device.type in ('cpu', 'meta')
             and min(conv.weight.shape[:2]) >= (_SOME if has_onednn(conv.weight) else _MANY)
         )

@@ -28,7 +28,7 @@ class ResidualBlock(FrozenOperator):
         y = self.branch.forward(x, tape)
         other = x if self.shortcut is None else self.shortcut.forward(x, tape)
         packed = empty_flags(y) if tape is not None else None
-        for c, flags in channel_pieces(y):
+        for c, flags in channel_pieces(y.shape, y.is_contiguous(), y.device):
             part = y[:, c].add_(other[:, c]).relu_()
             if packed is not None:
                 pack_positive(part, packed[flags])

@@ -12,7 +12,7 @@ from tests.zoo import ZOO, build, point_sample
 
 CELLS = [(model, 'ecotta_plus') for model in sorted(ZOO)]
 CELLS += [(model, name) for model in ('pspnet', 'swin') for name in METHODS]
-# RDumb and LAW hand everything on to a method inside.
+# Layer weights do not go with a memory budget.
 CELLS = sorted({cell for cell in CELLS if cell[1] != 'law'})
 
 

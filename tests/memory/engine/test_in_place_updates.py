@@ -8,6 +8,7 @@ from ecotta_seg.memory.budget.plan import leanest_plan
 from ecotta_seg.memory.budget.planned_step import PlannedStep
 from ecotta_seg.memory.engine.planning import Planner
 from ecotta_seg.methods import build_method
+from ecotta_seg.methods.frame_life import predict_and_learn
 from tests.segmentors import build_segmentor
 
 # Where this model's gradients, all at once, are more than a step on a small frame may take.
@@ -82,14 +83,14 @@ def test_frames_that_nothing_is_learned_from_leave_no_trace(type, bad):
     method.guard = guard = UpdateGuard(check_every=2, min_agreement=0.0, min_entropy_share=0.0)
     # Noise is not learned from.
     for frame in _frames(4):
-        guard.adapt(method, torch.nn.functional.avg_pool2d(frame, 9, 1, 4), META)
+        predict_and_learn(method, torch.nn.functional.avg_pool2d(frame, 9, 1, 4), META, guard)
     assert method.planned.plan.update_in_place and guard.take_events() == []
     learned, momenta = _learned(method), method.method_state()['optimizer']['state']
     assert any(not torch.equal(p, method._initial[n]) for n, p in learned.items())
     if bad == 0.0:
         guard.max_class_share = 0.0
     for _ in range(30):
-        logits = guard.adapt(method, torch.full((1, 3, 32, 32), bad), META)
+        logits = predict_and_learn(method, torch.full((1, 3, 32, 32), bad), META, guard)
         assert not method.last_step.updated
         assert logits.isfinite().all() or bad != 0.0
     assert {event['event'] for event in guard.take_events()} == {'rollback'}

@@ -42,14 +42,10 @@ def _method(kind, meta, engine, dtype=torch.float64, type='ecotta', test_cfg=Non
 
 def gradients_of(method, image, metas):
     """The gradients of a step that is not taken, and its logits."""
-    found = {}
-
-    def accept_update(logits):
-        found.update({n: p.grad.clone() for n, p in method.adaptable_parameters().items()})
-        return False
-
-    method.accept_update = accept_update
-    return method.adapt(image, metas), found
+    logits = method.propose(image, metas)
+    found = {n: p.grad.clone() for n, p in method.adaptable_parameters().items()}
+    method.discard()
+    return logits, found
 
 
 def _image(*shape):

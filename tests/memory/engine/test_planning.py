@@ -181,7 +181,7 @@ def test_a_budget_does_not_go_with_layer_wise_weights():
         optimizer=dict(type='SGD', lr=0.01),
     )  # fmt: skip
     with pytest.raises(ValueError, match='leave out memory_budget or layer-wise learning weights'):
-        build_method(dict(type='law', method=inner), build_segmentor('deeplab'))
+        build_method(dict(inner, layer_weights=dict()), build_segmentor('deeplab'))
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -16,7 +16,7 @@ from .spans import spans
 BAND_ELEMENTS = 2**21
 
 
-def _bands(query: Tensor, key: Tensor) -> list[slice]:
+def _bands(query: Tensor, key: Tensor) -> tuple[slice, ...]:
     others = query.shape[0] * key.shape[1]
     return spans(query.shape[1], BAND_ELEMENTS // max(1, others), query.device)
 

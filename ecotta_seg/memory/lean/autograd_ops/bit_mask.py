@@ -1,5 +1,6 @@
 """ReLU that keeps one bit per element for its backward, instead of its whole output."""
 
+from functools import cache
 from typing import Optional
 
 import torch
@@ -14,17 +15,15 @@ from .spans import spans
 _PACK = 0x0102040810204080
 # Elements that are processed at once: a megabyte of flags stays in the cache.
 CHUNK = 2**20
-_tables: dict[torch.device, Tensor] = {}
 
 
+@cache
 def _flag_table(device: torch.device) -> Tensor:
     """(256, 8) int32: column i of row b is -1 (all bits set) if bit i of b is set, else 0."""
-    if device not in _tables:
-        codes = torch.arange(256, dtype=torch.int32, device=device).view(-1, 1)
-        # Moves bit i to the sign bit; the shift to the right then fills all bits with the sign.
-        places = torch.arange(31, 23, -1, dtype=torch.int32, device=device)
-        _tables[device] = codes.bitwise_left_shift(places).bitwise_right_shift_(31)
-    return _tables[device]
+    codes = torch.arange(256, dtype=torch.int32, device=device).view(-1, 1)
+    # Moves bit i to the sign bit; the shift to the right then fills all bits with the sign.
+    places = torch.arange(31, 23, -1, dtype=torch.int32, device=device)
+    return codes.bitwise_left_shift(places).bitwise_right_shift_(31)
 
 
 def empty_flags(x: Tensor) -> Tensor:

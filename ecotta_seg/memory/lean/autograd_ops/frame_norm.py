@@ -24,8 +24,13 @@ class FrameStatistics(NamedTuple):
     inverse: Tensor
 
 
-def frame_statistics(x: Tensor, region: Optional[FrameRegion] = None) -> tuple[Tensor, Tensor]:
+def frame_statistics(
+    x: Tensor, region: Optional[FrameRegion] = None
+) -> Optional[tuple[Tensor, Tensor]]:
     """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors.
+
+    None if x is no map, (N, C) or (N, C, L), or has only one value of the frame for each channel
+    (ASPP's image pool at batch 1): such values have no variance.
 
     Narrower dtypes (autocast) are converted to float32, because sums over a map need more
     precision than their 8 bits.
@@ -34,9 +39,13 @@ def frame_statistics(x: Tensor, region: Optional[FrameRegion] = None) -> tuple[T
         x: (N, C, H, W).
         region: The part of x that the statistics cover; None for all of x.
     """
+    if x.dim() != 4:
+        return None
     if region is not None:
         # Contiguous, so that the sums equal those of the frame without padding, bit for bit.
         x = region.crop(x).contiguous()
+    if x.numel() == x.shape[1]:
+        return None
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if x.shape[0] == 1 and x.is_contiguous():
         # Two passes, which are faster on a CPU than BatchNorm's own kernel.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backward import of_backward, sized_like
+from .backward import of_backward
 from .matrix_product import is_pointwise, product_over_pixels
 from .spans import spans
 from .winograd import is_faster, winograd_input_gradient, winograd_weight_gradient
@@ -42,10 +42,11 @@ def conv_input_gradient(
         (N, Ci, H, W); ``into`` if given.
     """
     out_channels, in_channels = weight.shape[0], shape[1]
-    if is_pointwise(weight, stride, padding, groups):
+    stride, padding, dilation = tuple(stride), tuple(padding), tuple(dilation)
+    if is_pointwise(weight.shape, stride, padding, groups):
         kernel = weight.view(out_channels, in_channels).t()
         return product_over_pixels(kernel, grad, into, workspace)
-    if is_faster(weight, stride, padding, dilation, groups):
+    if is_faster(weight.shape, stride, padding, dilation, groups, weight.device.type):
         return winograd_input_gradient(grad, weight, dilation[0], into, workspace)
     if into is None:
         return _autograd_input(grad, weight, shape, stride, padding, dilation, groups)
@@ -93,7 +94,7 @@ def summed_input_gradient(grad: Tensor, weight: Tensor, shape, stride, padding, 
 
 def _channel_pieces(
     shape: Sequence[int], workspace: int, groups: int, device: torch.device
-) -> list[slice]:
+) -> tuple[slice, ...]:
     """Input channels in pieces of about ``workspace`` elements; whole groups only."""
     channels, per_group = shape[1], shape[1] // groups if groups > 1 else 1
     size = max(1, workspace // (shape[0] * shape[2] * shape[3]) // per_group) * per_group
@@ -101,9 +102,9 @@ def _channel_pieces(
 
 
 def _autograd_input(grad, weight, shape, stride, padding, dilation, groups) -> Tensor:
-    same = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, weight.shape[2:]))
-    if groups == weight.shape[0] == shape[1] and tuple(stride) == (1, 1) and same:
-        return _depthwise_input(grad, weight, padding, dilation)
+    if groups == weight.shape[0] == shape[1] and stride == (1, 1):
+        if all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, weight.shape[2:])):
+            return _depthwise_input(grad, weight, padding, dilation)
     return torchs_input_gradient(grad, weight, shape, stride, padding, dilation, groups)
 
 
@@ -127,7 +128,7 @@ def torchs_input_gradient(
         (N, Ci, H, W).
     """
     return torch.ops.aten.convolution_backward(
-        grad, sized_like(grad, tuple(shape)), weight, None, list(stride), list(padding),
+        grad, grad.new_empty(1).expand(tuple(shape)), weight, None, list(stride), list(padding),
         list(dilation), output_padding is not None, list(output_padding or (0, 0)), groups,
         [True, False, False],
     )[0]  # fmt: skip
@@ -175,7 +176,7 @@ def conv_weight_gradient(
     """
     shape = (grad.shape[1], x.shape[1], *kernel_size)
     kernel = grad.new_empty(1).expand(shape)
-    if is_faster(kernel, stride, padding, (1, 1), 1):
+    if is_faster(kernel.shape, tuple(stride), tuple(padding), (1, 1), 1, grad.device.type):
         return winograd_weight_gradient(x, grad, 1, workspace)
     return torch.ops.aten.convolution_backward(
         grad, x, kernel, None, list(stride), list(padding), [1, 1], False, [0, 0], 1,

@@ -10,36 +10,11 @@ from torch import Tensor
 from .backward import of_backward
 
 
-def affine_norm_(x: Tensor, mean: Tensor, var: Tensor, weight, bias, eps: float) -> Tensor:
-    """BatchNorm by given statistics, in place; equal to ``F.batch_norm``, bit for bit.
-
-    Args:
-        x: (N, C, H, W), overwritten with the result.
-        mean, var: (C,), constants: no gradient flows through them.
-        weight, bias: (C,) or None.
-        eps: Added to the variance.
-
-    Returns:
-        The scale (C,). The backward needs only this: it multiplies the gradient by the scale.
-    """
-    # Tensors without data need no computation, and torch 2.1 has no such operator for them.
-    if not x.is_meta:
-        nothing = x.new_empty(0)
-        torch.native_batch_norm(
-            x, weight, bias, mean, var, False, 0.0, eps, out=(x, nothing, x.new_empty(0))
-        )
-    return _scale(var, weight, eps)
-
-
-def _scale(var: Tensor, weight: Optional[Tensor], eps: float) -> Tensor:
-    scale = torch.rsqrt(var + eps)
-    return scale if weight is None else scale.mul_(weight)
-
-
 class _FrozenAffineNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mean, var, weight, bias, eps):
-        ctx.save_for_backward(_scale(var, weight, eps))
+        scale = torch.rsqrt(var + eps)
+        ctx.save_for_backward(scale if weight is None else scale.mul_(weight))
         return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 
     @staticmethod
@@ -62,8 +37,13 @@ def frozen_affine_norm(
     """``F.batch_norm`` in evaluation mode with frozen parameters; keeps C numbers.
 
     Plain autograd keeps the whole input for gradients of parameters, even if these are frozen.
-    Arguments as of ``affine_norm_``; ``x`` may also be (N, C) or (N, C, L). The gradient flows to
-    ``x`` alone.
+    The gradient flows to ``x`` alone.
+
+    Args:
+        x: (N, C, H, W), (N, C) or (N, C, L).
+        mean, var: (C,), constants.
+        weight, bias: (C,) or None.
+        eps: Added to the variance.
     """
     return _FrozenAffineNorm.apply(x, mean, var, weight, bias, eps)
 

@@ -1,5 +1,6 @@
 """A matrix times each pixel of a map: the forward and backward of a 1x1 convolution."""
 
+from functools import lru_cache
 from typing import Optional
 
 import torch
@@ -11,6 +12,7 @@ from .spans import spans
 _PIXELS = 1024
 # Minimum channels per call of oneDNN's product; fewer are slower.
 _ROWS = 128
+Pair = tuple[int, int]
 _OPERATOR = '_linear_pointwise'
 
 
@@ -65,19 +67,16 @@ def _put_by_pixels(a: Tensor, b: Tensor, total: Tensor, fresh: bool) -> None:
             total[:, pixels].addmm_(a, b[:, pixels])
 
 
-def is_pointwise(weight: Tensor, stride, padding, groups: int) -> bool:
+@lru_cache(maxsize=1024)
+def is_pointwise(shape: torch.Size, stride: Pair, padding: Pair, groups: int) -> bool:
     """Whether a convolution is such a product: 1x1, stride 1, no padding, one group.
 
     Args:
-        weight: (Co, Ci / groups, kh, kw).
-        stride, padding: Pairs of numbers.
+        shape: (Co, Ci / groups, kh, kw), of the kernel.
+        stride, padding: Of the convolution.
         groups: Number of channel groups.
     """
-    return (
-        tuple(weight.shape[2:]) == tuple(stride) == (1, 1)
-        and tuple(padding) == (0, 0)
-        and groups == 1
-    )
+    return tuple(shape[2:]) == stride == (1, 1) and padding == (0, 0) and groups == 1
 
 
 def has_onednn(x: Tensor) -> bool:

@@ -18,7 +18,7 @@ from .spans import spans
 BAND_ELEMENTS = 2**20
 
 
-def _bands(logits: Tensor) -> list[slice]:
+def _bands(logits: Tensor) -> tuple[slice, ...]:
     frames, channels, height, width = logits.shape
     rows = max(1, BAND_ELEMENTS // max(1, frames * channels * width))
     return spans(height, rows, logits.device)

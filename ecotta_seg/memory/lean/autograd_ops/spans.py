@@ -1,9 +1,12 @@
 """Splits work into pieces, and skips pieces in a run without data."""
 
+from functools import lru_cache
+
 import torch
 
 
-def spans(total: int, size: int, device: torch.device) -> list[slice]:
+@lru_cache(maxsize=4096)
+def spans(total: int, size: int, device: torch.device) -> tuple[slice, ...]:
     """0 to ``total`` in pieces of ``size``; the last piece may be shorter.
 
     On torch's ``meta`` device, steps run only to measure their memory, so the function returns
@@ -12,4 +15,4 @@ def spans(total: int, size: int, device: torch.device) -> list[slice]:
     """
     size = max(1, size)
     stop = min(2 * size, total) if device.type == 'meta' else total
-    return [slice(start, min(start + size, total)) for start in range(0, stop, size)]
+    return tuple(slice(start, min(start + size, total)) for start in range(0, stop, size))

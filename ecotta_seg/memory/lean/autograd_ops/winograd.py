@@ -13,11 +13,13 @@ Letters: N frames, Ci and Co channels, d dilation, m = 4 outputs and n = 6 input
 T tiles.
 """
 
+from functools import lru_cache
 from typing import Optional
 
 import torch
 from torch import Tensor
 
+from .matrix_product import Pair
 from .spans import spans
 from .winograd_tiles import INPUTS, KERNEL, Scratch, Tiles, transforms
 
@@ -26,31 +28,35 @@ from .winograd_tiles import INPUTS, KERNEL, Scratch, Tiles, transforms
 _FEW, _MANY = 128, 256
 
 
-def is_faster(weight: Tensor, stride, padding, dilation, groups: int) -> bool:
+@lru_cache(maxsize=1024)
+def is_faster(
+    shape: torch.Size, stride: Pair, padding: Pair, dilation: Pair, groups: int, device: str
+) -> bool:
     """Whether these functions apply (3x3, stride 1, 'same' padding, one group) and are worthwhile.
 
     On a CPU they must be faster than the direct sum. On CUDA their advantage is bounded memory:
     cuDNN can take a workspace of gigabytes for the float32 gradient of such a convolution.
 
     Args:
-        weight: (Co, Ci / groups, kh, kw).
-        stride, padding, dilation: Pairs of numbers.
+        shape: (Co, Ci / groups, kh, kw), of the kernel.
+        stride, padding, dilation: Of the convolution.
         groups: Number of channel groups.
+        device: The type of the kernel's device.
     """
-    few, many = sorted(weight.shape[:2])
+    few, many = sorted(shape[:2])
     return (
-        tuple(weight.shape[2:]) == (KERNEL, KERNEL)
+        tuple(shape[2:]) == (KERNEL, KERNEL)
         and groups == 1
-        and tuple(stride) == (1, 1)
+        and stride == (1, 1)
         and dilation[0] == dilation[1]
-        and tuple(padding) == tuple(dilation)
-        and weight.device.type in ('cpu', 'cuda', 'meta')
+        and padding == dilation
+        and device in ('cpu', 'cuda', 'meta')
         and few >= _FEW
         and many >= _MANY
     )
 
 
-def _pieces(channels: int, elements_each: int, workspace: int, x: Tensor) -> list[slice]:
+def _pieces(channels: int, elements_each: int, workspace: int, x: Tensor) -> tuple[slice, ...]:
     """Channels in even pieces of about ``workspace`` elements, in multiples of 16 if many."""
     size = max(16, workspace // max(1, elements_each))
     size = -(-channels // -(-channels // size))

@@ -144,7 +144,7 @@ class Tiles:
     def _phases(self) -> list[tuple[int, int]]:
         return [(i, j) for i in range(self.dilation) for j in range(self.dilation)]
 
-    def _chunks(self, channels: int, device: torch.device) -> list[slice]:
+    def _chunks(self, channels: int, device: torch.device) -> tuple[slice, ...]:
         return spans(channels, _CHUNK // (INPUTS * INPUTS * self.count), device)
 
     def transformed(
