@@ -12,6 +12,7 @@ from .gradient_adaptation import GradientAdaptation
 from .ladder import LadderAdaptation
 from .law import LAW
 from .rdumb import RDumb
+from .roid import ROID
 from .sar import SAR
 from .source import SourceModel
 from .step_record import StepRecord
@@ -23,6 +24,7 @@ __all__ = [
     'ADAPTATION_METHODS',
     'EATA',
     'LAW',
+    'ROID',
     'SAR',
     'AdaptationMethod',
     'EcoTTAPlus',
