@@ -13,6 +13,7 @@ from .ladder import LadderAdaptation
 from .law import LAW
 from .rdumb import RDumb
 from .roid import ROID
+from .rotta import RoTTA
 from .sar import SAR
 from .source import SourceModel
 from .step_record import StepRecord
@@ -35,6 +36,7 @@ __all__ = [
     'EcoTTA',
     'MetaNetworkWarmUp',
     'RDumb',
+    'RoTTA',
     'SourceModel',
     'StepRecord',
     'Tent',
