@@ -17,6 +17,7 @@ from .rotta import RoTTA
 from .sar import SAR
 from .source import SourceModel
 from .step_record import StepRecord
+from .svdp import SVDP
 from .tent import Tent
 from .warm_up import MetaNetworkWarmUp
 from .wrapped import WrappedAdaptation
@@ -27,6 +28,7 @@ __all__ = [
     'LAW',
     'ROID',
     'SAR',
+    'SVDP',
     'AdaptationMethod',
     'EcoTTAPlus',
     'BatchNormStatistics',

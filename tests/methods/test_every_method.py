@@ -46,7 +46,7 @@ def method_options(name):
         inner['optimizer']['lr'] = 1e-3
     if 'entropy_threshold' in inner:
         inner['entropy_threshold'] = 0.8
-    if options['type'] == 'cotta':
+    if options['type'] in ('cotta', 'svdp'):
         options['views'] = 3
     if options['type'] == 'rdumb':
         options['every'] = 4
