@@ -19,6 +19,7 @@ from .source import SourceModel
 from .step_record import StepRecord
 from .svdp import SVDP
 from .tent import Tent
+from .vida import ViDA
 from .warm_up import MetaNetworkWarmUp
 from .wrapped import WrappedAdaptation
 
@@ -42,6 +43,7 @@ __all__ = [
     'SourceModel',
     'StepRecord',
     'Tent',
+    'ViDA',
     'WrappedAdaptation',
     'build_method',
 ]

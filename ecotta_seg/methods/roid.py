@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..inference.padding import without_padding
 from ..inference.photometric import photometric_view
 from ..inference.windows import forward_windows
-from ..layers.losses import pixel_entropy
+from ..layers.losses import pixel_entropy, symmetric_cross_entropy
 from ..layers.norm_parameters import release_norm_parameters
 from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
@@ -193,12 +193,6 @@ def soft_likelihood_ratio(logits: Tensor) -> Tensor:
     """−Σ p ln(p / (1 − p) + 1e-5) of each pixel, p at most 0.99: (N, C, H, W) to (N, H, W)."""
     p = logits.softmax(dim=1).clamp(max=_CLIP)
     return -(p * (p / (1 - p) + _EPSILON).log()).sum(dim=1)
-
-
-def symmetric_cross_entropy(first: Tensor, second: Tensor) -> Tensor:
-    """The mean of both cross-entropies of two (N, C, H, W) logits, of each pixel: (N, H, W)."""
-    one, other = first.log_softmax(dim=1), second.log_softmax(dim=1)
-    return -0.5 * (other.exp() * one + one.exp() * other).sum(dim=1)
 
 
 def _scaled(values: Tensor) -> Tensor:
