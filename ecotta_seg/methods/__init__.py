@@ -9,6 +9,7 @@ from .eata import EATA
 from .ecotta import EcoTTA
 from .ecotta_plus import EcoTTAPlus
 from .gradient_adaptation import GradientAdaptation
+from .hybrid_tta import HybridTTA
 from .ladder import LadderAdaptation
 from .law import LAW
 from .rdumb import RDumb
@@ -35,6 +36,7 @@ __all__ = [
     'BatchNormStatistics',
     'CoTTA',
     'GradientAdaptation',
+    'HybridTTA',
     'LadderAdaptation',
     'EcoTTA',
     'MetaNetworkWarmUp',
