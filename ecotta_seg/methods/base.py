@@ -74,10 +74,14 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         estimate: A ``LabelFreeEstimate`` that reads the predictions and may return the source's
             prediction instead; None for none.
         estimating: If False, the estimate does not change; its latest choice stays in force.
+        beyond_one_forward: The part of the prediction that one forward with fixed weights does not
+            compute, such as 'a prompt'; None if there is none. Such a method is not exported.
         accept_update: A function of the logits that is called before parameters change; False
             drops the update. A guard sets the function. Methods that update during the backward
             do not call it: the guard undoes their update afterwards.
     """
+
+    beyond_one_forward: Optional[str] = None
 
     def __init__(self, segmentor: nn.Module) -> None:
         missing = missing_methods(type(self))

@@ -79,6 +79,8 @@ class ROID(GradientAdaptation):
         self.source_momentum, self.prediction_momentum = momenta
         self.temperature, self.seed = temperature, seed
         self.consistency, self.prior_correction = consistency, prior_correction
+        if prior_correction:
+            self.beyond_one_forward = 'a prior of each frame (prior_correction=False has none)'
         classes = segmentor.out_channels
         one = next(segmentor.parameters()).new_ones(())
         self.register_buffer('mean_prediction', one.expand(classes) / classes)

@@ -61,6 +61,8 @@ class RoTTA(GradientAdaptation):
         ValueError: An option is out of range.
     """
 
+    beyond_one_forward = "statistics of the teacher's own"
+
     def __init__(
         self,
         segmentor: nn.Module,

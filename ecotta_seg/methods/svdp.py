@@ -59,6 +59,8 @@ class SVDP(CoTTA):
         ValueError: An option is out of range.
     """
 
+    beyond_one_forward = 'a prompt with a place of its own in each frame'
+
     def __init__(
         self,
         segmentor: nn.Module,

@@ -60,6 +60,8 @@ class ViDA(GradientAdaptation):
         ValueError: An option is out of range.
     """
 
+    beyond_one_forward = 'adapters that each frame weighs'
+
     def __init__(
         self,
         segmentor: nn.Module,
