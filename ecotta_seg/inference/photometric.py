@@ -25,14 +25,15 @@ def photometric_view(
     and blurs; it draws the order of the changes, too.
 
     Args:
-        inputs: (N, 3, H, W), preprocessed.
+        inputs: (N, C, H, W), preprocessed.
         metas: The metainfo of the N samples; the padding stays as it is.
-        preprocessor: The segmentor's data preprocessor; with its mean and standard deviation
-            pixels are from 0 to 255. Without them the inputs are such pixels.
+        preprocessor: The segmentor's data preprocessor, whose mean and standard deviation give the
+            pixels' values. Without them the inputs are pixels. Pixels outside of 0 to 255 count
+            from the lowest to the highest one.
         seed: The same seed gives the same change on all devices.
 
     Returns:
-        (N, 3, H, W), a new tensor.
+        (N, C, H, W), a new tensor.
     """
     # A CPU generator on every device.
     generator = torch.Generator().manual_seed(seed)
@@ -45,15 +46,27 @@ def photometric_view(
     frame = changed[:, :, rows, columns]
     noise = torch.randn(frame.shape, generator=generator).mul_(NOISE).to(frame)
     std, mean = (_of_pixels(preprocessor, name, frame) for name in ('std', 'mean'))
-    pixels = (frame * std + mean).div_(255).clamp_(0, 1)
+    pixels = frame * std + mean
+    low, high = _range(pixels)
+    pixels = pixels.sub_(low).div_(high - low).clamp_(0, 1)
     pixels = pixels.mul_(brightness).clamp_(0, 1)
     # The mean of the channels is a pixel's grey, whatever the order of the channels.
     grey = pixels.mean(dim=(1, 2, 3), keepdim=True)
     pixels = torch.lerp(grey, pixels, contrast).clamp_(0, 1)
     pixels = torch.lerp(pixels.mean(dim=1, keepdim=True), pixels, saturation).clamp_(0, 1)
     pixels = pixels.pow_(gamma).add_(noise).clamp_(0, 1)
-    frame.copy_(pixels.mul_(255).sub_(mean).div_(std))
+    frame.copy_(pixels.mul_(high - low).add_(low).sub_(mean).div_(std))
     return changed
+
+
+def _range(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value of pixels: 0 and 255 for 8 bits, else the pixels' own."""
+    low, high = pixels.amin(), pixels.amax()
+    # Up to rounding by the preprocessor.
+    eight_bits = (low > -0.5) & (high < 255.5)
+    return torch.where(eight_bits, 0.0, low), torch.where(
+        eight_bits, 255.0, high.clamp(min=low + 1)
+    )
 
 
 def _of_pixels(preprocessor: nn.Module, name: str, frame: Tensor) -> Tensor:

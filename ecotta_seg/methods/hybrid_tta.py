@@ -17,6 +17,8 @@ from ..inference.windows import over_windows, predict_frames
 from ..layers.losses import pixel_entropy
 from ..layers.norm_parameters import is_norm
 from ..layers.replace_norms import replace_batch_norms
+from ..meta_networks.input_channels import input_channels
+from ..meta_networks.output_encoder import trial_outputs
 from ..registry import ADAPTATION_METHODS, check_keys
 from .gradient_adaptation import GradientAdaptation
 
@@ -27,7 +29,7 @@ class _Window(NamedTuple):
     """What the student's loss on one window needs.
 
     Attributes:
-        frame: (N, 3, h, w), not masked, without padding.
+        frame: (N, C, h, w), not masked, without padding.
         mask: (N, 1, h, w), 1 where the student saw the mask.
         labels: (N, h, w), the teacher's classes.
         place: Rows and columns of the frame in the window.
@@ -70,11 +72,12 @@ class HybridTTA(GradientAdaptation):
         margin: From 0 (0.1 in the public code).
         loss_momentum: Of the slow average, 0 to 1 (0.999 in the public code).
         teacher_momentum: 0 to 1.
-        batch_norm: As in ``CoTTA``.
+        batch_norm: As in ``CoTTA``, but None for the source's statistics, as in the public code.
         seed: Seed of the masks and of the reconstruction's start.
 
     Raises:
         ValueError: An option is out of range.
+        TypeError: The backbone gives no maps.
     """
 
     def __init__(
@@ -105,12 +108,12 @@ class HybridTTA(GradientAdaptation):
                 f'{loss_momentum} and {teacher_momentum}'
             )
         super().__init__(segmentor, optimizer)
-        batch_norm = dict(batch_norm or dict(mode='frame'))
+        batch_norm = dict(batch_norm or dict(mode='source'))
         check_keys('batch_norm', batch_norm, ['mode', 'weight'])
         frame = batch_norm.get('mode') == 'frame'
         replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
-        one = next(segmentor.parameters()).new_ones(())
-        segmentor.register_parameter(COLOUR, nn.Parameter(one.new_zeros(3)))
+        one, channels = next(segmentor.parameters()).new_ones(()), input_channels(segmentor)
+        segmentor.register_parameter(COLOUR, nn.Parameter(one.new_zeros(channels)))
         segmentor.add_module(RECONSTRUCTION, _reconstruction(segmentor, one, seed))
         segmentor.requires_grad_(True)
         if getattr(segmentor, 'auxiliary_head', None) is not None:
@@ -166,7 +169,7 @@ class HybridTTA(GradientAdaptation):
         logits = self.predict(inputs, metas)
         self._mask = self.mask(inputs)
         self._windows = self._cut(inputs, self._mask, logits.argmax(dim=1), metas)
-        colour = self.adaptable_parameters()[COLOUR].detach().view(1, 3, 1, 1)
+        colour = self.adaptable_parameters()[COLOUR].detach().view(1, -1, 1, 1)
         self._shown = torch.lerp(inputs, colour.expand_as(inputs), self._mask)
         self._shown.requires_grad_(True)
         record = self.last_step
@@ -190,7 +193,9 @@ class HybridTTA(GradientAdaptation):
         whole = torch.cat([inputs, mask, labels.unsqueeze(1).to(inputs)], dim=1)
 
         def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
-            frame, seen, classes = without_padding(crop, window_metas).split([3, 1, 1], dim=1)
+            frame, seen, classes = without_padding(crop, window_metas).split(
+                [inputs.shape[1], 1, 1], dim=1
+            )
             place = padding_of(crop, window_metas[0])
             windows.append(_Window(frame, seen, classes[:, 0].long(), place))
             return crop.new_zeros(())
@@ -208,7 +213,7 @@ class HybridTTA(GradientAdaptation):
         cross_entropy = F.cross_entropy(logits, window.labels)
         colours = self.segmentor.get_submodule(RECONSTRUCTION)(self._maps, self._side)
         away = (colours[:, :, window.place[0], window.place[1]] - window.frame).abs()
-        error = (away * window.mask).sum() / (3 * window.mask.sum()).clamp(min=1)
+        error = (away * window.mask).sum() / (away.shape[1] * window.mask.sum()).clamp(min=1)
         self._maps = []
         (share * (cross_entropy + self.reconstruction_weight * error)).backward()
         self._cross_entropy += share * float(cross_entropy.detach())
@@ -261,16 +266,16 @@ class HybridTTA(GradientAdaptation):
 class _Reconstruction(nn.Module):
     """Colours from the maps of a backbone: a 1x1 convolution of each, enlarged and added."""
 
-    def __init__(self, channels: list[int], generator: torch.Generator) -> None:
+    def __init__(self, channels: list[int], colours: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(number, 3, 1) for number in channels)
+        self.convs = nn.ModuleList(nn.Conv2d(number, colours, 1) for number in channels)
         for conv in self.convs:
             nn.init.zeros_(conv.bias)
             start = torch.randn(conv.weight.shape, generator=generator) * 0.02
             conv.weight.data.copy_(start)
 
     def forward(self, maps: list[Tensor], side: tuple[int, int]) -> Tensor:
-        """Maps (N, C_i, h_i, w_i) to (N, 3, H, W)."""
+        """Maps (N, C_i, h_i, w_i) to (N, colours, H, W)."""
         colours = (conv(x) for conv, x in zip(self.convs, maps))
         return sum(F.interpolate(c, side, mode='bilinear', align_corners=False) for c in colours)
 
@@ -284,8 +289,14 @@ def _maps(output: Any) -> list[Tensor]:
     return []
 
 
-@torch.no_grad()
 def _reconstruction(segmentor: nn.Module, like: Tensor, seed: int) -> _Reconstruction:
-    """A reconstruction for the maps that the backbone makes of a small frame."""
-    channels = [x.shape[1] for x in _maps(segmentor.backbone(like.new_zeros(1, 3, 64, 64)))]
-    return _Reconstruction(channels, torch.Generator().manual_seed(seed)).to(like)
+    """A reconstruction for the maps of a backbone."""
+    widths = [x.shape[1] for x in _maps(trial_outputs(segmentor.backbone))]
+    if not widths:
+        raise TypeError(
+            'expected a backbone that gives its decode head feature maps (N, C, H, W), from which '
+            f'frames can be reconstructed, but a {type(segmentor.backbone).__name__} gives none: '
+            'choose another method, such as tent'
+        )
+    generator = torch.Generator().manual_seed(seed)
+    return _Reconstruction(widths, input_channels(segmentor), generator).to(like)

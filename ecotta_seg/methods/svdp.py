@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..inference.dropout_variance import dropout_variance
 from ..inference.padding import padding_of
+from ..meta_networks.input_channels import input_channels
 from ..registry import ADAPTATION_METHODS
 from .cotta import CoTTA
 
@@ -77,8 +78,8 @@ class SVDP(CoTTA):
                 f'dropout_rate from 0 to below 1, got {prompts}, {prompt_scale}, '
                 f'{dropout_samples} and {dropout_rate}'
             )
-        like = next(segmentor.parameters())
-        segmentor.register_parameter(PROMPT, nn.Parameter(like.new_zeros(prompts, 3)))
+        like, channels = next(segmentor.parameters()), input_channels(segmentor)
+        segmentor.register_parameter(PROMPT, nn.Parameter(like.new_zeros(prompts, channels)))
         self.prompt_scale = prompt_scale
         self.dropout_samples, self.dropout_rate = dropout_samples, dropout_rate
         self._placed: Optional[_Placement] = None
@@ -143,7 +144,7 @@ class SVDP(CoTTA):
     def update(self) -> None:
         """See base class; before that gives the prompt its gradient."""
         gradient = self._shown.grad.flatten(2)
-        places = self._placed.pixels.unsqueeze(1).expand(-1, 3, -1)
+        places = self._placed.pixels.unsqueeze(1).expand(-1, gradient.shape[1], -1)
         prompt = self.adaptable_parameters()[PROMPT]
         prompt.grad = torch.zeros_like(prompt)
         prompt.grad[: places.shape[2]] = gradient.gather(2, places).sum(dim=0).T

@@ -53,7 +53,8 @@ class ViDA(GradientAdaptation):
         teacher_momentum, adapter_momentum: 0 to 1.
         dropout_samples: Predictions under dropout, from 2 (10 in the paper).
         dropout_rate: 0 to below 1.
-        batch_norm: As in ``CoTTA``.
+        batch_norm: As in ``CoTTA``, but None for the source's statistics, so that the first
+            prediction is the source's.
         seed: Seed of the adapters' start and of the dropout.
 
     Raises:
@@ -93,7 +94,7 @@ class ViDA(GradientAdaptation):
                 f'{dropout_rate}'
             )
         super().__init__(segmentor, optimizer)
-        batch_norm = dict(batch_norm or dict(mode='frame'))
+        batch_norm = dict(batch_norm or dict(mode='source'))
         check_keys('batch_norm', batch_norm, ['mode', 'weight'])
         frame = batch_norm.get('mode') == 'frame'
         replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)

@@ -58,3 +58,21 @@ def test_without_a_mean_the_inputs_are_pixels():
     found = photometric_view(pixels, [{}], nn.Module(), 1)
     expected = _reference(pixels[0].permute(1, 2, 0).numpy(), 1)
     assert np.allclose(found[0].permute(1, 2, 0).numpy(), expected, atol=1e-4)
+
+
+def test_sixteen_bits_count_from_the_lowest_to_the_highest_pixel():
+    pixels = np.random.default_rng(1).uniform(1000, 9000, (8, 9, 4))
+    low, high = pixels.min(), pixels.max()
+    generator = torch.Generator().manual_seed(5)
+    drawn = torch.rand(4, generator=generator, dtype=torch.float64).numpy()
+    bright, contrast, colour, gamma = (
+        a + (b - a) * u for (a, b), u in zip((BRIGHTNESS, CONTRAST, SATURATION, GAMMA), drawn)
+    )
+    noise = torch.randn(1, 4, 8, 9, generator=generator)[0].permute(1, 2, 0).numpy()
+    x = np.clip((pixels - low) / (high - low) * bright, 0, 1)
+    x = np.clip((x - x.mean()) * contrast + x.mean(), 0, 1)
+    grey = x.mean(2, keepdims=True)
+    x = np.clip(np.clip((x - grey) * colour + grey, 0, 1) ** gamma + NOISE * noise, 0, 1)
+    frame = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    found = photometric_view(frame, [{}], nn.Module(), 5)[0].permute(1, 2, 0).numpy()
+    assert np.allclose(found, x * (high - low) + low, atol=0.01)

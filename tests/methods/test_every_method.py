@@ -160,7 +160,11 @@ def test_moved_in_the_midst_of_a_stream_it_goes_on(name, kind, frames):
     torch.manual_seed(5)
     assert torch.allclose(logits.float(), stayed.adapt(images[1], metas), atol=5e-3)
     for key, tensor in stayed.learned_tensors().items():
-        assert torch.allclose(moved.learned_tensors()[key].to(tensor.dtype), tensor, atol=1e-3), key
+        other = moved.learned_tensors()[key].to(tensor.dtype)
+        if key.endswith('.prompt'):
+            # Pixels that are equally uncertain up to rounding may change places.
+            tensor, other = tensor.sort(dim=0).values, other.sort(dim=0).values
+        assert torch.allclose(other, tensor, atol=1e-3), key
     moved.reset()
     moved.adapt(images[0].double(), metas)
 

@@ -21,6 +21,7 @@ OPTIONS = dict(
     margin=0.01,
     loss_momentum=0.3,
     teacher_momentum=0.8,
+    batch_norm=dict(mode='frame'),
     seed=3,
 )
 

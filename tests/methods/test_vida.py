@@ -21,6 +21,7 @@ OPTIONS = dict(
     teacher_momentum=0.8,
     adapter_momentum=0.7,
     dropout_samples=3,
+    batch_norm=dict(mode='frame'),
     seed=3,
 )
 
