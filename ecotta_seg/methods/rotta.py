@@ -145,7 +145,8 @@ class RoTTA(GradientAdaptation):
         """Step 2."""
         rows, columns = padding_of(inputs, metas[0])
         height, width = inputs.shape[2:]
-        padding = [columns.start, width - columns.stop, rows.start, height - rows.stop]
+        sides = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+        padding = [int(side) for side in sides]
         for frame, prediction in zip(inputs.split(1), without_padding(logits, metas).split(1)):
             shares = class_shares(prediction)
             category = int((shares - self.mean_shares).argmax())
