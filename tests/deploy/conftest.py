@@ -30,6 +30,9 @@ METHODS = {
         type='ladder', meta_networks=dict(META, merge='confidence', open_parts=1), optimizer=SGD,
         entropy_threshold=1.0,
     ),
+    'coarse': dict(
+        type='ecotta', meta_networks=dict(META, coarse=2), optimizer=SGD, entropy_threshold=1.0,
+    ),
     'hybrid': dict(type='hybrid_tta', optimizer=SGD, teacher_momentum=0.5),
     'roid': dict(type='roid', optimizer=SGD, prior_correction=False),
     'plus': dict(
