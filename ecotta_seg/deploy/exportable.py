@@ -20,8 +20,8 @@ def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> Non
         strength: See ``PlainNetwork``.
 
     Raises:
-        ValueError: The model predicts in sliding windows, the method averages over views, or the
-            strength goes with no meta network.
+        ValueError: The model predicts in sliding windows, the method averages over views or does
+            not predict by one forward, or the strength goes with no meta network.
     """
     if slides(method.segmentor):
         raise ValueError(
@@ -33,6 +33,11 @@ def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> Non
         raise ValueError(
             f"CoTTA's prediction is an average over {method.label_views} views, which is not a "
             'single forward: export its teacher with --cfg-options adaptation.views=1'
+        )
+    if method.beyond_one_forward is not None:
+        raise ValueError(
+            'expected a prediction by one forward with fixed weights, but the prediction of '
+            f'{type(method).__name__} has {method.beyond_one_forward}: export another method'
         )
     if method.views > 1:
         raise ValueError(

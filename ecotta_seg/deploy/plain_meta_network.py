@@ -3,6 +3,7 @@
 from typing import Callable, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..meta_networks import MetaNetwork
@@ -34,7 +35,7 @@ class PlainMetaNetwork(nn.Module):
             last = source.gain if source.expand is None else source.expand.weight
             for parameter in (source.norm.weight, source.norm.bias, last):
                 parameter.data.mul_(fixed)
-        self.conv, self.expand = source.conv, source.expand
+        self.conv, self.expand, self.pool = source.conv, source.expand, source.pool
         self.norm, self.block_norm = norm_of(source.norm), norm_of(source.block_norm)
         gain: Optional[Tensor] = None
         if source.gain is not None:
@@ -43,9 +44,13 @@ class PlainMetaNetwork(nn.Module):
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
         """See ``MetaNetwork.forward``; one frame."""
+        if self.pool is not None:
+            part_input = self.pool(part_input)
         block = torch.relu(self.block_norm(self.conv(part_input)))
         if self.expand is not None:
             block = self.expand(block)
+        if self.pool is not None:
+            block = F.interpolate(block, part_output.shape[2:], mode='bilinear')
         if not self.residual:
             return self.norm(part_output) + block
         change = self.norm(part_output) + (block if self.gain is None else self.gain * block)

@@ -172,8 +172,12 @@ class PlainNetwork(nn.Module):
         """What takes a module's place; None if the module stays."""
         if isinstance(module, MetaNetwork):
             if changes_nothing(module, self._fixed):
-                return LeftOut()
-            return PlainMetaNetwork(module, self.shared, self._plain_norm, self._fixed)
+                plain = LeftOut()
+            else:
+                plain = PlainMetaNetwork(module, self.shared, self._plain_norm, self._fixed)
+            # The merge of a rung's inputs in a ladder is plain.
+            plain.confidence = getattr(module, 'confidence', None)
+            return plain
         if is_plain(module):
             return PlainAttention(module)
         if isinstance(module, FastConv2d):

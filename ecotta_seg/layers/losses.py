@@ -101,6 +101,12 @@ def class_balanced_confident_entropy(
     )
 
 
+def symmetric_cross_entropy(first: Tensor, second: Tensor) -> Tensor:
+    """The mean of both cross-entropies of two (N, C, H, W) logits, of each pixel: (N, H, W)."""
+    one, other = first.log_softmax(dim=1), second.log_softmax(dim=1)
+    return -0.5 * (other.exp() * one + one.exp() * other).sum(dim=1)
+
+
 def self_distilled_regularisation(
     adapted: Tensor, frozen: Tensor, relative: bool = False, smoothing: float = 0.0
 ) -> Tensor:

@@ -11,6 +11,11 @@ from .replace_norms import replace_batch_norms
 _NORMS = (AdaptiveBatchNorm2d, _BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm with scale and shift."""
+    return isinstance(module, _NORMS) and module.weight is not None
+
+
 def release_norm_parameters(segmentor: nn.Module, skip: Sequence[str] = ()) -> None:
     """Freezes a segmentor except for the affine parameters of its norms.
 
@@ -27,7 +32,7 @@ def release_norm_parameters(segmentor: nn.Module, skip: Sequence[str] = ()) -> N
     replace_batch_norms(segmentor, 'frame', through_statistics=True)
     prefixes = tuple(f'{name}.' for name in skip)
     for name, module in segmentor.named_modules():
-        if isinstance(module, _NORMS) and module.weight is not None:
+        if is_norm(module):
             if not f'{name}.'.startswith(prefixes):
                 module.requires_grad_(True)
     # The prediction does not use the auxiliary head.

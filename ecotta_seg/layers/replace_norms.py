@@ -46,7 +46,7 @@ def replace_batch_norms(
     """
     calibrated = mode == _CALIBRATED
     check_keys(f'a norm of mode {mode!r}', options, ['tolerance', 'momentum'] * calibrated)
-    places = list(_places(module, skip))
+    places = list(batch_norm_places(module, skip))
     if weight is None:
         weight = CALIBRATED_WEIGHT if calibrated else 1.0
     if calibrated or shared:
@@ -63,7 +63,7 @@ def replace_batch_norms(
     return replaced
 
 
-def _places(module: nn.Module, skip: Optional[nn.Module]):
+def batch_norm_places(module: nn.Module, skip: Optional[nn.Module] = None):
     """(parent, name, norm) of each BatchNorm of maps below a module."""
     for name, child in module.named_children():
         if child is skip:
@@ -72,4 +72,4 @@ def _places(module: nn.Module, skip: Optional[nn.Module]):
         if of_maps and child.track_running_stats:
             yield module, name, child
         else:
-            yield from _places(child, skip)
+            yield from batch_norm_places(child, skip)

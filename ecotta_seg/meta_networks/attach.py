@@ -10,6 +10,9 @@ from .norms import norm_like
 from .output_encoder import OutputEncoder
 from .units import is_described
 
+# Options of a ``LadderEncoder`` that the other encoders do not have.
+LADDER_OPTIONS = ('merge', 'open_parts')
+
 
 def attach_meta_networks(
     segmentor: nn.Module, encoder: type[AdaptedEncoder] = AdaptedEncoder, **options
@@ -52,6 +55,8 @@ def attach_meta_networks(
     if is_described(backbone):
         segmentor.backbone = encoder(backbone, **options)
     else:
+        # There are no rungs between the parts of a backbone that is not divided.
+        options = {name: v for name, v in options.items() if name not in LADDER_OPTIONS}
         segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
     if weight is not None:
         # Created on the CPU, so that random weights are the same on every device.

@@ -10,6 +10,27 @@ from torch import Tensor, nn
 from .encoder import AdaptedEncoder
 from .units import find_units
 
+MERGES = ('sum', 'confidence')
+
+
+class Confidence(nn.Module):
+    """Merges two (N, C, H, W) maps by the softmax of one confidence for each map and pixel.
+
+    Args:
+        channels: C. The weights start at 0, so that both maps count half.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, frozen: Tensor, side: Tensor) -> Tensor:
+        """frozen + c (side - frozen): two equal maps give this map, bit for bit."""
+        away = side - frozen
+        # The softmax of two numbers is the sigmoid of their difference.
+        share = torch.sigmoid((away * self.weight.view(-1, 1, 1)).sum(dim=1, keepdim=True))
+        return frozen + share * away
+
 
 class LadderEncoder(AdaptedEncoder):
     """An ``AdaptedEncoder`` whose meta networks form a side network, one rung per part.
@@ -29,12 +50,27 @@ class LadderEncoder(AdaptedEncoder):
     After LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), whose side networks
     read the frozen features of a whole network. The rungs are EcoTTA's meta networks (2303.01904),
     so saved adapters, the regulariser and the warm-up are the same. The drawback: frozen parts
-    never see adapted features.
+    never see adapted features, except in open parts.
+
+    With ``merge='confidence'`` each rung also reads the frozen features, as UniPT's layers do. Both
+    inputs are merged for each pixel by a softmax of their confidences (UniPT's aggregation), which
+    are w x̃_{k-1} and w x_{k-1}, with one number of w per channel. UniPT merges the features of all
+    layers into one vector; here each rung merges two maps, because a decode head reads all stages.
+
+    ``open_parts`` is SHERL's idea that gradients pass through the last few frozen layers only. The
+    frozen blocks of an open part read the side network's output, with a graph, as in an
+    ``AdaptedEncoder``; with all parts open the outputs are those of one. SHERL merges the early
+    layers with a penalty on redundancy; here the rungs merge them.
 
     Args:
         backbone, num_parts, **meta_network: See ``AdaptedEncoder``.
         split: Units per part. None takes the backbone's stages if their number is ``num_parts``,
             else the paper's proportions.
+        merge: 'sum', where a rung reads the side network alone, or 'confidence'.
+        open_parts: Number of the last parts whose blocks gradients pass, from 0.
+
+    Raises:
+        ValueError: ``merge`` is unknown, or ``open_parts`` is out of range; see also base class.
     """
 
     kind = 'ladder'
@@ -44,13 +80,29 @@ class LadderEncoder(AdaptedEncoder):
         backbone: nn.Module,
         num_parts: int = 4,
         split: Optional[Sequence[int]] = None,
+        merge: str = 'sum',
+        open_parts: int = 0,
         **meta_network,
     ) -> None:
+        if merge not in MERGES:
+            raise ValueError(f'expected merge to be one of {MERGES}, got {merge!r}')
         if split is None:
             stages = Counter(shape.stage for shape in find_units(backbone).shapes)
             if len(stages) == num_parts:
                 split = [stages[stage] for stage in sorted(stages)]
         super().__init__(backbone, num_parts, split, **meta_network)
+        if not isinstance(open_parts, int) or not 0 <= open_parts <= len(self.parts):
+            raise ValueError(
+                f'expected open_parts from 0 to {len(self.parts)}, the number of parts, got '
+                f'{open_parts!r}'
+            )
+        self.closed_parts = len(self.parts) - open_parts
+        if merge == 'confidence':
+            # The first rung's two inputs are the same. From the second open part on there are no
+            # frozen features beside those of the side network.
+            for index in range(1, min(len(self.parts), self.closed_parts + 1)):
+                channels = self.units.shapes[self.parts[index].start].in_channels
+                self.meta_networks[index].confidence = Confidence(channels)
 
     def forward(self, image: Tensor):
         """See base class."""
@@ -59,9 +111,15 @@ class LadderEncoder(AdaptedEncoder):
             trunk = self.units.stem(image)
         side = trunk
         for index, meta_network in enumerate(self.meta_networks):
-            with torch.no_grad():
-                frozen = self.run_part(index, trunk, outputs)
-                trunk = self.leave_part(index, frozen, outputs)
+            confidence = getattr(meta_network, 'confidence', None)
+            if confidence is not None and not self._bypassed:
+                side = confidence(trunk, side)
+            if index >= self.closed_parts and not self._bypassed:
+                frozen = self.run_part(index, side, outputs)
+            else:
+                with torch.no_grad():
+                    frozen = self.run_part(index, trunk, outputs)
+                    trunk = self.leave_part(index, frozen, outputs)
             if self._bypassed:
                 continue
             side = meta_network(frozen, side)

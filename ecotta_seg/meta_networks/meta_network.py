@@ -3,11 +3,13 @@
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..memory.lean.autograd_ops.autocast import under_autocast
 from ..memory.lean.autograd_ops.frame_region import FrameRegion
 from ..memory.lean.autograd_ops.winograd import conv3x3, is_faster
+from .attention_pool import AttentionPool
 from .norms import build_norm
 
 STARTS = ('paper', 'identity')
@@ -39,6 +41,9 @@ class MetaNetwork(nn.Module):
             expands it to C_out (as in adapters and LST's side networks, arXiv 2206.06522). The
             activations kept for backward and the weights shrink accordingly. With an identity
             start, this convolution starts at zero and there is no gain. 1 is the paper's block.
+        coarse: The conv block works on cells of ``coarse`` x ``coarse`` pixels, pooled by attention
+            (see ``AttentionPool``), and its output is enlarged: less memory, a larger receptive
+            field. 1 is the paper's block.
 
     Attributes:
         strength: With an identity start, the factor on the meta network's change, 0 to 1:
@@ -48,7 +53,7 @@ class MetaNetwork(nn.Module):
 
     Raises:
         ValueError: The norm or start is unknown, the kernel size is not odd and positive, or the
-            reduction is below 1.
+            reduction or ``coarse`` is below 1.
     """
 
     region: Optional[FrameRegion] = None
@@ -64,6 +69,7 @@ class MetaNetwork(nn.Module):
         block_norm: Optional[str] = None,
         start: str = 'paper',
         reduction: int = 1,
+        coarse: int = 1,
     ) -> None:
         super().__init__()
         if start not in STARTS:
@@ -72,7 +78,10 @@ class MetaNetwork(nn.Module):
             raise ValueError(f'expected an odd, positive kernel_size, got {kernel_size!r}')
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f'expected a whole reduction from 1, got {reduction!r}')
+        if not isinstance(coarse, int) or coarse < 1:
+            raise ValueError(f'expected a whole coarse from 1, got {coarse!r}')
         self.start, self.strength = start, 1.0
+        self.pool = AttentionPool(in_channels, coarse) if coarse > 1 else None
         width = max(1, out_channels // reduction)
         self.norm = build_norm(norm, out_channels)
         if block_norm is None:
@@ -118,9 +127,20 @@ class MetaNetwork(nn.Module):
         return conv(part_input)
 
     def conv_block(self, part_input: Tensor) -> Tensor:
-        """Conv, norm, ReLU: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s))."""
+        """Conv, norm, ReLU: (N, C_in, H, W) to (N, C_out, ceil(H/s), ceil(W/s)).
+
+        With ``coarse`` the result is smaller by this factor, see ``on_grid_of``.
+        """
+        if self.pool is not None:
+            part_input = self.pool(part_input)
         block = self.activation(self.block_norm(self.convolve(part_input)))
         return block if self.expand is None else self.expand(block)
+
+    def on_grid_of(self, part_output: Tensor, block: Tensor) -> Tensor:
+        """The conv block's output on the grid of the part's output, enlarged if it is coarse."""
+        if self.pool is None:
+            return block
+        return F.interpolate(block, part_output.shape[2:], mode='bilinear', align_corners=False)
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
         """Computes the part's adapted output.
@@ -134,7 +154,7 @@ class MetaNetwork(nn.Module):
         """
         block = self.conv_block(part_input)
         if self.start == 'paper':
-            return self.norm(part_output) + block
+            return self.norm(part_output) + self.on_grid_of(part_output, block)
         change, gain = self.norm(part_output), self.gain
         if self.strength != 1:
             change = change * self.strength
@@ -143,4 +163,4 @@ class MetaNetwork(nn.Module):
             block = gain.view(-1, 1, 1) * block
         elif gain is not None:
             block = gain * block
-        return part_output + change + block
+        return part_output + change + self.on_grid_of(part_output, block)

@@ -143,7 +143,7 @@ def output_channels(backbone: nn.Module) -> list[Optional[int]]:
     """
     # A separate statement, because ``eval`` of some mmseg backbones does not return the backbone.
     backbone.eval()
-    outputs = _tried(backbone)
+    outputs = trial_outputs(backbone)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     return [_channels(output) for output in outputs]
 
@@ -157,7 +157,7 @@ def _channels(output: object) -> Optional[int]:
 
 
 @torch.no_grad()
-def _tried(backbone: nn.Module):
+def trial_outputs(backbone: nn.Module):
     """The outputs of a backbone for the first trial size on which it runs."""
     weight = next(backbone.parameters(), torch.zeros(()))
     sizes = [(side, side) for side in _TRIAL_SIDES]

@@ -8,7 +8,7 @@ from torch import nn
 from ..layers.calibrated_batch_norm import CalibratedBatchNorm2d
 from ..layers.replace_norms import CALIBRATED_WEIGHT, replace_batch_norms
 from ..registry import check_keys, constructor_options
-from .attach import attach_meta_networks
+from .attach import LADDER_OPTIONS, attach_meta_networks
 from .encoder import AdaptedEncoder
 from .ladder import LadderEncoder
 from .meta_encoder import MetaEncoder
@@ -23,7 +23,8 @@ def prepare_meta_networks(
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
         options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
-            ``LadderEncoder``. A backbone without a description gets an ``OutputEncoder``.
+            ``LadderEncoder``, whose own options are then known, too. A backbone without a
+            description gets an ``OutputEncoder``.
         frozen_norm: Options of ``replace_batch_norms``. With ``features=True`` the end of each part
             is aligned, too, see ``CalibratedFeatures``; the norms and the aligners share the
             weight. Only in mode 'calibrated'; an ``OutputEncoder`` has no aligners.
@@ -36,6 +37,7 @@ def prepare_meta_networks(
         ValueError: An option is unknown or out of range.
     """
     known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
+    known += LADDER_OPTIONS if options.get('ladder') else ()
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
     frozen_norm = dict(frozen_norm or {})

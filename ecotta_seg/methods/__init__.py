@@ -9,27 +9,37 @@ from .eata import EATA
 from .ecotta import EcoTTA
 from .ecotta_plus import EcoTTAPlus
 from .gradient_adaptation import GradientAdaptation
+from .hybrid_tta import HybridTTA
 from .ladder import LadderAdaptation
+from .roid import ROID
+from .rotta import RoTTA
 from .sar import SAR
 from .source import SourceModel
 from .step_record import StepRecord
+from .svdp import SVDP
 from .tent import Tent
+from .vida import ViDA
 from .warm_up import MetaNetworkWarmUp
 
 __all__ = [
     'ADAPTATION_METHODS',
     'EATA',
+    'ROID',
     'SAR',
+    'SVDP',
     'AdaptationMethod',
     'EcoTTAPlus',
     'BatchNormStatistics',
     'CoTTA',
     'GradientAdaptation',
+    'HybridTTA',
     'LadderAdaptation',
     'EcoTTA',
     'MetaNetworkWarmUp',
+    'RoTTA',
     'SourceModel',
     'StepRecord',
     'Tent',
+    'ViDA',
     'build_method',
 ]

@@ -119,6 +119,7 @@ class CoTTA(GradientAdaptation):
         if not self._views_asked_for:
             return None
         views = prediction_views(self.views)
+        inputs = self.teacher_inputs(inputs, metas)
         with self.using(self._teacher):
             return summed_probabilities(self._inference, inputs, metas, views)
 
@@ -135,6 +136,7 @@ class CoTTA(GradientAdaptation):
         self._confident_fraction = float(without_padding(confident, metas).float().mean())
         del anchor
         views = prediction_views(self.label_views)[1:]
+        inputs = self.teacher_inputs(inputs, metas)
         with self.using(self._teacher):
             logits = self._inference(inputs, metas)
             if not views:
@@ -142,6 +144,14 @@ class CoTTA(GradientAdaptation):
             others = summed_probabilities(self._inference, inputs, metas, views)
         averaged = averaged_logits(logits, others, self.label_views)
         return torch.where(confident, logits.log_softmax(dim=1), averaged)
+
+    def teacher_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """The frames as the teacher sees them; a subclass may change a copy."""
+        return inputs
+
+    def student_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """The frames as the student sees them; a subclass may change a copy."""
+        return inputs
 
     def _inference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         return predict_frames(self.segmentor, inputs, metas)
@@ -161,7 +171,7 @@ class CoTTA(GradientAdaptation):
         regions = learned_regions(self.segmentor, inputs, metas)
         self._labels = iter([labels[:, t:b, left:right] for t, b, left, right in regions])
         self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
-        super().propose(inputs, metas)
+        super().propose(self.student_inputs(inputs, metas), metas)
         # Release the labels: an exhausted iterator keeps its list until the next call.
         self._labels = iter(())
         return logits

@@ -26,6 +26,15 @@ METHODS = {
     'ladder': dict(
         type='ladder', meta_networks=META, optimizer=SGD, entropy_threshold=1.0,
     ),
+    'merging_ladder': dict(
+        type='ladder', meta_networks=dict(META, merge='confidence', open_parts=1), optimizer=SGD,
+        entropy_threshold=1.0,
+    ),
+    'coarse': dict(
+        type='ecotta', meta_networks=dict(META, coarse=2), optimizer=SGD, entropy_threshold=1.0,
+    ),
+    'hybrid': dict(type='hybrid_tta', optimizer=SGD, teacher_momentum=0.5),
+    'roid': dict(type='roid', optimizer=SGD, prior_correction=False),
     'plus': dict(
         type='ecotta_plus', meta_networks=META, optimizer=SGD, brightness=0.8,
         frozen_norm=dict(mode='calibrated', tolerance=0.1), entropy_threshold=1.0,

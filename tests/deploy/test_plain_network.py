@@ -148,6 +148,13 @@ def test_what_is_no_single_forward_is_refused():
         (learned('tent', steps=0), dict(strength=0.5), 'leave out --strength'),
         (learned('paper', steps=0), dict(strength=0.5), 'leave out --strength'),
     ]
+    for name, text in [
+        ('roid', 'a prior of each frame'), ('rotta', 'statistics of the'),
+        ('svdp', 'a prompt with a place'), ('vida', 'adapters that each frame weighs'),
+    ]:  # fmt: skip
+        config = dict(type=name, optimizer=dict(type='SGD', lr=0.1))
+        config.update(dict(views=1) if name == 'svdp' else {})
+        refused.append((build_method(config, build_segmentor('deeplab', shallow=True)), {}, text))
     for method, options, text in refused:
         with pytest.raises(ValueError, match=text):
             _plain(method.eval(), **options)

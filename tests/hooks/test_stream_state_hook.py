@@ -360,7 +360,10 @@ def test_mmsegs_own_metric_goes_on_too(place, tmp_path):
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize('method', ['cotta', 'eata', 'sar', 'rdumb', 'law', 'ladder'])
+@pytest.mark.parametrize(
+    'method',
+    ['cotta', 'eata', 'sar', 'rdumb', 'law', 'ladder', 'rotta', 'svdp', 'vida', 'hybrid_tta'],
+)
 def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
     base, _, _ = place
     config = harness.write_config(tmp_path / f'{method}.py', method, base / 'data')
@@ -369,6 +372,11 @@ def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
         changes['adaptation.views'] = 2
     if method == 'rdumb':
         changes['adaptation.reset_every'] = 5
+    if method == 'svdp':
+        changes['adaptation.views'] = 1
+    if method in ('rotta', 'svdp', 'vida', 'hybrid_tta'):
+        # By the source's statistics the small network finds one class everywhere.
+        changes.update({'custom_hooks.3.max_class_share': 1.0, 'custom_hooks.3.max_entropy': 1.0})
     harness.run(config, tmp_path / 'whole', **changes)
     stopped(config, tmp_path / 'run', 4, **changes)
     torch.manual_seed(99)

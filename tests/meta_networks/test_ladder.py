@@ -165,3 +165,79 @@ def test_a_narrow_block_follows_the_formula(start):
     assert torch.allclose(network(x, part_input), expected, atol=1e-4)
     with pytest.raises(ValueError, match='reduction from 1'):
         MetaNetwork(8, 16, reduction=0)
+
+
+def _gradients(encoder, image):
+    parameters = list(encoder.meta_networks.parameters())
+    loss = sum(output.square().mean() for output in encoder(image))
+    return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+@pytest.mark.parametrize('name', ['r18', 'mit b0'])
+def test_with_all_parts_open_a_ladder_is_the_inserted_encoder(name):
+    backbone, ladder = _ladder(name, start='identity', open_parts=4)
+    other = AdaptedEncoder(backbone, num_parts=4, split=ladder.split, start='identity').eval()
+    _disturb(ladder)
+    other.meta_networks.load_state_dict(ladder.meta_networks.state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    assert all(torch.equal(a, b) for a, b in zip(ladder(image), other(image)))
+    for found, wanted in zip(_gradients(ladder, image), _gradients(other, image)):
+        assert torch.allclose(found, wanted, 1e-5, 1e-7)
+
+
+@pytest.mark.parametrize('name', ['r18', 'mit b0'])
+@pytest.mark.parametrize('merge', ['sum', 'confidence'])
+def test_open_parts_and_merges_follow_the_formula(name, merge):
+    """Written out for each pixel's two confidences, with the last part open."""
+    backbone, encoder = _ladder(name, start='identity', open_parts=1, merge=merge)
+    _disturb(encoder)
+    image, units = torch.randn(1, 3, 64, 96), encoder.units
+    with encoder.recording() as records, torch.no_grad():
+        outputs, frozen = encoder(image), backbone(image)
+        trunk = side = units.stem(image)
+        for k, meta in enumerate(encoder.meta_networks):
+            if merge == 'confidence' and k:
+                weight = meta.confidence.weight.view(1, -1, 1, 1)
+                scores = torch.cat([(weight * x).sum(1, True) for x in (side, trunk)], 1)
+                share = scores.softmax(1)
+                side = share[:, :1] * side + share[:, 1:] * trunk
+            x = encoder.run_part(k, side if k == 3 else trunk, {})
+            assert torch.allclose(records[k].frozen, x, atol=1e-5)
+            assert torch.allclose(units.leave_stage(k, x), frozen[k], atol=1e-5) == (k < 3)
+            rung = x + meta.norm(x) + meta.gain.view(-1, 1, 1) * meta.conv_block(side)
+            trunk, side = units.leave_stage(k, x), units.leave_stage(k, rung)
+            assert torch.allclose(outputs[k], side, atol=1e-4)
+
+
+@pytest.mark.parametrize('options', [dict(merge='confidence'), dict(open_parts=2)])
+@torch.no_grad()
+def test_an_identity_start_is_exact_with_each_option(options):
+    backbone, encoder = _ladder('mit b0', start='identity', **options)
+    image = torch.randn(1, 3, 61, 93)
+    expected = backbone(image)
+    assert all(torch.equal(a, b) for a, b in zip(encoder(image), expected))
+    _disturb(encoder)
+    assert not torch.equal(encoder(image)[-1], expected[-1])
+    with encoder.bypass():
+        assert all(torch.equal(a, b) for a, b in zip(encoder(image), expected))
+
+
+def test_each_open_part_keeps_more():
+    def kept(open_parts):
+        _, encoder = _ladder('r18', start='identity', reduction=8, open_parts=open_parts)
+        with StorageMeter() as meter:
+            outputs = encoder(torch.randn(1, 3, 128, 192))
+            found = meter.current_bytes
+        assert outputs
+        return found
+
+    peaks = [kept(number) for number in range(5)]
+    assert peaks == sorted(peaks) and peaks[0] < peaks[1] < peaks[4]
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    (dict(merge='product'), 'merge to be one of'), (dict(open_parts=5), 'open_parts from 0 to 4'),
+])  # fmt: skip
+def test_wrong_options_of_a_ladder_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        _ladder('r18', **options)

@@ -13,7 +13,7 @@ from ecotta_seg.meta_networks import (
     load_adapters,
     save_adapters,
 )
-from ecotta_seg.meta_networks.output_encoder import _tried
+from ecotta_seg.meta_networks.output_encoder import trial_outputs
 
 
 class Backbone(nn.Module):
@@ -182,4 +182,4 @@ def test_adapters_come_back_and_fit_their_own_outputs_alone(tmp_path):
 def test_backbones_of_another_number_of_channels_are_tried_with_it():
     backbone = Backbone()
     backbone.layers[0][0] = nn.Conv2d(4, 4, 3, 2, 1)
-    assert len(_tried(backbone)) == 3
+    assert len(trial_outputs(backbone)) == 3

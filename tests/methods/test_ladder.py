@@ -22,9 +22,12 @@ OPTIONS = dict(
 )
 
 
-def test_a_step_follows_autograd(segmentor, frames):
+@pytest.mark.parametrize('options', [{}, dict(merge='confidence'), dict(open_parts=2)])
+def test_a_step_follows_autograd(segmentor, frames, options):
     images, metas = [image.double() for image in frames[0]], frames[1]
-    method = build_method(dict(OPTIONS, type='ladder'), segmentor).eval().double()
+    meta_networks = dict(OPTIONS['meta_networks'], **options)
+    config = dict(OPTIONS, type='ladder', meta_networks=meta_networks)
+    method = build_method(config, segmentor).eval().double()
     method.start()
     for image in images:
         parameters = method.adaptable_parameters()
@@ -91,3 +94,10 @@ def test_any_method_on_meta_networks_can_stand_on_a_ladder(frames):
 def test_a_ladder_without_one_is_refused(segmentor):
     with pytest.raises(ValueError, match='leave ladder=False out'):
         build_method(dict(OPTIONS, type='ladder', meta_networks=dict(ladder=False)), segmentor)
+
+
+def test_the_ladder_s_options_need_a_ladder(segmentor):
+    with pytest.raises(ValueError, match="no option 'open_parts'"):
+        build_method(
+            dict(OPTIONS, type='ecotta', meta_networks=dict(num_parts=4, open_parts=1)), segmentor
+        )

@@ -54,7 +54,8 @@ class MetaNetworkOperator:
     """Runs one meta network.
 
     With the paper's norms and convolution, the operator works channel by channel. With others
-    (tokens' norms, depthwise kernels), autograd runs the whole meta network at its part's turn.
+    (tokens' norms, depthwise kernels, a coarser grid), autograd runs the whole meta network at its
+    part's turn.
 
     Args:
         module: The meta network.
@@ -68,6 +69,7 @@ class MetaNetworkOperator:
         self.by_channels = (
             type(module.conv) is nn.Conv2d
             and module.expand is None
+            and module.pool is None
             and (module.start == 'paper') == (module.gain is None)
             and all(type(norm) is FrameBatchNorm2d for norm in norms)
         )

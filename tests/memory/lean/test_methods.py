@@ -12,7 +12,10 @@ from ecotta_seg.methods import build_method
 from tests.zoo import ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'adaptation'
-METHODS = ('tent', 'eata', 'sar', 'law', 'cotta', 'ecotta', 'ecotta_plus', 'ladder')
+METHODS = (
+    *('tent', 'eata', 'sar', 'law', 'cotta', 'ecotta', 'ecotta_plus', 'ladder'),
+    *('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta'),
+)
 # One of each kind on all models: norms, all parameters, meta networks.
 CELLS = [(model, name) for model in sorted(ZOO) for name in ('tent', 'cotta', 'ecotta_plus')]
 CELLS += [(model, name) for model in ('pspnet', 'swin') for name in METHODS]
@@ -29,7 +32,7 @@ def method_of(name, model, dtype=torch.float64):
     options = read_config(FOLDER / f'{name}.py').adaptation.to_dict()
     if name.startswith('ecotta'):
         options['memory_engine'] = False
-    if name == 'cotta':
+    if name in ('cotta', 'svdp'):
         options['views'] = 1
     inner = options.get('method', options)
     inner['optimizer'] = dict(type='SGD', lr=1e-3)

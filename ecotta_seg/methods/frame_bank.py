@@ -1,0 +1,120 @@
+"""A bank of recent, certain and diverse frames, as RoTTA keeps of images."""
+
+from dataclasses import asdict, dataclass, fields
+from math import exp, log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..inference.padding import padding_sizes
+
+
+@dataclass
+class BankedFrame:
+    """A frame in the bank.
+
+    Attributes:
+        frame: (1, 3, H, W), preprocessed, with its padding.
+        padding: [left, right, top, bottom] in pixels.
+        category: The class that the frame stands for.
+        uncertainty: Mean entropy of the prediction in nats.
+        age: Frames of the stream since the frame came.
+    """
+
+    frame: Tensor
+    padding: list[int]
+    category: int
+    uncertainty: float
+    age: int = 0
+
+    @property
+    def metas(self) -> list[dict]:
+        """The metainfo by which a segmentor runs the frame."""
+        size = self.frame.shape[2:]
+        return [dict(img_shape=size, ori_shape=size, **padding_sizes(*self.padding))]
+
+
+class FrameBank:
+    """Category-balanced sampling with timeliness and uncertainty (arXiv 2303.13899, Alg. 1).
+
+    A frame of a category with fewer than capacity / classes frames enters as long as there is
+    room; in a full bank the frame replaces one of the categories that have most. A frame of
+    another category replaces one of its own. The replaced frame is the one with the largest
+    timeliness / (1 + exp(-age / capacity)) + uncertainty * H / ln C; if that score is not above
+    the score of the new frame, the new frame stays outside.
+
+    Args:
+        capacity: Number of frames, from 1.
+        classes: Number of classes, C.
+        timeliness, uncertainty: Weights of the score.
+    """
+
+    def __init__(self, capacity: int, classes: int, timeliness: float, uncertainty: float) -> None:
+        self.capacity, self.classes = capacity, classes
+        self.timeliness, self.uncertainty = timeliness, uncertainty
+        self.items: list[BankedFrame] = []
+
+    def score(self, item: BankedFrame) -> float:
+        """How soon a frame should leave the bank."""
+        old = self.timeliness / (1 + exp(-item.age / self.capacity))
+        return old + self.uncertainty * item.uncertainty / log(self.classes)
+
+    def add(self, item: BankedFrame) -> bool:
+        """Offers a frame and lets all frames in the bank age; returns whether the frame came in."""
+        rivals = self._rivals(item.category)
+        worst = max(reversed(rivals), key=self.score, default=None)
+        enters = worst is None or self.score(worst) > self.score(item)
+        if enters:
+            self.items = [other for other in self.items if other is not worst] + [item]
+        for other in self.items:
+            other.age += 1
+        return enters
+
+    def _rivals(self, category: int) -> list[BankedFrame]:
+        """The frames of which a new one of this category may replace one; none: there is room."""
+        counts = [0] * self.classes
+        for item in self.items:
+            counts[item.category] += 1
+        if counts[category] >= self.capacity / self.classes:
+            return [item for item in self.items if item.category == category]
+        if len(self.items) < self.capacity:
+            return []
+        return [item for item in self.items if counts[item.category] == max(counts)]
+
+    def apply(self, fn) -> None:
+        """Moves or converts all frames."""
+        for item in self.items:
+            item.frame = fn(item.frame)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Copies of all frames and their numbers."""
+        return [{**asdict(item), 'frame': item.frame.clone()} for item in self.items]
+
+    def fits(self, state: Any) -> bool:
+        """Whether ``load`` can take a state."""
+        keys = {field.name for field in fields(BankedFrame)}
+        return (
+            isinstance(state, list)
+            and len(state) <= self.capacity
+            and all(isinstance(item, dict) and item.keys() == keys for item in state)
+            and all(isinstance(item['frame'], Tensor) for item in state)
+            and all(0 <= item['category'] < self.classes for item in state)
+        )
+
+    def load(self, state: list[dict[str, Any]], like: Tensor) -> None:
+        """Restores a state, on the device and with the dtype of ``like``."""
+        self.items = [
+            BankedFrame(**{**item, 'frame': item['frame'].to(like, copy=True)}) for item in state
+        ]
+
+
+def timeliness_weight(age: float) -> float:
+    """exp(-a) / (1 + exp(-a)) of an age as a multiple of the bank's capacity (Eq. 7)."""
+    return exp(-age) / (1 + exp(-age))
+
+
+def class_shares(logits: Tensor) -> Tensor:
+    """The shares of the predicted classes in (1, C, H, W) logits: (C,), with sum 1."""
+    counts = torch.bincount(logits.argmax(dim=1).flatten(), minlength=logits.shape[1])
+    return counts.to(logits.dtype) / counts.sum()

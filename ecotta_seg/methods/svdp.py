@@ -1,0 +1,174 @@
+"""SVDP: CoTTA with a sparse prompt on the pixels that the teacher is most uncertain of.
+
+Taken from Yang et al., AAAI 2024 (arXiv 2303.09792), and their public code: the sparse visual
+prompt, its placement by MC dropout (Domain Prompt Placement) and the teacher's rate for the prompt
+by the uncertainty of the frame (Domain Prompt Updating). The class names the differences.
+"""
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..inference.dropout_variance import dropout_variance
+from ..inference.padding import padding_of
+from ..meta_networks.input_channels import input_channels
+from ..registry import ADAPTATION_METHODS
+from .cotta import CoTTA
+
+PROMPT = 'prompt'
+
+
+class _Placement(NamedTuple):
+    """Where the prompt of a frame is.
+
+    Attributes:
+        pixels: (N, k), indices into the H W pixels of each frame, the most uncertain first.
+        uncertainty: Mean variance over the frame.
+    """
+
+    pixels: Tensor
+    uncertainty: float
+
+
+@ADAPTATION_METHODS.register_module(name='svdp')
+class SVDP(CoTTA):
+    """Sparse visual domain prompts (Yang et al., AAAI 2024, arXiv 2303.09792) on CoTTA.
+
+    A prompt is a list of colours. The variance of the teacher's prediction under dropout is the
+    uncertainty of a pixel. The i-th colour is added to the i-th most uncertain pixel of the frame.
+    Student and teacher have prompts of their own at the same pixels; the anchor sees the plain
+    frame. The student learns its prompt with all its parameters, and the teacher's prompt follows
+    with the momentum ``teacher_momentum`` - ``prompt_scale`` * mean uncertainty. Restoring leaves
+    the prompt alone. Everything else is CoTTA's.
+
+    Deviations: the prompt starts at 0, so that the first prediction is the source's; in the public
+    code it starts at random. A frame of any size has the same number of prompted pixels; the code
+    fixes a share of 960x540. The views are views of the prompted frame; the code places the prompt
+    in each scale by itself. The dropout removes channels (see ``dropout_variance``), and its random
+    numbers depend on ``seed`` and the number of updates alone.
+
+    Args:
+        segmentor, optimizer: See ``CoTTA``.
+        prompts: Number of prompted pixels, from 1 (518 in the public code: 0.001 of 960x540).
+        prompt_scale: From 0 (0.1 in the public code).
+        dropout_samples: Predictions under dropout, from 2 (10 in the public code).
+        dropout_rate: 0 to below 1 (0.5 in the public code).
+        **options: Of ``CoTTA``.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+
+    beyond_one_forward = 'a prompt with a place of its own in each frame'
+
+    def __init__(
+        self,
+        segmentor: nn.Module,
+        optimizer: dict,
+        prompts: int = 518,
+        prompt_scale: float = 0.1,
+        dropout_samples: int = 10,
+        dropout_rate: float = 0.5,
+        **options,
+    ) -> None:
+        if prompts < 1 or prompt_scale < 0 or dropout_samples < 2 or not 0 <= dropout_rate < 1:
+            raise ValueError(
+                'expected prompts from 1, prompt_scale from 0, dropout_samples from 2 and '
+                f'dropout_rate from 0 to below 1, got {prompts}, {prompt_scale}, '
+                f'{dropout_samples} and {dropout_rate}'
+            )
+        like, channels = next(segmentor.parameters()), input_channels(segmentor)
+        segmentor.register_parameter(PROMPT, nn.Parameter(like.new_zeros(prompts, channels)))
+        self.prompt_scale = prompt_scale
+        self.dropout_samples, self.dropout_rate = dropout_samples, dropout_rate
+        self._placed: Optional[_Placement] = None
+        super().__init__(segmentor, optimizer, **options)
+        self.register_buffer('updates', like.new_zeros((), dtype=torch.int64))
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """See base class: the prompt."""
+        return {PROMPT: self.adaptable_parameters()[PROMPT]}
+
+    @torch.no_grad()
+    def place(self, inputs: Tensor, metas: list[dict]) -> _Placement:
+        """Finds the pixels that the teacher is most uncertain of.
+
+        Args:
+            inputs: (N, 3, H, W).
+            metas: Metainfo of the N samples.
+        """
+        with self.using(self._teacher):
+            variance = dropout_variance(
+                self.segmentor, inputs, metas,
+                self.dropout_samples, self.dropout_rate, self.seed + int(self.updates),
+            )  # fmt: skip
+        rows, columns = padding_of(inputs, metas[0])
+        frame = variance[:, :, rows, columns]
+        # The padding is never chosen: there are at most as many prompts as pixels of the frame.
+        ranked = torch.full_like(variance, -1.0)
+        ranked[:, :, rows, columns] = frame
+        count = min(len(self._teacher[PROMPT]), frame[0].numel())
+        # Pixels at the edges are equally uncertain; a stable order is the same on all devices.
+        order = ranked.flatten(1).argsort(dim=1, descending=True, stable=True)
+        return _Placement(order[:, :count], float(frame.mean()))
+
+    def _prompted(self, inputs: Tensor, prompt: Tensor, pixels: Tensor) -> Tensor:
+        """A copy of (N, 3, H, W) frames with the colours of a prompt added at some pixels."""
+        colours = prompt[: pixels.shape[1]].T.expand(len(inputs), -1, -1)
+        places = pixels.unsqueeze(1).expand_as(colours)
+        flat = inputs.flatten(2)
+        return flat.scatter_add(2, places, colours.to(flat)).view_as(inputs)
+
+    def teacher_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the frames with the teacher's prompt."""
+        placed = self._placed or self.place(inputs, metas)
+        return self._prompted(inputs, self._teacher[PROMPT], placed.pixels)
+
+    def student_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class: the frames with the student's prompt, as a leaf of the graph."""
+        prompt = self.adaptable_parameters()[PROMPT].detach()
+        prompted = self._prompted(inputs, prompt, self._placed.pixels)
+        self._shown = prompted.requires_grad_(True)
+        return self._shown
+
+    def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """See base class; places the prompt before."""
+        self._placed = self.place(inputs, metas)
+        return super().propose(inputs, metas)
+
+    def discard(self) -> None:
+        """See base class: frees the frame."""
+        super().discard()
+        self._placed = self._shown = None
+
+    def update(self) -> None:
+        """See base class; before that gives the prompt its gradient."""
+        gradient = self._shown.grad.flatten(2)
+        places = self._placed.pixels.unsqueeze(1).expand(-1, gradient.shape[1], -1)
+        prompt = self.adaptable_parameters()[PROMPT]
+        prompt.grad = torch.zeros_like(prompt)
+        prompt.grad[: places.shape[2]] = gradient.gather(2, places).sum(dim=0).T
+        super().update()
+        self.updates += 1
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """See base class; the prompt follows faster if the frame is uncertain."""
+        before, prompt = self._teacher[PROMPT].clone(), self.adaptable_parameters()[PROMPT]
+        super().follow()
+        momentum = max(0.0, self.teacher_momentum - self.prompt_scale * self._placed.uncertainty)
+        self._teacher[PROMPT].copy_(before.lerp_(prompt, 1 - momentum))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """See base class; leaves the prompt alone."""
+        prompt = self.adaptable_parameters()[PROMPT]
+        kept = prompt.detach().clone()
+        super().restore()
+        prompt.copy_(kept)
+
+    def reset(self) -> None:
+        """See base class; also restarts the dropout."""
+        super().reset()
+        self.updates.zero_()
