@@ -280,9 +280,13 @@ def merged_estimate(own: Any, asked: Any) -> Any:
 
 def with_seed(cfg: Config, seed: int) -> None:
     """Puts the seed of all random generators, including the methods' own, into a config."""
+    from ..registry import ADAPTATION_METHODS, constructor_options
+
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    # CoTTA's stochastic restore has its own generator, which is saved with the stream.
-    if method_name(cfg.get('adaptation') or {}) == 'cotta':
+    # A method that draws has its own generator, which is saved with the stream.
+    options = cfg.get('adaptation') or {}
+    method = ADAPTATION_METHODS.module_dict.get(method_name(options))
+    if 'seed' in options or (method is not None and 'seed' in constructor_options(method)):
         cfg.adaptation['seed'] = seed
 
 

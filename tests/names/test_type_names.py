@@ -102,8 +102,11 @@ def test_methods_are_built_from_any_form(kind):
     assert cfg.adaptation.optimizer.lr == 5, 'settings for the same method stay'
 
 
-def test_a_seed_reaches_a_method_that_is_a_class():
-    cfg = Config(dict(adaptation=dict(type=ADAPTATION_METHODS.get('cotta'))))
+@pytest.mark.parametrize('name', ['cotta', 'rotta', 'roid', 'svdp', 'vida', 'hybrid_tta'])
+@pytest.mark.parametrize('of_class', [False, True])
+def test_a_seed_reaches_each_method_that_draws(name, of_class):
+    kind = ADAPTATION_METHODS.get(name) if of_class else name
+    cfg = Config(dict(adaptation=dict(type=kind)))
     with_seed(cfg, 4)
     assert cfg.adaptation.seed == 4
 
