@@ -6,6 +6,7 @@ leave the network as float32 before they are resized to the frame, so everything
 is float32, too. bfloat16 has float32's range, so gradients need no scaling.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Optional
 
@@ -53,6 +54,17 @@ def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
         head.forward = MethodType(_head_forward, head)
         if type(head).predict not in _STOCK_PREDICTS:
             head.predict = MethodType(_head_predict, head)
+
+
+def as_in_network(segmentor: nn.Module, x: Tensor) -> AbstractContextManager:
+    """The precision that a segmentor's network runs in, for a part of it that is run alone.
+
+    Args:
+        segmentor: Under autocast or not, see ``run_under_autocast``.
+        x: A tensor on the segmentor's device.
+    """
+    dtype = getattr(segmentor, 'autocast_dtype', None)
+    return nullcontext() if dtype is None else _autocast(x, dtype)
 
 
 def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:

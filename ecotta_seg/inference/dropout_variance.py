@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .autocast import as_in_network
 from .windows import over_windows
 
 
@@ -75,7 +76,9 @@ def _predictions(
     head = head[-1] if isinstance(head, nn.ModuleList) else head
     classifier = getattr(head, 'conv_seg', None)
     features, seen = segmentor.extract_feat(crop), []
-    # An attribute of the object, so that all kinds of segmentors predict from the same maps.
+    # An attribute of the object, so that all kinds of segmentors predict from the same maps; under
+    # autocast there is one already.
+    own = vars(segmentor).get('extract_feat')
     segmentor.extract_feat = lambda inputs: features
     try:
         if classifier is not None:
@@ -86,13 +89,17 @@ def _predictions(
                 hook.remove()
         if seen:
             for _ in range(samples):
-                yield _of_two_classes(classifier(drop(seen[-1])))
+                with as_in_network(segmentor, crop):
+                    logits = classifier(drop(seen[-1]))
+                yield _of_two_classes(logits.to(crop.dtype))
             return
         for _ in range(samples):
             segmentor.extract_feat = lambda inputs: drop(features)
             yield segmentor.encode_decode(crop, metas)
     finally:
         del segmentor.extract_feat
+        if own is not None:
+            segmentor.extract_feat = own
 
 
 def _of_two_classes(logits: Tensor) -> Tensor:

@@ -54,7 +54,10 @@ class RobustBatchNorm2d(AdaptiveBatchNorm2d):
         """See base class."""
         if self.chosen is None or not self.moving or not self._has_variance(x):
             return super().forward(x)
-        var, mean = torch.var_mean(of_frame(x, self.region), dim=(0, 2, 3), correction=0)
+        # Sums over a map need more precision than the 8 bits of autocast.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        frame = of_frame(x, self.region).to(wide)
+        var, mean = torch.var_mean(frame, dim=(0, 2, 3), correction=0)
         mean = self.robust_mean[self.chosen].lerp(mean, self.momentum)
         var = self.robust_var[self.chosen].lerp(var, self.momentum)
         with torch.no_grad():
@@ -64,7 +67,7 @@ class RobustBatchNorm2d(AdaptiveBatchNorm2d):
         shift = -mean * scale
         if self.weight is not None:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
-        return x * scale[:, None, None] + shift[:, None, None]
+        return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
     def forget(self) -> None:

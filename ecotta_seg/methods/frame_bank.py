@@ -5,6 +5,7 @@ from math import exp, log
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..inference.padding import padding_sizes
@@ -15,8 +16,8 @@ class BankedFrame:
     """A frame in the bank.
 
     Attributes:
-        frame: (1, 3, H, W), preprocessed, with its padding.
-        padding: [left, right, top, bottom] in pixels.
+        frame: (1, C, H, W), preprocessed, without padding.
+        padding: [left, right, top, bottom] in pixels, by which the segmentor runs the frame.
         category: The class that the frame stands for.
         uncertainty: Mean entropy of the prediction in nats.
         age: Frames of the stream since the frame came.
@@ -29,9 +30,14 @@ class BankedFrame:
     age: int = 0
 
     @property
+    def padded(self) -> Tensor:
+        """The frame with its padding."""
+        return F.pad(self.frame, self.padding)
+
+    @property
     def metas(self) -> list[dict]:
-        """The metainfo by which a segmentor runs the frame."""
-        size = self.frame.shape[2:]
+        """The metainfo of ``padded``."""
+        size = self.padded.shape[2:]
         return [dict(img_shape=size, ori_shape=size, **padding_sizes(*self.padding))]
 
 

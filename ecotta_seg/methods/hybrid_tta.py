@@ -150,24 +150,31 @@ class HybridTTA(GradientAdaptation):
         with self.using(self._initial):
             return predict_frames(self.segmentor, inputs, metas)
 
-    def mask(self, inputs: Tensor) -> Tensor:
-        """The covered patches of (N, 3, H, W) frames: (N, 1, H, W), 1 where covered, else 0."""
-        rows, columns = (ceil(side / self.patch) for side in inputs.shape[2:])
+    def mask(self, inputs: Tensor, metas: list[dict]) -> Tensor:
+        """The covered patches of (N, C, H, W) frames: (N, 1, H, W), 1 where covered, else 0.
+
+        The patches begin where the frame does; the padding is not covered.
+        """
+        place = padding_of(inputs, metas[0])
+        mask = torch.zeros_like(inputs[:, :1])
+        frame = mask[:, :, place[0], place[1]]
+        rows, columns = (ceil(side / self.patch) for side in frame.shape[2:])
         covered = ceil(rows * columns * self.mask_ratio)
         # A CPU generator on every device.
         generator = torch.Generator().manual_seed(self.seed + int(self.updates))
         grid = inputs.new_zeros(len(inputs), rows * columns)
-        for frame in grid:
+        for patches in grid:
             drawn = torch.randperm(rows * columns, generator=generator)[:covered]
-            frame[drawn.to(inputs.device)] = 1
+            patches[drawn.to(inputs.device)] = 1
         grid = grid.view(-1, 1, rows, columns)
         grid = grid.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        return grid[:, :, : inputs.shape[2], : inputs.shape[3]]
+        frame.copy_(grid[:, :, : frame.shape[2], : frame.shape[3]])
+        return mask
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the teacher predicts, the student learns from the masked frame."""
         logits = self.predict(inputs, metas)
-        self._mask = self.mask(inputs)
+        self._mask = self.mask(inputs, metas)
         self._windows = self._cut(inputs, self._mask, logits.argmax(dim=1), metas)
         colour = self.adaptable_parameters()[COLOUR].detach().view(1, -1, 1, 1)
         self._shown = torch.lerp(inputs, colour.expand_as(inputs), self._mask)
@@ -279,7 +286,8 @@ class _Reconstruction(nn.Module):
 
     def forward(self, maps: list[Tensor], side: tuple[int, int]) -> Tensor:
         """Maps (N, C_i, h_i, w_i) to (N, colours, H, W)."""
-        colours = (conv(x) for conv, x in zip(self.convs, maps))
+        # Under autocast the maps are narrower than the weights.
+        colours = (conv(x.to(conv.weight)) for conv, x in zip(self.convs, maps))
         return sum(F.interpolate(c, side, mode='bilinear', align_corners=False) for c in colours)
 
 

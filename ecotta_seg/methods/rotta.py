@@ -153,7 +153,9 @@ class RoTTA(GradientAdaptation):
         height, width = inputs.shape[2:]
         sides = (columns.start, width - columns.stop, rows.start, height - rows.stop)
         padding = [int(side) for side in sides]
-        for frame, prediction in zip(inputs.split(1), without_padding(logits, metas).split(1)):
+        for frame, prediction in zip(
+            inputs[:, :, rows, columns].split(1), without_padding(logits, metas).split(1)
+        ):
             shares = class_shares(prediction)
             category = int((shares - self.mean_shares).argmax())
             uncertainty = float(pixel_entropy(prediction).mean())
@@ -169,15 +171,15 @@ class RoTTA(GradientAdaptation):
 
     def _learn_from(self, item: BankedFrame) -> None:
         """Step 3 for one frame of the bank."""
-        metas, model = item.metas, self.segmentor
+        frame, metas, model = item.padded, item.metas, self.segmentor
         with torch.no_grad(), self.using(self._teacher), self._by(_TEACHER, moving=True):
-            soft = predict_frames(model, item.frame, metas).softmax(dim=1)
-        regions = learned_regions(model, item.frame, metas)
+            soft = predict_frames(model, frame, metas).softmax(dim=1)
+        regions = learned_regions(model, frame, metas)
         self._labels = iter([soft[:, :, t:b, left:right] for t, b, left, right in regions])
         drawn = min(self.frames_per_update, len(self.bank.items))
         self._weight = timeliness_weight(item.age / self.bank.capacity) / drawn
         seed = self.seed + int(self.updates)
-        view = photometric_view(item.frame, metas, model.data_preprocessor, seed)
+        view = photometric_view(frame, metas, model.data_preprocessor, seed)
         try:
             with torch.enable_grad(), self._by(_STUDENT, moving=True):
                 forward_windows(model, view, metas, self.show)

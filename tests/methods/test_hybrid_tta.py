@@ -111,7 +111,7 @@ def test_windows_have_their_own_parts_of_the_mask(frames):
     images, metas = frames
     segmentor = build_segmentor('deeplab', mode='slide', crop_size=(48, 48), stride=(32, 32))
     method = build_method(deepcopy(OPTIONS), segmentor).eval()
-    mask, labels = method.mask(images[0]), torch.zeros(1, 61, 93).long()
+    mask, labels = method.mask(images[0], metas), torch.zeros(1, 61, 93).long()
     windows = method._cut(images[0], mask, labels, metas)
     assert len(windows) == 6
     assert torch.equal(windows[-1].mask, mask[:, :, :48, :48])
