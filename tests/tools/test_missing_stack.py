@@ -19,7 +19,6 @@ COMMANDS = {
     'export': TEST,
     'make_adverse': ('in', 'out'),
     'make_driving_scenes': ('out', '--test', 1),
-    'make_submission': ('masks', 'out.zip', '--server', 'acdc'),
     'publish_checkpoint': (CHECKPOINT, 'out.pth'),
     'report': ('run',),
     'ros2_bag': ('bag', 'out'),
@@ -30,8 +29,14 @@ COMMANDS = {
 }
 
 
+WITHOUT_THE_STACK = {
+    'make_submission': (('masks', 'out.zip', '--server', 'acdc'), 'masks holds no masks.json'),
+}
+
+
 def test_all_tools_are_here():
-    assert sorted(COMMANDS) == sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
+    tools = sorted(path.stem for path in (ROOT / 'tools').glob('*.py'))
+    assert sorted([*COMMANDS, *WITHOUT_THE_STACK]) == tools
 
 
 def _prepare(tool, folder):
@@ -44,13 +49,13 @@ def _prepare(tool, folder):
             (folder / package).mkdir()
 
 
-def _run(tool, folder, library, content):
+def _run(tool, folder, library, content, command=None):
     _prepare(tool, folder)
     (folder / library).mkdir()
     (folder / library / '__init__.py').write_text(content)
     return run_tool(
         tool,
-        *COMMANDS[tool],
+        *(command or COMMANDS[tool]),
         cwd=folder,
         PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
         SCENES_ROOT=str(ROOT / 'data/driving_scenes'),
@@ -61,6 +66,14 @@ def _run(tool, folder, library, content):
 def test_a_missing_torch_is_one_sentence(tool, tmp_path):
     error = error_of(_run(tool, tmp_path, 'torch', "raise ImportError('it is not there')\n"))
     assert 'needs torch' in error and 'pip install' in error
+
+
+@pytest.mark.parametrize('tool', WITHOUT_THE_STACK)
+@pytest.mark.parametrize('library', ['torch', 'mmcv', 'mmseg'])
+def test_a_tool_without_a_model_imports_none_of_the_stack(tool, library, tmp_path):
+    command, text = WITHOUT_THE_STACK[tool]
+    run = _run(tool, tmp_path, library, "raise ImportError('it is not there')\n", command)
+    assert text in error_of(run)
 
 
 def test_a_missing_mmseg_is_one_sentence(tmp_path):
