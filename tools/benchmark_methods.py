@@ -27,6 +27,7 @@ try:
     from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.cli.engine_arguments import add_engine_arguments, check_engine
     from ecotta_seg.cli.loading import load_package
+    from ecotta_seg.config.config import method_file
     from ecotta_seg.names.choices import STREAMS
     from ecotta_seg.startup.first_look import check_adapters, check_checkpoint
     from ecotta_seg.startup.stack import force_safe_loading
@@ -87,10 +88,15 @@ def main(argv: list[str]) -> None:
     """Executes the runs and writes the report."""
     args = parse_args(argv)
     check_engine(args)
-    for _, _, checkpoint in args.model:
+    for _, config, checkpoint in args.model:
+        if not Path(config).is_file():
+            raise ValueError(f'expected a config file, but {config} does not exist')
         check_checkpoint(checkpoint)
+    for text in args.methods:
+        method_file(text.partition(':')[0], ROOT / 'configs')
     for _, _, adapters in args.adapters:
         check_adapters(adapters)
+    work_dir = Path(args.work_dir) if args.dry_run else check_work_dir(args.work_dir)
     force_safe_loading()
     load_package()
     from mmengine.logging import MMLogger
@@ -119,7 +125,6 @@ def main(argv: list[str]) -> None:
             status = benchmark.run_status(folder, run_settings(run, configs))
             print(f'{status:8} {run}')
         return
-    work_dir = check_work_dir(args.work_dir)
     command = shlex.join(['python', 'tools/benchmark_methods.py', *argv])
     if args.collect:
         command += '    # and what earlier calls finished'

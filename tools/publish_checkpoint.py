@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 try:
-    from ecotta_seg.cli.command_line import run_tool
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool
     from ecotta_seg.cli.loading import load_package
     from ecotta_seg.startup.first_look import check_checkpoint
 except ImportError as error:  # A library of the stack is missing or too old.
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
     """Writes the weights and the names of the classes, and nothing else."""
     args = parse_args(argv)
     check_checkpoint(args.source)
+    check_work_dir(str(Path(args.target).resolve().parent), 'OUT')
     load_package()
     import torch
 
