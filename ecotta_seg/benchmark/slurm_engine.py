@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -17,7 +19,9 @@ from .runs import BenchmarkRun
 FOLDER = 'jobs'
 """The folder below the work dir with the files and the logs of the jobs."""
 _MINUTES = 24 * 60
-_SECONDS_BETWEEN_LOOKS = 0.5
+# Of the 90 seconds before the time limit.
+_SECONDS_AT_THE_LIMIT = 60
+_SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_QUEUES = 0.5, 10.0
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,29 @@ class _Job:
 
     def __init__(self, run: BenchmarkRun, *paths: str) -> None:
         self.run, self.paths = run, paths
+        self.process: Optional[subprocess.Popen] = None
 
     def __call__(self) -> tuple[Outcome, str]:
         # scancel sends SIGTERM, which submitit ignores: the run could not save its state.
         signal.signal(signal.SIGTERM, interrupt)
-        outcome = execute_run(self.run, *self.paths, tied=True, patience=SECONDS_TO_SAVE)
+        outcome = execute_run(
+            self.run, *self.paths, tied=True, patience=SECONDS_TO_SAVE, started=self._note
+        )
         return outcome, socket.gethostname()
+
+    def _note(self, process: subprocess.Popen) -> None:
+        self.process = process
 
     def checkpoint(self):
         """submitit calls this function shortly before the time limit, and requeues the job."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self)
+        # SLURM kills all processes of a job that is requeued: the state is saved before.
+        if self.process is not None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_SECONDS_AT_THE_LIMIT)
+        return submitit.helpers.DelayedSubmission(_Job(self.run, *self.paths))
 
 
 def execute_runs_on_slurm(
@@ -96,15 +111,15 @@ def execute_runs_on_slurm(
     waiting, tries = list(runs), dict.fromkeys(runs, 0)
     at_work: dict[BenchmarkRun, Any] = {}
     outcomes: dict[BenchmarkRun, Outcome] = {}
+    queue = _Queue(options.local)
     with interrupted_by_sigterm():
         try:
             while waiting or at_work:
                 while waiting and len(at_work) < jobs_at_once(options, len(runs)):
                     run = waiting.pop(0)
                     at_work[run] = _submit(_Job(run, *paths), next(folders), options)
-                for run, job in [(run, job) for run, job in at_work.items() if job.done()]:
-                    outcome, machine = _result(job)
-                    del at_work[run]
+                for run in [run for run, job in at_work.items() if queue.has_ended(job)]:
+                    outcome, machine = _result(at_work.pop(run))
                     tries[run] += outcome.died
                     if outcome.died and tries[run] <= RETRIES:
                         waiting.insert(0, run)
@@ -116,7 +131,7 @@ def execute_runs_on_slurm(
                     after_each(run, outcome)
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         except BaseException:
-            _stop(list(at_work.values()))
+            _stop(list(at_work.values()), queue)
             raise
     return outcomes
 
@@ -164,20 +179,61 @@ def _submit(job: _Job, folder: Path, options: SlurmOptions) -> Any:
 
 def _result(job: Any) -> tuple[Outcome, Optional[str]]:
     """The outcome of a job that ended, and its machine; a job without a result was killed."""
-    from submitit.core.utils import FailedJobError, UncompletedJobError
+    from submitit.core.utils import FailedJobError
 
+    if not job.paths.result_pickle.exists():
+        return Outcome('failed', error=f'its job was lost; see {job.paths.stderr}', died=True), None
     try:
         return job.result()
     except FailedJobError:
         return Outcome('failed', error=f'its job failed; see {job.paths.stderr}'), None
-    except UncompletedJobError:
-        return Outcome('failed', error=f'its job was lost; see {job.paths.stderr}', died=True), None
 
 
-def _stop(jobs: list) -> None:
+class _Queue:
+    """Knows which jobs have ended, also on a cluster without accounting, where sacct knows nothing.
+
+    Args:
+        local: The jobs are processes of this machine.
+    """
+
+    def __init__(self, local: bool) -> None:
+        self._local = local
+        self._there: Optional[set[str]] = None
+        self._look = -_SECONDS_BETWEEN_QUEUES
+        self._missed: dict[str, float] = {}
+
+    def has_ended(self, job: Any) -> bool:
+        """Whether a job has a result, or is neither waiting nor running any more."""
+        if self._local:
+            return job.done()
+        folder = job.paths.folder
+        with suppress(OSError):
+            # A shared file system then shows new files of other machines.
+            folder.chmod(folder.stat().st_mode)
+        if job.paths.result_pickle.exists():
+            return True
+        if time.monotonic() > self._look + _SECONDS_BETWEEN_QUEUES:
+            self._look, self._there = time.monotonic(), _jobs_in_queue()
+        # A job that the newest look at the queue does not show may have a result by the next one.
+        gone = self._there is not None and job.job_id not in self._there
+        self._missed[job.job_id] = self._missed.get(job.job_id, self._look) if gone else self._look
+        return gone and self._look > self._missed[job.job_id]
+
+
+def _jobs_in_queue() -> Optional[set[str]]:
+    """The numbers of the user's jobs that wait or run; None if the cluster does not answer."""
+    found = subprocess.run(
+        ['squeue', '--noheader', '--user', str(os.getuid()), '--format', '%A'],
+        capture_output=True,
+        text=True,
+    )
+    return set(found.stdout.split()) if found.returncode == 0 else None
+
+
+def _stop(jobs: list, queue: _Queue) -> None:
     """Cancels jobs, and waits until their runs have saved their states."""
     for job in jobs:
         job.cancel(check=False)
     end = time.monotonic() + SECONDS_TO_SAVE
-    while time.monotonic() < end and not all(job.done(force_check=True) for job in jobs):
+    while time.monotonic() < end and not all(queue.has_ended(job) for job in jobs):
         time.sleep(_SECONDS_BETWEEN_LOOKS)

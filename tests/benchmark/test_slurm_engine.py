@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ecotta_seg.benchmark import SlurmOptions, execute_runs_on_slurm, run_folder
+from ecotta_seg.benchmark import SlurmOptions, execute_runs_on_slurm, run_folder, slurm_engine
 from ecotta_seg.benchmark.slurm_engine import FOLDER, jobs_at_once, parse_sbatch
 from tests.benchmark.conftest import ROOT
 from tests.benchmark.stand_in import alive, calls_of, wait_for
@@ -21,12 +21,12 @@ SLURM = {
     'sbatch': 'echo $$ >> $HOME/jobs; n=$(wc -l < $HOME/jobs); cp $1 $HOME/$n.sh\n'
     'if grep -q partition=none $1; then echo "sbatch: error: invalid partition" >&2; exit 1; fi\n'
     'SLURM_JOB_ID=$n setsid bash $1 > $HOME/$n.txt 2>&1 &\n'
-    'echo Submitted batch job $n',
+    'echo $! > $HOME/$n.pid; echo Submitted batch job $n',
     'srun': 'while [ "${1#--}" != "$1" ]; do case $1 in --output|--error) shift;; esac; shift; '
-    'done\necho $$ > $HOME/$SLURM_JOB_ID.pid; export SLURM_PROCID=0; exec "$@"',
-    'sacct': 'echo "JobID|State|NodeList"; for f in $HOME/*.pid; do n=$(basename $f .pid)\n'
-    'kill -0 $(cat $f) 2>/dev/null && s=RUNNING || s=FAILED; echo "$n|$s|here"; done',
-    'scancel': 'kill -TERM $(cat $HOME/$1.pid)',
+    'done\nexport SLURM_PROCID=0; exec "$@"',
+    'squeue': 'for f in $HOME/*.pid; do kill -0 $(cat $f) 2>/dev/null && basename $f .pid; done\n'
+    'true',
+    'scancel': 'kill -TERM -$(cat $HOME/$1.pid)',
 }
 
 
@@ -39,6 +39,7 @@ def slurm(tmp_path, monkeypatch):
         path = home / name
         path.write_text(f'#!/bin/bash\nHOME={home}\n{text}\n')
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(slurm_engine, '_SECONDS_BETWEEN_QUEUES', 0.5)
     monkeypatch.setenv('PATH', f'{home}{os.pathsep}{os.environ["PATH"]}')
     return home
 
@@ -65,11 +66,12 @@ def execute(runs, local=True, **options):
 
 
 @pytest.mark.slow
-def test_a_lost_job_a_killed_run_and_a_failure(place, capfd):
+@pytest.mark.parametrize('local', [True, False])
+def test_a_lost_job_a_killed_run_and_a_failure(place, slurm, capfd, local):
     long, dies, fail, fine = runs = place('long', 'dies', 'fail', 'fine')
     # The parent of the tool is the job itself.
     killer = run_when_ready(long, lambda: os.kill(int(calls_of(long)[0][1]), signal.SIGKILL))
-    outcomes = execute(runs, workers=2)
+    outcomes = execute(runs, local, workers=2)
     killer.join()
     assert [outcomes[run].status for run in (long, dies, fine)] == ['done'] * 3
     assert outcomes[fail].status == 'failed' and 'the disk is full' in outcomes[fail].error

@@ -53,9 +53,9 @@ def test_the_table_is_that_of_one_machine_also_after_a_loss(
     name, *rest = arguments(project, tmp_path / 'many')
     folder = tmp_path / 'many/cells/small/continual/tent_optimizer.lr=0.01/seed0'
     with started_tool(name, *rest, *ENGINES[engine]) as process:
-        wait_for_a_state(folder, 240)
+        wait_for_a_state(folder, 600)
         os.kill(worker_of(folder), signal.SIGKILL)
-        assert process.wait(timeout=240) == 0
+        assert process.wait(timeout=600) == 0
     commands = [x for x in (folder / 'log.txt').read_text().splitlines() if x.startswith('$ ')]
     assert [command.endswith(' --resume') for command in commands] == [False, True]
     places = (tmp_path / 'many', one_after_the_other)
