@@ -31,6 +31,7 @@ try:
     from ecotta_seg.names.choices import STREAMS
     from ecotta_seg.startup.first_look import check_adapters, check_checkpoint
     from ecotta_seg.startup.stack import force_safe_loading
+    from ecotta_seg.startup.zoo_names import own_config
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -45,7 +46,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--model', nargs=3, action='append', required=True,
-        metavar=('NAME', 'CONFIG', 'CHECKPOINT'), help='a source model; may be given again',
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='a source model; may be given again. CONFIG is a file or ecotta_seg::demo.py',
     )  # fmt: skip
     parser.add_argument(
         '--methods', nargs='+', required=True,
@@ -88,6 +90,7 @@ def main(argv: list[str]) -> None:
     """Executes the runs and writes the report."""
     args = parse_args(argv)
     check_engine(args)
+    args.model = [(name, own_config(config) or config, path) for name, config, path in args.model]
     for _, config, checkpoint in args.model:
         if not Path(config).is_file():
             raise ValueError(f'expected a config file, but {config} does not exist')

@@ -59,6 +59,7 @@ except ValueError as old_or_missing:
     ((*FAST, '--json', 'file/m.json'), 'choose another --json'),
     ((*FAST, '--budgets', '1y'), 'expected a memory budget such as'),
     ((*BENCHMARK, 'none.py', CHECKPOINT, '--methods', 'tent'), 'but none.py does not exist'),
+    ((*BENCHMARK, 'ecotta_seg::dem.py', CHECKPOINT, '--methods', 'tent'), 'a config of ecotta_seg'),
     ((*BENCHMARK, CONFIG, CHECKPOINT, '--methods', 'nix:lr=1'), 'nix: expected one of'),
     ((*BENCHMARK, CONFIG, CHECKPOINT, '--methods', 'tent', '--work-dir', 'file'), 'another --work'),
     (('choose', CONFIG, CHECKPOINT, '--methods', 'nix'), '--method nix: expected one of'),
