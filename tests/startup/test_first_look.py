@@ -12,6 +12,7 @@ CONFIG, CHECKPOINT = ROOT / 'configs' / 'demo.py', ROOT / 'data/checkpoints/demo
 DATA = 'test_dataloader.dataset.dataset.data_root'
 TEST = ('test_tta', CONFIG, CHECKPOINT)
 BENCHMARK = ('benchmark_methods', '--model', 'a')
+EMPTY = ('--cfg-options', 'train_dataloader.dataset.data_prefix.img_path=leftImg8bit/test')
 FAST = ('benchmark_memory', CONFIG, '--size', 32, 32)
 RERUN = 'choose another --rerun'
 try:
@@ -78,7 +79,8 @@ except ValueError as old_or_missing:
     ((*TEST, '--conditions', 'hail'), '--conditions hail: expected some of fog, night'),
     ((*TEST, '--split', 'val'), '--split val: the config names the folders'),
     ((*TEST, '--memory-budget', '1y'), "expected a memory budget such as '600MB'"),
-    (('train', CONFIG, '--work-dir', 'file'), 'choose another --work-dir'),
+    (('train', CONFIG), 'leftImg8bit/train does not exist ('),
+    (('train', CONFIG, *EMPTY, '--work-dir', 'file'), 'choose another --work-dir'),
 ])  # fmt: skip
 def test_a_mistake_needs_no_torch(command, text, tmp_path):
     (tmp_path / 'file').touch()

@@ -9,9 +9,10 @@ from tests.tools.conftest import ROOT, error_of, run_tool
 
 CONFIG, CHECKPOINT = ROOT / 'configs/demo.py', ROOT / 'data/checkpoints/demo_source.pth'
 TEST = (CONFIG, CHECKPOINT)
+IMAGES = ('--cfg-options', 'train_dataloader.dataset.data_prefix.img_path=leftImg8bit/test')
 # Commands without a mistake: a mistake is told before a library is imported.
 COMMANDS = {
-    'adapt_video': (ROOT / 'data/driving_scenes/leftImg8bit', 'out'),
+    'adapt_video': ('.', 'out'),
     'benchmark_memory': (CONFIG, '--size', 32, 32),
     'benchmark_methods': ('--model', 'demo', *TEST, '--methods', 'source'),
     'choose': TEST,
@@ -24,8 +25,8 @@ COMMANDS = {
     'ros2_bag': ('bag', 'out'),
     'ros2_node': ('--topic', '/camera'),
     'test_tta': TEST,
-    'train': (CONFIG,),
-    'warm_up': (*TEST, '--cfg-options', 'train_dataloader.dataset.data_root=.'),
+    'train': (CONFIG, *IMAGES),
+    'warm_up': (*TEST, *IMAGES),
 }
 
 
@@ -41,7 +42,15 @@ def test_all_tools_are_here():
 
 def _prepare(tool, folder):
     """What a command needs that has no mistake."""
-    if tool == 'ros2_bag':
+    if tool in ('compare', 'report'):
+        for name in COMMANDS[tool]:
+            (folder / name).mkdir()
+            (folder / name / 'results.json').touch()
+    elif tool == 'make_adverse':
+        (folder / 'in/leftImg8bit/val').mkdir(parents=True)
+    elif tool == 'adapt_video':
+        (folder / 'frame.png').touch()
+    elif tool == 'ros2_bag':
         bags = pytest.importorskip('tests.ros.bags', reason='rosbags has no build for this Python')
         bags.camera_bag(folder / 'bag', [np.zeros((4, 4, 3), np.uint8)])
     elif tool == 'ros2_node':
