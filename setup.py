@@ -132,8 +132,9 @@ setup(
         'rerun': ['rerun-sdk>=0.24'],
         # The search of tools/choose.py.
         'choose': ['optuna>=3.2'],
-        # Many runs at once, on one machine or many: --engine ray.
+        # Many runs at once, on one machine or many: --engine ray and --engine slurm.
         'ray': ['ray>=2.9'],
+        'slurm': ['submitit>=1.5'],
         'test': [
             *DOCS,
             *EXPORT,
@@ -148,6 +149,7 @@ setup(
             'rerun-sdk',
             'rosbags>=0.11; python_version >= "3.10"',
             'ruff>=0.8',
+            'submitit>=1.5',
             'tensorboard>=2.14',
         ],
     },

@@ -27,9 +27,11 @@ try:
     from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.cli.engine_arguments import add_engine_arguments, check_engine
     from ecotta_seg.cli.loading import load_package
+    from ecotta_seg.config.config import method_file
     from ecotta_seg.names.choices import STREAMS
     from ecotta_seg.startup.first_look import check_adapters, check_checkpoint
     from ecotta_seg.startup.stack import force_safe_loading
+    from ecotta_seg.startup.zoo_names import own_config
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -44,7 +46,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--model', nargs=3, action='append', required=True,
-        metavar=('NAME', 'CONFIG', 'CHECKPOINT'), help='a source model; may be given again',
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='a source model; may be given again. CONFIG is a file or ecotta_seg::demo.py',
     )  # fmt: skip
     parser.add_argument(
         '--methods', nargs='+', required=True,
@@ -87,10 +90,16 @@ def main(argv: list[str]) -> None:
     """Executes the runs and writes the report."""
     args = parse_args(argv)
     check_engine(args)
-    for _, _, checkpoint in args.model:
+    args.model = [(name, own_config(config) or config, path) for name, config, path in args.model]
+    for _, config, checkpoint in args.model:
+        if not Path(config).is_file():
+            raise ValueError(f'expected a config file, but {config} does not exist')
         check_checkpoint(checkpoint)
+    for text in args.methods:
+        method_file(text.partition(':')[0], ROOT / 'configs')
     for _, _, adapters in args.adapters:
         check_adapters(adapters)
+    work_dir = Path(args.work_dir) if args.dry_run else check_work_dir(args.work_dir)
     force_safe_loading()
     load_package()
     from mmengine.logging import MMLogger
@@ -119,7 +128,6 @@ def main(argv: list[str]) -> None:
             status = benchmark.run_status(folder, run_settings(run, configs))
             print(f'{status:8} {run}')
         return
-    work_dir = check_work_dir(args.work_dir)
     command = shlex.join(['python', 'tools/benchmark_methods.py', *argv])
     if args.collect:
         command += '    # and what earlier calls finished'

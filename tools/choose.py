@@ -26,7 +26,8 @@ try:
         number_from_zero,
     )
     from ecotta_seg.config.checks import check_data_root, require
-    from ecotta_seg.startup.first_look import check_extra
+    from ecotta_seg.config.config import method_file
+    from ecotta_seg.startup.first_look import check_extra, check_weather
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -83,6 +84,9 @@ def first_look(args: argparse.Namespace):
     cfg = load_config(args)
     require(cfg, 'model', 'forgetting_dataloader.dataset')
     check_data_root(cfg, 'forgetting_dataloader.dataset')
+    check_weather(args.conditions)
+    for name in args.methods or ():
+        method_file(name, ROOT / 'configs')
     check_work_dir(cfg.work_dir)
     return cfg
 

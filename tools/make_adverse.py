@@ -8,10 +8,12 @@ the AdverseWeather transform makes on the fly.
 
 import argparse
 import sys
+from pathlib import Path
 
 try:
     from ecotta_seg.cli.command_line import run_tool
     from ecotta_seg.cli.loading import load_package
+    from ecotta_seg.startup.first_look import check_weather
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -42,6 +44,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes the dataset with a progress bar."""
     args = parse_args(argv)
+    check_weather(args.conditions)
+    for split in args.splits:
+        folder = Path(args.source, 'leftImg8bit', split)
+        if not folder.is_dir():
+            raise ValueError(
+                f'expected a data set in the layout of Cityscapes, but {folder} does not exist'
+            )
     load_package()
     from mmengine.utils import ProgressBar
 

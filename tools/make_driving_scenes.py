@@ -8,7 +8,7 @@ import argparse
 import sys
 
 try:
-    from ecotta_seg.cli.command_line import run_tool, whole_number
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.cli.loading import load_package
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -34,6 +34,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Writes the scenes with a progress bar."""
     args = parse_args(argv)
+    frames = {split: getattr(args, split) for split in ('train', 'val', 'test')}
+    frames = {split: number for split, number in frames.items() if number}
+    if not frames:
+        raise ValueError('nothing to write: give --train, --val or --test a number')
+    check_work_dir(args.root, 'OUT')
     load_package()
     from mmengine.utils import ProgressBar
 
@@ -42,10 +47,6 @@ def main(argv: list[str]) -> None:
         write_cityscapes_layout,
     )
 
-    frames = {split: getattr(args, split) for split in ('train', 'val', 'test')}
-    frames = {split: number for split, number in frames.items() if number}
-    if not frames:
-        raise ValueError('nothing to write: give --train, --val or --test a number')
     total = sum(frames.values())
     if args.layout == 'acdc':
         written = write_acdc_layout(args.root, frames, args.severity, tuple(args.size))

@@ -9,7 +9,6 @@ import sys
 
 try:
     from ecotta_seg.cli.command_line import run_tool
-    from ecotta_seg.cli.loading import load_package
     from ecotta_seg.names.choices import SERVER_NAMES
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     if args.masks is None and not args.check:
         raise ValueError('expected the folder with the masks and the archive to write')
-    load_package()
+    # The masks need neither torch nor mmseg.
     from ecotta_seg.masks import check_submission, write_submission
     from ecotta_seg.masks.submission import frames_of_images
 

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 try:
-    from ecotta_seg.cli.command_line import run_tool
+    from ecotta_seg.cli.command_line import check_work_dir, run_tool
     from ecotta_seg.cli.loading import load_package
     from ecotta_seg.startup.first_look import check_checkpoint
 except ImportError as error:  # A library of the stack is missing or too old.
@@ -32,11 +33,10 @@ def main(argv: list[str]) -> None:
     """Writes the weights and the names of the classes, and nothing else."""
     args = parse_args(argv)
     check_checkpoint(args.source)
+    check_work_dir(str(Path(args.target).resolve().parent), 'OUT')
     load_package()
-    import torch
-
-    from ecotta_seg.files.atomic_io import atomic_write
     from ecotta_seg.files.checkpoint import read_checkpoint
+    from ecotta_seg.files.torch_file import save_whole
 
     checkpoint = read_checkpoint(args.source, args.trust_checkpoint)
     meta = checkpoint.get('meta') or {}
@@ -48,8 +48,7 @@ def main(argv: list[str]) -> None:
         beyond = [k for k, v in weights.items() if not v.isfinite().all()]
         if beyond:
             raise ValueError(f'{beyond[0]} has numbers beyond half precision: leave out --half')
-    with atomic_write(args.target) as temporary:
-        torch.save({'state_dict': weights, 'meta': {'dataset_meta': kept}}, temporary)
+    save_whole({'state_dict': weights, 'meta': {'dataset_meta': kept}}, args.target)
 
 
 if __name__ == '__main__':

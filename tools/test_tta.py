@@ -172,6 +172,8 @@ def first_look(args: argparse.Namespace):
         print(f'note: {left_out}', file=sys.stderr)
     if args.adapters:
         with_adapters(cfg.adaptation, args.adapters)
+    if args.memory_budget is not None:
+        with_memory_budget(cfg.adaptation, args.memory_budget)
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')
@@ -207,8 +209,6 @@ def main(argv: list[str]) -> None:
     if args.views:
         prediction_views(args.views)
         cfg.views = args.views
-    if args.memory_budget is not None:
-        with_memory_budget(cfg.adaptation, args.memory_budget)
     with_reporting(cfg)
     if args.calibrate is not None:
         with_calibration(cfg, args.calibrate)

@@ -11,6 +11,7 @@ try:
         load_config,
         start_run,
     )
+    from ecotta_seg.config.checks import check_data_root, require
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -29,6 +30,8 @@ def main(argv: list[str]) -> None:
     """Runs the training."""
     args = parse_args(argv)
     cfg = load_config(args)
+    require(cfg, 'model', 'train_dataloader.dataset', 'train_cfg', 'optim_wrapper')
+    check_data_root(cfg, 'train_dataloader.dataset')
     check_work_dir(cfg.work_dir)
     start_run(cfg, args)
     from mmengine.runner import Runner

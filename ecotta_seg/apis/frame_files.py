@@ -13,8 +13,8 @@ from ..datasets.video_frames import VideoReader
 from ..files.atomic_io import atomic_write
 from ..files.png_file import atomic_write_png
 from ..names.file_names import safe_file_name
+from ..startup.first_look import images_of, is_video_output
 
-IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
 _CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}
 
 
@@ -33,11 +33,7 @@ class FrameSource:
         self.files: Optional[list[Path]] = None
         self.rate = 10.0
         if self.path.is_dir():
-            self.files = sorted(
-                p for p in self.path.iterdir() if p.suffix.lower() in IMAGES and not p.is_dir()
-            )
-            if not self.files:
-                raise ValueError(f'the folder {path} holds no images ({", ".join(IMAGES)})')
+            self.files = images_of(self.path)
             self.count: Optional[int] = len(self.files)
             return
         if not self.path.is_file():
@@ -98,12 +94,7 @@ class PictureSink:
 
     def __init__(self, path: Union[str, Path], rate: float = 10.0) -> None:
         self.path, self.rate = Path(path), rate
-        self.is_video = self.path.suffix.lower() in _CODECS
-        wrong = self.path.suffix or self.path.exists()
-        if wrong and not self.is_video and not self.path.is_dir():
-            raise ValueError(
-                f'{path}: expected a folder or a video ending in {", ".join(sorted(_CODECS))}'
-            )
+        self.is_video = is_video_output(self.path)
         self._writer: Optional[cv2.VideoWriter] = None
         self._context = None
         self._written = 0

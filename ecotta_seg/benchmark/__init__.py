@@ -15,6 +15,7 @@ from .runs import (
     run_folder,
     run_status,
 )
+from .slurm_engine import SlurmOptions, execute_runs_on_slurm
 from .summary import collect_runs, read_runs, summarise
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     'MethodSpec',
     'ModelSpec',
     'RayOptions',
+    'SlurmOptions',
     'aggregate',
     'run_command',
     'run_folder',
@@ -36,6 +38,7 @@ __all__ = [
     'execute_run',
     'execute_runs',
     'execute_runs_on_ray',
+    'execute_runs_on_slurm',
     'runs_at_once',
     'source_of',
     'summarise',

@@ -13,9 +13,9 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..files.checkpoint import load_source
-from ..memory.budget.plan import parse_budget
 from ..meta_networks import input_channels
 from ..methods import build_method
+from ..startup.memory_budget import parse_budget
 from .full_fine_tuning import FullFineTuning
 
 METHODS = (

@@ -13,10 +13,10 @@ from typing import Any, Callable, Optional, Union
 
 from ..config.config import read_config
 from ..config.environment import variables_of
-from .runner import SECONDS_TO_SAVE, Outcome, execute_run, interrupt
+from .many_runs import RETRIES, interrupted_by_sigterm, print_outcome
+from .runner import SECONDS_TO_SAVE, Outcome, execute_run
 from .runs import BenchmarkRun
 
-RETRIES = 3
 _SECONDS_TO_CANCEL = 10
 # Variables that affect the libraries' computation, besides those that the configs read.
 _VARIABLES = ('PYTHONPATH', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ONEDNN_MAX_CPU_ISA')
@@ -81,7 +81,7 @@ def execute_runs_on_ray(
     place = dict(cwd=os.getcwd(), variables=_variables(runs))
     paths = [os.path.abspath(path) for path in (work_dir, configs, tool)]
     outcomes: dict[BenchmarkRun, Outcome] = {}
-    with ray_cluster(options), _interrupted_by_sigterm():
+    with ray_cluster(options), interrupted_by_sigterm():
         gpus = _check_room(runs, options)
         task = ray.remote(_run_here).options(
             num_cpus=options.cpus,
@@ -96,7 +96,7 @@ def execute_runs_on_ray(
                 (ended, *_), _ = ray.wait(list(waiting), num_returns=1)
                 run = waiting.pop(ended)
                 outcomes[run], machine = _result(ended)
-                _print_outcome(run, outcomes[run], machine, len(outcomes), len(runs))
+                print_outcome(run, outcomes[run], machine, len(outcomes), len(runs))
                 after_each(run, outcomes[run])
         except BaseException:
             _stop(list(waiting))
@@ -153,16 +153,6 @@ def _result(reference: Any) -> tuple[Outcome, Optional[str]]:
     except ray.exceptions.RayError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return Outcome('failed', error=f'{reason} ({RETRIES} retries)'), None
-
-
-def _print_outcome(
-    run: BenchmarkRun, outcome: Outcome, machine: Optional[str], number: int, total: int
-) -> None:
-    detail = (
-        '' if outcome.status == 'skipped' else f', {outcome.error or f"{outcome.seconds:.0f} s"}'
-    )
-    where = '' if machine is None else f', on {machine}'
-    print(f'[{number}/{total}] {run}: {outcome.status}{detail}{where}', flush=True)
 
 
 @contextmanager
@@ -252,16 +242,3 @@ def _variables(runs: Sequence[BenchmarkRun]) -> dict[str, str]:
         except ValueError:
             pass  # The run itself reports the reason.
     return {name: os.environ[name] for name in names if name in os.environ}
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM has the same effect as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Outside the main thread, the calling program handles signals.
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -79,6 +79,7 @@ def execute_run(
     show: Callable[[str], None] = lambda text: None,
     tied: bool = False,
     patience: float = 0.0,
+    started: Callable[[subprocess.Popen], None] = lambda process: None,
 ) -> Outcome:
     """Executes a run, resumes an interrupted one, or skips a finished one.
 
@@ -91,6 +92,7 @@ def execute_run(
         tied: If this process is killed, whether the run saves its state and ends (on Linux) or
             runs to its end.
         patience: Seconds to wait for another process with the same run.
+        started: Called with the process of the run.
 
     Returns:
         The outcome; a failing run raises no exception.
@@ -112,11 +114,11 @@ def execute_run(
             with atomic_write(folder / RUN_FILE) as temporary:
                 temporary.write_text(json.dumps(settings, indent=2) + '\n', encoding='utf-8')
             command = run_command(run, tool, folder, status == 'started')
-            error, died = _run(command, folder, show, lock, tied)
+            error, died = _run(command, folder, show, lock, tied, started)
             if error and status == 'started' and _OTHER_RUN in error:
                 show('its state belongs to other code, starting again')
                 command = run_command(run, tool, folder, False)
-                error, died = _run(command, folder, show, lock, tied)
+                error, died = _run(command, folder, show, lock, tied, started)
             if not error and run_status(folder, settings) != 'done':
                 error = f'the run ended without complete results; see {folder / LOG_FILE}'
     except (OSError, ValueError) as problem:
@@ -161,7 +163,12 @@ def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
 
 
 def _run(
-    command: list[str], folder: Path, show: Callable[[str], None], lock: int, tied: bool
+    command: list[str],
+    folder: Path,
+    show: Callable[[str], None],
+    lock: int,
+    tied: bool,
+    started: Callable[[subprocess.Popen], None],
 ) -> tuple[Optional[str], bool]:
     """Runs a command to its end; returns its error message, or None, and whether it was killed."""
     with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
@@ -181,6 +188,7 @@ def _run(
             pass_fds=(lock,) if fcntl is not None else (),
         )
         try:
+            started(process)
             while process.poll() is None:
                 try:
                     process.wait(timeout=2)

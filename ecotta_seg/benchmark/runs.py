@@ -37,7 +37,8 @@ class MethodSpec(NamedTuple):
 
     Attributes:
         label: Name in the report, as on the command line.
-        name: Name of a file in ``configs/_base_/adaptation``, without ``.py``.
+        name: Name of a file in ``configs/_base_/adaptation``, without ``.py``, or the path of a
+            file.
         options: ``key=value`` texts for keys below ``adaptation``.
         adapters: File of warmed-up meta networks if an option names one, else None.
     """
@@ -51,13 +52,14 @@ class MethodSpec(NamedTuple):
     def parse(cls, text: str, known: Sequence[str]) -> 'MethodSpec':
         """Parses ``'tent'`` or ``'tent:optimizer.lr=1e-3,optimizer.type=SGD'``.
 
-        For ``adapters=FILE``, the label contains only the file's name, not its folder.
+        A name that ends with ``.py`` is a file with a method, as for ``method_file``. In the label
+        this file and that of ``adapters=FILE`` have no folder.
 
         Raises:
             ValueError: The method is unknown, or an option is not ``key=value``.
         """
         name, colon, rest = text.partition(':')
-        if name not in known:
+        if name not in known and not name.endswith('.py'):
             raise ValueError(f'unknown method {name!r}: expected one of {", ".join(sorted(known))}')
         options, shown, adapters = [], [], None
         for option in rest.split(',') if colon else ():
@@ -70,7 +72,7 @@ class MethodSpec(NamedTuple):
             else:
                 options.append(option)
                 shown.append(option)
-        return cls(name + colon + ','.join(shown), name, tuple(options), adapters)
+        return cls(Path(name).name + colon + ','.join(shown), name, tuple(options), adapters)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def require(cfg: Config, *names: str) -> None:
 
 
 def check_data_root(cfg: Config, key: str) -> None:
-    """Checks that the folder or file of a data set exists.
+    """Checks that the folder or file of a data set exists, and its folder of images.
 
     Args:
         cfg: The config.
@@ -126,11 +126,27 @@ def check_data_root(cfg: Config, key: str) -> None:
         dataset, key = dataset['dataset'], f'{key}.dataset'
     root = dataset.get('data_root')
     # mmengine reads a path with a scheme through a storage backend.
-    if not isinstance(root, str) or not root or '://' in root or os.path.exists(root):
+    if not isinstance(root, str) or not root or '://' in root:
+        return
+    if os.path.exists(root):
+        _check_image_folder(dataset, key, root)
         return
     names = [name for name, value in variables_of(cfg).items() if value == root]
     remedy = f'set the environment variable {names[0]}, or' if names else 'mend the path, or use'
     raise ValueError(
         f'the folder of the data set does not exist: {root} (of {key}, seen from {os.getcwd()}): '
         f'{remedy} --cfg-options {key}.data_root=DIR'
+    )
+
+
+def _check_image_folder(dataset: Mapping, key: str, root: str) -> None:
+    images = (dataset.get('data_prefix') or {}).get('img_path')
+    folder = os.path.join(root, images) if isinstance(images, str) else root
+    if os.path.exists(folder) or not os.path.isdir(root):
+        return
+    there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    raise ValueError(
+        f'the image folder {folder} does not exist ({root} holds the folders '
+        f'{", ".join(there[:8]) or "none"}): use --cfg-options {key}.data_root=DIR or '
+        f'{key}.data_prefix.img_path=FOLDER'
     )

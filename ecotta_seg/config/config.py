@@ -11,6 +11,7 @@ from mmengine.utils import import_modules_from_strings
 
 from ..names.type_names import is_a, type_name
 from ..startup.first_look import check_pictures
+from ..startup.memory_budget import parse_budget
 from ..startup.zoo_names import own_config
 from .checks import check_version
 from .environment import config_from_file
@@ -255,13 +256,11 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
 
     Args:
         adaptation: Changed in place.
-        budget: See ``ecotta_seg.memory.budget.plan.parse_budget``.
+        budget: See ``ecotta_seg.startup.memory_budget.parse_budget``.
 
     Raises:
         ValueError: The budget is invalid.
     """
-    from ..memory.budget.plan import parse_budget
-
     parse_budget(budget, 1)
     adaptation['memory_budget'] = budget
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ..names.choices import STREAMS
 from ..names.type_names import is_a, type_name
+from ..startup.first_look import check_weather
 
 
 def _stream(cfg: Config, purpose: str) -> Mapping:
@@ -60,14 +61,24 @@ def with_frames(
         frames: Number of frames per condition, evenly spaced; None for the config's.
 
     Raises:
-        ValueError: The data set is not a ``ContinualStream``.
+        ValueError: The data set is not a ``ContinualStream``, has folders instead of a split, or
+            its weather is made and has no such condition.
     """
     if conditions is None and split is None and frames is None:
         return
     dataset = _stream(cfg, 'choosing conditions, a split or a number of frames')
+    inner = dataset.get('dataset') or {}
     if conditions is not None:
+        if any(is_a(step, 'AdverseWeather') for step in inner.get('pipeline') or ()):
+            check_weather([name for name in conditions if name != 'clear'] or ['fog'])
         dataset.conditions = list(conditions)
     if split is not None:
+        if 'split' not in inner and 'data_prefix' in inner:
+            raise ValueError(
+                f'--split {split}: the config names the folders of its {type_name(inner)} instead '
+                'of a split; use --cfg-options test_dataloader.dataset.dataset.data_prefix.img_path'
+                '=DIR and seg_map_path=DIR'
+            )
         dataset.dataset.split = split
     if frames is not None:
         dataset.frames_per_condition = frames

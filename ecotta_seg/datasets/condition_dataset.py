@@ -16,11 +16,10 @@ import numpy as np
 from mmengine.logging import print_log
 from mmseg.datasets import CityscapesDataset
 
+from ..names.choices import IMAGE_SUFFIXES
 from ..names.printable import printable
 from .checks.checked_loading import checked_pipeline
 from .checks.frame_error import FrameError
-
-IMAGES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 
 
 class ConditionDataset(CityscapesDataset):
@@ -159,7 +158,9 @@ class ConditionDataset(CityscapesDataset):
     def _warn_of_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
         """Warns about images with other names, which are not in the data set."""
         others = [
-            name for name in files if name.lower().endswith(IMAGES) and not self._is_known(name)
+            name
+            for name in files
+            if name.lower().endswith(IMAGE_SUFFIXES) and not self._is_known(name)
         ]
         if others:
             print_log(

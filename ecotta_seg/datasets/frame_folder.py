@@ -6,7 +6,8 @@ from typing import Any, Optional
 
 from mmseg.registry import DATASETS
 
-from .condition_dataset import IMAGES, ConditionDataset, root_hint
+from ..names.choices import IMAGE_SUFFIXES
+from .condition_dataset import ConditionDataset, root_hint
 
 
 @DATASETS.register_module(force=True)
@@ -58,11 +59,13 @@ class FrameFolderDataset(ConditionDataset):
     def frame_stem(self, name: str, condition: Optional[str]) -> Optional[str]:
         """The path without its suffix; None for a file that is no picture."""
         stem, ending = osp.splitext(name)
-        return stem if ending.lower() in IMAGES and name.endswith(self.img_suffix) else None
+        return stem if ending.lower() in IMAGE_SUFFIXES and name.endswith(self.img_suffix) else None
 
     def image_pattern(self, condition: Optional[str]) -> str:
         """The pattern of picture names, for messages."""
-        return f'*{self.img_suffix}' if self.img_suffix else f'picture ({", ".join(IMAGES)})'
+        return (
+            f'*{self.img_suffix}' if self.img_suffix else f'picture ({", ".join(IMAGE_SUFFIXES)})'
+        )
 
     def _layout_hint(self) -> str:
         return root_hint(self.data_root, 'the pictures', 'FRAMES_ROOT')

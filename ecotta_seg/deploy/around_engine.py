@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..methods import AdaptationMethod
@@ -12,6 +13,9 @@ from ..registry import ADAPTATION_METHODS
 from .ahead_of_frame import swaps_channels
 from .classifier_adapter import build_adapter
 from .frozen_engine import FrozenEngine, Seen
+
+# Cosine of two classifiers: methods that learn the classifier, and float16, change it by little.
+_ALIKE = 0.9
 
 
 @ADAPTATION_METHODS.register_module(name='around_engine')
@@ -29,7 +33,7 @@ class AroundEngine(AdaptationMethod):
         adapter_options: Options of the adapter.
 
     Raises:
-        ValueError: The file is no such network, or has other classes than the model.
+        ValueError: The file is no such network, or belongs to another one than the model.
     """
 
     def __init__(
@@ -47,6 +51,12 @@ class AroundEngine(AdaptationMethod):
             raise ValueError(
                 f'{onnx} belongs to another network: it has {len(self._engine.classes)} classes, '
                 f'and the model of the config has {self.segmentor.out_channels}'
+            )
+        if not _is_the_classifier_of(segmentor, self._engine.classifier):
+            raise ValueError(
+                f'{onnx} belongs to another network: its classifier is not that of the checkpoint, '
+                'so the adapted and the source predictions cannot be compared; export the '
+                'checkpoint with tools/export.py --features'
             )
         self.adapter = None
         if adapter is not None:
@@ -146,3 +156,14 @@ class AroundEngine(AdaptationMethod):
         """See base class."""
         if self.adapter is not None:
             self.adapter.reset()
+
+
+def _is_the_classifier_of(segmentor: nn.Module, weight: Tensor) -> bool:
+    """Whether an engine's classifier is that of a segmentor; True if the segmentor has none."""
+    own = getattr(getattr(segmentor, 'decode_head', None), 'conv_seg', None)
+    if not isinstance(own, nn.Conv2d):
+        return True
+    own = own.weight.detach().float().cpu().flatten()
+    return own.numel() == weight.numel() and bool(
+        F.cosine_similarity(own, weight.flatten(), dim=0) > _ALIKE
+    )

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..apis.dataset_meta import DatasetMeta
 from ..datasets.checks.frame_check import FrameChecker
-from ..files.archive_check import load_whole
 from ..files.atomic_io import atomic_write
+from ..files.torch_file import load_whole
 from .classifier_adapter import build_adapter
 from .frozen_engine import FrozenEngine, Seen
 

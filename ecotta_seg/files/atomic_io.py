@@ -30,7 +30,12 @@ def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
     path = Path(path)
     refuse_device(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f'.{path.stem}.', suffix=path.suffix, dir=path.parent
+        )
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:

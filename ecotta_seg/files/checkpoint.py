@@ -12,7 +12,7 @@ from torch import nn
 
 from ..names.class_names import names_in_checkpoint
 from ..startup.first_look import check_checkpoint
-from .archive_check import load_whole
+from .torch_file import load_whole
 
 # Heads that prediction does not use may be missing from a model or from a checkpoint.
 _OPTIONAL_PREFIXES = ('auxiliary_head.',)

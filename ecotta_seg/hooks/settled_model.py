@@ -7,8 +7,9 @@ from typing import Any, Optional
 from mmengine.model import BaseTTAModel
 
 from ..datasets.inner_datasets import inner_datasets
-from ..names.class_names import NO_CLASS, match_classes, number_of_classes, with_matched_classes
+from ..names.class_names import NO_CLASS, match_classes
 from ..names.type_names import is_a
+from .matched_classes import number_of_classes, with_matched_classes
 from .weight_changes import bare_model, settle_averages
 
 

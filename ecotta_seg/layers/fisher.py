@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..files.archive_check import load_whole
-from ..files.atomic_io import atomic_write
+from ..files.torch_file import load_whole, save_whole
 
 _FORMAT = 'ecotta_seg fisher'
 
@@ -39,8 +38,7 @@ def pseudo_label_gradients(
 def write_fisher(information: Mapping[str, Tensor], path: Union[str, Path]) -> None:
     """Writes the information by parameter name, atomically."""
     state = {'format': _FORMAT, 'fisher': {k: v.detach().cpu() for k, v in information.items()}}
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    save_whole(state, path)
 
 
 def read_fisher(path: Union[str, Path], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -52,15 +52,18 @@ def write_submission(
     folder = MaskFolder(masks)
     encoder, table = _encoder(folder, rules)
     files = _files(folder, part)
+    names = [f'{rules.folder}/{file.name}' if rules.folder else file.name for file in files]
     frames = None if images is None else frames_of_images(images, server)
+    # Encoding a test split takes minutes: mistakes in its frames are reported before.
+    _check_names(names, rules, server, frames)
     with atomic_write(path) as temporary:
         with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
-            for file in files:
+            for file, name in zip(files, names):
                 mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
                 if mask is None or mask.dtype != np.uint8 or mask.ndim != 2:
                     raise ValueError(f'{file} is no mask of 8 bits a pixel: run again with --out')
+                _check_size(mask, str(file), rules, server)
                 _, png = cv2.imencode('.png', encoder.encode(table[mask]))
-                name = f'{rules.folder}/{file.name}' if rules.folder else file.name
                 archive.writestr(zipfile.ZipInfo(name, _TIME), png.tobytes())
         check_submission(temporary, server, frames)
     return len(files)
@@ -90,19 +93,9 @@ def check_submission(
             'masks harder, or ask the operators'
         )
     with zipfile.ZipFile(path) as archive:
-        found: dict[str, str] = {}
-        for entry in archive.infolist():
-            if entry.is_dir():
-                continue
-            frame = _frame(entry.filename, rules, server)
-            if frame in found:
-                raise ValueError(
-                    f'{server} takes one mask a frame, but {printable(found[frame])} and '
-                    f'{printable(entry.filename)} show the same frame: leave one out'
-                )
-            found[frame] = entry.filename
-        _check_frames(found, rules, server, frames)
-        for name in found.values():
+        names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+        _check_names(names, rules, server, frames)
+        for name in names:
             _check_mask(archive, name, rules, server)
 
 
@@ -192,6 +185,21 @@ def _frame(name: str, rules: SubmissionRules, server: str) -> str:
     return match.group()
 
 
+def _check_names(
+    names: Sequence[str], rules: SubmissionRules, server: str, frames: Optional[Sequence[str]]
+) -> None:
+    found: dict[str, str] = {}
+    for name in names:
+        frame = _frame(name, rules, server)
+        if frame in found:
+            raise ValueError(
+                f'{server} takes one mask a frame, but {printable(found[frame])} and '
+                f'{printable(name)} show the same frame: leave one out'
+            )
+        found[frame] = name
+    _check_frames(found, rules, server, frames)
+
+
 def _check_frames(
     found: dict, rules: SubmissionRules, server: str, frames: Optional[Sequence[str]]
 ) -> None:
@@ -226,16 +234,20 @@ def _check_mask(archive: zipfile.ZipFile, name: str, rules: SubmissionRules, ser
             f'{printable(name)} in the archive is damaged, or no PNG of one channel of 8 bits, '
             f'which {server} takes: make the archive again'
         )
-    if mask.shape[::-1] != rules.size:
-        raise ValueError(
-            f'{printable(name)} in the archive is {mask.shape[1]}x{mask.shape[0]} pixels, but '
-            f'{server} takes {rules.size[0]}x{rules.size[1]}, the size of its images: run with '
-            '--out-size label on images of that size'
-        )
+    _check_size(mask, f'{printable(name)} in the archive', rules, server)
     unknown = [number for number in np.unique(mask).tolist() if number not in rules.ids]
     if unknown:
         raise ValueError(
             f'{printable(name)} in the archive holds the ids {unknown[:5]}, which are no '
             f'{rules.mask_format.replace("_", " ")} that {server} takes: give masks of a model '
             'that predicts the 19 classes of Cityscapes'
+        )
+
+
+def _check_size(mask: np.ndarray, what: str, rules: SubmissionRules, server: str) -> None:
+    if mask.shape[::-1] != rules.size:
+        raise ValueError(
+            f'{what} is {mask.shape[1]}x{mask.shape[0]} pixels, but {server} takes '
+            f'{rules.size[0]}x{rules.size[1]}, the size of its images: run with '
+            '--out-size label on images of that size'
         )

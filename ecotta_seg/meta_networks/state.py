@@ -6,8 +6,7 @@ from typing import Optional, Union
 
 import torch
 
-from ..files.archive_check import load_whole
-from ..files.atomic_io import atomic_write
+from ..files.torch_file import load_whole, save_whole
 from ..startup.first_look import check_adapters
 from ..version import __version__
 from .encoder import AdaptedEncoder
@@ -39,8 +38,7 @@ def save_adapters(
     }
     if calibration:
         state['calibration'] = {k: v.detach().cpu().clone() for k, v in calibration.items()}
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    save_whole(state, path)
 
 
 def load_adapters(

@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-import torch
-from torch import Tensor, nn
-
 NO_CLASS = 255
 """The id in a mask of a class that the data set does not have."""
 _SHOWN = 5
@@ -35,12 +32,6 @@ def described_classes(meta: Any) -> list[dict]:
         return []
     places = [place for place in (meta.get('dataset_meta'), meta) if isinstance(place, Mapping)]
     return [{str(key).lower(): value for key, value in place.items()} for place in places]
-
-
-def number_of_classes(segmentor: nn.Module) -> Optional[int]:
-    """The number of classes that an mmseg segmentor predicts; None if unknown."""
-    outputs = getattr(segmentor, 'out_channels', None)
-    return 2 if outputs == 1 else outputs
 
 
 def match_classes(
@@ -103,29 +94,3 @@ def plain_name(name: str) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
     return (', '.join(names[:_SHOWN]) or 'none') + more
-
-
-class _MatchedClasses:
-    """Mixin for a segmentor's class, whose masks then have the ids of a data set."""
-
-    def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """mmseg's method, with the data set's ids in ``pred_sem_seg``; logits keep their order."""
-        samples = super().postprocess_result(seg_logits, data_samples)
-        for sample in samples:
-            mask = sample.pred_sem_seg.data
-            table = torch.tensor(self.class_table, device=mask.device)
-            sample.pred_sem_seg.data = table[mask.long()].to(mask.dtype)
-        return samples
-
-
-def with_matched_classes(segmentor: nn.Module, table: Sequence[int]) -> None:
-    """Makes a segmentor predict masks with a data set's ids.
-
-    Args:
-        segmentor: Changed in place.
-        table: See ``match_classes``.
-    """
-    segmentor.class_table = list(table)
-    kind = type(segmentor)
-    if not issubclass(kind, _MatchedClasses):
-        segmentor.__class__ = type(f'Matched{kind.__name__}', (_MatchedClasses, kind), {})

@@ -10,6 +10,7 @@ from ..evaluation.class_areas import LABELLED, mean_of
 from ..evaluation.frame_areas import FrameAreas, load_frame_areas
 from ..evaluation.paired_bootstrap import paired_bootstrap
 from ..evaluation.table import condition_score
+from ..startup.first_look import check_runs
 from .comparable import is_known, refuse_others
 from .work_dir import RunFiles, read_work_dir
 
@@ -48,12 +49,8 @@ def compare_runs(folders: Sequence[Union[str, Path]], draws: int = 1000) -> Comp
         ValueError: There are fewer than two folders, a folder is given twice, or a run has not
             ended, has no scores or no ``run.json``, or is not comparable with the first.
     """
+    check_runs(folders, least=2)
     resolved = [Path(folder).resolve() for folder in folders]
-    if len(resolved) < 2 or len(set(resolved)) < len(resolved):
-        raise ValueError(
-            'expected at least two work dirs, each once, got '
-            f'{", ".join(map(str, folders)) or "none"}'
-        )
     runs = [_checked(folder) for folder in folders]
     for other in runs[1:]:
         refuse_others(runs[0], other)

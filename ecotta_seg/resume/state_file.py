@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..files.atomic_io import atomic_write
+from ..files.torch_file import write_content
 
 _MARK = b'ecotta_seg state 1\n'
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -83,14 +84,7 @@ def write_state(state: dict, path: Union[str, Path]) -> int:
     with atomic_write(path) as temporary:
         with open(temporary, 'wb') as file:
             writer = _DigestingWriter(file)
-            try:
-                torch.save(state, writer)
-            except RuntimeError as error:
-                # torch's archive writer hides the error of the file below it.
-                cause = error.__context__
-                if isinstance(cause, OSError):
-                    raise cause from None
-                raise OSError(f'{path}: the state could not be written ({error})') from None
+            write_content(state, writer)
             file.write(_MARK + writer.digest.digest())
         return temporary.stat().st_size
 

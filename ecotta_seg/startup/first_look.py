@@ -6,8 +6,11 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
+
+from ..names.choices import IMAGE_SUFFIXES, VIDEO_SUFFIXES, WEATHER
 
 _BUILT_FOR = re.compile(r"^(cuda|hip)\s*(?::[^=]*)?=\s*['\"]", re.MULTILINE)
 
@@ -47,6 +50,77 @@ def check_pictures(folder: Optional[str], option: str = '--calibrate') -> None:
     """
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f'{option}: expected a folder with pictures, got {folder}')
+
+
+def images_of(folder: Path) -> list[Path]:
+    """The images of a folder in the order of their names.
+
+    Raises:
+        ValueError: There are none.
+    """
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    )
+    if not files:
+        raise ValueError(f'the folder {folder} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+    return files
+
+
+def is_video_output(path: Path) -> bool:
+    """Whether pictures go to a video; if not, they go to a folder.
+
+    Raises:
+        ValueError: The path is neither a folder nor has the suffix of a video.
+    """
+    if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
+        return True
+    if not path.is_dir() and (path.suffix or path.exists()):
+        raise ValueError(
+            f'{path}: expected a folder or a video ending in {", ".join(VIDEO_SUFFIXES)}'
+        )
+    return False
+
+
+def check_runs(folders: Sequence[Union[str, Path]], least: int = 1) -> None:
+    """Checks that work dirs exist and hold a run.
+
+    Args:
+        folders: The work dirs.
+        least: The smallest number of them.
+
+    Raises:
+        FileNotFoundError: A folder does not exist or holds no run.
+        ValueError: There are too few folders, or a folder is given twice.
+    """
+    resolved = {Path(folder).resolve() for folder in folders}
+    if len(folders) < least or len(resolved) < len(folders):
+        raise ValueError(
+            f'expected at least {"two work dirs" if least == 2 else least}, each once, got '
+            f'{", ".join(map(str, folders)) or "none"}'
+        )
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f'the work dir {folder} does not exist: give the folder of a run'
+            )
+        if not any((folder / name).exists() for name in ('results.json', 'run.json')):
+            raise FileNotFoundError(
+                f'{folder / "results.json"} does not exist; run tools/test_tta.py with --work-dir '
+                f'{folder} first'
+            )
+
+
+def check_weather(conditions: Sequence[str], option: str = '--conditions') -> None:
+    """Checks that conditions are those of made weather.
+
+    Raises:
+        ValueError: A condition is unknown, or there is none.
+    """
+    unknown = [name for name in conditions if name not in WEATHER]
+    if unknown or not conditions:
+        raise ValueError(f'{option} {" ".join(unknown)}: expected some of {", ".join(WEATHER)}')
 
 
 def check_recording(path: Optional[str], option: str = '--rerun') -> None:

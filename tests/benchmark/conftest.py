@@ -1,8 +1,12 @@
-"""Made-up results of runs."""
+"""Made-up results of runs, and runs of a stand-in for the tool."""
 
+import json
 from pathlib import Path
 
 import pytest
+
+from ecotta_seg.benchmark import MethodSpec, ModelSpec, make_runs
+from tests.benchmark.stand_in import TOOL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,3 +52,25 @@ def _document(mean, rounds=3, source=20.0, peak=200, views=1, seconds=0.5):
 def document():
     """A function from a mean mIoU to a results document."""
     return _document
+
+
+@pytest.fixture
+def place(tmp_path, document, monkeypatch):
+    """A function that makes runs whose tool does what the names say."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('SOME_ROOT', '/data/of/this/machine')
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    Path('document.json').write_text(json.dumps(document(30.0)))
+    Path('tool.py').write_text(f'DOCUMENT = {str(tmp_path / "document.json")!r}\n{TOOL}')
+    Path('model.pth').write_bytes(b'weights')
+
+    def make(*names):
+        models = []
+        for name in names:
+            root = "root = '{{$SOME_ROOT:data}}'"
+            Path(f'{name}.py').write_text(f"what = '{name}'\n{root}\n")
+            # Relative paths: a worker is in another folder.
+            models.append(ModelSpec(name, f'{name}.py', 'model.pth'))
+        return make_runs(models, [MethodSpec('tent', 'tent')], device='cpu')
+
+    return make

@@ -1,7 +1,6 @@
 """Cells on a Ray cluster of this machine: lost workers, failures, stops. A stand-in runs them."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -9,90 +8,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from ecotta_seg.benchmark import (
-    MethodSpec,
-    ModelSpec,
-    RayOptions,
-    execute_runs_on_ray,
-    make_runs,
-    run_folder,
-)
+from ecotta_seg.benchmark import RayOptions, execute_runs_on_ray, run_folder
 from tests.benchmark.conftest import ROOT
+from tests.benchmark.stand_in import alive, calls_of, wait_for
 
 ray = pytest.importorskip('ray', reason='needs ray')
-# Does as its config says, and notes how it was called.
-TOOL = """
-import json, os, pathlib, signal, sys, time
-arguments = sys.argv[1:]
-folder = pathlib.Path(arguments[arguments.index('--work-dir') + 1])
-calls = folder / 'calls.txt'
-with open(calls, 'a') as file:
-    root = os.environ.get('SOME_ROOT')
-    file.write(f'{os.getpid()} {os.getppid()} {root} {" ".join(arguments)}\\n')
-text = pathlib.Path(arguments[0]).read_text()
-first = len(calls.read_text().splitlines()) == 1
-if "'fail'" in text:
-    print('error: the disk is full', file=sys.stderr)
-    sys.exit(2)
-if "'dies'" in text and first:
-    os.kill(os.getpid(), signal.SIGKILL)
-if "'long'" in text and '--resume' not in arguments:
-    def save(*_):
-        (folder / 'state').mkdir()
-        (folder / 'state' / 'stream_state_rank0_00000020.pth').touch()
-        sys.exit(143)
-    signal.signal(signal.SIGTERM, save)
-    (folder / 'ready').touch()
-    time.sleep(600)
-(folder / 'results.json').write_text(pathlib.Path(DOCUMENT).read_text())
-"""
-
-
-def alive(pid):
-    try:
-        state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
-    except OSError:
-        return False
-    return state != 'Z'
-
-
-def wait_for(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def place(tmp_path, document, monkeypatch):
-    """A function that makes runs whose tool does what the names say."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('SOME_ROOT', '/data/of/this/machine')
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))
-    Path('document.json').write_text(json.dumps(document(30.0)))
-    Path('tool.py').write_text(f'DOCUMENT = {str(tmp_path / "document.json")!r}\n{TOOL}')
-    Path('model.pth').write_bytes(b'weights')
-
-    def make(*names):
-        models = []
-        for name in names:
-            root = "root = '{{$SOME_ROOT:data}}'"
-            Path(f'{name}.py').write_text(f"what = '{name}'\n{root}\n")
-            # Relative paths: a worker is in another folder.
-            models.append(ModelSpec(name, f'{name}.py', 'model.pth'))
-        return make_runs(models, [MethodSpec('tent', 'tent')], device='cpu')
-
-    return make
-
-
-def calls_of(run):
-    path = run_folder(run, 'work') / 'calls.txt'
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.slow

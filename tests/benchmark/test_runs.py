@@ -30,6 +30,7 @@ def test_methods_carry_options():
         None,
     )
     assert MethodSpec.parse('tent', KNOWN) == ('tent', 'tent', (), None)
+    assert MethodSpec.parse('a/mine.py:x=1', KNOWN) == ('mine.py:x=1', 'a/mine.py', ('x=1',), None)
     assert MethodSpec.parse('tent:adapters=a/b.pth,x=1', KNOWN) == (
         'tent:adapters=b.pth,x=1',
         'tent',

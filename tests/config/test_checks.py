@@ -86,6 +86,23 @@ def test_the_folder_of_the_data_set_is_looked_up(tmp_path):
         check_data_root(cfg, 'test')
 
 
+def test_the_folder_of_the_images_is_looked_up(tmp_path):
+    (tmp_path / 'images' / 'val').mkdir(parents=True)
+    (tmp_path / 'labels').mkdir()
+    (tmp_path / 'video.mp4').touch()
+
+    def check(root, images):
+        dataset = dict(data_root=str(root), data_prefix=dict(img_path=images))
+        check_data_root(Config(dict(test=dict(dataset=dataset))), 'test')
+
+    for images in ('images/val', str(tmp_path / 'images'), '', None):
+        check(tmp_path, images)
+    check(tmp_path / 'video.mp4', 'images')
+    folder = tmp_path / 'images' / 'test'
+    with pytest.raises(ValueError, match=f'image folder {folder} does not exist .* images, labels'):
+        check(tmp_path, 'images/test')
+
+
 def test_the_environment_variable_of_the_folder_is_named(tmp_path):
     (tmp_path / 'c.py').write_text("test = dict(data_root='{{$NO_ROOT:data/none}}')\n")
     cfg = config_from_file(str(tmp_path / 'c.py'))

@@ -45,6 +45,20 @@ def test_conditions_split_and_number_of_frames():
         with_frames(cfg, frames=3)
 
 
+def test_made_weather_and_folders_without_a_split():
+    cfg = read_config(CONFIGS / 'camvid_severe.py')
+    with_frames(cfg, ['clear', 'snow'])
+    assert cfg.test_dataloader.dataset.conditions == ['clear', 'snow']
+    with pytest.raises(ValueError, match='--conditions hail: expected some of fog, night, rain'):
+        with_frames(cfg, ['fog', 'hail'])
+    with pytest.raises(ValueError, match='--split val: the config names the folders of its Weath'):
+        with_frames(cfg, split='val')
+    # Real frames may be of any condition.
+    acdc = read_config(CONFIGS / 'acdc_ecotta.py')
+    with_frames(acdc, ['hail'])
+    assert acdc.test_dataloader.dataset.conditions == ['hail']
+
+
 def test_a_clear_day_that_is_not_there_is_left_out(tmp_path, monkeypatch):
     monkeypatch.delenv('CITYSCAPES_ROOT', raising=False)
     monkeypatch.chdir(tmp_path)

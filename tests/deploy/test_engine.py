@@ -229,6 +229,19 @@ def test_an_engine_of_other_classes_is_refused(network):
         build_method(dict(type='around_engine', onnx=str(network)), segmentor)
 
 
+def test_a_network_with_as_many_classes_is_another_one(network):
+    segmentor = build_segmentor('deeplab', shallow=True)
+    options = dict(type='around_engine', onnx=str(network))
+    build_method(options, segmentor)
+    weight = segmentor.decode_head.conv_seg.weight
+    with torch.no_grad():
+        weight.copy_(weight.half() * 1.01)
+    build_method(options, segmentor)
+    torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(5))
+    with pytest.raises(ValueError, match='classifier is not that of the checkpoint'):
+        build_method(options, segmentor)
+
+
 def test_an_alignment_without_drift_changes_nothing():
     torch.manual_seed(0)
     features = [torch.randn(1, 5, 8, 8) for _ in range(4)]

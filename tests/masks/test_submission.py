@@ -153,6 +153,27 @@ def test_a_round_can_be_chosen_and_a_folder_without_a_run_cannot(masks, images, 
         write_submission(folder, tmp_path / 'out.zip', 'kitti')
 
 
+def test_masks_of_a_wrong_size_make_no_archive(masks, images, tmp_path):
+    folder, out = masks('acdc'), tmp_path / 'out.zip'
+    out.write_bytes(b'an earlier archive')
+    wrong = folder / 'round_1' / 'night' / f'{NAMES["acdc"][1]}.png'
+    cv2.imwrite(str(wrong), stripes(960, 540, [0]))
+    with pytest.raises(ValueError, match='960x540 pixels, but acdc takes 1920x1080') as raised:
+        write_submission(folder, out, 'acdc', images=images('acdc'))
+    assert str(raised.value).startswith(str(wrong))
+    assert out.read_bytes() == b'an earlier archive'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['images', 'masks', 'out.zip']
+
+
+def test_names_are_checked_before_a_mask_is_read(masks, tmp_path, monkeypatch):
+    folder = masks('acdc')
+    monkeypatch.setattr(cv2, 'imread', None)
+    with pytest.raises(ValueError, match='all 2000 images'):
+        write_submission(folder, tmp_path / 'out.zip', 'acdc')
+    with pytest.raises(ValueError, match='muses takes labelTrainIds/ with PNG files'):
+        write_submission(folder, tmp_path / 'out.zip', 'muses')
+
+
 def test_a_full_disk_leaves_the_earlier_archive(masks, images, tmp_path):
     out = tmp_path / 'out.zip'
     arguments = (masks('acdc'), out, 'acdc', None, images('acdc'))

@@ -11,6 +11,9 @@ from tests.tools.conftest import ROOT, _environment
 CONFIG, CHECKPOINT = ROOT / 'configs' / 'demo.py', ROOT / 'data/checkpoints/demo_source.pth'
 DATA = 'test_dataloader.dataset.dataset.data_root'
 TEST = ('test_tta', CONFIG, CHECKPOINT)
+BENCHMARK = ('benchmark_methods', '--model', 'a')
+EMPTY = ('--cfg-options', 'train_dataloader.dataset.data_prefix.img_path=leftImg8bit/test')
+FAST = ('benchmark_memory', CONFIG, '--size', 32, 32)
 RERUN = 'choose another --rerun'
 try:
     first_look.check_recording('run.rrd')
@@ -48,8 +51,42 @@ except ValueError as old_or_missing:
     (('export', CONFIG, 'missing.pth'), 'expected a checkpoint file, but missing.pth does not'),
     (('export', CONFIG, CHECKPOINT, '--check', 'none'), '--check: expected a video or a folder'),
     (('make_submission', 'out.zip', '--server', 'acdc'), 'expected the folder with the masks'),
+    # In the folder of the command are `file`, `empty/` and `frames/`.
+    (('adapt_video', 'empty', 'out'), 'empty holds no images'),
+    (('adapt_video', 'frames', 'file'), 'expected a folder or a video ending in'),
+    (('adapt_video', 'frames', 'file/out.mp4'), 'file cannot be written to'),
+    (('adapt_video', 'frames', 'out', '--masks', 'file'), 'choose another --masks'),
+    (('adapt_video', 'frames', 'out', '--method', 'nix'), '--method nix: expected one of'),
+    ((*FAST, '--json', 'file/m.json'), 'choose another --json'),
+    ((*FAST, '--budgets', '1y'), 'expected a memory budget such as'),
+    ((*BENCHMARK, 'none.py', CHECKPOINT, '--methods', 'tent'), 'but none.py does not exist'),
+    ((*BENCHMARK, 'ecotta_seg::dem.py', CHECKPOINT, '--methods', 'tent'), 'a config of ecotta_seg'),
+    ((*BENCHMARK, CONFIG, CHECKPOINT, '--methods', 'nix:lr=1'), 'nix: expected one of'),
+    ((*BENCHMARK, CONFIG, CHECKPOINT, '--methods', 'tent', '--work-dir', 'file'), 'another --work'),
+    (('choose', CONFIG, CHECKPOINT, '--methods', 'nix'), '--method nix: expected one of'),
+    (('choose', CONFIG, CHECKPOINT, '--conditions', 'hail'), 'hail: expected some of fog, night'),
+    (('compare', 'empty', 'none'), 'empty/results.json does not exist'),
+    (('compare', 'empty', 'empty'), 'expected at least two work dirs, each once'),
+    (('export', CONFIG, CHECKPOINT, '--out', 'file/a.onnx'), 'choose another --out'),
+    (('make_adverse', 'none', 'out'), 'none/leftImg8bit/val does not exist'),
+    (('make_adverse', 'none', 'out', '--conditions', 'hail'), 'hail: expected some of fog, night'),
+    (('make_driving_scenes', 'out'), 'nothing to write'),
+    (('make_driving_scenes', 'file', '--test', '1'), 'file cannot be written to'),
+    (('make_submission', 'empty', 'out.zip', '--server', 'acdc'), 'empty holds no masks.json'),
+    (('publish_checkpoint', CHECKPOINT, 'file/out.pth'), 'file cannot be written to'),
+    (('report', 'none'), 'the work dir none does not exist'),
+    (('report', 'empty'), 'empty/results.json does not exist'),
+    ((*TEST, '--conditions', 'hail'), '--conditions hail: expected some of fog, night'),
+    ((*TEST, '--split', 'val'), '--split val: the config names the folders'),
+    ((*TEST, '--memory-budget', '1y'), "expected a memory budget such as '600MB'"),
+    (('train', CONFIG), 'leftImg8bit/train does not exist ('),
+    (('train', CONFIG, *EMPTY, '--work-dir', 'file'), 'choose another --work-dir'),
 ])  # fmt: skip
 def test_a_mistake_needs_no_torch(command, text, tmp_path):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'frames').mkdir()
+    (tmp_path / 'frames' / 'a.png').touch()
     tool, *arguments = map(str, command)
     path = ROOT / 'tools' / f'{tool}.py'
     run = subprocess.run(
@@ -63,6 +100,7 @@ def test_a_mistake_needs_no_torch(command, text, tmp_path):
     imported = {line.rpartition('|')[2].strip() for line in run.stderr.splitlines()}
     assert 'ecotta_seg.cli.loading' in imported
     assert 'torch' not in imported
+    assert (tmp_path / 'file').read_bytes() == b''
 
 
 def _fake_torch(monkeypatch, folder, version):

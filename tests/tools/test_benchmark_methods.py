@@ -50,10 +50,26 @@ def test_a_benchmark_and_its_second_call(project, tmp_path):
     ]
 
 
+def test_a_config_of_the_package_and_a_preset_of_ones_own(project, tmp_path):
+    preset = tmp_path / 'mine.py'
+    preset.write_text("adaptation = dict(type='tent', optimizer=dict(type='SGD', lr=1e-3))\n")
+    run = run_tool(
+        'benchmark_methods', '--model', 'demo', 'ecotta_seg::demo.py', project.checkpoint,
+        '--methods', 'source', preset, f'{preset}:optimizer.lr=0.1', '--dry-run',
+        '--work-dir', tmp_path / 'work',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-3:] == [
+        'new      demo, source, continual, seed 0',
+        'new      demo, mine.py, continual, seed 0',
+        'new      demo, mine.py:optimizer.lr=0.1, continual, seed 0',
+    ]
+
+
 def test_mistakes_are_one_sentence(project, tmp_path):
     model = ['--model', 'small', project.config, project.checkpoint, '--work-dir', tmp_path]
     run = run_tool('benchmark_methods', *model, '--methods', 'tant')
-    assert "unknown method 'tant'" in error_of(run)
+    assert '--method tant: expected one of' in error_of(run)
     model[3] = tmp_path / 'none.pth'
     run = run_tool('benchmark_methods', *model, '--methods', 'tent')
     assert 'none.pth does not exist' in error_of(run)

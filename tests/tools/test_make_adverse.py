@@ -49,7 +49,7 @@ def test_writes_a_dataset_that_loads(tool, source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('extra', 'words'),
     [
-        (['--conditions', 'hail'], "unknown condition 'hail'"),
+        (['--conditions', 'hail'], '--conditions hail: expected some of fog'),
         (['--severity', '7'], 'unknown severity 7'),
         (['--splits', 'train'], 'leftImg8bit/train does not exist'),
     ],

@@ -6,9 +6,10 @@ more at each step, and least in rain and most at night at 5.
 
 import threading
 
+from ...names.choices import WEATHER
 from .weather_effects import A, NightLight, Particles, PerspectiveFog, Precipitation
 
-CONDITIONS = ('clear', 'fog', 'night', 'rain', 'snow')
+CONDITIONS = ('clear', *WEATHER)
 SEVERITIES = (1, 2, 3, 4, 5)
 
 _local = threading.local()

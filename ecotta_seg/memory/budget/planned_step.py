@@ -7,7 +7,7 @@ from typing import Optional, Union
 from torch import Tensor, nn
 
 from ...inference.padding import frame_region
-from .plan import parse_budget
+from ...startup.memory_budget import parse_budget
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...startup.memory_budget import parse_budget
 from .dry_run import DryRun, ModuleCost
-from .plan import BudgetError, parse_budget
+from .plan import BudgetError
 from .planned_step import PlannedStep, SizedPlanner
 
 # Number of limits on a recomputed module's size to try.

@@ -5,7 +5,8 @@ from typing import Union
 from torch import Tensor
 
 from ...inference.windows import slides
-from ..budget.plan import choose_plan, fastest_plan, parse_budget, smallest_plan
+from ...startup.memory_budget import parse_budget
+from ..budget.plan import choose_plan, fastest_plan, smallest_plan
 from ..budget.planned_step import PlannedStep, SizedPlanner
 from .dry_run import EngineDryRun
 from .memory_engine import can_update_in_place
