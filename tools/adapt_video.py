@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 try:
-    from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.cli.command_line import run_tool, whole_number
     from ecotta_seg.cli.segmentor_arguments import (  # noqa: F401  (of this tool, for whoever imports it)
         CHECKPOINT,
         Progress,
@@ -29,7 +29,7 @@ try:
     )
     from ecotta_seg.names.choices import MASK_FORMATS
     from ecotta_seg.names.printable import printable
-    from ecotta_seg.startup.first_look import images_of, is_video_output
+    from ecotta_seg.startup.first_look import check_output, images_of, is_video_output
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -80,10 +80,12 @@ def first_look(args: argparse.Namespace):
         raise ValueError(f'{args.masks} is the output: choose another folder for --masks')
     if args.mask_format and not args.masks:
         raise ValueError('--mask-format needs --masks DIR')
-    output = Path(args.output)
-    check_work_dir(str(output.resolve().parent if is_video_output(output) else output), 'OUT')
+    is_video_output(Path(args.output))
+    check_output(args.output, 'OUT')
     if args.masks:
-        check_work_dir(args.masks, '--masks')
+        if Path(args.masks).is_file():
+            raise ValueError(f'{args.masks} is a file: choose another --masks')
+        check_output(args.masks, '--masks')
     config = look_at_segmentor(args)
     if not live and Path(args.input).is_dir():
         images_of(Path(args.input))

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 try:
-    from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.cli.command_line import run_tool, whole_number
     from ecotta_seg.cli.config_arguments import add_config_arguments, load_config, start_run
     from ecotta_seg.config.config import (
         method_name,
@@ -22,6 +22,7 @@ try:
         with_meta_networks,
         with_method,
     )
+    from ecotta_seg.startup.first_look import check_output
     from ecotta_seg.startup.memory_budget import parse_budget
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
@@ -96,7 +97,7 @@ def main(argv: list[str]) -> None:
         parse_budget(budget, 1)
     for option, path in (('--json', args.json), ('--plot', args.plot)):
         if path:
-            check_work_dir(str(Path(path).resolve().parent), option)
+            check_output(path, option)
     start_run(cfg, args)
     import torch
     from mmengine.logging import MMLogger

@@ -7,12 +7,11 @@ scale are refused.
 
 import argparse
 import sys
-from pathlib import Path
 
 try:
-    from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
+    from ecotta_seg.cli.command_line import run_tool, whole_number
     from ecotta_seg.cli.loading import load_package
-    from ecotta_seg.startup.first_look import check_runs
+    from ecotta_seg.startup.first_look import check_output, check_runs
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> None:
     """Writes the page and prints the table."""
     args = parse_args(argv)
     check_runs(args.work_dirs, least=2)
-    check_work_dir(str(Path(args.out).resolve().parent), '--out')
+    check_output(args.out, '--out')
     load_package()
     from ecotta_seg.report import compare_runs, print_comparison, write_comparison
 

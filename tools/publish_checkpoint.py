@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 try:
-    from ecotta_seg.cli.command_line import check_work_dir, run_tool
+    from ecotta_seg.cli.command_line import run_tool
     from ecotta_seg.cli.loading import load_package
-    from ecotta_seg.startup.first_look import check_checkpoint
+    from ecotta_seg.startup.first_look import check_checkpoint, check_output
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -33,7 +32,7 @@ def main(argv: list[str]) -> None:
     """Writes the weights and the names of the classes, and nothing else."""
     args = parse_args(argv)
     check_checkpoint(args.source)
-    check_work_dir(str(Path(args.target).resolve().parent), 'OUT')
+    check_output(args.target, 'OUT')
     load_package()
     from ecotta_seg.files.checkpoint import read_checkpoint
     from ecotta_seg.files.torch_file import save_whole

@@ -6,12 +6,11 @@ from the files in the work dir. If the run has not ended, the report shows its n
 
 import argparse
 import sys
-from pathlib import Path
 
 try:
-    from ecotta_seg.cli.command_line import check_work_dir, run_tool
+    from ecotta_seg.cli.command_line import run_tool
     from ecotta_seg.cli.loading import load_package
-    from ecotta_seg.startup.first_look import check_runs
+    from ecotta_seg.startup.first_look import check_output, check_runs
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from None
@@ -32,7 +31,7 @@ def main(argv: list[str]) -> None:
     args = parse_args(argv)
     check_runs([args.work_dir])
     if args.out:
-        check_work_dir(str(Path(args.out).resolve().parent), '--out')
+        check_output(args.out, '--out')
     load_package()
     from ecotta_seg.report import write_report
 

@@ -68,6 +68,24 @@ def images_of(folder: Path) -> list[Path]:
     return files
 
 
+def check_output(path: Union[str, Path], option: str) -> None:
+    """Checks that an output can be written where its name says; nothing is created.
+
+    Args:
+        path: A file or a folder, which need not exist.
+        option: The command-line option that names the output.
+
+    Raises:
+        ValueError: The nearest folder that exists is no folder or cannot be written to.
+    """
+    folder = Path(path).resolve()
+    folder = folder if folder.is_dir() else folder.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f'{folder} cannot be written to: choose another {option}')
+
+
 def is_video_output(path: Path) -> bool:
     """Whether pictures go to a video; if not, they go to a folder.
 
