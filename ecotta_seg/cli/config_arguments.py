@@ -17,6 +17,7 @@ from ..config.config import (
 )
 from ..config.options import Options
 from ..config.visualizer import with_vis_backends
+from ..names.method_options import check_method_options
 from ..startup.first_look import check_checkpoint, check_device
 from ..startup.stack import force_safe_loading
 from .command_line import PROCESS_FLAGS
@@ -91,6 +92,8 @@ def load_config(args: argparse.Namespace) -> Config:
         raise ValueError(
             f'{args.config}: expected `adaptation` to be a dict with `type`, got {cfg.adaptation!r}'
         )
+    if getattr(args, 'method', None) is None:
+        check_method_options(cfg.get('adaptation') or {})
     if cfg.get('default_scope') is None:
         cfg.default_scope = 'mmseg'
     with_vis_backends(cfg)

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from ..names.method_options import check_method_options, method_options
 from ..names.type_names import is_a, type_name
 from ..startup.first_look import check_pictures
 from ..startup.memory_budget import parse_budget
@@ -198,10 +199,11 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
             method.
 
     Raises:
-        ValueError: The file does not exist.
+        ValueError: The file does not exist, or the method has no such option.
     """
     path = method_file(name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
+        check_method_options(cfg.adaptation)
         return
     found = read_config(path).get('adaptation')
     if not isinstance(found, Mapping) or not found.get('type'):
@@ -212,6 +214,7 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     own = {k: v for k, v in (options or {}).items() if k.startswith('adaptation.')}
     if own:
         cfg.merge_from_dict(own)
+    check_method_options(cfg.adaptation)
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
@@ -279,13 +282,10 @@ def merged_estimate(own: Any, asked: Any) -> Any:
 
 def with_seed(cfg: Config, seed: int) -> None:
     """Puts the seed of all random generators, including the methods' own, into a config."""
-    from ..registry import ADAPTATION_METHODS, constructor_options
-
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     # A method that draws has its own generator, which is saved with the stream.
     options = cfg.get('adaptation') or {}
-    method = ADAPTATION_METHODS.module_dict.get(method_name(options))
-    if 'seed' in options or (method is not None and 'seed' in constructor_options(method)):
+    if 'seed' in options or 'seed' in (method_options(method_name(options)) or ()):
         cfg.adaptation['seed'] = seed
 
 

@@ -7,11 +7,9 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..config.old_wrapping import without_wrapping
+from ..names.method_options import OF_ANY_METHOD
 from ..names.type_names import type_name
 from ..registry import ADAPTATION_METHODS, check_keys, constructor_options
-
-# Options of every method.
-_OF_ANY = ('views', 'autocast', 'estimate', 'memory_budget', 'reset_every', 'layer_weights')
 
 
 def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None) -> nn.Module:
@@ -55,7 +53,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
             f'{layer_weights!r}'
         )
     check_keys('layer_weights', layer_weights or {}, ['exponent'])
-    check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, *_OF_ANY])])
+    check_keys(f'adaptation method {name!r}', options, [*dict.fromkeys([*known, *OF_ANY_METHOD])])
     label_free = None
     if estimate is not None and estimate is not False:
         if options.get('memory_budget', budget) is None:
