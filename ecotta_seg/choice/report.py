@@ -122,11 +122,12 @@ def _page(
     setting: Setting,
 ) -> str:
     searched, confirmed = setting.frames
+    rounds = 'one round' if setting.rounds == 1 else f'{setting.rounds} rounds'
     lines = ['# Choice of a method', '', *said, '']
     lines += [
         f'Network: `{printable(setting.config)}` with `{printable(setting.checkpoint)}`. '
         f'Weather: {", ".join(setting.conditions)} of severity {setting.severity}, made on clear '
-        f'frames, {setting.rounds} rounds. {searched} clear frames were used for the search; '
+        f'frames, {rounds}. {searched} clear frames were used for the search; '
         f'{confirmed} others with other weather confirm the choice. Real weather differs from '
         'made weather: docs/choose.md.',
         '',

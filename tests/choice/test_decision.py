@@ -1,12 +1,15 @@
 """What may be taken, and the intervals of several finalists together."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from ecotta_seg.choice.candidates import Candidate
 from ecotta_seg.choice.decision import Finalist, decide, read_finalist
-from ecotta_seg.choice.report import sentences
+from ecotta_seg.choice.report import Setting, sentences, write_choice
 
 TENT, SAR, PLUS = Candidate('tent', 'optimizer.lr', 1e-4), Candidate('sar'), Candidate('plus')
 
@@ -32,6 +35,15 @@ def test_the_largest_gain_that_may_be_taken():
 def test_or_that_adapting_does_not_pay(finalists):
     decision = decide(finalists, 1.0)
     assert decision.chosen is None and sentences(decision)[0].startswith('Adapting does not pay')
+
+
+@pytest.mark.parametrize('rounds, said', [(1, 'one round.'), (3, '3 rounds.')])
+def test_the_page_names_the_rounds(rounds, said, tmp_path):
+    setting = Setting('demo.py', 'demo.pth', 3, rounds, ['fog'], (4, 4))
+    configs = Path(__file__).resolve().parents[2] / 'configs'
+    write_choice(tmp_path, decide([], 1.0), {}, {}, setting, Config(), configs)
+    page = (tmp_path / 'choice.md').read_text(encoding='utf-8')
+    assert f'made on clear frames, {said} 4 clear frames' in page
 
 
 def test_an_unmeasured_clear_day_refuses_nothing():
