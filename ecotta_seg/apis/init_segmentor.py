@@ -95,12 +95,17 @@ def init_adaptive_segmentor(
     Raises:
         ValueError: The config, the checkpoint or the adapters are missing, damaged or do not fit,
             or an option is out of range.
+        TypeError: ``method`` or ``guard`` is of another type.
     """
     force_safe_loading()
     register_all_modules(init_default_scope=False)
     cfg = read_config(config) if isinstance(config, (str, Path)) else config
     if not isinstance(cfg, Config) or 'model' not in cfg:
         raise ValueError('expected a config file, or a loaded config, with a `model`')
+    if not isinstance(method, (dict, Config, type(None))):
+        raise TypeError(
+            f'expected method to be a config, e.g. dict(type="tent", ...), got {method!r}'
+        )
     options = method if method is not None else cfg.get('adaptation') or {}
     options = deepcopy(without_wrapping(options))
     if not options:

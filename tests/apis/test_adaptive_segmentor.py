@@ -327,6 +327,8 @@ def test_frames_and_options_are_checked(config, tmp_path):
         built(config('source'), memory_budget='1.0x')
     with pytest.raises(ValueError, match='device'):
         built(config(), device='meteor')
+    with pytest.raises(TypeError, match='expected method to be a config'):
+        built(config(), method='tent')
     with pytest.raises(ValueError, match='no `adaptation`'):
         init_adaptive_segmentor(Config(dict(model=dict(type='x'))))
 
