@@ -131,7 +131,9 @@ class _BlockFit:
             self._loss(self.calls[step % len(self.calls)], self._passed_through()).backward()
             for name, mask in self.masks.items():
                 value = self.values[name]
-                value.grad.add_(value.detach() * ~mask, alpha=_DECAY)
+                # A weight without a part in the block's output has no gradient.
+                if value.grad is not None:
+                    value.grad.add_(value.detach() * ~mask, alpha=_DECAY)
             optimizer.step()
             schedule.step()
             if (step + 1) % _REGROW_EVERY == 0 and step < _REGROW_UNTIL * steps:

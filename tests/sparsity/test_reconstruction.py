@@ -11,6 +11,7 @@ from ecotta_seg.sparsity.calls import blocks_of, called_layers, calls_of
 from ecotta_seg.sparsity.fidelity import agreement, logits_of, output_error
 from ecotta_seg.sparsity.masks import magnitude_mask, takes_two_of_four, two_of_four_mask
 from ecotta_seg.sparsity.reconstruction import cut_weights, reconstruct
+from tests.segmentors import build_segmentor
 from tests.sparsity.conftest import smooth_frames, weights_to_cut
 
 
@@ -116,3 +117,15 @@ def test_the_agreement_counts_pixels():
     other = torch.tensor([[[[1.0, 2.0]], [[0.0, 1.0]]]])
     assert agreement([one], [other]) == 0.5
     assert output_error([one], [other]) == pytest.approx(4 / 2)
+
+
+def test_a_model_with_sliding_windows_is_run_on_one_window():
+    model = build_segmentor(
+        'deeplab', shallow=True, mode='slide', crop_size=(24, 32), stride=(16, 16)
+    ).requires_grad_(False)
+    frames = smooth_frames(model, 2)
+    assert [tuple(inputs.shape) for inputs, _ in frames] == [(1, 3, 24, 32)] * 2
+    assert [tuple(logits.shape[2:]) for logits in logits_of(model, frames)] == [(24, 32)] * 2
+    weights, cuts, rule = _rule(model, frames, 0.5)
+    list(reconstruct(model, deepcopy(model), frames, weights, rule, steps=2))
+    assert all(int((weight == 0).sum()) == cuts[name] for name, weight in weights.items())

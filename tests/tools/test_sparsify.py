@@ -59,10 +59,13 @@ def test_sparsity_zero_changes_no_bit(project, tmp_path):
 def test_the_pattern_and_pictures_of_a_folder(project, tmp_path):
     pictures = project.data / 'leftImg8bit/train'
     source = project.config, project.checkpoint
-    options = ('--pattern', '2:4', '--calibrate', pictures)
+    options = ('--pattern', '2:4', '--calibrate', pictures, '--keep')
     screen, sparse = _sparsified(tmp_path / 'sparse.pth', *options, source=source)
     layers = sparse['meta']['sparsity']['layers']
     assert set(layers.values()) == {0.5} and sparse['meta']['sparsity']['pattern'] == '2:4'
+    # Nothing is kept but what has no groups of four: the first layer and depthwise convolutions.
+    assert 'decode_head.conv_seg.weight' in layers and 'backbone.stem.0.weight' not in layers
+    assert 'stay dense' in screen
     for name in layers:
         rows = sparse['state_dict'][name].movedim(1, -1).reshape(-1, 4)
         assert bool(((rows != 0).sum(1) <= 2).all()), name
