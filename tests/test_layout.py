@@ -39,6 +39,7 @@ ROOMS = (
     'hooks',
     'apis',
     'deploy',
+    'sparsity',
     'ros',
     'benchmark',
     'choice',

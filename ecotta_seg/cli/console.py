@@ -25,6 +25,7 @@ COMMANDS = {
     'compare': 'compare',
     'train': 'train',
     'export': 'export',
+    'sparsify': 'sparsify',
     'submission': 'make_submission',
     'make-adverse': 'make_adverse',
     'make-scenes': 'make_driving_scenes',

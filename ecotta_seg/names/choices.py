@@ -20,3 +20,6 @@ VIDEO_SUFFIXES = ('.avi', '.mkv', '.mov', '.mp4')
 
 SERVER_NAMES = ('acdc', 'cityscapes', 'muses')
 """Evaluation servers that an archive can be made for."""
+
+KEPT_LAYERS = ('first', 'classifier', 'depthwise')
+"""Kinds of layers that stay dense in a sparse network, unless a user says otherwise."""

@@ -24,6 +24,7 @@ COMMANDS = {
     'report': ('run',),
     'ros2_bag': ('bag', 'out'),
     'ros2_node': ('--topic', '/camera'),
+    'sparsify': (*TEST, 'out.pth', '--sparsity', 0.5),
     'test_tta': TEST,
     'train': (CONFIG, *IMAGES),
     'warm_up': (*TEST, *IMAGES),
