@@ -1,6 +1,6 @@
 """Prepares a source segmentor with meta networks, for adaptation and warm-up alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from torch import nn
@@ -34,8 +34,12 @@ def prepare_meta_networks(
 
     Raises:
         TypeError: Meta networks cannot be attached to the segmentor, see ``attach_meta_networks``.
-        ValueError: An option is unknown or out of range.
+        ValueError: ``options`` is no dictionary, or an option is unknown or out of range.
     """
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            f'expected meta_networks to be a dictionary, such as dict(num_parts=4), got {options!r}'
+        )
     known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
     known += LADDER_OPTIONS if options.get('ladder') else ()
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride')

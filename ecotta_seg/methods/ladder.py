@@ -25,9 +25,11 @@ class LadderAdaptation(EcoTTA):
     """
 
     def __init__(self, segmentor: nn.Module, meta_networks: dict, **options) -> None:
-        if not meta_networks.get('ladder', True):
+        if isinstance(meta_networks, dict) and not meta_networks.get('ladder', True):
             raise ValueError(
                 "the method 'ladder' has its meta networks on a ladder: leave ladder=False out, or "
                 "choose 'ecotta'"
             )
-        super().__init__(segmentor, meta_networks={**meta_networks, 'ladder': True}, **options)
+        if isinstance(meta_networks, dict):
+            meta_networks = {**meta_networks, 'ladder': True}
+        super().__init__(segmentor, meta_networks=meta_networks, **options)

@@ -252,7 +252,10 @@ def test_strict_stops_at_a_bad_frame_and_tolerant_goes_on_from_there(project, tm
 @pytest.mark.parametrize(('options', 'says'), [
     (['--cfg-options', 'adaptation.entropy_treshold=1'], "did you mean 'entropy_threshold'"),
     (['--cfg-options', 'test_dataloder.batch_size=1'], "has no 'test_dataloder'"),
-    (['--cfg-options', 'adaptation.meta_networks=4'], 'cannot be built'),
+    (['--cfg-options', 'adaptation.meta_networks=4'], 'expected meta_networks to be a dictionary'),
+    (['--method', 'ladder', '--cfg-options', 'adaptation.meta_networks=4'],
+     'expected meta_networks to be a dictionary'),
+    (['--cfg-options', 'adaptation.frozen_norm=4'], 'cannot be built'),
     (['--method', 'ecota'], 'expected one of'),
     (['--views', '15'], 'from 1 to 14'),
     (['--adapters', 'none.pth'], 'none.pth does not exist'),
