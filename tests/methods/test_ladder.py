@@ -101,3 +101,10 @@ def test_the_ladder_s_options_need_a_ladder(segmentor):
         build_method(
             dict(OPTIONS, type='ecotta', meta_networks=dict(num_parts=4, open_parts=1)), segmentor
         )
+
+
+@pytest.mark.parametrize('name', ['ecotta', 'ladder'])
+def test_meta_networks_have_to_be_a_dictionary(name):
+    options = dict(type=name, meta_networks=4, optimizer=dict(type='SGD', lr=1e-3))
+    with pytest.raises(ValueError, match='expected meta_networks to be a dictionary.*got 4'):
+        build_method(options, build_segmentor('deeplab'))
