@@ -63,6 +63,23 @@ def replace_batch_norms(
     return replaced
 
 
+def replace_trained_norms(segmentor: nn.Module, options: dict) -> None:
+    """Replaces the BatchNorms of a method that trains all parameters.
+
+    In mode 'frame' gradients pass through the frame's statistics.
+
+    Args:
+        segmentor: Changed in place.
+        options: ``mode`` and ``weight`` of ``replace_batch_norms``.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
+    check_keys('batch_norm', options, ['mode', 'weight'])
+    frame = options.get('mode') == 'frame'
+    replace_batch_norms(segmentor, **options, through_statistics=frame)
+
+
 def batch_norm_places(module: nn.Module, skip: Optional[nn.Module] = None):
     """(parent, name, norm) of each BatchNorm of maps below a module."""
     for name, child in module.named_children():

@@ -14,8 +14,8 @@ from ..inference.views import (
     summed_probabilities,
 )
 from ..inference.windows import learned_regions, predict_frames
-from ..layers.replace_norms import replace_batch_norms
-from ..registry import ADAPTATION_METHODS, check_keys
+from ..layers.replace_norms import replace_trained_norms
+from ..registry import ADAPTATION_METHODS
 from ..resume.random_state import CopiedGenerator
 from ..resume.saved_state import misfit
 from .gradient_adaptation import GradientAdaptation
@@ -85,10 +85,7 @@ class CoTTA(GradientAdaptation):
                 f'got {teacher_momentum}, {anchor_threshold} and {restore_probability}'
             )
         super().__init__(segmentor.requires_grad_(True), optimizer)
-        batch_norm = dict(batch_norm or dict(mode='frame'))
-        check_keys('batch_norm', batch_norm, ['mode', 'weight'])
-        frame = batch_norm.get('mode') == 'frame'
-        replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
+        replace_trained_norms(segmentor, batch_norm or dict(mode='frame'))
         if getattr(segmentor, 'auxiliary_head', None) is not None:
             segmentor.auxiliary_head.requires_grad_(False)
         prediction_views(views)

@@ -16,10 +16,10 @@ from ..inference.padding import padding_of, without_padding
 from ..inference.windows import over_windows, predict_frames
 from ..layers.losses import pixel_entropy
 from ..layers.norm_parameters import is_norm
-from ..layers.replace_norms import replace_batch_norms
+from ..layers.replace_norms import replace_trained_norms
 from ..meta_networks.input_channels import input_channels
 from ..meta_networks.output_encoder import trial_outputs
-from ..registry import ADAPTATION_METHODS, check_keys
+from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
 
 COLOUR, RECONSTRUCTION = 'mask_colour', 'reconstruction'
@@ -108,10 +108,7 @@ class HybridTTA(GradientAdaptation):
                 f'{loss_momentum} and {teacher_momentum}'
             )
         super().__init__(segmentor, optimizer)
-        batch_norm = dict(batch_norm or dict(mode='source'))
-        check_keys('batch_norm', batch_norm, ['mode', 'weight'])
-        frame = batch_norm.get('mode') == 'frame'
-        replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
+        replace_trained_norms(segmentor, batch_norm or dict(mode='source'))
         one, channels = next(segmentor.parameters()).new_ones(()), input_channels(segmentor)
         segmentor.register_parameter(COLOUR, nn.Parameter(one.new_zeros(channels)))
         segmentor.add_module(RECONSTRUCTION, _reconstruction(segmentor, one, seed))

@@ -15,8 +15,8 @@ from ..inference.padding import without_padding
 from ..inference.windows import learned_regions, predict_frames
 from ..layers.losses import pixel_entropy, symmetric_cross_entropy
 from ..layers.rank_adapters import RankAdapters
-from ..layers.replace_norms import replace_batch_norms
-from ..registry import ADAPTATION_METHODS, check_keys
+from ..layers.replace_norms import replace_trained_norms
+from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
 
 ADAPTERS = 'rank_adapters'
@@ -94,10 +94,7 @@ class ViDA(GradientAdaptation):
                 f'{dropout_rate}'
             )
         super().__init__(segmentor, optimizer)
-        batch_norm = dict(batch_norm or dict(mode='source'))
-        check_keys('batch_norm', batch_norm, ['mode', 'weight'])
-        frame = batch_norm.get('mode') == 'frame'
-        replace_batch_norms(segmentor, **batch_norm, through_statistics=frame)
+        replace_trained_norms(segmentor, batch_norm or dict(mode='source'))
         self.adapters = RankAdapters(segmentor.backbone, 'backbone.', low_rank, high_rank, seed)
         segmentor.add_module(ADAPTERS, self.adapters)
         segmentor.requires_grad_(True)
