@@ -6,22 +6,28 @@ python tools/benchmark_memory.py configs/acdc_ecotta.py --size 512 1024 --json m
 One table compares stock inference, full fine-tuning, Tent, CoTTA with one view and EcoTTA, each by
 plain and by lean autograd, and EcoTTA by the memory engine: the fastest step, then one for each
 budget. The table shows the peak bytes of a step, the bytes in all, seconds, and the ratios to stock
-inference. Without a checkpoint the weights are random. docs/memory.md defines the numbers.
+inference. ``--methods`` takes any other method, too: ``roid`` or ``tent:optimizer.lr=1e-3``.
+Without a checkpoint the weights are random. docs/memory.md defines the numbers.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 try:
+    from mmengine.config import Config
+
     from ecotta_seg.cli.command_line import run_tool, whole_number
     from ecotta_seg.cli.config_arguments import add_config_arguments, load_config, start_run
     from ecotta_seg.config.config import (
         method_name,
         read_config,
+        with_adapters,
         with_meta_networks,
         with_method,
     )
+    from ecotta_seg.config.options import parse_value
     from ecotta_seg.startup.first_look import check_output
     from ecotta_seg.startup.memory_budget import parse_budget
 except ImportError as error:  # A library of the stack is missing or too old.
@@ -62,7 +68,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--methods', nargs='+', metavar='NAME',
         help='rows beside inference: tent_plain, tent, full, cotta_plain, cotta, ecotta_plain, '
-        'ecotta_lean, ecotta',
+        'ecotta_lean, ecotta; or a file in configs/_base_/adaptation without .py, or the path of '
+        'such a file, each with options: roid ladder:meta_networks.open_parts=2',
     )  # fmt: skip
     parser.add_argument('--repeats', type=whole_number(1), default=5, help='timed steps a row')
     parser.add_argument(
@@ -89,6 +96,30 @@ def presets(cfg) -> dict:
     return {name: options.to_dict() for name, options in dict(found, ecotta=own).items()}
 
 
+def other_presets(names: Iterable[str], rows: Iterable[str]) -> dict[str, dict]:
+    """Options of the methods that have no row of their own, by the name as given.
+
+    Raises:
+        ValueError: A method is unknown, or has no such option.
+    """
+    from ecotta_seg.benchmark.runs import MethodSpec
+
+    files = [path.stem for path in (CONFIGS / '_base_' / 'adaptation').glob('*.py')]
+    found = {}
+    for name in names:
+        if name in rows:
+            continue
+        spec = MethodSpec.parse(name, [*rows, *files])
+        cfg = Config()
+        given = dict(option.split('=', 1) for option in spec.options)
+        options = {f'adaptation.{key}': parse_value(value) for key, value in given.items()}
+        with_method(cfg, spec.name, CONFIGS, options)
+        if spec.adapters:
+            with_adapters(cfg.adaptation, spec.adapters)
+        found[name] = cfg.adaptation.to_dict()
+    return found
+
+
 def main(argv: list[str]) -> None:
     """Measures, shows and writes."""
     args = parse_args(argv)
@@ -111,7 +142,8 @@ def main(argv: list[str]) -> None:
     MMLogger.get_instance('mmengine', log_level='WARNING')
     options = presets(cfg)
     methods = args.methods or memory_model.METHODS
-    candidates = memory_model.make_candidates(options, args.budgets, methods)
+    others = other_presets(methods, memory_model.METHODS)
+    candidates = memory_model.make_candidates(options, args.budgets, methods, others)
     device = 'cuda' if args.device != 'cpu' and torch.cuda.is_available() else 'cpu'
     seed = args.seed or 0
     frame = memory_model.make_frame(*args.size, device, seed, memory_model.channels_of(cfg))

@@ -147,6 +147,7 @@ def make_candidates(
     presets: Mapping[str, dict],
     budgets: Iterable[Union[str, int]],
     methods: Iterable[str] = METHODS,
+    others: Optional[Mapping[str, dict]] = None,
 ) -> list[Candidate]:
     """The rows of a benchmark after ``inference``.
 
@@ -155,14 +156,16 @@ def make_candidates(
             for ``build_method``.
         budgets: Budgets for ``ecotta``, see ``parse_budget``; ``ecotta`` always also has a row
             without a budget.
-        methods: Names from ``METHODS``.
+        methods: Names from ``METHODS`` and ``others``.
+        others: Options of more methods by the name of their row, as for ``build_method``.
 
     Raises:
         ValueError: A method is unknown, or a budget is invalid.
     """
+    others = others or {}
     methods = list(dict.fromkeys(methods))
     for name in methods:
-        if name not in METHODS:
+        if name not in METHODS and name not in others:
             raise ValueError(f'unknown method {name!r}: expected some of {", ".join(METHODS)}')
     budgets = list(dict.fromkeys(str(budget) for budget in budgets))
     for budget in budgets:
@@ -175,6 +178,7 @@ def make_candidates(
     optimizer = presets['tent'].get('optimizer')
     cotta, without_engine = dict(presets['cotta'], views=1), dict(ecotta, memory_engine=False)
     found = {
+        **{name: [Candidate(name, of(options))] for name, options in others.items()},
         'tent_plain': [Candidate('tent_plain', _plainly(of(presets['tent'])))],
         'tent': [Candidate('tent', of(presets['tent']))],
         'full': [Candidate('full', _plainly(lambda model: FullFineTuning(model, optimizer)))],
