@@ -20,6 +20,9 @@ from ..names.choices import IMAGE_SUFFIXES
 from ..names.printable import printable
 from .checks.checked_loading import checked_pipeline
 from .checks.frame_error import FrameError
+from .label_ids import CITYSCAPES_IDS, label_map_of
+
+_TRAIN_IDS_END, _LABEL_IDS_END = '_labelTrainIds.png', '_labelIds.png'
 
 
 class ConditionDataset(CityscapesDataset):
@@ -152,8 +155,22 @@ class ConditionDataset(CityscapesDataset):
         return f'*{self.img_suffix}'
 
     def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
-        """``seg_map_path`` of a frame's label, and ``label_map`` if ids have to be mapped."""
-        return {'seg_map_path': osp.join(label_folder, stem + self.seg_map_suffix)}
+        """``seg_map_path`` of a frame's label, and ``label_map`` if ids have to be mapped.
+
+        If there is no file with train ids, the file with Cityscapes' 34 ids beside it is the label.
+        """
+        path = osp.join(label_folder, stem + self.seg_map_suffix)
+        if path.endswith(_TRAIN_IDS_END) and not self._is_file(path):
+            other = path[: -len(_TRAIN_IDS_END)] + _LABEL_IDS_END
+            if self._is_file(other):
+                return {
+                    'seg_map_path': other,
+                    'label_map': label_map_of(CITYSCAPES_IDS, self.label_map),
+                }
+        return {'seg_map_path': path}
+
+    def _is_file(self, path: str) -> bool:
+        return fileio.isfile(path, backend_args=self.backend_args)
 
     def _warn_of_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
         """Warns about images with other names, which are not in the data set."""
@@ -178,8 +195,7 @@ class ConditionDataset(CityscapesDataset):
         missing = [
             frame
             for frame in frames
-            if 'seg_map_path' in frame
-            and not fileio.isfile(frame['seg_map_path'], backend_args=self.backend_args)
+            if 'seg_map_path' in frame and not self._is_file(frame['seg_map_path'])
         ]
         in_part = self.missing_labels == 'some' and len(missing) < len(frames)
         if missing and (in_part or self.missing_labels == 'skip'):
@@ -196,8 +212,9 @@ class ConditionDataset(CityscapesDataset):
             others = f' (and {len(missing) - 1} more images)' if len(missing) > 1 else ''
             raise ValueError(
                 f'{type(self).__name__}: the image {missing[0]["img_path"]} has no label{others}, '
-                f'expected at {missing[0]["seg_map_path"]}; to predict such images without scoring '
-                "them set missing_labels='skip'"
+                f'expected at {missing[0]["seg_map_path"]}; if the labels are in another folder, '
+                "set data_prefix.seg_map_path; missing_labels='skip' of this data set predicts "
+                'such images without scoring them'
             )
 
     def _other_splits(self, image_folder: str) -> str:

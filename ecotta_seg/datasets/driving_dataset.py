@@ -7,7 +7,7 @@ import mmengine.fileio as fileio
 
 from .condition_dataset import ConditionDataset, root_hint
 from .driving_layout import DrivingLayout
-from .label_ids import CITYSCAPES_IDS
+from .label_ids import CITYSCAPES_IDS, label_map_of
 
 _OF_THE_LAYOUT = ('ann_file', 'img_suffix', 'seg_map_suffix')
 
@@ -136,11 +136,7 @@ class DrivingDataset(ConditionDataset):
         ids = CITYSCAPES_IDS if path.endswith('_labelIds.png') else self.LAYOUT.label_map
         if ids is None:
             return {'seg_map_path': path}
-        chosen = self.label_map or {}
-        return {
-            'seg_map_path': path,
-            'label_map': {own: chosen.get(train, train) for own, train in ids.items()},
-        }
+        return {'seg_map_path': path, 'label_map': label_map_of(ids, self.label_map)}
 
     def _is_known(self, name: str) -> bool:
         return any(
@@ -151,5 +147,7 @@ class DrivingDataset(ConditionDataset):
     def _layout_hint(self) -> str:
         layout = self.LAYOUT
         folder = layout.fill(layout.images, self.split, self.condition)
-        image = self.image_pattern(self.condition)
-        return root_hint(self.data_root, f'{folder}/{image}', layout.variable)
+        holds = f'{folder}/{self.image_pattern(self.condition)}'
+        if layout.frame_list:
+            holds += f' and {layout.fill(layout.frame_list, self.split, self.condition)}'
+        return root_hint(self.data_root, holds, layout.variable)

@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Mapping
+from typing import Optional
 
 import numpy as np
 from mmseg.datasets import CityscapesDataset
@@ -45,6 +47,17 @@ IDD_NAMES = {
     'non-drivable fallback': _TRAIN_IDS['terrain'],
     **dict.fromkeys(_IDD_ONLY, IGNORED),
 }
+
+
+def label_map_of(ids: Mapping[int, int], chosen: Optional[Mapping[int, int]]) -> dict[int, int]:
+    """Returns mmseg's ``label_map`` for labels with other ids than train ids.
+
+    Args:
+        ids: Train id by the id in the label.
+        chosen: The data set's own ``label_map`` of train ids, for a part of the classes.
+    """
+    chosen = chosen or {}
+    return {own: chosen.get(train, train) for own, train in ids.items()}
 
 
 def ids_in_red(content: bytes) -> np.ndarray:

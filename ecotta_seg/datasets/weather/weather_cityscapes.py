@@ -13,9 +13,9 @@ class WeatherCityscapesDataset(ConditionDataset):
     """``CityscapesDataset`` with a condition for the ``AdverseWeather`` transform.
 
     ``leftImg8bit/<split>/<sequence>/*<img_suffix>`` with labels in
-    ``gtFine/<split>/<sequence>/*_gtFine_labelTrainIds.png``. Without an ``AdverseWeather`` in
-    the pipeline the condition is only a name. For example, ``condition='dusk'`` can name a folder
-    of frames taken at dusk.
+    ``gtFine/<split>/<sequence>/*_gtFine_labelTrainIds.png``, or ``*_gtFine_labelIds.png`` as
+    downloaded. Without an ``AdverseWeather`` in the pipeline the condition is only a name. For
+    example, ``condition='dusk'`` can name a folder of frames taken at dusk.
 
     Args:
         condition: Name of the condition, written to each data info and sample.

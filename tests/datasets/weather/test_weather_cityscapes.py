@@ -1,8 +1,11 @@
 """Cityscapes-layout frames that know their condition."""
 
+import cv2
+import numpy as np
 import pytest
 
-from ecotta_seg.datasets import WeatherCityscapesDataset
+from ecotta_seg.datasets import ACDCDataset, WeatherCityscapesDataset
+from ecotta_seg.datasets.label_ids import CITYSCAPES_IDS
 
 
 def test_condition_severity_and_sequence_reach_pipeline_and_metainfo(cityscapes, pipeline):
@@ -51,3 +54,22 @@ def test_ann_file_picks_frames(cityscapes, pipeline, tmp_path):
         'fog', data_root=str(cityscapes), ann_file=str(tmp_path / 'frames.txt'), pipeline=pipeline
     )
     assert [dataset[i]['data_samples'].metainfo['sequence'] for i in (0, 1)] == ['city1', 'city0']
+
+
+@pytest.mark.parametrize('name', ['cityscapes', 'acdc'])
+def test_labels_as_downloaded_are_mapped(name, request, pipeline):
+    root, chosen = request.getfixturevalue(name), {'classes': ('pole', 'road')}
+    make = {'cityscapes': WeatherCityscapesDataset, 'acdc': ACDCDataset}[name]
+    options = dict(data_root=str(root), pipeline=pipeline)
+    before = [sample['data_samples'].gt_sem_seg.data for sample in make(**options)]
+    before_of_two = make(**options, metainfo=chosen)[0]['data_samples'].gt_sem_seg.data
+    own = {train: number for number, train in CITYSCAPES_IDS.items() if train != 255}
+    table = np.array([own.get(train, 0) for train in range(256)], np.uint8)
+    for path in root.rglob('*_labelTrainIds.png'):
+        ids = table[cv2.imread(str(path), cv2.IMREAD_UNCHANGED)]
+        cv2.imwrite(str(path).replace('labelTrainIds', 'labelIds'), ids)
+        path.unlink()
+    after = [sample['data_samples'].gt_sem_seg.data for sample in make(**options)]
+    assert len(before) == len(after) > 0 and all((a == b).all() for a, b in zip(before, after))
+    after_of_two = make(**options, metainfo=chosen)[0]['data_samples'].gt_sem_seg.data
+    assert (before_of_two == after_of_two).all()
