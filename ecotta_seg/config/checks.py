@@ -128,10 +128,10 @@ def check_data_root(cfg: Config, key: str) -> None:
     # mmengine reads a path with a scheme through a storage backend.
     if not isinstance(root, str) or not root or '://' in root:
         return
-    if os.path.exists(root):
-        _check_image_folder(dataset, key, root)
-        return
     names = [name for name, value in variables_of(cfg).items() if value == root]
+    if os.path.exists(root):
+        _check_image_folder(dataset, key, root, names)
+        return
     remedy = f'set the environment variable {names[0]}, or' if names else 'mend the path, or use'
     raise ValueError(
         f'the folder of the data set does not exist: {root} (of {key}, seen from {os.getcwd()}): '
@@ -139,14 +139,18 @@ def check_data_root(cfg: Config, key: str) -> None:
     )
 
 
-def _check_image_folder(dataset: Mapping, key: str, root: str) -> None:
+def _check_image_folder(dataset: Mapping, key: str, root: str, variables: list[str]) -> None:
     images = (dataset.get('data_prefix') or {}).get('img_path')
+    if isinstance(images, str) and '{' in images:
+        # The data set replaces {split} and {condition}; only the folder before them is known.
+        images = os.path.dirname(images.partition('{')[0])
     folder = os.path.join(root, images) if isinstance(images, str) else root
     if os.path.exists(folder) or not os.path.isdir(root):
         return
     there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    remedy = f'correct the environment variable {variables[0]}, or ' if variables else ''
     raise ValueError(
         f'the image folder {folder} does not exist ({root} holds the folders '
-        f'{", ".join(there[:8]) or "none"}): use --cfg-options {key}.data_root=DIR or '
+        f'{", ".join(there[:8]) or "none"}): {remedy}use --cfg-options {key}.data_root=DIR or '
         f'{key}.data_prefix.img_path=FOLDER'
     )

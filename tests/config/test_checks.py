@@ -95,18 +95,25 @@ def test_the_folder_of_the_images_is_looked_up(tmp_path):
         dataset = dict(data_root=str(root), data_prefix=dict(img_path=images))
         check_data_root(Config(dict(test=dict(dataset=dataset))), 'test')
 
-    for images in ('images/val', str(tmp_path / 'images'), '', None):
+    for images in ('images/val', str(tmp_path / 'images'), '', None, 'images/{split}/{condition}'):
         check(tmp_path, images)
     check(tmp_path / 'video.mp4', 'images')
     folder = tmp_path / 'images' / 'test'
     with pytest.raises(ValueError, match=f'image folder {folder} does not exist .* images, labels'):
         check(tmp_path, 'images/test')
+    with pytest.raises(ValueError, match=f'image folder {tmp_path / "none"} does not exist'):
+        check(tmp_path, 'none/{split}_rgb/{condition}')
 
 
-def test_the_environment_variable_of_the_folder_is_named(tmp_path):
+def test_the_environment_variable_of_the_folder_is_named(tmp_path, monkeypatch):
     (tmp_path / 'c.py').write_text("test = dict(data_root='{{$NO_ROOT:data/none}}')\n")
     cfg = config_from_file(str(tmp_path / 'c.py'))
     with pytest.raises(ValueError, match='data/none .* set the environment variable NO_ROOT, or'):
+        check_data_root(cfg, 'test')
+    monkeypatch.setenv('NO_ROOT', str(tmp_path))
+    cfg = config_from_file(str(tmp_path / 'c.py'))
+    cfg.test.data_prefix = dict(img_path='images')
+    with pytest.raises(ValueError, match='images does .* correct the environment variable NO_ROOT'):
         check_data_root(cfg, 'test')
 
 
