@@ -117,14 +117,15 @@ class AttributeDataset(DrivingDataset):
 
     def _attributes(self) -> Mapping[str, FrameAttributes]:
         patterns = self.attribute_files or self.ATTRIBUTE_FILES
-        filled = (self.LAYOUT.fill(pattern, self.split, None) for pattern in patterns)
-        paths = [osp.join(self.data_root or '', path) for path in filled]
+        names = [self.LAYOUT.fill(pattern, self.split, None) for pattern in patterns]
+        paths = [osp.join(self.data_root or '', name) for name in names]
         there = [path for path in paths if fileio.isfile(path, backend_args=self.backend_args)]
         if not there or (self.attribute_files and len(there) < len(paths)):
-            missing = [path for path in paths if path not in there]
+            missing = [name for name, path in zip(names, paths) if path not in there]
             raise ValueError(
-                f'{type(self).__name__}: weather and time of day of the frames are in a table, '
-                f'but {" or ".join(missing)} does not exist: download it, or set attribute_files'
+                f'{type(self).__name__}: weather and time of day of the frames are in a table, but '
+                f'{self.data_root!r} has no {" and no ".join(missing)}: download a table, or set '
+                'attribute_files'
             )
         found: dict[str, FrameAttributes] = {}
         for path in there:
@@ -146,10 +147,16 @@ def _table(path: str, backend_args: Optional[dict]) -> Mapping[str, FrameAttribu
             _TABLES[key] = _from_csv(text) if path.endswith('.csv') else _from_json(text)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f'{path}: expected a table of weather and time of day as it is published '
-                f'({type(error).__name__}: {error}); download it again'
+                f'{path}: expected a table of weather and time of day as it is published, but '
+                f'{_reason(error)}: download it again'
             ) from None
     return _TABLES[key]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f'the table has no {error}'
+    return f'it cannot be read ({error})' if isinstance(error, ValueError) else 'its form differs'
 
 
 def _from_json(text: str) -> dict[str, FrameAttributes]:

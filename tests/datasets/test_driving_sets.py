@@ -139,7 +139,9 @@ def test_lists_choose_the_frames_of_a_split(tmp_path, pipeline):
         dataset = FoggyZurichDataset(split=split, data_root=root, pipeline=pipeline, test_mode=True)
         assert len(dataset) == number
         assert ('gt_sem_seg' in dataset[0]['data_samples']) == labelled
-    with pytest.raises(ValueError, match='RGB_light_filenames.txt of the split .* cannot be read'):
+    with pytest.raises(
+        ValueError, match='RGB_light_.* cannot be read, .* and lists_file_names/RGB_light_'
+    ):
         FoggyZurichDataset(split='light', data_root=root)
     (tmp_path / 'RGB/GOPR0119/1508039851.0_frame_000157.png').unlink()
     with pytest.raises(ValueError, match='names the image .*_000157.png, which does not exist'):
