@@ -53,7 +53,8 @@ def test_memory_is_touched_for_the_first_time_once():
     kept, before, after = _run()
     # 9 times 64 MiB in pages of 2 MiB at most.
     assert kept == 'True' and before > 9 * 2**26 / 2**22
-    assert after < before / 10
+    # Without the setting, all 9 blocks are touched anew. The kernel may reclaim some cold pages.
+    assert after < before / 2
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc')

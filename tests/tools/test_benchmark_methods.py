@@ -85,7 +85,7 @@ def test_a_report_of_some_runs_has_nothing_of_other_settings(project, tmp_path):
     tent = tmp_path / 'cells' / 'small' / 'continual' / 'tent'
     with started_tool(*arguments, '--rounds', 40) as process:
         # From here on Tent is the one that runs, and the report is of the source.
-        wait_for_a_state(tent / 'seed0', 120)
+        wait_for_a_state(tent / 'seed0', 300)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 130
     assert (tent / 'seed0.before_1' / 'results.json').is_file()
@@ -119,7 +119,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, 
         tmp_path / 'stopped' / 'cells' / 'small' / 'continual' / 'tent_optimizer.lr=0.01' / 'seed0'
     )
     with started_tool(name, *rest) as process:
-        wait_for_a_state(folder, 120)
+        wait_for_a_state(folder, 300)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 130
     assert not (folder / 'results.json').exists()
