@@ -51,7 +51,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--methods', nargs='+', required=True,
-        help='files in configs/_base_/adaptation without .py, each with its options after a colon',
+        help='files in configs/_base_/adaptation without .py, or files of your own with .py, each '
+        'with its options after a colon',
     )  # fmt: skip
     parser.add_argument(
         '--streams', nargs='+', choices=sorted(STREAMS), default=['continual'],

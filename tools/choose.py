@@ -43,7 +43,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument(
         '--methods', nargs='+', metavar='NAME',
-        help='files in configs/_base_/adaptation without .py; default: all but the slowest',
+        help='files in configs/_base_/adaptation without .py, or files of your own with .py; '
+        'default: all but the slowest',
     )  # fmt: skip
     parser.add_argument(
         '--trials', type=whole_number(1), default=24,

@@ -36,7 +36,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         '--method',
-        help="a file in configs/_base_/adaptation without its .py; default: the config's",
+        help='a file in configs/_base_/adaptation without its .py, or a file of your own with '
+        ".py; default: the config's",
     )
     parser.add_argument('--format', choices=tuple(SUFFIXES), default='onnx')
     parser.add_argument('--out', metavar='FILE', help='default: WORK_DIR/network.onnx, or .pt2')

@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
+from ..config.config import method_file, read_config
 from ..files.atomic_io import atomic_write_text
 from .candidates import Candidate, adaptation_of
 
@@ -16,6 +17,8 @@ def write_preset(
 ) -> None:
     """Writes ``adaptation = dict(...)``, whole or not at all.
 
+    If the chosen method is a user's file, the ``custom_imports`` of that file are written, too.
+
     Args:
         path: The file, ``.py``.
         candidate: What was chosen; None for the source model as it is.
@@ -24,8 +27,10 @@ def write_preset(
         comment: Lines for the head of the file.
     """
     options: dict[str, Any] = dict(type='source')
+    imports: Mapping = {}
     if candidate is not None:
         options = adaptation_of(cfg, candidate.name, configs)
+        imports = read_config(method_file(candidate.name, configs)).get('custom_imports') or {}
         if candidate.key is not None:
             place = options
             *outer, last = candidate.key.split('.')
@@ -33,6 +38,8 @@ def write_preset(
                 place = place[name]
             place[last] = candidate.value
     head = ''.join(f'# {line}\n' for line in comment.splitlines())
+    if imports:
+        head += f'custom_imports = {_text(dict(imports))}\n'
     atomic_write_text(path, f'{head}adaptation = {_text(options)}\n')
 
 

@@ -24,7 +24,9 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', help='default: SegFormer-B0 of CamVid, in this repository')
     parser.add_argument('--checkpoint', help='weights of the source, with --config')
     parser.add_argument(
-        '--method', help='adaptation method, a file in configs/_base_/adaptation without its .py'
+        '--method',
+        help='adaptation method, a file in configs/_base_/adaptation without its .py, or a file of '
+        'your own with .py',
     )
     parser.add_argument('--adapters', help='warmed-up meta networks')
     parser.add_argument(

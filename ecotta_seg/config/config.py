@@ -91,12 +91,20 @@ def import_custom_modules(cfg: Config) -> None:
     try:
         import_modules_from_strings(**cfg.custom_imports)
     except (Exception, SystemExit) as error:
-        raise _unreadable(cfg.filename, error) from None
+        # mmengine replaces an ImportError by one without the reason.
+        reason = (error.__context__ if isinstance(error, ImportError) else None) or error
+        missing = isinstance(reason, ModuleNotFoundError)
+        remedy = ': install the module, or add its folder to PYTHONPATH' if missing else ''
+        raise ValueError(f'`custom_imports` cannot be imported: {_short(reason)}{remedy}') from None
+
+
+def _short(error: BaseException) -> str:
+    reason = (str(error).strip().splitlines() or [''])[-1]
+    return f'{type(error).__name__}: {reason}'
 
 
 def _unreadable(path, error: BaseException) -> ValueError:
-    reason = (str(error).strip().splitlines() or [''])[-1]
-    return ValueError(f'the config {path} cannot be read: {type(error).__name__}: {reason}')
+    return ValueError(f'the config {path} cannot be read: {_short(error)}')
 
 
 def check_names(cfg: Config, where: str) -> None:
@@ -189,25 +197,36 @@ def method_name(options: Mapping) -> str:
 def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    The config's settings for the same method stay. Settings for another method are removed.
+    The config's settings for the same method stay. Settings for another method are removed. The
+    ``custom_imports`` of a user's file are added to those of the config.
 
     Args:
         cfg: Changed in place.
-        name: Name of the method.
+        name: Name of the method, or the path of a user's file, see ``method_file``.
         configs: The folder ``configs``.
         options: ``--cfg-options`` of the command line; those for ``adaptation`` apply to this
             method.
 
     Raises:
-        ValueError: The file does not exist, or the method has no such option.
+        ValueError: The file does not exist or has other settings, or the method has no such
+            option.
     """
     path = method_file(name, configs)
     if (cfg.get('method') or method_name(cfg.get('adaptation') or {})) == name:
         check_method_options(cfg.adaptation)
         return
-    found = read_config(path).get('adaptation')
+    preset = read_config(path)
+    found = preset.get('adaptation')
     if not isinstance(found, Mapping) or not found.get('type'):
         raise ValueError(f'--method {name}: expected `adaptation = dict(type=...)` in the file')
+    read = set(READ_NAMES['']) - {'adaptation', 'custom_imports', 'method'}
+    others = sorted(set(preset.keys()) & read)
+    if others:
+        raise ValueError(
+            f'--method {name}: expected only `adaptation` and `custom_imports` in the file, got '
+            f'also {", ".join(others)}: put these into the config of the run'
+        )
+    _add_imports(cfg, preset.get('custom_imports') or {})
     cfg.adaptation = found
     # Two presets can have the same type; the results must distinguish them.
     cfg.method = path.stem if name.endswith('.py') else name
@@ -215,6 +234,17 @@ def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping
     if own:
         cfg.merge_from_dict(own)
     check_method_options(cfg.adaptation)
+
+
+def _add_imports(cfg: Config, added: Mapping) -> None:
+    """Adds a preset's ``custom_imports`` to those of a config."""
+    if not added:
+        return
+    own = cfg.get('custom_imports') or {}
+    names: list[str] = []
+    for imports in (own.get('imports') or [], added.get('imports') or []):
+        names += [imports] if isinstance(imports, str) else imports
+    cfg.custom_imports = {**added, **own, 'imports': list(dict.fromkeys(names))}
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:

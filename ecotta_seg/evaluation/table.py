@@ -279,7 +279,7 @@ def result_notes(document: Mapping) -> list[str]:
     ]
     views = document.get('views', 1)
     notes = [
-        f'One forward a frame adapts and predicts, on {views} view{"s" if views != 1 else ""}; '
+        f'Each prediction is made on {views} view{"s" if views != 1 else ""}; '
         'mean: over conditions.'
     ]
     frames = [result['frames'] for _, result in results]

@@ -62,7 +62,6 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         estimating: If False, the estimate does not change; its latest choice stays in force.
         learned_from: (N, classes, H, W) logits that a proposed update was learned from, if they
             are not the logits that ``propose`` returns (a student's logits); None between frames.
-        predicts_after_update: Whether the prediction of a frame is that after its update.
         beyond_one_forward: The part of the prediction that one forward with fixed weights does not
             compute, such as 'a prompt'; None if there is none. Such a method is not exported.
     """

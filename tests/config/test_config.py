@@ -9,10 +9,13 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ecotta_seg.choice.candidates import Candidate
+from ecotta_seg.choice.preset import write_preset
 from ecotta_seg.cli.config_arguments import add_config_arguments, load_config
 from ecotta_seg.config.config import (
     READ_NAMES,
     check_names,
+    import_custom_modules,
     read_config,
     with_meta_networks,
     with_method,
@@ -99,6 +102,43 @@ def test_presets_of_one_type_are_told_apart():
     paper = read_config(CONFIGS / '_base_' / 'adaptation' / 'ecotta_paper.py')
     with_method(paper, 'ecotta', CONFIGS)
     assert paper.adaptation.meta_networks.start == 'identity'
+
+
+def test_a_preset_brings_its_imports(tmp_path):
+    preset = tmp_path / 'own.py'
+    text = "custom_imports = dict(imports='json')\nadaptation = dict(type='own', rate=1)\n"
+    preset.write_text(text)
+    cfg = read_config(CONFIGS / 'demo.py')
+    with_method(cfg, str(preset), CONFIGS)
+    assert cfg.adaptation == dict(type='own', rate=1) and cfg.method == 'own'
+    imports = dict(imports=['ecotta_seg', 'json'], allow_failed_imports=False)
+    assert cfg.custom_imports == imports
+    preset.write_text(text + 'views = 4\nrate = 3\n')
+    with pytest.raises(ValueError, match='got also views: put these into the config of the run'):
+        with_method(cfg, str(preset), CONFIGS)
+
+
+def test_a_chosen_preset_of_your_own_keeps_its_imports(tmp_path):
+    own, chosen = tmp_path / 'own.py', tmp_path / 'chosen.py'
+    own.write_text(
+        "custom_imports = dict(imports=['json'])\n"
+        "adaptation = dict(type='own', optimizer=dict(type='SGD', lr=1.0))\n"
+    )
+    cfg = read_config(CONFIGS / 'demo.py')
+    candidate = Candidate(str(own), 'optimizer.lr', 0.5)
+    write_preset(chosen, candidate, cfg, CONFIGS, 'chosen')
+    written = read_config(chosen)
+    assert written.custom_imports.imports == ['json'] and written.adaptation.optimizer.lr == 0.5
+
+
+def test_a_missing_import_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'needs.py').write_text('import no_such_library\n')
+    for name, missing in (('no_such_module', 'no_such_module'), ('needs', 'no_such_library')):
+        cfg = Config(dict(custom_imports=dict(imports=[name])))
+        text = f"No module named '{missing}': install the module, or add its folder to"
+        with pytest.raises(ValueError, match=text):
+            import_custom_modules(cfg)
 
 
 def _types(entries):

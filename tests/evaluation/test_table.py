@@ -88,7 +88,7 @@ def test_rows_hold_the_numbers():
         'Scored frames per condition and round: 4.',
         'Never in the labels, so left out of the mean: [red]car, train.',
         'Events: 2 x rollback, 1 x skip',
-        'on 1 view;',
+        'Each prediction is made on 1 view;',
     ):
         assert ' '.join(expected.split()) in ' '.join(text.split()), expected
 
