@@ -52,8 +52,8 @@ class MethodSpec(NamedTuple):
     def parse(cls, text: str, known: Sequence[str]) -> 'MethodSpec':
         """Parses ``'tent'`` or ``'tent:optimizer.lr=1e-3,optimizer.type=SGD'``.
 
-        A name that ends with ``.py`` is a file with a method, as for ``method_file``. In the label
-        this file and that of ``adapters=FILE`` have no folder.
+        A name that ends with ``.py`` is the path of a user's preset, see ``method_file``. The label
+        contains only the file name of this preset and of ``adapters=FILE``, without the folder.
 
         Raises:
             ValueError: The method is unknown, or an option is not ``key=value``.

@@ -40,7 +40,7 @@ def load_lightly() -> None:
 
 
 def load_package() -> None:
-    """Checks the libraries and registers datasets, transforms, metrics, models and hooks.
+    """Checks torch, mmcv, mmengine and mmseg, and registers the package's classes with them.
 
     Raises:
         StackError: A library is missing, broken or too old.

@@ -1,4 +1,4 @@
-"""Driving data sets with tables of weather and time of day: BDD100K and SHIFT.
+"""BDD100K and SHIFT: driving data sets whose files list the weather and the time of each frame.
 
 A condition is a weather (``'rainy'``), a time of day (``'night'``) or both (``'rainy_night'``).
 Underscores replace characters other than letters and digits (``'partly_cloudy'``,

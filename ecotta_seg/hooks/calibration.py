@@ -84,8 +84,8 @@ def _with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
 class CalibrationHook(Hook):
     """Calibrates the method of ``EcoTTAHook`` before the first prediction.
 
-    The hook does not calibrate if the adapter file has a calibration and no folder is given. Nor
-    does it calibrate if the stream resumes from a saved state, which holds the calibration.
+    The hook uses the calibration in the adapter file if the file has one and ``folder`` is None. If
+    the stream resumes from a saved state, the hook uses the calibration in that state.
 
     Args:
         folder: Folder with pictures of clear weather; None for the config's data sets.

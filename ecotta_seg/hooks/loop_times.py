@@ -1,4 +1,4 @@
-"""Measures the loop overhead: the time that a loop adds to its steps."""
+"""Measures the loop overhead: the time of the test loop outside the steps of the method."""
 
 import time
 from typing import Callable, Optional

@@ -1,4 +1,4 @@
-"""Measures the drift of a frame's statistics from the source's, over a model's norms."""
+"""Measures the drift of a frame: the mean drift over some norms of a model."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -311,8 +311,9 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """Predicts with the state before the first frame, without learning or changing anything.
 
-        This is the frozen source's prediction under the method's own normalisation. Arguments and
-        result as in ``predict``; None if the method learns nothing.
+        The prediction has the source's parameters and the method's own normalisation (for Tent, the
+        statistics of the frame). Arguments and result as in ``predict``; None if the method learns
+        nothing.
         """
         return None
 

@@ -189,7 +189,7 @@ class EcoTTA(GradientAdaptation):
 
     @contextmanager
     def adaptation_disabled(self) -> Iterator[None]:
-        """See base class. On exit the norms' statistics are those of the stream again."""
+        """See base class. On exit the norms have the statistics from before the context."""
         with super().adaptation_disabled(), stream_kept(self._calibrated):
             yield
 

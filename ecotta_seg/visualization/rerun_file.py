@@ -20,9 +20,9 @@ _JPEG_QUALITY = 85
 class RerunFile:
     """Writes ``FILE.part1.rrd`` during the run, and the complete ``FILE.rrd`` at the end.
 
-    A part can be opened at any time. A stopped recording continues with another part. The part
-    before is truncated to its length in the saved state, so that no frame is recorded twice. At the
-    end Rerun's own tool joins the parts.
+    The viewer opens a part at any time. If a stopped run resumes, the recording continues in
+    ``FILE.part2.rrd``. The earlier part is truncated to its length in the saved state, so that no
+    frame is recorded twice. At the end Rerun's own tool joins the parts, and the parts are removed.
 
     Args:
         path: The output file, ``.rrd``.
