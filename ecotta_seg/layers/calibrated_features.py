@@ -12,7 +12,7 @@ from .calibrated_batch_norm import CalibratedBatchNorm2d
 
 
 class CalibratedFeatures(CalibratedBatchNorm2d):
-    """A ``CalibratedBatchNorm2d`` that maps the source's statistics to themselves (ours).
+    """Brings the statistics of a feature map back to those of clear frames (ours).
 
     A transformer has no BatchNorm in its backbone, so nothing there corrects a shift of the
     features. This layer corrects the shift at the end of a part:
@@ -20,8 +20,9 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
         y = (x - m) sqrt(V / v) + M
 
     M and V are the channel's mean and variance over the clear frames of a calibration. m and v are
-    the blended statistics of ``CalibratedBatchNorm2d``: M and V if the frame's drift is usual, and
-    then y = x exactly. Without a calibration the layer is the identity.
+    the blended statistics of ``CalibratedBatchNorm2d`` with M and V as the source's statistics. If
+    the frame's drift is usual, m = M and v = V, and y = x exactly. Without a calibration the layer
+    is the identity.
 
     Args:
         channels: C.

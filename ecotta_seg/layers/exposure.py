@@ -8,27 +8,28 @@ from torch import Tensor, nn
 
 
 def is_target(brightness: float) -> bool:
-    """Whether 8-bit frames can be brightened to this mean pixel value."""
+    """Whether a mean pixel value is possible for 8-bit frames that are not black or white."""
     return 1 < brightness < 255
 
 
 class Exposure:
     """A gamma correction of frames that are darker than the source's training frames.
 
-    A pixel p becomes 255 (p / 255)^g with g = ln(t / 255) / ln(l / 255). So a pixel of the frame's
-    mean l becomes t, ``brightness`` times the mean that the data preprocessor subtracts. A ResNet's
+    A pixel p becomes 255 (p / 255)^g with g = ln(t / 255) / ln(l / 255). l is the mean of the
+    frame, so a pixel with the value l becomes t. t is ``brightness`` times the mean that the data
+    preprocessor subtracts. A ResNet's
     BatchNorms bring a dark frame's statistics back to the source's. A SegFormer has no BatchNorm
     before its head, and its LayerNorms act on single pixels, so they cannot correct a dark frame.
 
     Args:
-        preprocessor: The segmentor's data preprocessor. Without a mean it hands pixels on as they
-            are.
+        preprocessor: The segmentor's data preprocessor. A preprocessor without a mean does not
+            change pixels.
         brightness: Target mean of dark frames as a multiple of the preprocessor's mean, above 0,
             at most 1. Clear frames can be darker than the preprocessor's mean, too.
 
     Attributes:
-        target: The mean pixel value of dark frames after the correction, 0 to 255. 0, for no
-            correction, if the preprocessor's mean is no brightness of 8-bit frames.
+        target: The mean pixel value of dark frames after the correction, 0 to 255. If the
+            preprocessor's mean is impossible for 8-bit frames, 0: nothing is corrected.
 
     Raises:
         ValueError: ``brightness`` is out of range.

@@ -48,8 +48,8 @@ def class_balanced_weights(
 
     A confident pixel of class c has the weight n_c ** -exponent, where n_c is the number of
     confident pixels of that class in the frame. Exponent 0 gives the plain mean over pixels, 1 the
-    mean of the classes' means. Road, buildings and sky dominate a plain mean, and the rare classes
-    die.
+    mean of the classes' means. Road, buildings and sky dominate a plain mean, and the model stops
+    predicting the rare classes.
 
     Args:
         entropy: (N, H, W) in nats, without a graph.
@@ -114,8 +114,8 @@ def self_distilled_regularisation(
 
     The slope of |d| jumps at d = 0, and the regulariser pulls every d towards 0. So rounding
     decides the sign of many gradients, and after some dozen frames two machines learn different
-    weights. With a ``smoothing`` the loss is quadratic near 0 (smooth L1), and rounding stays
-    rounding.
+    weights. With a ``smoothing`` the loss is quadratic near 0 (smooth L1), and rounding has only
+    small effects.
 
     Args:
         adapted: x̃_k, (N, C, H, W).

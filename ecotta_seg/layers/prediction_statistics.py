@@ -74,7 +74,7 @@ def surest_half(logits: Tensor) -> Tensor:
         logits: (N, C, H, W).
 
     Returns:
-        (N, H, W) booleans: entropy at most its median.
+        (N, H, W) booleans: True if the entropy of the pixel is at most the median.
     """
     entropy = pixel_entropy(logits.detach())
     return entropy <= entropy.median()

@@ -23,8 +23,8 @@ class RobustBatchNorm2d(AdaptiveBatchNorm2d):
     Args:
         source: See base class; the average starts at its statistics.
         momentum: 0 to 1.
-        sets: Number of averages that are kept beside each other, one for each model that uses the
-            layer.
+        sets: Number of independent averages: one for each model that uses the layer (student and
+            teacher).
 
     Attributes:
         chosen: Index of the average; None for the source's statistics.

@@ -15,8 +15,8 @@ class ShiftGate:
     drift, in another fog hardly changes the entropy.
 
     Both values come from the frozen model on the current frame, so learned parameters have no
-    influence. Learned parameters would change, too, and keep the gate open on the next clear day,
-    and a model with minimised entropy is always sure.
+    influence. Values of the adapted model would not work: its drift could stay high on the next
+    clear day, and its entropy is always low, because the method minimises the entropy.
 
     Args:
         half: The product D E at strength 0.5, above 0.

@@ -30,7 +30,8 @@ class CoTTA(GradientAdaptation):
 
     1. The teacher predicts ``views`` views (Eq. 2 and 3); the anchor (the source) predicts one. On
        pixels where the anchor's largest probability exceeds ``anchor_threshold``, the teacher's
-       plain prediction counts, on others its average over the views (Eq. 4; per pixel in the code).
+       plain prediction counts. On the other pixels its average over the views counts (Eq. 4; per
+       pixel in the code).
        **This prediction of the teacher, made before the update, is scored**, as in the public
        code. If all methods use a set number of views (``use_views``, ``--views``), the teacher's
        average over these views is scored instead, on every pixel.
@@ -102,7 +103,7 @@ class CoTTA(GradientAdaptation):
         self._generator = CopiedGenerator().manual_seed(self.seed)
 
     def use_views(self, number: int) -> None:
-        """See base class: affects the scored prediction alone; labels use ``label_views``."""
+        """See base class: changes only the scored prediction; labels use ``label_views``."""
         super().use_views(number)
         self._views_asked_for = True
 
@@ -121,7 +122,7 @@ class CoTTA(GradientAdaptation):
             return summed_probabilities(self._inference, inputs, metas, views)
 
     def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
-        """See base class: ``others`` has all views; ``logits``, for the labels, are not used."""
+        """See base class: averages ``others``, which has all views; ``logits`` are not used."""
         return mean_logits(others, self.views)
 
     @torch.no_grad()

@@ -54,9 +54,9 @@ class EcoTTA(GradientAdaptation):
         regularisation_smoothing: See ``self_distilled_regularisation``; 0 for the paper's L1.
         frozen_norm: ``mode`` of ``replace_batch_norms`` for the frozen model's BatchNorms, and
             the mode's options. The paper does not say which statistics they use.
-        fast_convolutions: Run the frozen model's wide convolutions by ``frozen_graph/fast_conv.py``
-            with or without the engine: faster on a CPU, with different rounding. An identity start
-            then equals the source up to rounding.
+        fast_convolutions: Run the frozen model's wide convolutions by
+            ``frozen_graph/fast_conv.py``, with or without the engine. They are faster on a CPU and
+            round differently, so an identity start equals the source only up to rounding.
         adapters: File of warmed-up meta networks; None starts from their initial values.
         memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
             memory. False for plain autograd. ``autocast`` always uses plain autograd, and so do
@@ -177,8 +177,7 @@ class EcoTTA(GradientAdaptation):
         return bool(self._calibrated)
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: measures the usual drift of the frozen model's norms, and before that the
-        statistics of the features to align."""
+        """See base class: measures the statistics of the aligned features, then the usual drift."""
         super().calibrate(frames)
         with self.encoder.bypass():
             if self.encoder.aligners:
@@ -200,7 +199,7 @@ class EcoTTA(GradientAdaptation):
             norm.forget()
 
     def _clear_record(self) -> StepRecord:
-        """The step's record, set to 0; the windows of a frame add their losses to it."""
+        """Sets the losses of the step's record to 0; each window of a frame adds its own."""
         record = self.last_step
         record.entropy = record.confident_fraction = record.regularisation = 0.0
         return record

@@ -33,20 +33,20 @@ class EcoTTAPlus(EcoTTA):
 
     Differences from EcoTTA (arXiv 2303.01904):
 
-    - Before the stream, ``calibrate`` measures the network's usual values on clear frames. All
-      limits count in these units.
+    - Before the stream, ``calibrate`` measures the network's usual drift and entropy on clear
+      frames. All limits are multiples of these values.
     - The further a frame is from the source domain, the more the meta networks act (see
       ``ShiftGate``). On a clear day the model stays close to the source, whatever it has learned.
-      For each frame a run of the frozen model at half size, a quarter of an inference, gives the
-      strength, so conditions may change from frame to frame. The strength also scales the part
-      above 1 of the weight of norms of mode 'drift'.
-    - The entropy of confident pixels is averaged class by class. Under a plain mean, road and
-      buildings outweigh small classes, and small classes die first.
+      The strength of the meta networks is computed for each frame, so conditions may change from
+      frame to frame. This takes a run of the frozen model at half size, a quarter of an inference.
+      A norm of mode 'drift' with a weight above 1 has the weight 1 + strength * (weight - 1).
+    - The entropy of confident pixels is averaged class by class. In a plain mean over pixels, road
+      and buildings outweigh small classes, and the model stops predicting small classes.
     - After every update the parameters move a little back towards their start. This turns an
       unbounded sum of steps into a mean over the last ``1 / restore_rate`` frames.
     - The model stays within a radius of the frozen model (see ``trust_radius``). Entropy
-      minimisation strengthens each class by its own confident pixels; far from the frozen model
-      the frequent classes take over the others.
+      minimisation favours classes with many confident pixels. Far from the frozen model the
+      frequent classes replace the others.
     - Dark frames are brightened first, if a ``brightness`` is set (see ``Exposure``).
 
     Args:
@@ -60,7 +60,8 @@ class EcoTTAPlus(EcoTTA):
             BatchNorm the gate uses the entropy alone.
         trust_radius: Upper limit of Σ_k R_k, above 0. After a frame above the limit, the parameters
             move back by the share 1 - ``trust_radius`` / Σ_k R_k if that is above
-            ``restore_rate``. A few such frames undo the change. None for no limit.
+            ``restore_rate``. A few such steps bring the model back below the limit. None for no
+            limit.
         brightness: See ``Exposure``; None does not brighten frames. A calibration replaces this
             value by a target from the clear frames.
         **options: See ``EcoTTA``.

@@ -17,10 +17,10 @@ class BankedFrame:
 
     Attributes:
         frame: (1, C, H, W), preprocessed, without padding.
-        padding: [left, right, top, bottom] in pixels, by which the segmentor runs the frame.
+        padding: [left, right, top, bottom] in pixels, which the segmentor adds to the frame.
         category: The class that the frame stands for.
         uncertainty: Mean entropy of the prediction in nats.
-        age: Frames of the stream since the frame came.
+        age: Frames of the stream since the frame entered the bank.
     """
 
     frame: Tensor
@@ -44,11 +44,11 @@ class BankedFrame:
 class FrameBank:
     """Category-balanced sampling with timeliness and uncertainty (arXiv 2303.13899, Alg. 1).
 
-    A frame of a category with fewer than capacity / classes frames enters as long as there is
-    room; in a full bank the frame replaces one of the categories that have most. A frame of
-    another category replaces one of its own. The replaced frame is the one with the largest
-    timeliness / (1 + exp(-age / capacity)) + uncertainty * H / ln C; if that score is not above
-    the score of the new frame, the new frame stays outside.
+    If the category of a new frame has at least capacity / classes frames, the new frame may replace
+    a frame of its own category. Otherwise the new frame enters while there is room, and in a full
+    bank it may replace a frame of the largest categories. Of these frames the one with the highest
+    score is replaced, if its score is above the score of the new frame. Otherwise the new frame
+    does not enter. The score is timeliness / (1 + exp(-age / capacity)) + uncertainty * H / ln C.
 
     Args:
         capacity: Number of frames, from 1.
@@ -62,12 +62,12 @@ class FrameBank:
         self.items: list[BankedFrame] = []
 
     def score(self, item: BankedFrame) -> float:
-        """How soon a frame should leave the bank."""
+        """The score of a frame; the frame with the highest score leaves the bank first."""
         old = self.timeliness / (1 + exp(-item.age / self.capacity))
         return old + self.uncertainty * item.uncertainty / log(self.classes)
 
     def add(self, item: BankedFrame) -> bool:
-        """Offers a frame and lets all frames in the bank age; returns whether the frame came in."""
+        """Offers a frame and raises the age of all frames; returns whether the frame entered."""
         rivals = self._rivals(item.category)
         worst = max(reversed(rivals), key=self.score, default=None)
         enters = worst is None or self.score(worst) > self.score(item)
@@ -78,7 +78,7 @@ class FrameBank:
         return enters
 
     def _rivals(self, category: int) -> list[BankedFrame]:
-        """The frames of which a new one of this category may replace one; none: there is room."""
+        """The frames that a new one of this category may replace; empty if there is room."""
         counts = [0] * self.classes
         for item in self.items:
             counts[item.category] += 1

@@ -30,7 +30,7 @@ class _Window(NamedTuple):
 
     Attributes:
         frame: (N, C, h, w), not masked, without padding.
-        mask: (N, 1, h, w), 1 where the student saw the mask.
+        mask: (N, 1, h, w), 1 at pixels that the mask covered.
         labels: (N, h, w), the teacher's classes.
         place: Rows and columns of the frame in the window.
     """
@@ -48,19 +48,20 @@ class HybridTTA(GradientAdaptation):
     For each frame:
 
     1. The teacher predicts. **This prediction is scored**, as in the public code.
-    2. A colour that is learned covers ``mask_ratio`` of the patches. The student predicts the
+    2. A mask of a learned colour covers ``mask_ratio`` of the patches. The student predicts the
        masked frame and learns the teacher's classes by cross-entropy on all pixels. From the
-       backbone's maps of the same forward the covered pixels are reconstructed; their mean
-       absolute error is the second loss.
+       backbone's maps of this forward a reconstruction predicts the colours of the covered pixels;
+       its mean absolute error is the second loss.
     3. If the mean cross-entropy of the last ``window`` frames is below (1 + ``margin``) times its
-       slow average, the domain does not shift, and the step is efficient: in the backbone only the
-       norms learn. Else all parameters learn.
+       slow average, the domain does not shift, and in the backbone only the norms learn (the
+       efficient step). Otherwise all parameters learn.
     4. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student.
 
     Deviations: the norms take the place of the public code's adapters, which are built for a ViT's
-    blocks. The mask covers the frame and not the tokens, so that any backbone can see it. Each map
-    of the backbone gives three colours by a 1x1 convolution; they are enlarged to the frame and
-    added (the public code has a head for a SegFormer's four maps). One view gives the labels.
+    blocks. The mask covers the frame and not the tokens, so it works on any backbone. A 1x1
+    convolution makes three colours from each map of the backbone; the results are enlarged to the
+    frame and added (the public code has a head for a SegFormer's four maps). The teacher predicts
+    the labels on one view.
 
     Args:
         segmentor: The source model. All its parameters are trained except an auxiliary head's.
@@ -229,14 +230,14 @@ class HybridTTA(GradientAdaptation):
         record.loss = self._cross_entropy + self.reconstruction_weight * record.regularisation
 
     def shifts(self) -> bool:
-        """Whether the latest losses tell of a shift, so that all parameters learn."""
+        """Whether the latest losses show a shift of the domain; all parameters learn then."""
         if int(self.updates) + 1 < len(self.recent_losses):
             return True
         return float(self.recent_losses.mean()) >= (1 + self.margin) * float(self.slow_loss)
 
     @torch.no_grad()
     def update(self) -> None:
-        """See base class; before that step 3, and the colour's gradient."""
+        """See base class; first makes the choice of step 3 and the gradient of the colour."""
         loss = self._cross_entropy
         self.recent_losses.copy_(self.recent_losses.roll(1))
         self.recent_losses[0] = loss

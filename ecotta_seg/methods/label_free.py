@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
 
 
 class LabelFreeEstimate:
-    """A running estimate of mIoU without labels, and the choice of a prediction by the estimate.
+    """Estimates running mIoU without labels, and chooses the adapted or the source's prediction.
 
     Both models predict the frame once more at ``scale``; see
     :mod:`ecotta_seg.evaluation.label_free` for the estimate. An estimated frame costs one extra
@@ -56,7 +56,8 @@ class LabelFreeEstimate:
         scale: Scale of the other view's sides, above 0, not 1.
         decay: Weight of a frame in the running estimate relative to the next frame, from 0 to
             below 1. The running difference of the two models is the mean of the frames'
-            differences: a difference of summed areas over two conditions may contradict both.
+            differences. The difference of the summed areas of two conditions can have the opposite
+            sign of the difference in each condition.
 
     Raises:
         ValueError: An option is out of range.

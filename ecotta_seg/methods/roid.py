@@ -38,10 +38,10 @@ class ROID(GradientAdaptation):
     - The prediction is multiplied by the smoothed mean of the frame's probabilities.
 
     Deviations: pixels replace images, and a window of the frame replaces the batch. The view
-    changes colours alone, see ``photometric_view``. Gradients flow into both views as published,
-    but one after the other, so that only one view's activations exist; that costs a third
-    forward without a graph. The prior multiplies probabilities, as in the paper; the public code
-    multiplies logits.
+    changes only colours, see ``photometric_view``. The loss has gradients through both views, as
+    published. They are computed one after the other, so that only the activations of one view exist
+    at a time; this takes a third forward, without a graph. The prior multiplies probabilities, as
+    in the paper; the public code multiplies logits.
 
     Args:
         segmentor: The source model.

@@ -1,4 +1,4 @@
-"""RoTTA: slow statistics, a bank of frames, and a teacher whose frames count less as they age.
+"""RoTTA: slow statistics, a teacher, and a bank of frames, in which old frames count less.
 
 Taken from Yuan, Xie and Li, CVPR 2023 (arXiv 2303.13899), and its port in
 mariodoebler/test-time-adaptation: robust batch normalisation (Eq. 2 and 3), category-balanced
@@ -34,17 +34,19 @@ class RoTTA(GradientAdaptation):
 
     1. The teacher predicts. **This prediction is scored**, as in the public code.
     2. The frame is offered to a bank (see ``FrameBank``).
-    3. Frames of the bank are drawn. The student sees each with other colours and learns the
-       teacher's probabilities of the plain frame by cross-entropy, times e⁻ᵃ / (1 + e⁻ᵃ) for the
-       age a. Scale and shift of all norms learn. While both run, the statistics of their
-       BatchNorms move (see ``RobustBatchNorm2d``); the statistics of the two differ.
+    3. Frames of the bank are drawn. The student predicts each frame with changed colours, and
+       learns the teacher's probabilities for the plain frame by cross-entropy, times
+       e⁻ᵃ / (1 + e⁻ᵃ) for the age a. Scale and shift of all norms learn. These forwards also move
+       the statistics of the BatchNorms (see ``RobustBatchNorm2d``). Student and teacher have
+       statistics of their own.
     4. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student.
 
     Deviations: the bank holds frames, which have no one class. A frame stands for the class whose
     share of its pixels exceeds the mean share over the stream most, and its uncertainty is the
-    mean over its pixels. The public code learns from all 64 images of the bank in one batch, once
-    in 64 images; here each frame learns from ``frames_per_update`` frames, one after the other,
-    so that all steps take the same time and one frame's activations. Views change colours alone.
+    mean over its pixels. The public code takes one step after every 64 images, on all 64 images of
+    the bank in one batch. Here each frame of the stream has a step on ``frames_per_update`` frames,
+    one after the other, so that all steps take the same time and the memory of one frame. Views
+    change only colours.
 
     Args:
         segmentor: The source model.

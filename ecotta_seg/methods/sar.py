@@ -32,9 +32,9 @@ class SAR(GradientAdaptation):
 
     Deviations: pixels replace images. The public code does not update the last stage (layer4) and
     the final norm; here these are the last stage and the decode head. If no pixel is reliable
-    before or after climbing, there is no step. In the public code ``reset`` sets the moving
-    average to None, but the low value is restored afterwards, so every following step resets until
-    the average recovers. Here the average restarts.
+    before or after climbing, there is no step. In the public code ``reset`` clears the moving
+    average, but the caller then restores the low value, so each following step resets again until
+    the average is above the limit. Here the average starts empty after a reset.
 
     Args:
         segmentor: The source model; scale and shift of its norms are updated, see

@@ -29,7 +29,7 @@ def shared_source(segmentor: nn.Module) -> SourceModel:
 
 @torch.no_grad()
 def part_from(source: SourceModel, method: AdaptationMethod) -> int:
-    """Gives a shared source copies of the parameters that a method changes.
+    """Gives a shared source its own copies of the parameters that a method changes.
 
     Args:
         source: From ``shared_source``; changed in place.

@@ -48,9 +48,9 @@ class StepPart:
 class PeriodicReset(StepPart):
     """Resets the method after each ``every`` frames (RDumb, arXiv 2306.05401, Section 5).
 
-    The reset comes before the forward of the next frame, as in the public code. Frames without
-    learning do not count: under ``adaptation_disabled``, found bad, or undone by a guard's rollback
-    to its last good state.
+    The reset comes before the forward of the next frame, as in the public code. Only frames that
+    the method learns from count. Bad frames, frames under ``adaptation_disabled`` and frames whose
+    updates a guard rolls back do not count.
 
     Args:
         every: Frames between two resets (1000 batches of 64 images in the paper).

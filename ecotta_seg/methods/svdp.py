@@ -39,14 +39,14 @@ class SVDP(CoTTA):
     uncertainty of a pixel. The i-th colour is added to the i-th most uncertain pixel of the frame.
     Student and teacher have prompts of their own at the same pixels; the anchor sees the plain
     frame. The student learns its prompt with all its parameters, and the teacher's prompt follows
-    with the momentum ``teacher_momentum`` - ``prompt_scale`` * mean uncertainty. Restoring leaves
-    the prompt alone. Everything else is CoTTA's.
+    with the momentum ``teacher_momentum`` - ``prompt_scale`` * mean uncertainty. CoTTA's random
+    restoring does not change the prompt. Everything else is as in CoTTA.
 
     Deviations: the prompt starts at 0, so that the first prediction is the source's; in the public
     code it starts at random. A frame of any size has the same number of prompted pixels; the code
-    fixes a share of 960x540. The views are views of the prompted frame; the code places the prompt
-    in each scale by itself. The dropout removes channels (see ``dropout_variance``), and its random
-    numbers depend on ``seed`` and the number of updates alone.
+    fixes a share of 960x540. The views are made from the prompted frame; the code places a prompt
+    in the frame of each scale. The dropout removes channels (see ``dropout_variance``), and its
+    random numbers depend on ``seed`` and the number of updates alone.
 
     Args:
         segmentor, optimizer: See ``CoTTA``.
@@ -143,7 +143,7 @@ class SVDP(CoTTA):
         self._placed = self._shown = None
 
     def update(self) -> None:
-        """See base class; before that gives the prompt its gradient."""
+        """See base class; first gives the prompt its gradient."""
         gradient = self._shown.grad.flatten(2)
         places = self._placed.pixels.unsqueeze(1).expand(-1, gradient.shape[1], -1)
         prompt = self.adaptable_parameters()[PROMPT]
@@ -162,7 +162,7 @@ class SVDP(CoTTA):
 
     @torch.no_grad()
     def restore(self) -> None:
-        """See base class; leaves the prompt alone."""
+        """See base class; does not change the prompt."""
         prompt = self.adaptable_parameters()[PROMPT]
         kept = prompt.detach().clone()
         super().restore()

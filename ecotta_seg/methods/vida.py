@@ -30,19 +30,20 @@ class ViDA(GradientAdaptation):
 
     1. The uncertainty U is the mean over pixels of the standard deviation of the teacher's
        probabilities under dropout. If U is at least ``threshold``, the high-rank adapters weigh
-       1 + U and the low-rank adapters 1 - U; else the other way round.
+       1 + U and the low-rank adapters 1 - U. Otherwise the high-rank adapters weigh 1 - U and the
+       low-rank adapters 1 + U.
     2. The teacher predicts. **This prediction is scored**, as in the public code.
     3. The student learns by the symmetric cross-entropy to the teacher's probabilities. All its
        parameters learn, and its adapters with ``adapter_rate`` times the learning rate.
     4. The teacher moves: momentum * teacher + (1 - momentum) * student, with ``adapter_momentum``
        for the adapters and ``teacher_momentum`` for all other parameters.
 
-    Deviations: adapters of all linear layers, convolutions and attention projections of the
-    backbone, as the paper allows; the public code adapts the attention of a ViT. They are merged
-    into the weights (see ``RankAdapters``). There is no warm-up on the source, so U starts at 0
-    and the first prediction is the source's. While U is measured, both adapters weigh 1. The
-    dropout removes channels (see ``dropout_variance``); the public code measures the variance over
-    ten views instead.
+    Deviations: all linear layers, convolutions and attention projections of the backbone have
+    adapters, as the paper allows; in the public code only the attention of a ViT has them. The
+    adapters are merged into the weights (see ``RankAdapters``). There is no warm-up on the source,
+    so the adapters start without an effect and the first prediction is the source's. While the
+    uncertainty is measured, both adapters weigh 1. The dropout removes channels (see
+    ``dropout_variance``); the public code measures the variance over ten views instead.
 
     Args:
         segmentor: The source model. All its parameters are trained except an auxiliary head's.
@@ -126,7 +127,12 @@ class ViDA(GradientAdaptation):
         return {f'{ADAPTERS}.{name}': p for name, p in self.adapters.named_parameters()}
 
     def merged(self, tensors: dict[str, Tensor], scales: tuple[float, float]) -> dict[str, Tensor]:
-        """Parameters with the adapters in the weights, for ``using``; scales of low and high."""
+        """Parameters with merged adapters, for ``using``.
+
+        Args:
+            tensors: The parameters by name.
+            scales: The weights of the low-rank and the high-rank adapters.
+        """
         return self.adapters.merged(tensors, f'{ADAPTERS}.', *scales)
 
     @torch.no_grad()
@@ -194,7 +200,7 @@ class ViDA(GradientAdaptation):
         self.last_step.loss += float(loss.detach())
 
     def update(self) -> None:
-        """See base class; the adapters get their gradients from those of the weights first."""
+        """See base class; first computes the adapters' gradients from those of the weights."""
         self.adapters.give_gradients(self.adaptable_parameters(), *self._scales)
         super().update()
         self.updates += 1
