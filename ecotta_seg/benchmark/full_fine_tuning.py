@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from ..methods.teacher import train_all
 from ..methods.tent import Tent
 
 
@@ -15,8 +16,5 @@ class FullFineTuning(Tent):
 
     def __init__(self, segmentor: nn.Module, optimizer: dict) -> None:
         super().__init__(segmentor, optimizer)
-        segmentor.requires_grad_(True)
-        if getattr(segmentor, 'auxiliary_head', None) is not None:
-            # The auxiliary head does not affect the prediction.
-            segmentor.auxiliary_head.requires_grad_(False)
+        train_all(segmentor)
         self.start()

@@ -13,16 +13,16 @@ from ..inference.views import (
     prediction_views,
     summed_probabilities,
 )
-from ..inference.windows import learned_regions, predict_frames
+from ..inference.windows import predict_frames
 from ..layers.replace_norms import replace_trained_norms
 from ..registry import ADAPTATION_METHODS
 from ..resume.random_state import CopiedGenerator
 from ..resume.saved_state import misfit
-from .gradient_adaptation import GradientAdaptation
+from .teacher import TeacherAdaptation, train_all
 
 
 @ADAPTATION_METHODS.register_module(name='cotta')
-class CoTTA(GradientAdaptation):
+class CoTTA(TeacherAdaptation):
     """Continual test-time adaptation with a teacher and stochastic restoring.
 
     Wang et al., arXiv 2203.13591. If the paper leaves a detail open, this class follows the
@@ -85,22 +85,17 @@ class CoTTA(GradientAdaptation):
                 'expected teacher_momentum, anchor_threshold and restore_probability from 0 to 1, '
                 f'got {teacher_momentum}, {anchor_threshold} and {restore_probability}'
             )
-        super().__init__(segmentor.requires_grad_(True), optimizer)
+        train_all(segmentor)
+        super().__init__(segmentor, optimizer, teacher_momentum)
         replace_trained_norms(segmentor, batch_norm or dict(mode='frame'))
-        if getattr(segmentor, 'auxiliary_head', None) is not None:
-            segmentor.auxiliary_head.requires_grad_(False)
         prediction_views(views)
         self.views = self.label_views = views
         self._views_asked_for = False
-        self.teacher_momentum, self.anchor_threshold = teacher_momentum, anchor_threshold
-        self.restore_probability, self.seed = restore_probability, seed
-        self.start()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
+        self.anchor_threshold, self.restore_probability = anchor_threshold, restore_probability
+        self.seed = seed
         # A CPU generator on every device, so that all devices restore the same elements.
-        self._generator = CopiedGenerator().manual_seed(self.seed)
+        self._generator = CopiedGenerator().manual_seed(seed)
+        self.start()
 
     def use_views(self, number: int) -> None:
         """See base class: changes only the scored prediction; labels use ``label_views``."""
@@ -118,7 +113,7 @@ class CoTTA(GradientAdaptation):
             return None
         views = prediction_views(self.views)
         inputs = self.teacher_inputs(inputs, metas)
-        with self.using(self._teacher):
+        with self.using(self.teacher):
             return summed_probabilities(self._inference, inputs, metas, views)
 
     def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
@@ -135,7 +130,7 @@ class CoTTA(GradientAdaptation):
         del anchor
         views = prediction_views(self.label_views)[1:]
         inputs = self.teacher_inputs(inputs, metas)
-        with self.using(self._teacher):
+        with self.using(self.teacher):
             logits = self._inference(inputs, metas)
             if not views:
                 return logits
@@ -154,29 +149,18 @@ class CoTTA(GradientAdaptation):
     def _inference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         return predict_frames(self.segmentor, inputs, metas)
 
-    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: with the source as teacher."""
-        teacher, self._teacher = self._teacher, self._initial
-        try:
-            return self.predict(inputs, metas)
-        finally:
-            self._teacher = teacher
-
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the teacher predicts, the student learns."""
         logits = self.predict(inputs, metas)
-        labels = logits.argmax(dim=1)
-        regions = learned_regions(self.segmentor, inputs, metas)
-        self._labels = iter([labels[:, t:b, left:right] for t, b, left, right in regions])
+        self.give_labels(logits.argmax(dim=1), inputs, metas)
         self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
         super().propose(self.student_inputs(inputs, metas), metas)
-        # Release the labels: an exhausted iterator keeps its list until the next call.
-        self._labels = iter(())
+        self.free_labels()
         return logits
 
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class: cross-entropy of the student against the teacher's classes."""
-        loss = share * F.cross_entropy(logits, next(self._labels))
+        loss = share * F.cross_entropy(logits, self.next_labels())
         loss.backward()
         self.last_step.loss += float(loss.detach())
 
@@ -187,11 +171,8 @@ class CoTTA(GradientAdaptation):
             self.follow()
             self.restore()
 
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Moves the teacher towards the student."""
-        for name, parameter in self.adaptable_parameters().items():
-            self._teacher[name].lerp_(parameter, 1 - self.teacher_momentum)
+    def after_update(self) -> None:
+        """See base class; ``update`` moves the teacher, if the student has moved."""
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -200,10 +181,6 @@ class CoTTA(GradientAdaptation):
             drawn = torch.rand(parameter.shape, generator=self._generator)
             chosen = (drawn < self.restore_probability).to(parameter.device)
             torch.where(chosen, self._initial[name], parameter, out=parameter.data)
-
-    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the teacher's weights."""
-        return {'teacher': self._teacher}
 
     def method_state(self) -> dict:
         """See base class; includes the state of the random generator."""
@@ -226,6 +203,6 @@ class CoTTA(GradientAdaptation):
         self._generator.set_state(state['generator'].cpu())
 
     def reset(self) -> None:
-        """See base class; also resets the teacher and the random generator."""
+        """See base class; also resets the random generator."""
         super().reset()
-        self._begin()
+        self._generator = CopiedGenerator().manual_seed(self.seed)

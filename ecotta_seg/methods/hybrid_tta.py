@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..inference.padding import padding_of, without_padding
-from ..inference.windows import over_windows, predict_frames
+from ..inference.windows import over_windows
 from ..layers.losses import pixel_entropy
 from ..layers.norm_parameters import is_norm
 from ..layers.replace_norms import replace_trained_norms
 from ..meta_networks.input_channels import input_channels
 from ..meta_networks.output_encoder import trial_outputs
 from ..registry import ADAPTATION_METHODS
-from .gradient_adaptation import GradientAdaptation
+from .teacher import TeacherAdaptation, train_all
 
 COLOUR, RECONSTRUCTION = 'mask_colour', 'reconstruction'
 
@@ -42,7 +42,7 @@ class _Window(NamedTuple):
 
 
 @ADAPTATION_METHODS.register_module(name='hybrid_tta')
-class HybridTTA(GradientAdaptation):
+class HybridTTA(TeacherAdaptation):
     """Dynamic domain shift detection and masked frames (Park et al., arXiv 2409.08566).
 
     For each frame:
@@ -108,17 +108,15 @@ class HybridTTA(GradientAdaptation):
                 f'0 to 1, got {mask_ratio}, {patch}, {window}, {reconstruction_weight}, {margin}, '
                 f'{loss_momentum} and {teacher_momentum}'
             )
-        super().__init__(segmentor, optimizer)
+        super().__init__(segmentor, optimizer, teacher_momentum)
         replace_trained_norms(segmentor, batch_norm or dict(mode='source'))
         one, channels = next(segmentor.parameters()).new_ones(()), input_channels(segmentor)
         segmentor.register_parameter(COLOUR, nn.Parameter(one.new_zeros(channels)))
         segmentor.add_module(RECONSTRUCTION, _reconstruction(segmentor, one, seed))
-        segmentor.requires_grad_(True)
-        if getattr(segmentor, 'auxiliary_head', None) is not None:
-            segmentor.auxiliary_head.requires_grad_(False)
+        train_all(segmentor)
         self.mask_ratio, self.patch, self.seed = mask_ratio, patch, seed
         self.reconstruction_weight, self.margin = reconstruction_weight, margin
-        self.loss_momentum, self.teacher_momentum = momenta
+        self.loss_momentum = loss_momentum
         # The number of updates; with the seed it chooses the mask of the next frame.
         self.register_buffer('updates', torch.zeros_like(one, dtype=torch.int64))
         # The latest first.
@@ -129,24 +127,11 @@ class HybridTTA(GradientAdaptation):
         norms = {id(p) for m in segmentor.modules() if is_norm(m) for p in m.parameters()}
         self._blocks = [p for p in segmentor.backbone.parameters() if id(p) not in norms]
         self.start()
-        self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """See base class: the mask's colour and the reconstruction."""
         parts = (COLOUR, f'{RECONSTRUCTION}.')
         return {n: p for n, p in self.adaptable_parameters().items() if n.startswith(parts)}
-
-    @torch.no_grad()
-    def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction."""
-        with self.using(self._teacher):
-            return predict_frames(self.segmentor, inputs, metas)
-
-    @torch.no_grad()
-    def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class."""
-        with self.using(self._initial):
-            return predict_frames(self.segmentor, inputs, metas)
 
     def mask(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """The covered patches of (N, C, H, W) frames: (N, 1, H, W), 1 where covered, else 0.
@@ -251,21 +236,9 @@ class HybridTTA(GradientAdaptation):
         self.updates += 1
 
     @torch.no_grad()
-    def after_update(self) -> None:
-        """See base class: step 4."""
-        for name, parameter in self.adaptable_parameters().items():
-            self._teacher[name].lerp_(parameter, 1 - self.teacher_momentum)
-
-    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the teacher's parameters."""
-        return {'teacher': self._teacher}
-
-    @torch.no_grad()
     def reset(self) -> None:
-        """See base class; also resets the teacher, the losses and the masks."""
+        """See base class; also resets the losses and the masks."""
         super().reset()
-        for name, tensor in self._teacher.items():
-            tensor.copy_(self._initial[name])
         self.recent_losses.zero_()
         self.slow_loss.zero_()
         self.updates.zero_()

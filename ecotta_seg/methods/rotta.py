@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from ..inference.padding import padding_of, without_padding
 from ..inference.photometric import photometric_view
-from ..inference.windows import forward_windows, learned_regions, predict_frames
+from ..inference.windows import forward_windows, predict_frames
 from ..layers.losses import pixel_entropy
 from ..layers.norm_parameters import release_norm_parameters
 from ..layers.robust_batch_norm import choosing, robust_batch_norms
 from ..registry import ADAPTATION_METHODS
 from ..resume.saved_state import misfit
 from .frame_bank import BankedFrame, FrameBank, class_shares, timeliness_weight
-from .gradient_adaptation import GradientAdaptation
+from .teacher import TeacherAdaptation
 
 _TEACHER, _STUDENT = range(2)
 
 
 @ADAPTATION_METHODS.register_module(name='rotta')
-class RoTTA(GradientAdaptation):
+class RoTTA(TeacherAdaptation):
     """Robust test-time adaptation in dynamic scenarios (Yuan et al., CVPR 2023, arXiv 2303.13899).
 
     For each frame:
@@ -84,18 +84,16 @@ class RoTTA(GradientAdaptation):
                 f'frames_per_update from 1, got {norm_momentum}, {teacher_momentum}, {capacity} '
                 f'and {frames_per_update}'
             )
-        super().__init__(segmentor, optimizer)
+        super().__init__(segmentor, optimizer, teacher_momentum)
         self._norms = robust_batch_norms(segmentor, norm_momentum, sets=2)
         release_norm_parameters(segmentor)
-        self.teacher_momentum, self.frames_per_update = teacher_momentum, frames_per_update
-        self.seed = seed
+        self.frames_per_update, self.seed = frames_per_update, seed
         self.bank = FrameBank(capacity, segmentor.out_channels, timeliness, uncertainty)
         zeros = next(segmentor.parameters()).new_zeros(segmentor.out_channels)
         self.register_buffer('mean_shares', zeros)
         # The number of learned frames; with the seed it chooses draws and views.
         self.register_buffer('updates', zeros.new_zeros((), dtype=torch.int64))
         self.start()
-        self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
         """Also moves the frames of the bank."""
@@ -120,7 +118,7 @@ class RoTTA(GradientAdaptation):
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the teacher's prediction."""
-        with self.using(self._teacher), self._by(_TEACHER):
+        with self.using(self.teacher), self._by(_TEACHER):
             return predict_frames(self.segmentor, inputs, metas)
 
     @torch.no_grad()
@@ -174,10 +172,9 @@ class RoTTA(GradientAdaptation):
     def _learn_from(self, item: BankedFrame) -> None:
         """Step 3 for one frame of the bank."""
         frame, metas, model = item.padded, item.metas, self.segmentor
-        with torch.no_grad(), self.using(self._teacher), self._by(_TEACHER, moving=True):
+        with torch.no_grad(), self.using(self.teacher), self._by(_TEACHER, moving=True):
             soft = predict_frames(model, frame, metas).softmax(dim=1)
-        regions = learned_regions(model, frame, metas)
-        self._labels = iter([soft[:, :, t:b, left:right] for t, b, left, right in regions])
+        self.give_labels(soft, frame, metas)
         drawn = min(self.frames_per_update, len(self.bank.items))
         self._weight = timeliness_weight(item.age / self.bank.capacity) / drawn
         seed = self.seed + int(self.updates)
@@ -186,25 +183,14 @@ class RoTTA(GradientAdaptation):
             with torch.enable_grad(), self._by(_STUDENT, moving=True):
                 forward_windows(model, view, metas, self.show)
         finally:
-            # An exhausted iterator keeps its list until the next call.
-            self._labels = iter(())
+            self.free_labels()
 
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class: cross-entropy against the teacher's probabilities."""
-        losses = -(next(self._labels) * logits.log_softmax(dim=1)).sum(dim=1)
+        losses = -(self.next_labels() * logits.log_softmax(dim=1)).sum(dim=1)
         loss = share * self._weight * losses.mean()
         loss.backward()
         self.last_step.loss += float(loss.detach())
-
-    @torch.no_grad()
-    def after_update(self) -> None:
-        """See base class: step 4."""
-        for name, parameter in self.adaptable_parameters().items():
-            self._teacher[name].lerp_(parameter, 1 - self.teacher_momentum)
-
-    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the teacher's parameters."""
-        return {'teacher': self._teacher}
 
     def method_state(self) -> dict:
         """See base class; includes the bank."""
@@ -227,10 +213,8 @@ class RoTTA(GradientAdaptation):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """See base class; also resets the teacher and all statistics, and empties the bank."""
+        """See base class; also resets all statistics, and empties the bank."""
         super().reset()
-        for name, tensor in self._teacher.items():
-            tensor.copy_(self._initial[name])
         for norm in self._norms:
             norm.forget()
         self.bank.items = []

@@ -98,7 +98,7 @@ class SVDP(CoTTA):
             inputs: (N, 3, H, W).
             metas: Metainfo of the N samples.
         """
-        with self.using(self._teacher):
+        with self.using(self.teacher):
             variance = dropout_variance(
                 self.segmentor, inputs, metas,
                 self.dropout_samples, self.dropout_rate, self.seed + int(self.updates),
@@ -108,7 +108,7 @@ class SVDP(CoTTA):
         # The padding is never chosen: there are at most as many prompts as pixels of the frame.
         ranked = torch.full_like(variance, -1.0)
         ranked[:, :, rows, columns] = frame
-        count = min(len(self._teacher[PROMPT]), frame[0].numel())
+        count = min(len(self.teacher[PROMPT]), frame[0].numel())
         # Pixels at the edges are equally uncertain; a stable order is the same on all devices.
         order = ranked.flatten(1).argsort(dim=1, descending=True, stable=True)
         return _Placement(order[:, :count], float(frame.mean()))
@@ -123,7 +123,7 @@ class SVDP(CoTTA):
     def teacher_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the frames with the teacher's prompt."""
         placed = self._placed or self.place(inputs, metas)
-        return self._prompted(inputs, self._teacher[PROMPT], placed.pixels)
+        return self._prompted(inputs, self.teacher[PROMPT], placed.pixels)
 
     def student_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class: the frames with the student's prompt, as a leaf of the graph."""
@@ -155,10 +155,10 @@ class SVDP(CoTTA):
     @torch.no_grad()
     def follow(self) -> None:
         """See base class; the prompt follows faster if the frame is uncertain."""
-        before, prompt = self._teacher[PROMPT].clone(), self.adaptable_parameters()[PROMPT]
+        before, prompt = self.teacher[PROMPT].clone(), self.adaptable_parameters()[PROMPT]
         super().follow()
         momentum = max(0.0, self.teacher_momentum - self.prompt_scale * self._placed.uncertainty)
-        self._teacher[PROMPT].copy_(before.lerp_(prompt, 1 - momentum))
+        self.teacher[PROMPT].copy_(before.lerp_(prompt, 1 - momentum))
 
     @torch.no_grad()
     def restore(self) -> None:

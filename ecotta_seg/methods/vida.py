@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from ..inference.dropout_variance import dropout_variance
 from ..inference.padding import without_padding
-from ..inference.windows import learned_regions, predict_frames
+from ..inference.windows import predict_frames
 from ..layers.losses import pixel_entropy, symmetric_cross_entropy
 from ..layers.rank_adapters import RankAdapters
 from ..layers.replace_norms import replace_trained_norms
 from ..registry import ADAPTATION_METHODS
-from .gradient_adaptation import GradientAdaptation
+from .teacher import TeacherAdaptation, train_all
 
 ADAPTERS = 'rank_adapters'
 
 
 @ADAPTATION_METHODS.register_module(name='vida')
-class ViDA(GradientAdaptation):
+class ViDA(TeacherAdaptation):
     """Homeostatic visual domain adapters (Liu et al., ICLR 2024, arXiv 2306.04344).
 
     For each frame:
@@ -94,22 +94,18 @@ class ViDA(GradientAdaptation):
                 f'{threshold}, {teacher_momentum}, {adapter_momentum}, {dropout_samples} and '
                 f'{dropout_rate}'
             )
-        super().__init__(segmentor, optimizer)
+        super().__init__(segmentor, optimizer, teacher_momentum)
         replace_trained_norms(segmentor, batch_norm or dict(mode='source'))
         self.adapters = RankAdapters(segmentor.backbone, 'backbone.', low_rank, high_rank, seed)
         segmentor.add_module(ADAPTERS, self.adapters)
-        segmentor.requires_grad_(True)
-        if getattr(segmentor, 'auxiliary_head', None) is not None:
-            segmentor.auxiliary_head.requires_grad_(False)
+        train_all(segmentor)
         self.adapter_rate, self.threshold, self.seed = adapter_rate, threshold, seed
-        self.teacher_momentum, self.adapter_momentum = momenta
+        self.adapter_momentum = adapter_momentum
         self.dropout_samples, self.dropout_rate = dropout_samples, dropout_rate
         one = next(segmentor.parameters()).new_ones(())
         # The number of updates; with the seed it chooses the dropout of the next frame.
         self.register_buffer('updates', torch.zeros_like(one, dtype=torch.int64))
-        self._labels = iter(())
         self.start()
-        self._teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
 
     def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """See base class: the adapters have their own learning rate."""
@@ -143,7 +139,7 @@ class ViDA(GradientAdaptation):
             inputs: (N, 3, H, W).
             metas: Metainfo of the N samples.
         """
-        with self.using(self.merged(self._teacher, (1.0, 1.0))):
+        with self.using(self.merged(self.teacher, (1.0, 1.0))):
             variance = dropout_variance(
                 self.segmentor, inputs, metas,
                 self.dropout_samples, self.dropout_rate, self.seed + int(self.updates),
@@ -159,7 +155,7 @@ class ViDA(GradientAdaptation):
         return self._teaching(inputs, metas, self.scales(inputs, metas))
 
     def _teaching(self, inputs: Tensor, metas: list[dict], scales: tuple[float, float]) -> Tensor:
-        with self.using(self.merged(self._teacher, scales)):
+        with self.using(self.merged(self.teacher, scales)):
             return predict_frames(self.segmentor, inputs, metas)
 
     @torch.no_grad()
@@ -173,8 +169,7 @@ class ViDA(GradientAdaptation):
         self._scales = self.scales(inputs, metas)
         with torch.no_grad():
             logits = self._teaching(inputs, metas, self._scales)
-        regions = learned_regions(self.segmentor, inputs, metas)
-        self._labels = iter([logits[:, :, t:b, left:right] for t, b, left, right in regions])
+        self.give_labels(logits, inputs, metas)
         record = self.last_step
         record.loss, record.confident_fraction = 0.0, 1.0
         record.entropy = float(pixel_entropy(without_padding(logits, metas)).mean())
@@ -184,8 +179,7 @@ class ViDA(GradientAdaptation):
             super().propose(inputs, metas)
         finally:
             self._give(own)
-        # Release the labels: an exhausted iterator keeps its list until the next call.
-        self._labels = iter(())
+        self.free_labels()
         return logits
 
     def _give(self, tensors: dict[str, Tensor]) -> None:
@@ -195,7 +189,7 @@ class ViDA(GradientAdaptation):
 
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class: symmetric cross-entropy to the teacher (Eq. 6)."""
-        loss = share * symmetric_cross_entropy(logits, next(self._labels)).mean()
+        loss = share * symmetric_cross_entropy(logits, self.next_labels()).mean()
         loss.backward()
         self.last_step.loss += float(loss.detach())
 
@@ -205,22 +199,12 @@ class ViDA(GradientAdaptation):
         super().update()
         self.updates += 1
 
-    @torch.no_grad()
-    def after_update(self) -> None:
+    def momentum_of(self, name: str) -> float:
         """See base class: step 4."""
-        adapters = self.adapter_parameters()
-        for name, parameter in self.adaptable_parameters().items():
-            momentum = self.adapter_momentum if name in adapters else self.teacher_momentum
-            self._teacher[name].lerp_(parameter, 1 - momentum)
-
-    def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the teacher's parameters."""
-        return {'teacher': self._teacher}
+        return self.adapter_momentum if name in self.adapter_parameters() else self.teacher_momentum
 
     @torch.no_grad()
     def reset(self) -> None:
-        """See base class; also resets the teacher and restarts the dropout."""
+        """See base class; also restarts the dropout."""
         super().reset()
-        for name, tensor in self._teacher.items():
-            tensor.copy_(self._initial[name])
         self.updates.zero_()

@@ -124,7 +124,7 @@ def test_cotta_is_scored_by_the_views_that_are_asked_for(views, weighted):
     method.test_step(_batch())
     image = segmentor.data_preprocessor(_batch(), False)['inputs']
     metas = [dict(ori_shape=(61, 93), img_shape=(61, 93))]
-    with cotta.using(cotta._teacher), torch.no_grad():
+    with cotta.using(cotta.teacher), torch.no_grad():
         total = sum(
             view_probabilities(segmentor.inference, image, metas, view)
             for view in prediction_views(views)

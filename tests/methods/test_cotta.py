@@ -116,7 +116,7 @@ def test_one_view_is_the_teacher_alone(segmentor, frames):
     method = build_method({**OPTIONS, 'views': 1}, segmentor).eval()
     method.adapt(images[0], metas)
     logits = method.predict(images[1], metas)
-    with method.using(method._teacher), torch.no_grad():
+    with method.using(method.teacher), torch.no_grad():
         assert torch.equal(logits, segmentor.inference(images[1], metas))
 
 

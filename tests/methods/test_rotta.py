@@ -123,7 +123,7 @@ def test_rotta_follows_the_reference(segmentor, frames):
     segmentor.double()
     expected, averages, bank = _reference(segmentor, images, metas)
     method = build_method(deepcopy(OPTIONS), segmentor).eval()
-    start = [p.clone() for p in method._teacher.values()]
+    start = [p.clone() for p in method.teacher.values()]
     for image, prediction in zip(images, expected):
         assert torch.allclose(method.adapt(image, metas), prediction, atol=1e-6)
         assert method.last_step.updated
@@ -131,7 +131,7 @@ def test_rotta_follows_the_reference(segmentor, frames):
     assert all(torch.equal(i.frame, b[0]) for i, b in zip(method.bank.items, bank))
     assert [item.category for item in method.bank.items] == [item[1] for item in bank]
     assert max(item[3] for item in bank) > len(bank), 'the bank is more than the latest frames'
-    for found, wanted, first in zip(method._teacher.values(), averages, start):
+    for found, wanted, first in zip(method.teacher.values(), averages, start):
         assert (found - wanted).abs().max() <= 1e-12 + 1e-5 * (wanted - first).abs().max()
 
 

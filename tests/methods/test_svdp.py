@@ -82,7 +82,7 @@ def test_svdp_follows_the_reference(segmentor, frames):
         assert method.last_step.updated
     assert own.abs().min() > 0
     assert torch.allclose(method.adapter_parameters()['prompt'], own, 1e-5, 1e-10)
-    assert torch.allclose(method._teacher['prompt'], average, 1e-5, 1e-10)
+    assert torch.allclose(method.teacher['prompt'], average, 1e-5, 1e-10)
     for name, parameter in student.items():
         found, start = method.adaptable_parameters()[name], method._initial[name]
         assert (found - parameter).abs().max() <= 1e-12 + 1e-5 * (parameter - start).abs().max()

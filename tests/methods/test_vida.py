@@ -110,7 +110,7 @@ def test_vida_follows_the_reference(segmentor, frames):
         for part, name in enumerate(('low_down', 'low_up', 'high_down', 'high_up')):
             learned = getattr(found, name)[index]
             assert torch.allclose(learned, rank.parts[part], 1e-5, 1e-10)
-            taught = method._teacher[f'rank_adapters.{name}.{index}']
+            taught = method.teacher[f'rank_adapters.{name}.{index}']
             assert torch.allclose(taught, average.parts[part], 1e-5, 1e-10)
     wanted = dict(student.decode_head.named_parameters())
     for name, parameter in method.segmentor.decode_head.named_parameters():
