@@ -52,9 +52,6 @@ class PixelwiseUnits(EncoderUnits):
     def run(self, index, x):
         return self.backbone.blocks[index](x)
 
-    def first_modules(self, count):
-        return [self.backbone.stem, *self.backbone.blocks[:count]]
-
 
 @MODELS.register_module(name='UndescribedPixelwise')
 class UndescribedPixelwise(PixelwiseBackbone):

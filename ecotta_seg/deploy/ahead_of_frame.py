@@ -67,8 +67,8 @@ class PlainGate(nn.Module):
     def __init__(self, method: EcoTTAPlus, classes: int, sample: Tensor) -> None:
         super().__init__()
         self.half, self.exponent = method.shift_gate.half, method.shift_gate.exponent
-        self.usual_drift = float(method.usual[DRIFT])
-        self.usual_entropy = float(method.usual[ENTROPY])
+        self.usual_drift = float(method.usual_values[DRIFT])
+        self.usual_entropy = float(method.usual_values[ENTROPY])
         self.most = log(max(2, classes))
         self.scale = 1.0 if method.probes_whole(sample) else method.probe_scale
 

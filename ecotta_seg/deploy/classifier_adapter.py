@@ -122,7 +122,7 @@ class FeatureAlignment(ClassifierAdapter):
         weight: Tensor,
         drift_weight: float = 40.0,
         tolerance: float = 3.0,
-        momentum: float = 0.5,
+        momentum: float = 0.75,
     ) -> None:
         super().__init__(weight)
         source = nn.BatchNorm2d(weight.shape[1], affine=False)

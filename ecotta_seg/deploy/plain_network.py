@@ -70,7 +70,7 @@ class PlainNetwork(nn.Module):
             # The strength of the last frame is in the norm's own.
             copies[id(norm)].blend_weight = weight
         gate = None if plus is None else plus.shift_gate
-        target = 0.0 if plus is None or plus.exposure is None else float(plus.usual[TARGET])
+        target = 0.0 if plus is None or plus.exposure is None else float(plus.usual_values[TARGET])
         target = target if is_target(target) else None
         self.input_in_float32 = PlainInput(self.segmentor.data_preprocessor, target)
         self._one_value = self._single_values(sample)

@@ -49,6 +49,7 @@ class FrameStatistics(nn.Module):
         self._copy('scale', scale)
         self._copy('shift', shift)
         self.tolerance = self.momentum = 0.0
+        self.drift_unit = 1.0
         if self.mode != 'frame':
             self._copy('source_mean', source.running_mean)
             self._copy('source_var', source.running_var)
@@ -56,6 +57,7 @@ class FrameStatistics(nn.Module):
             self.mode, self.gated = 'calibrated', False
             self.tolerance, self.momentum = source.tolerance, source.momentum
             self._copy('usual_drift', source.usual_drift)
+            self.drift_unit = float(source.drift_unit)
             self.follows = bool(source.followed)
             if self.follows:
                 self._copy('stream_mean', source.stream_mean)
@@ -87,7 +89,7 @@ class FrameStatistics(nn.Module):
     def _drift(self, mean: Tensor, var: Tensor) -> Tensor:
         drift = self._divergence(mean, var, self.source_mean, self.source_var)
         if self.listened:
-            self.shared.record(drift)
+            self.shared.record(drift / self.drift_unit)
         return drift
 
     def _towards(self, mean: Tensor, var: Tensor, weight) -> tuple[Tensor, Tensor]:

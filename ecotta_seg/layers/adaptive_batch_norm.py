@@ -66,7 +66,7 @@ class AdaptiveBatchNorm2d(nn.Module):
         # The part of the input to measure, see ``measuring``; None for the whole input.
         self.region: Optional[FrameRegion] = None
         # Sums of the drift over the last input's channels, by the first channel of each normalised
-        # piece; None if no meter is listening.
+        # piece; None if no meter is listening. Calibrated norms have a unit, ``drift_unit``.
         self.last_drift: Optional[dict[int, Tensor]] = None
 
     def extra_repr(self) -> str:

@@ -17,6 +17,7 @@ ESTIMATED_DRIFT = 0.05
 # A frame jumps if its divergence from the moving average exceeds this multiple of the usual drift,
 # both as means over channels.
 JUMP = 5.0
+_LEAST_UNIT = 1e-3
 
 
 class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
@@ -55,7 +56,7 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         source: _BatchNorm,
         weight: float = 40.0,
         tolerance: float = 3.0,
-        momentum: float = 0.5,
+        momentum: float = 0.75,
     ) -> None:
         super().__init__(source, 'drift', weight)
         if tolerance < 0 or not 0 < momentum <= 1:
@@ -81,6 +82,11 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         """The layer's options for ``print(model)``."""
         return f'{super().extra_repr()}, tolerance={self.tolerance}, momentum={self.momentum}'
 
+    @property
+    def drift_unit(self) -> Tensor:
+        """The mean usual drift of the channels, a scalar; ``last_drift`` counts in this unit."""
+        return self.usual_drift.mean().clamp_min(_LEAST_UNIT)
+
     @torch.no_grad()
     def statistics(self, x: Tensor, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """See base class."""
@@ -95,7 +101,7 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         mean, var = self._averaged(mean, var, channels)
         drift = self._divergence(mean, var, source_mean, source_var)
         if self.last_drift is not None:
-            self.last_drift[channels.start or 0] = drift.sum()
+            self.last_drift[channels.start or 0] = drift.sum() / self.drift_unit
         return self.blended(mean, var, drift, channels)
 
     def blended(

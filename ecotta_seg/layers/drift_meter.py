@@ -23,8 +23,11 @@ def drift_norms(*modules: nn.Module) -> list[AdaptiveBatchNorm2d]:
 class DriftMeter:
     """The mean of ``AdaptiveBatchNorm2d.drift`` over some layers, for a frame.
 
+    A ``CalibratedBatchNorm2d`` counts in multiples of its own usual drift. So each layer has the
+    same say, although layers differ in their drift on clear frames.
+
     Args:
-        norms: Norms of mode 'drift'.
+        norms: Norms of mode 'drift' or 'calibrated'.
     """
 
     def __init__(self, norms: Iterable[AdaptiveBatchNorm2d]) -> None:

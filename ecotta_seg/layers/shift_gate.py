@@ -9,10 +9,10 @@ from ..registry import check_keys
 class ShiftGate:
     """A strength from 0 to 1 for the meta networks: r^p / (1 + r^p) with r = D E / ``half``.
 
-    D is the mean drift of the frozen model's norms, E the mean entropy of the frozen model's
-    prediction. Both are multiples of the same network's values on clear frames, because networks
-    differ in both. Each value alone misses some weather: in one network rain causes hardly any
-    drift, in another fog hardly changes the entropy.
+    D is the mean drift of the frozen model's norms (see ``DriftMeter``), E the mean entropy of the
+    frozen model's prediction. Both are multiples of the same network's values on clear frames,
+    because networks differ in both. Each value alone misses some weather: in one network rain
+    causes hardly any drift, in another fog hardly changes the entropy.
 
     Both values come from the frozen model on the current frame, so learned parameters have no
     influence. Values of the adapted model would not work: its drift could stay high on the next
@@ -26,7 +26,7 @@ class ShiftGate:
         ValueError: A value is out of range.
     """
 
-    def __init__(self, half: float = 1.5, exponent: float = 6.0) -> None:
+    def __init__(self, half: float = 2.0, exponent: float = 6.0) -> None:
         if not half > 0 or not exponent > 0:
             raise ValueError(
                 f'expected half and exponent of the shift gate above 0, got {half} and {exponent}'

@@ -69,10 +69,6 @@ class BlockUnits(EncoderUnits):
         """See base class."""
         return self._blocks()[index][1](x)
 
-    def first_modules(self, count: int) -> list[nn.Module]:
-        """See base class."""
-        return [*self.stem_modules(), *(block for _, block in self._blocks()[:count])]
-
     def operator(self, index: int) -> FrozenOperator:
         """See base class."""
         return build_operator(self._blocks()[index][1], f'block {index + 1}')

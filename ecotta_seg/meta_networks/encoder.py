@@ -73,10 +73,6 @@ class AdaptedEncoder(MetaEncoder):
             self.aligners.append(CalibratedFeatures(channels, **options))
         return list(self.aligners)
 
-    def early_modules(self) -> list[nn.Module]:
-        """See base class: the modules of the stem and the first part."""
-        return self.units.first_modules(self.parts[0].stop)
-
     def run_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
         """Runs the frozen units of part ``index``.
 

@@ -65,10 +65,6 @@ class MetaEncoder(nn.Module):
         """
         return []
 
-    def early_modules(self) -> list[nn.Module]:
-        """The backbone's first modules, whose norms see the weather first; empty if unknown."""
-        return []
-
     @contextmanager
     def recording(self, measure: Optional[Measure] = None) -> Iterator[list]:
         """Inside, each forward appends the result of ``measure`` for each of the K parts.

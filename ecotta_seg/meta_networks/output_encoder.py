@@ -1,7 +1,6 @@
 """Meta networks on the outputs of a backbone without a description (``EncoderUnits``)."""
 
 from collections.abc import Collection, Sequence
-from math import ceil
 from typing import Optional, Union
 
 import torch
@@ -13,9 +12,6 @@ from .meta_network import MetaNetwork
 
 # Sides of the square trial frames for a backbone, in pixels; its own size is tried as well.
 _TRIAL_SIDES = (64, 128, 256, 512)
-# The share of a backbone's norms that counts as its start: about the share of the stem and the
-# first of four parts in a ResNet.
-_EARLY = 0.25
 
 
 class OutputEncoder(MetaEncoder):
@@ -86,15 +82,6 @@ class OutputEncoder(MetaEncoder):
         for position in self.split:
             width = channels[position]
             self.meta_networks.append(MetaNetwork(width, width, **meta_network))
-
-    def early_modules(self) -> list[nn.Module]:
-        """See base class: the first quarter of the backbone's BatchNorms, in module order."""
-        norms = [
-            module
-            for module in self.backbone.modules()
-            if isinstance(getattr(module, 'running_mean', None), Tensor)
-        ]
-        return norms[: ceil(_EARLY * len(norms))]
 
     def forward(self, image: Tensor):
         """Encodes frames.

@@ -64,10 +64,6 @@ class EncoderUnits(ABC):
     def run(self, index: int, x: Tensor) -> Tensor:
         """Runs unit ``index`` on its (N, C_in, H, W) input; returns (N, C_out, H', W')."""
 
-    def first_modules(self, count: int) -> list[nn.Module]:
-        """The modules of ``stem`` and of units 0 to ``count`` - 1; empty if unknown."""
-        return []
-
     def leave_stage(self, stage: int, x: Tensor) -> Tensor:
         """The backbone's operation on (N, C, H, W) features at the end of a stage.
 

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from ..inference.padding import padding_of, without_padding
 from ..inference.reduced_frame import reduced_frame
 from ..layers.adaptive_batch_norm import AdaptiveBatchNorm2d
-from ..layers.calibrated_batch_norm import CalibratedBatchNorm2d
+from ..layers.calibrated_batch_norm import (
+    ESTIMATED_DRIFT,
+    CalibratedBatchNorm2d,
+    calibrated_norms,
+)
 from ..layers.drift_meter import DriftMeter, drift_norms
 from ..layers.exposure import Exposure
 from ..layers.losses import class_balanced_weights
@@ -21,9 +25,9 @@ from ..registry import ADAPTATION_METHODS
 from .ecotta import EcoTTA
 
 _PROBE_SCALE = 0.5
-# Indices in ``usual``; its values without a calibration (docs/tuning.md); and the smallest unit.
+# Indices in ``usual_values``, its values without a calibration (docs/tuning.md), the least unit.
 DRIFT, ENTROPY, TARGET = range(3)
-_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.036, 0.13
+_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.07, 0.13
 _LEAST = 1e-3
 
 
@@ -71,7 +75,7 @@ class EcoTTAPlus(EcoTTA):
             norms; see also base class.
     """
 
-    calibrated_buffers = ('usual',)
+    calibrated_buffers = ('usual_values',)
 
     def __init__(
         self,
@@ -113,9 +117,7 @@ class EcoTTAPlus(EcoTTA):
                 )
             self.shift_gate = ShiftGate.from_options(shift_gate)
             self.probe_scale = _PROBE_SCALE
-            # Early norms, if the model has any, separate weather from clear days best.
-            first = drift_norms(*self.encoder.early_modules())
-            self._probe_meter = DriftMeter(first or drifting)
+            self._probe_meter = DriftMeter(drifting)
             self._only_whole: set[tuple[int, ...]] = set()
             # Calibrated norms decide themselves which frames need a correction.
             self._norm_weights = [
@@ -127,16 +129,17 @@ class EcoTTAPlus(EcoTTA):
             # Before the first frame the stream counts as the source domain.
             self.register_buffer('strength', like.new_zeros(()), persistent=False)
         target = 0.0 if self.exposure is None else self.exposure.target
-        usual = like.new_tensor([_ESTIMATED_DRIFT, _ESTIMATED_ENTROPY, target])
+        drift = _ESTIMATED_DRIFT / (ESTIMATED_DRIFT if calibrated_norms(segmentor) else 1.0)
+        usual = like.new_tensor([drift, _ESTIMATED_ENTROPY, target])
         # Values on clear frames, estimates until ``calibrate``: the mean drift of the probe's
         # norms, the mean entropy of the probe as a share of ln C, the exposure's target.
-        self.register_buffer('usual', usual, persistent=False)
+        self.register_buffer('usual_values', usual, persistent=False)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         if self.exposure is None:
             return inputs
-        target = float(self.usual[TARGET])
+        target = float(self.usual_values[TARGET])
         return self.exposure.brighten_(inputs, *padding_of(inputs, metas[0]), target)
 
     @property
@@ -159,7 +162,7 @@ class EcoTTAPlus(EcoTTA):
                 self.exposure.brightness(inputs[0][(slice(None), *padding_of(inputs, metas[0]))])
                 for inputs, metas in frames
             ]
-            self.usual[TARGET] = fmean(seen) - pstdev(seen)
+            self.usual_values[TARGET] = fmean(seen) - pstdev(seen)
         frames = [(self.prepare(inputs.clone(), metas), metas) for inputs, metas in frames]
         super().calibrate(frames)
         if self.shift_gate is not None:
@@ -167,8 +170,8 @@ class EcoTTAPlus(EcoTTA):
             seen = [self._shift(inputs, metas) for inputs, metas in frames]
             drifts, entropies = zip(*seen)
             if drifts[0] is not None:
-                self.usual[DRIFT] = max(fmean(drifts), _LEAST)
-            self.usual[ENTROPY] = max(fmean(entropies), _LEAST)
+                self.usual_values[DRIFT] = max(fmean(drifts), _LEAST)
+            self.usual_values[ENTROPY] = max(fmean(entropies), _LEAST)
 
     @property
     def probe_norms(self) -> list[AdaptiveBatchNorm2d]:
@@ -223,8 +226,8 @@ class EcoTTAPlus(EcoTTA):
         self._act_by(0.0)
         drift, entropy = self._shift(inputs, metas)
         if drift is not None:
-            drift /= float(self.usual[DRIFT])
-        entropy /= float(self.usual[ENTROPY])
+            drift /= float(self.usual_values[DRIFT])
+        entropy /= float(self.usual_values[ENTROPY])
         self.strength.fill_(self.shift_gate.strength(drift, entropy))
         self._act_by(self.strength)
 

@@ -49,5 +49,18 @@ def test_drift_equals_numpy():
     assert meter.mean() == inside == pytest.approx(drift, rel=1e-5)
 
 
+def test_calibrated_norms_count_in_multiples_of_their_usual_drift():
+    model = _model('calibrated')
+    model[0].usual_drift.fill_(0.5)
+    model[1].usual_drift.copy_(torch.linspace(0, 0.02, 9))
+    meter, x = DriftMeter(drift_norms(model)), torch.randn(1, 9, 7, 5)
+    with meter.listening():
+        model[0].statistics(x[:, :6])
+        model[1].statistics(x)
+    first = _divergence(x[:, :6].double().numpy(), model[0]).mean() / 0.5
+    second = _divergence(x.double().numpy(), model[1]).mean() / 0.01
+    assert meter.mean() == pytest.approx((first + second) / 2, rel=1e-4)
+
+
 def test_norms_of_other_modes_have_no_drift():
     assert DriftMeter(drift_norms(_model('frame'))).mean() is None

@@ -141,11 +141,6 @@ def test_what_cannot_be_is_refused(options, error, message):
         OutputEncoder(Backbone(packing), **options)
 
 
-def test_early_modules_are_the_first_quarter_of_the_norms():
-    encoder = _encoder()
-    assert encoder.early_modules() == [encoder.backbone.layers[0][1]]
-
-
 @pytest.mark.parametrize('kind', [AdaptedEncoder, LadderEncoder])
 def test_attached_where_nobody_describes_the_backbone(kind):
     class Other(ResNet):

@@ -102,7 +102,7 @@ def _written_out(method, image, metas, threshold):
         distance = distance + changed.abs().mean() / frozen.abs().mean()
     parameters = method.adaptable_parameters()
     gradients = torch.autograd.grad(loss + LAMBDA * distance, list(parameters.values()))
-    assert (loss - plain).detach().abs() > 1e-3, 'the balance of classes has to matter'
+    assert (loss - plain).detach().abs() > 1e-4, 'the balance of classes has to matter'
     return dict(zip(parameters, gradients)), loss.item(), distance.item()
 
 
@@ -196,16 +196,15 @@ def _gated(**changes):
 def test_the_strength_is_that_of_the_very_frame():
     method = _gated()
     frame = torch.randn(1, 3, 32, 48)
-    drift_norms = method._probe_meter.norms
     with method.encoder.bypass(), method._probe_meter.listening():
         method.strength.zero_()
         alone = method.predict(frame, METAS)
     p = alone.softmax(1).double().numpy()[:, :, ::4, ::4]
     entropy = -(p * np.log(p)).sum(1).mean() / np.log(5)
-    expected = method.shift_gate.strength(
-        method._probe_meter.mean() / float(method.usual[0]), entropy / float(method.usual[1])
-    )
-    assert len(drift_norms) < len(_norms(method)) and 0.5 < expected < 1
+    usual_drift, usual_entropy, _ = method.usual_values.tolist()
+    drift = method._probe_meter.mean()
+    expected = method.shift_gate.strength(drift / usual_drift, entropy / usual_entropy)
+    assert method.probe_norms == _norms(method) and 0.5 < expected < 1
     # Before the first frame: the source alone.
     assert torch.equal(method.predict(frame, METAS), alone)
     logits = method.adapt(frame, METAS)

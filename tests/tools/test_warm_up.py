@@ -96,7 +96,7 @@ def test_the_adapters_have_a_calibration_on_the_training_set(project, tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     others = torch.load(other / 'adapters.pth', weights_only=True)['calibration']
-    assert not torch.equal(others['usual'], kept['usual'])
+    assert not torch.equal(others['usual_values'], kept['usual_values'])
     run = run_tool(*arguments, '--work-dir', other, '--calibrate', tmp_path / 'none')
     assert '--calibrate: expected a folder with pictures' in error_of(run)
 
