@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.classifier import find_classifier
 from ..methods import AdaptationMethod
 from ..registry import ADAPTATION_METHODS
 from .ahead_of_frame import swaps_channels
@@ -160,8 +161,8 @@ class AroundEngine(AdaptationMethod):
 
 def _is_the_classifier_of(segmentor: nn.Module, weight: Tensor) -> bool:
     """Whether an engine's classifier is that of a segmentor; True if the segmentor has none."""
-    own = getattr(getattr(segmentor, 'decode_head', None), 'conv_seg', None)
-    if not isinstance(own, nn.Conv2d):
+    own = find_classifier(segmentor)
+    if own is None:
         return True
     own = own.weight.detach().float().cpu().flatten()
     return own.numel() == weight.numel() and bool(

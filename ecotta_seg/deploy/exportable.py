@@ -6,6 +6,7 @@ from typing import Optional
 from torch import nn
 
 from ..inference.windows import slides
+from ..layers.classifier import find_classifier, last_head
 from ..meta_networks import MetaNetwork
 from ..methods import AdaptationMethod
 from ..methods.cotta import CoTTA
@@ -69,12 +70,10 @@ def classifier_of(segmentor: nn.Module) -> nn.Conv2d:
     Raises:
         ValueError: The head has none that is called ``conv_seg``.
     """
-    head = segmentor.decode_head
-    head = head[-1] if isinstance(head, nn.ModuleList) else head
-    classifier = getattr(head, 'conv_seg', None)
-    if not isinstance(classifier, nn.Conv2d):
+    classifier = find_classifier(segmentor)
+    if classifier is None:
         raise ValueError(
             'expected a decode head whose classifier is a convolution `conv_seg`, but a '
-            f'{type(head).__name__} has none: leave out --features'
+            f'{type(last_head(segmentor)).__name__} has none: leave out --features'
         )
     return classifier

@@ -99,7 +99,11 @@ class CalibrationHook(Hook):
         self._seen: Optional[nn.Module] = None
 
     def before_test(self, runner: Any) -> None:
-        """Calibrates the method on clear frames, if the method is new and needs them."""
+        """Calibrates the method on clear frames, if the method is new and needs them.
+
+        Raises:
+            ValueError: There are no clear frames, and the method does not run without them.
+        """
         method, cfg = runner.model, runner.cfg
         if method is self._seen or not method.needs_clear_frames:
             return
@@ -113,11 +117,11 @@ class CalibrationHook(Hook):
         loaders = [cfg.get('calibration_dataloader'), cfg.get('forgetting_dataloader')]
         steps = () if self.folder is None else frame_steps(cfg)
         frames = clear_frames(runner, method.segmentor, self.number, self.folder, steps, loaders)
-        if frames is None:
+        if frames is None and not method.requires_clear_frames:
             runner.logger.warning(
                 'there are no clear frames to calibrate on, so the method uses estimates: '
                 '--calibrate DIR names a folder with a dozen pictures of clear weather'
             )
             return
-        method.calibrate_all(frames)
+        method.calibrate_all(frames or ())
         runner.logger.info(f'calibrated on {len(frames)} clear frames')

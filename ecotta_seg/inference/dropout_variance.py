@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.classifier import find_classifier
 from .autocast import as_in_network
 from .windows import over_windows
 
@@ -72,9 +73,7 @@ def _predictions(
     samples: int,
 ) -> Iterator[Tensor]:
     """Logits (N, C, h, w) of each sample."""
-    head = segmentor.decode_head
-    head = head[-1] if isinstance(head, nn.ModuleList) else head
-    classifier = getattr(head, 'conv_seg', None)
+    classifier = find_classifier(segmentor)
     features, seen = segmentor.extract_feat(crop), []
     # An attribute of the object, so that all kinds of segmentors predict from the same maps; under
     # autocast there is one already.

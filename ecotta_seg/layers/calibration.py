@@ -92,6 +92,11 @@ class CalibratedOnFrames:
         return False
 
     @property
+    def requires_clear_frames(self) -> bool:
+        """Whether the method refuses to run without a calibration."""
+        return False
+
+    @property
     def calibrated_part(self) -> 'CalibratedOnFrames':
         """The module that is calibrated: the method, or the method inside a wrapper."""
         return self

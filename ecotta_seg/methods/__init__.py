@@ -11,6 +11,7 @@ from .ecotta_plus import EcoTTAPlus
 from .gradient_adaptation import GradientAdaptation
 from .hybrid_tta import HybridTTA
 from .ladder import LadderAdaptation
+from .mixture_of_prototypes import MixtureOfPrototypes
 from .roid import ROID
 from .rotta import RoTTA
 from .sar import SAR
@@ -36,6 +37,7 @@ __all__ = [
     'LadderAdaptation',
     'EcoTTA',
     'MetaNetworkWarmUp',
+    'MixtureOfPrototypes',
     'RoTTA',
     'SourceModel',
     'StepRecord',

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ecotta_seg.methods import build_method
-from tests.segmentors import build_segmentor
+from tests.segmentors import build_segmentor, calibrated
 
 SGD = dict(type='SGD', lr=0.02)
 META = dict(num_parts=2, kernel_size=3, norm='BN', start='identity')
@@ -34,6 +34,7 @@ METHODS = {
         type='ecotta', meta_networks=dict(META, coarse=2), optimizer=SGD, entropy_threshold=1.0,
     ),
     'hybrid': dict(type='hybrid_tta', optimizer=SGD, teacher_momentum=0.5),
+    'prototypes': dict(type='mixture_of_prototypes', optimizer=SGD, experts=2),
     'roid': dict(type='roid', optimizer=SGD, prior_correction=False),
     'plus': dict(
         type='ecotta_plus', meta_networks=META, optimizer=SGD, brightness=0.8,
@@ -69,7 +70,7 @@ def step(method, image):
 def learned(name, kind='deeplab', steps=2, **options):
     """A method that has learned from a few frames; meta networks begin away from nothing."""
     segmentor = build_segmentor(kind, shallow=True)
-    method = build_method(dict(METHODS[name], **options), segmentor).eval()
+    method = calibrated(build_method(dict(METHODS[name], **options), segmentor).eval())
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in method.adapter_parameters().values():

@@ -52,6 +52,15 @@ def test_without_clear_frames_the_estimates_stay(project, tmp_path, hook, clear)
     assert torch.equal(drift, torch.full_like(drift, ESTIMATED_DRIFT))
 
 
+def test_without_clear_frames_a_method_of_prototypes_is_refused(project, tmp_path):  # noqa: F811
+    runner = _runner(project, tmp_path, [dict(type='EcoTTAHook', calibration_frames=0)])
+    optimizer = dict(type='SGD', lr=0.01)
+    runner.cfg.adaptation = dict(type='mixture_of_prototypes', optimizer=optimizer)
+    runner.call_hook('before_run')
+    with pytest.raises(ValueError, match='expected clear frames.*--calibrate DIR'):
+        runner.call_hook('before_test')
+
+
 PLUS = dict(
     type='ecotta_plus',
     meta_networks=dict(num_parts=4, start='identity'),

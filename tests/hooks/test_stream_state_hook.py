@@ -362,7 +362,10 @@ def test_mmsegs_own_metric_goes_on_too(place, tmp_path):
 
 @pytest.mark.parametrize(
     'method',
-    ['cotta', 'eata', 'sar', 'rdumb', 'law', 'ladder', 'rotta', 'svdp', 'vida', 'hybrid_tta'],
+    [
+        *('cotta', 'eata', 'sar', 'rdumb', 'law', 'ladder', 'rotta', 'svdp', 'vida', 'hybrid_tta'),
+        'mixture_of_prototypes',
+    ],
 )
 def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
     base, _, _ = place
@@ -374,7 +377,7 @@ def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
         changes['adaptation.reset_every'] = 5
     if method == 'svdp':
         changes['adaptation.views'] = 1
-    if method in ('rotta', 'svdp', 'vida', 'hybrid_tta'):
+    if method in ('rotta', 'svdp', 'vida', 'hybrid_tta', 'mixture_of_prototypes'):
         # By the source's statistics the small network finds one class everywhere.
         changes.update({'custom_hooks.3.max_class_share': 1.0, 'custom_hooks.3.max_entropy': 1.0})
     harness.run(config, tmp_path / 'whole', **changes)

@@ -14,7 +14,7 @@ from ecotta_seg.inference.autocast import wrong_convolutions
 from ecotta_seg.layers.adaptive_batch_norm import AdaptiveBatchNorm2d
 from ecotta_seg.methods import build_method
 from tests.methods.test_every_method import METHODS, _method, method_options
-from tests.segmentors import CONFIGS, build_segmentor, in_frame_mode
+from tests.segmentors import CONFIGS, build_segmentor, calibrated, in_frame_mode
 
 KINDS = sorted(CONFIGS)
 
@@ -121,7 +121,8 @@ def test_only_the_network_is_narrow(name, kind, frames):
     options = dict(method_options(name), autocast='bf16')
     if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
         options['meta_networks']['norm'] = 'LN'
-    method, wide = build_method(options, build_segmentor(kind)).eval(), _method(name, kind)
+    method = calibrated(build_method(options, build_segmentor(kind)).eval())
+    wide = _method(name, kind)
     dtypes = {key: tensor.dtype for key, tensor in method.learned_tensors().items()}
     seen, gradients = set(), set()
     head = method.segmentor.decode_head

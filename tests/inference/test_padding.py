@@ -88,6 +88,18 @@ def _guard(method):
     return {**state, 'good': _without_padding(state['good'])}
 
 
+def _calibrate(method, size):
+    pictures = (_batch(picture, index) for index, picture in enumerate(_pictures(size)))
+    batches = [method.segmentor.data_preprocessor(picture, False) for picture in pictures]
+    # Values of other sizes and signs, so that the model finds more than one class.
+    method.calibrate_all(
+        [
+            (scale * batch['inputs'], [sample.metainfo for sample in batch['data_samples']])
+            for scale, batch in zip((1, -30, 100), batches)
+        ]
+    )
+
+
 def _compare(options, backbone, size, padding, test_cfg):
     """Runs a stream with and without padding; all that can be seen of both has to be equal."""
     methods = [
@@ -96,6 +108,8 @@ def _compare(options, backbone, size, padding, test_cfg):
     ]
     for method in methods:
         method.to(torch.float64).eval()
+        if method.requires_clear_frames:
+            _calibrate(method, size)
     start = {name: t.detach().clone() for name, t in methods[0].learned_tensors().items()}
     for index, picture in enumerate(_pictures(size)):
         seen = []

@@ -16,7 +16,7 @@ from ecotta_seg.inference.views import (
 )
 from ecotta_seg.methods import build_method
 from tests.methods.test_every_method import METHODS, method_options
-from tests.segmentors import build_segmentor
+from tests.segmentors import build_segmentor, calibrated
 
 COTTA = dict(
     type='cotta', views=4, anchor_threshold=0.5, optimizer=dict(type='Adam', lr=1e-3), seed=3
@@ -88,7 +88,7 @@ def _learned_the_same(first, second):
 def test_what_is_learned_does_not_depend_on_the_views(name):
     config = deepcopy(TENT) if name == 'tent' else method_options(name)
     one, three, none = (
-        build_method(deepcopy(config), build_segmentor('deeplab'), views=views).eval()
+        calibrated(build_method(deepcopy(config), build_segmentor('deeplab'), views=views).eval())
         for views in (1, 3, None)
     )
     for _ in range(2):

@@ -10,6 +10,7 @@ import torch
 from ecotta_seg.config.config import read_config
 from ecotta_seg.meta_networks import OutputEncoder
 from ecotta_seg.methods import build_method
+from tests.segmentors import calibrated
 from tests.zoo import BEYOND_ENGINE, OTHER_BACKBONES, ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
@@ -123,6 +124,20 @@ def test_the_methods_of_the_field_run(model, images):
             logits = method.adapt(image.clone(), METAS)
             assert logits.shape == (1, 7, 64, 96) and logits.isfinite().all()
             assert method.last_step.updated
+
+
+@pytest.mark.parametrize('model', sorted(ZOO))
+def test_prototypes_need_a_classifier_and_no_more(model, images):
+    options = _options('mixture_of_prototypes')
+    if model in ('knet', 'pointrend', 'segmenter'):
+        with pytest.raises(ValueError, match='1x1 convolution conv_seg, but .*Head has none'):
+            build_method(options, build(model))
+        return
+    method = calibrated(build_method(options, build(model)).eval())
+    for image in images[:2]:
+        logits = method.adapt(image.clone(), METAS)
+        assert logits.shape == (1, 7, 64, 96) and logits.isfinite().all()
+        assert method.last_step.updated
 
 
 @pytest.mark.parametrize('model', ['danet', 'encnet', 'pointrend', 'hrnet_ocrnet', 'dpt', 'ddrnet'])

@@ -20,7 +20,7 @@ from ecotta_seg.methods.frame_life import predict_and_learn
 from ecotta_seg.methods.gradient_adaptation import GradientAdaptation
 from ecotta_seg.registry import ADAPTATION_METHODS
 from ecotta_seg.resume.state_file import plain
-from tests.segmentors import CONFIGS, build_segmentor
+from tests.segmentors import CONFIGS, build_segmentor, calibrated
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'adaptation'
 METHODS = {path.stem: read_config(path).adaptation.to_dict() for path in FOLDER.glob('*.py')}
@@ -58,7 +58,7 @@ def built(name, kind, segmentor):
     options = method_options(name)
     if kind == 'segformer' and name.startswith(('ecotta', 'ladder')):
         options['meta_networks']['norm'] = 'LN'
-    return build_method(options, segmentor).eval()
+    return calibrated(build_method(options, segmentor).eval())
 
 
 def _method(name, kind, **test_cfg):

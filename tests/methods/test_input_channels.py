@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 
 from ecotta_seg.methods import build_method
 from tests.methods.test_every_method import METHODS, method_options
-from tests.segmentors import DEEPLAB, NUM_CLASSES
+from tests.segmentors import DEEPLAB, NUM_CLASSES, calibrated
 
 
 def _segmentor(channels, **preprocessor):
@@ -33,7 +33,8 @@ def _segmentor(channels, **preprocessor):
 )
 @pytest.mark.parametrize('name', sorted(METHODS))
 def test_a_shipped_method_takes_the_channels_of_its_model(name, channels, preprocessor):
-    method = build_method(method_options(name), _segmentor(channels, **preprocessor)).eval()
+    segmentor = _segmentor(channels, **preprocessor)
+    method = calibrated(build_method(method_options(name), segmentor).eval())
     method.set_reset_point()
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)

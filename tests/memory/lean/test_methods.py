@@ -9,12 +9,13 @@ import torch
 from ecotta_seg.config.config import read_config
 from ecotta_seg.memory import StorageMeter
 from ecotta_seg.methods import build_method
+from tests.segmentors import calibrated
 from tests.zoo import ZOO, build, point_sample
 
 FOLDER = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'adaptation'
 METHODS = (
     *('tent', 'eata', 'sar', 'law', 'cotta', 'ecotta', 'ecotta_plus', 'ladder'),
-    *('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta'),
+    *('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta', 'mixture_of_prototypes'),
 )
 # One of each kind on all models: norms, all parameters, meta networks.
 CELLS = [(model, name) for model in sorted(ZOO) for name in ('tent', 'cotta', 'ecotta_plus')]
@@ -39,7 +40,7 @@ def method_of(name, model, dtype=torch.float64):
     if 'entropy_threshold' in inner:
         inner['entropy_threshold'] = 0.99
     torch.manual_seed(0)
-    return build_method(options, build(model).to(dtype)).eval()
+    return calibrated(build_method(options, build(model).to(dtype)).eval())
 
 
 def _steps(name, model, lean):

@@ -1,0 +1,20 @@
+"""The last convolution of a decode head, which turns features into the logits of the classes."""
+
+from typing import Optional
+
+from torch import nn
+
+# The name that mmseg's decode heads have for it.
+CLASSIFIER = 'conv_seg'
+
+
+def last_head(segmentor: nn.Module) -> Optional[nn.Module]:
+    """The decode head, the last one of a cascade; None if there is none."""
+    head = getattr(segmentor, 'decode_head', None)
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def find_classifier(segmentor: nn.Module) -> Optional[nn.Conv2d]:
+    """The classifier of a segmentor; None if its last head has no convolution ``conv_seg``."""
+    classifier = getattr(last_head(segmentor), CLASSIFIER, None)
+    return classifier if isinstance(classifier, nn.Conv2d) else None
