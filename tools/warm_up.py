@@ -68,6 +68,7 @@ def main(argv: list[str]) -> None:
     from ecotta_seg.distributed import end_launch
     from ecotta_seg.hooks.calibration import clear_training_loader, frame_steps
     from ecotta_seg.hooks.quiet_runner import QuietRunner
+    from ecotta_seg.methods.build import method_class
 
     segmentor = deepcopy(cfg.model)
     # mmengine hands a top-level preprocessor to the outermost model; here that is the wrapper.
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> None:
     if preprocessor is not None:
         segmentor.setdefault('data_preprocessor', preprocessor)
     cfg.model = dict(
-        type='MetaNetworkWarmUp',
+        type=method_class(adaptation.get('type')).warm_up_model,
         segmentor=segmentor,
         checkpoint=args.checkpoint,
         meta_networks=adaptation.meta_networks,

@@ -29,7 +29,8 @@ class AdaptedEncoder(MetaEncoder):
         backbone: See base class; an ``EncoderUnits`` must describe this backbone.
         num_parts: K.
         split: Units per part; None for the paper's proportions.
-        **meta_network: Options of ``MetaNetwork``.
+        layer: The class of a meta network.
+        **meta_network: Options of this class.
 
     Raises:
         TypeError: The backbone is of an unknown kind, or an option is unknown.
@@ -43,6 +44,7 @@ class AdaptedEncoder(MetaEncoder):
         backbone: nn.Module,
         num_parts: int = 4,
         split: Optional[Sequence[int]] = None,
+        layer: type[nn.Module] = MetaNetwork,
         **meta_network,
     ) -> None:
         units = find_units(backbone)
@@ -57,7 +59,7 @@ class AdaptedEncoder(MetaEncoder):
             shapes = units.shapes[part.start : part.stop]
             self.parts.append(part)
             self.meta_networks.append(
-                MetaNetwork(
+                layer(
                     in_channels=shapes[0].in_channels,
                     out_channels=shapes[-1].out_channels,
                     stride=prod(shape.stride for shape in shapes),

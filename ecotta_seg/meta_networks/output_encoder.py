@@ -39,7 +39,8 @@ class OutputEncoder(MetaEncoder):
         split: Must be None, because the backbone is not split into parts.
         reads: Positions of the outputs that are used, as a decode head's ``in_index``, counted
             from 0, or from the end if negative; None for all outputs.
-        **meta_network: Options of ``MetaNetwork``.
+        layer: The class of a meta network.
+        **meta_network: Options of this class.
 
     Attributes:
         split: The positions of the outputs that have a meta network.
@@ -58,6 +59,7 @@ class OutputEncoder(MetaEncoder):
         num_parts: int = 4,
         split: Optional[Sequence[int]] = None,
         reads: Optional[Collection[int]] = None,
+        layer: type[nn.Module] = MetaNetwork,
         **meta_network,
     ) -> None:
         name = type(backbone).__name__
@@ -81,7 +83,7 @@ class OutputEncoder(MetaEncoder):
             )
         for position in self.split:
             width = channels[position]
-            self.meta_networks.append(MetaNetwork(width, width, **meta_network))
+            self.meta_networks.append(layer(width, width, **meta_network))
 
     def forward(self, image: Tensor):
         """Encodes frames.
@@ -103,7 +105,7 @@ class OutputEncoder(MetaEncoder):
             adapted[position] = self._adapted(adapted[position], meta_network)
         return tuple(adapted) if isinstance(outputs, tuple) else adapted
 
-    def _adapted(self, output: Union[Tensor, Sequence], meta_network: MetaNetwork):
+    def _adapted(self, output: Union[Tensor, Sequence], meta_network: nn.Module):
         """One output, adapted by its meta network, packed as before."""
         if not isinstance(output, Tensor):
             first, *rest = output

@@ -16,7 +16,10 @@ from .meta_network import MetaNetwork
 
 
 def prepare_meta_networks(
-    segmentor: nn.Module, options: dict, frozen_norm: Optional[dict] = None
+    segmentor: nn.Module,
+    options: dict,
+    frozen_norm: Optional[dict] = None,
+    layer: type[nn.Module] = MetaNetwork,
 ) -> MetaEncoder:
     """Attaches meta networks and sets the frozen norms, for adaptation and warm-up alike.
 
@@ -28,6 +31,7 @@ def prepare_meta_networks(
         frozen_norm: Options of ``replace_batch_norms``. With ``features=True`` the end of each part
             is aligned, too, see ``CalibratedFeatures``; the norms and the aligners share the
             weight. Only in mode 'calibrated'; an ``OutputEncoder`` has no aligners.
+        layer: The class of a meta network, called with the geometry of the part and its options.
 
     Returns:
         The encoder, now the segmentor's backbone.
@@ -40,9 +44,9 @@ def prepare_meta_networks(
         raise ValueError(
             f'expected meta_networks to be a dictionary, such as dict(num_parts=4), got {options!r}'
         )
-    known = [*constructor_options(AdaptedEncoder), *constructor_options(MetaNetwork), 'ladder']
+    known = [*constructor_options(AdaptedEncoder), *constructor_options(layer), 'ladder']
     known += LADDER_OPTIONS if options.get('ladder') else ()
-    geometry = ('backbone', 'in_channels', 'out_channels', 'stride')
+    geometry = ('backbone', 'in_channels', 'out_channels', 'stride', 'layer')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])
     frozen_norm = dict(frozen_norm or {})
     known = ['mode', 'weight', 'shared', 'tolerance', 'momentum', 'features']
@@ -56,7 +60,7 @@ def prepare_meta_networks(
     norms = replace_batch_norms(segmentor, **frozen_norm)
     options = dict(options)
     encoder = LadderEncoder if options.pop('ladder', False) else AdaptedEncoder
-    encoder = attach_meta_networks(segmentor, encoder, **options)
+    encoder = attach_meta_networks(segmentor, encoder, layer=layer, **options)
     if features:
         _align(encoder, norms, **frozen_norm)
     return encoder

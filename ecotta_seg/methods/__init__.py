@@ -3,11 +3,13 @@
 from ..registry import ADAPTATION_METHODS
 from .base import AdaptationMethod
 from .batch_norm_statistics import BatchNormStatistics
+from .becotta import BECoTTA
 from .build import build_method
 from .cotta import CoTTA
 from .eata import EATA
 from .ecotta import EcoTTA
 from .ecotta_plus import EcoTTAPlus
+from .expert_warm_up import ExpertWarmUp
 from .gradient_adaptation import GradientAdaptation
 from .hybrid_tta import HybridTTA
 from .ladder import LadderAdaptation
@@ -29,9 +31,11 @@ __all__ = [
     'SAR',
     'SVDP',
     'AdaptationMethod',
+    'BECoTTA',
     'EcoTTAPlus',
     'BatchNormStatistics',
     'CoTTA',
+    'ExpertWarmUp',
     'GradientAdaptation',
     'HybridTTA',
     'LadderAdaptation',

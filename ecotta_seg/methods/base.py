@@ -64,10 +64,13 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             are not the logits that ``propose`` returns (a student's logits); None between frames.
         beyond_one_forward: The part of the prediction that one forward with fixed weights does not
             compute, such as 'a prompt'; None if there is none. Such a method is not exported.
+        warm_up_model: Registered name of the model by which ``tools/warm_up.py`` trains the meta
+            networks, if the method has some.
     """
 
     predicts_after_update = False
     beyond_one_forward: Optional[str] = None
+    warm_up_model = 'MetaNetworkWarmUp'
 
     def __init__(self, segmentor: nn.Module) -> None:
         if type(self).adapt is not AdaptationMethod.adapt:

@@ -1,7 +1,7 @@
 """Builds adaptation methods from configs, with clear errors for wrong ones."""
 
 import logging
-from typing import Optional
+from typing import Optional, Union
 
 from mmengine.logging import print_log
 from torch import nn
@@ -10,6 +10,25 @@ from ..config.old_wrapping import without_wrapping
 from ..names.method_options import OF_ANY_METHOD
 from ..names.type_names import type_name
 from ..registry import ADAPTATION_METHODS, check_keys, constructor_options
+
+
+def method_class(kind: Union[str, type, None]) -> type:
+    """The class of a method.
+
+    Args:
+        kind: A registered name, or the class itself.
+
+    Raises:
+        ValueError: The method is unknown.
+    """
+    if isinstance(kind, str):
+        cls = ADAPTATION_METHODS.module_dict.get(type_name(kind))
+    else:
+        cls = kind if isinstance(kind, type) and hasattr(kind, 'method_state') else None
+    if cls is None:
+        known = sorted(ADAPTATION_METHODS.module_dict)
+        raise ValueError(f'unknown adaptation method {kind!r}: expected one of {known}')
+    return cls
 
 
 def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None) -> nn.Module:
@@ -33,13 +52,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     options = without_wrapping(config)
     estimate = options.pop('estimate', None)
     name = options.pop('type', None)
-    if isinstance(name, str):
-        cls = ADAPTATION_METHODS.module_dict.get(type_name(name))
-    else:
-        cls = name if isinstance(name, type) and hasattr(name, 'method_state') else None
-    if cls is None:
-        known = sorted(ADAPTATION_METHODS.module_dict)
-        raise ValueError(f'unknown adaptation method {name!r}: expected one of {known}')
+    cls = method_class(name)
     known = constructor_options(cls)
     own = options.pop('views', None) if 'views' not in known else None
     views = own if views is None else views

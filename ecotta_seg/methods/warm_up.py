@@ -43,9 +43,13 @@ class MetaNetworkWarmUp(BaseModel):
         model = source_model(segmentor, checkpoint, trust_checkpoint)
         super().__init__(data_preprocessor=model.data_preprocessor)
         self.encoder_options = dict(meta_networks)
-        prepare_meta_networks(model, self.encoder_options, frozen_norm)
+        self.attach(model, frozen_norm)
         mend_gelus(model)
         self.segmentor = model
+
+    def attach(self, model: nn.Module, frozen_norm: Optional[dict]) -> None:
+        """Attaches the meta networks to the source model."""
+        prepare_meta_networks(model, self.encoder_options, frozen_norm)
 
     @property
     def encoder(self):

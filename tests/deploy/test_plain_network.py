@@ -151,9 +151,11 @@ def test_what_is_no_single_forward_is_refused():
     for name, text in [
         ('roid', 'a prior of each frame'), ('rotta', 'statistics of the'),
         ('svdp', 'a prompt with a place'), ('vida', 'adapters that each frame weighs'),
+        ('becotta', 'experts that each frame chooses'),
     ]:  # fmt: skip
         config = dict(type=name, optimizer=dict(type='SGD', lr=0.1))
-        config.update(dict(views=1) if name == 'svdp' else {})
+        own = dict(svdp=dict(views=1), becotta=dict(meta_networks=dict(num_parts=2)))
+        config.update(own.get(name, {}))
         refused.append((build_method(config, build_segmentor('deeplab', shallow=True)), {}, text))
     for method, options, text in refused:
         with pytest.raises(ValueError, match=text):

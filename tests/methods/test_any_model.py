@@ -113,7 +113,7 @@ def test_the_methods_without_meta_networks_run(model, images):
 
 @pytest.mark.parametrize('model', sorted(ZOO))
 def test_the_methods_of_the_field_run(model, images):
-    for name in ('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta'):
+    for name in ('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta', 'becotta'):
         options = _options(name, **(dict(views=1) if name == 'svdp' else {}))
         if name == 'hybrid_tta' and model == 'tokens':
             with pytest.raises(TypeError, match='gives its decode head feature maps'):

@@ -102,7 +102,10 @@ def test_methods_are_built_from_any_form(kind):
     assert cfg.adaptation.optimizer.lr == 5, 'settings for the same method stay'
 
 
-@pytest.mark.parametrize('name', ['cotta', 'rotta', 'roid', 'svdp', 'vida', 'hybrid_tta'])
+_DRAWING = ['cotta', 'rotta', 'roid', 'svdp', 'vida', 'hybrid_tta', 'becotta']
+
+
+@pytest.mark.parametrize('name', _DRAWING)
 @pytest.mark.parametrize('of_class', [False, True])
 def test_a_seed_reaches_each_method_that_draws(name, of_class):
     kind = ADAPTATION_METHODS.get(name) if of_class else name

@@ -166,3 +166,18 @@ def test_another_methods_meta_networks_are_warmed_up(project, tmp_path):
     assert run.returncode == 0, run.stderr
     assert 'tent has no meta networks to warm up' in error_of(run_tool(*arguments, 'tent'))
     assert 'expected one of' in error_of(run_tool(*arguments, 'tant'))
+
+
+def test_the_experts_of_becotta_are_warmed_up_in_made_weather(project, tmp_path):
+    arguments = [project.config, project.checkpoint, '--method', 'becotta', '--work-dir']
+    run = run_tool('warm_up', *arguments, tmp_path)
+    assert run.returncode == 0, run.stderr
+    kept = torch.load(tmp_path / 'adapters.pth', weights_only=True)['state_dict']
+    # Four batches of two frames, each in the weather of one of five domains.
+    assert kept['0.classifier.counts'].sum() == 8 and len(kept['0.classifier.counts']) == 5
+    assert all(kept[f'{part}.up'].any() for part in range(4))
+    run = run_tool(
+        'test_tta', *arguments, tmp_path / 'test', '--rounds', 1,
+        '--adapters', tmp_path / 'adapters.pth',
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr

@@ -63,6 +63,7 @@ def _cells():
     for number in range(12):
         model, size = draw.choice(models), draw.choice([(64, 96), (96, 64), (128, 128)])
         yield pytest.param(model, draw.choice(names), size, draw.random(), id=f'{number}-{model}')
+    yield pytest.param('swin', 'becotta', (64, 96), 0.3, id='becotta')
 
 
 @pytest.mark.parametrize(('model', 'name', 'size', 'share'), list(_cells()))

@@ -15,7 +15,7 @@ from tests.zoo import ZOO, build, point_sample
 FOLDER = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'adaptation'
 METHODS = (
     *('tent', 'eata', 'sar', 'law', 'cotta', 'ecotta', 'ecotta_plus', 'ladder'),
-    *('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta', 'mixture_of_prototypes'),
+    *('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta', 'becotta', 'mixture_of_prototypes'),
 )
 # One of each kind on all models: norms, all parameters, meta networks.
 CELLS = [(model, name) for model in sorted(ZOO) for name in ('tent', 'cotta', 'ecotta_plus')]
