@@ -42,7 +42,9 @@ def _pixelwise_options(name, **changed):
     options = method_options(name)
     inner = options.get('method', options)
     if 'meta_networks' in inner:
-        inner['meta_networks'].update(num_parts=2, kernel_size=1, **changed.pop('meta', {}))
+        inner['meta_networks'].update(num_parts=2, **changed.pop('meta', {}))
+        if name != 'becotta':  # Experts are pixelwise as they are.
+            inner['meta_networks']['kernel_size'] = 1
         # Far from an identity start within three frames.
         inner['optimizer']['lr'] = 0.05
     inner.update(changed)
