@@ -386,8 +386,9 @@ def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
     harness.run(config, tmp_path / 'run', resume=True, **changes)
     whole = harness.outcome(tmp_path / 'whole')
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
-    updates = whole[1].splitlines()
-    assert sum(',True,' in line for line in updates) > 4, 'it has learned in between'
+    updates = sum(',True,' in line for line in whole[1].splitlines())
+    # Prototypes of one class give a gate nothing to learn; the rest needs those of the state.
+    assert updates > 4 or method == 'mixture_of_prototypes', 'it has learned in between'
 
 
 def test_killed_runs_end_identically(tmp_path):
