@@ -7,6 +7,7 @@ from torch import nn
 
 from ..inference.windows import slides
 from ..layers.classifier import find_classifier, last_head
+from ..layers.prototype_experts import PrototypeExperts
 from ..meta_networks import MetaNetwork
 from ..methods import AdaptationMethod
 from ..methods.cotta import CoTTA
@@ -68,9 +69,15 @@ def classifier_of(segmentor: nn.Module) -> nn.Conv2d:
     """The last convolution of a decode head, which gives the logits.
 
     Raises:
-        ValueError: The head has none that is called ``conv_seg``.
+        ValueError: The head has none that is called ``conv_seg``, or its logits are no convolution
+            of the features.
     """
     classifier = find_classifier(segmentor)
+    if isinstance(classifier, PrototypeExperts):
+        raise ValueError(
+            'expected a classifier whose logits are a convolution of the features, but '
+            'mixture_of_prototypes mixes them with prototypes: leave out --features'
+        )
     if classifier is None:
         raise ValueError(
             'expected a decode head whose classifier is a convolution `conv_seg`, but a '

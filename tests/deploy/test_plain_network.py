@@ -164,3 +164,10 @@ def test_what_is_no_single_forward_is_refused():
 
 def test_a_method_inside_another_is_found():
     assert type(learned('law', steps=0)).__name__ == 'Tent'
+
+
+def test_features_of_a_classifier_that_mixes_experts_are_refused():
+    method = learned('prototypes', steps=0)
+    with pytest.raises(ValueError, match='mixes them with prototypes: leave out --features'):
+        _plain(method, features=True)
+    _plain(method)
