@@ -18,7 +18,8 @@ from mmengine.runner import Runner
 from mmseg.utils import register_all_modules
 
 import ecotta_seg
-from ecotta_seg.config.config import read_config, with_method
+from ecotta_seg.config.config import read_config
+from ecotta_seg.config.method import with_method
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = str(Path(ecotta_seg.__file__).parent)

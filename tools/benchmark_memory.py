@@ -20,9 +20,10 @@ try:
 
     from ecotta_seg.cli.command_line import run_tool, whole_number
     from ecotta_seg.cli.config_arguments import add_config_arguments, load_config, start_run
-    from ecotta_seg.config.config import (
+    from ecotta_seg.config.config import read_config
+    from ecotta_seg.config.method import (
+        known_methods,
         method_name,
-        read_config,
         with_adapters,
         with_meta_networks,
         with_method,
@@ -104,12 +105,12 @@ def other_presets(names: Iterable[str], rows: Iterable[str]) -> dict[str, dict]:
     """
     from ecotta_seg.benchmark.runs import MethodSpec
 
-    files = [path.stem for path in (CONFIGS / '_base_' / 'adaptation').glob('*.py')]
+    known = [*rows, *known_methods(CONFIGS)]
     found = {}
     for name in names:
         if name in rows:
             continue
-        spec = MethodSpec.parse(name, [*rows, *files])
+        spec = MethodSpec.parse(name, known)
         cfg = Config()
         given = dict(option.split('=', 1) for option in spec.options)
         options = {f'adaptation.{key}': parse_value(value) for key, value in given.items()}

@@ -27,7 +27,7 @@ try:
     from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.cli.engine_arguments import add_engine_arguments, check_engine
     from ecotta_seg.cli.loading import load_package
-    from ecotta_seg.config.config import method_file
+    from ecotta_seg.config.method import known_methods, method_file
     from ecotta_seg.names.choices import STREAMS
     from ecotta_seg.startup.first_look import check_adapters, check_checkpoint
     from ecotta_seg.startup.stack import force_safe_loading
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     # Reading configs tells of the environment each time.
     MMLogger.get_instance('mmengine', log_level='WARNING')
     configs = ROOT / 'configs'
-    known = [path.stem for path in (configs / '_base_' / 'adaptation').glob('*.py')]
+    known = known_methods(configs)
     runs = benchmark.make_runs(
         [benchmark.ModelSpec(*model) for model in args.model],
         [benchmark.MethodSpec.parse(text, known) for text in args.methods],

@@ -26,7 +26,7 @@ try:
         number_from_zero,
     )
     from ecotta_seg.config.checks import check_data_root, require
-    from ecotta_seg.config.config import method_file
+    from ecotta_seg.config.method import method_file
     from ecotta_seg.startup.first_look import check_extra, check_weather
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)

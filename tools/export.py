@@ -13,7 +13,7 @@ try:
     from ecotta_seg.cli.command_line import check_work_dir, run_tool, whole_number
     from ecotta_seg.cli.config_arguments import add_config_arguments, load_config, start_run
     from ecotta_seg.config.checks import require
-    from ecotta_seg.config.config import with_method
+    from ecotta_seg.config.method import with_method
     from ecotta_seg.startup.first_look import check_adapters, check_extra
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)

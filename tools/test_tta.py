@@ -19,15 +19,8 @@ try:
         start_run,
     )
     from ecotta_seg.config.checks import check_data_root, require
-    from ecotta_seg.config.config import (
-        with_adapters,
-        with_calibration,
-        with_memory_budget,
-        with_method,
-        with_reporting,
-        with_resume,
-        with_seed,
-    )
+    from ecotta_seg.config.config import with_calibration, with_reporting, with_resume
+    from ecotta_seg.config.method import with_adapters, with_memory_budget, with_method, with_seed
     from ecotta_seg.config.report import with_report
     from ecotta_seg.config.stream import with_frames, with_stream, without_missing_clear_day
     from ecotta_seg.names.choices import MASK_FORMATS, MASK_SIZES, STREAMS

@@ -18,7 +18,7 @@ try:
         start_run,
     )
     from ecotta_seg.config.checks import check_data_root, require
-    from ecotta_seg.config.config import with_meta_networks, with_method
+    from ecotta_seg.config.method import with_meta_networks, with_method
     from ecotta_seg.startup.first_look import check_pictures
 except ImportError as error:  # A library of the stack is missing or too old.
     print(f'error: {error}', file=sys.stderr)

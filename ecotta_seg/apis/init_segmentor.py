@@ -13,14 +13,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
-from ..config.config import (
-    inner_dataset,
-    merged_estimate,
-    read_config,
-    unlabelled_steps,
-    with_adapters,
-    with_memory_budget,
-)
+from ..config.config import inner_dataset, read_config, unlabelled_steps
+from ..config.method import merged_estimate, with_adapters, with_memory_budget
 from ..config.old_wrapping import without_wrapping
 from ..datasets.clear_frames import frames_of_folder
 from ..files.checkpoint import load_source

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
-from ..config.config import RESULT_KEYS, method_file, read_config
+from ..config.config import RESULT_KEYS, read_config
+from ..config.method import method_file
 from ..config.old_keys import OLD_KEYS
 from ..config.stream import STREAMS
 from ..evaluation.results import load_results

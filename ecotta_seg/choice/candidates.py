@@ -9,7 +9,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 
 from ..benchmark.runs import MethodSpec
-from ..config.config import with_method
+from ..config.method import with_method
 
 # A rate is searched from a thirtieth to thirty times that of the method's preset.
 _FACTORS = (1 / 30, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

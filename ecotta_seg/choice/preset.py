@@ -7,7 +7,8 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from ..config.config import method_file, read_config
+from ..config.config import read_config
+from ..config.method import method_file
 from ..files.atomic_io import atomic_write_text
 from .candidates import Candidate, adaptation_of
 

@@ -8,13 +8,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..config.checks import check_packages
-from ..config.config import (
-    READ_NAMES,
-    check_names,
-    import_custom_modules,
-    read_config,
-    with_seed,
-)
+from ..config.config import READ_NAMES, check_names, import_custom_modules, read_config
+from ..config.method import with_seed
 from ..config.options import Options
 from ..config.visualizer import with_vis_backends
 from ..names.method_options import check_method_options

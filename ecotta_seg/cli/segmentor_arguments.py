@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from ..config.config import import_custom_modules, read_config, with_method
+from ..config.config import import_custom_modules, read_config
+from ..config.method import with_method
 from ..startup.first_look import check_adapters, check_checkpoint, check_device, check_pictures
 from ..startup.zoo_names import package_folder
 from .command_line import PROCESS_FLAGS, whole_number

@@ -119,7 +119,7 @@ class AttributeDataset(DrivingDataset):
         patterns = self.attribute_files or self.ATTRIBUTE_FILES
         names = [self.LAYOUT.fill(pattern, self.split, None) for pattern in patterns]
         paths = [osp.join(self.data_root or '', name) for name in names]
-        there = [path for path in paths if fileio.isfile(path, backend_args=self.backend_args)]
+        there = [path for path in paths if self.is_file(path)]
         if not there or (self.attribute_files and len(there) < len(paths)):
             missing = [name for name, path in zip(names, paths) if path not in there]
             raise ValueError(

@@ -22,7 +22,7 @@ from .checks.checked_loading import checked_pipeline
 from .checks.frame_error import FrameError
 from .label_ids import CITYSCAPES_IDS, label_map_of
 
-_TRAIN_IDS_END, _LABEL_IDS_END = '_labelTrainIds.png', '_labelIds.png'
+TRAIN_IDS_END, LABEL_IDS_END = '_labelTrainIds.png', '_labelIds.png'
 
 
 class ConditionDataset(CityscapesDataset):
@@ -155,21 +155,11 @@ class ConditionDataset(CityscapesDataset):
         return f'*{self.img_suffix}'
 
     def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
-        """``seg_map_path`` of a frame's label, and ``label_map`` if ids have to be mapped.
+        """``seg_map_path`` of a frame's label, and ``label_map`` if ids have to be mapped."""
+        return {'seg_map_path': osp.join(label_folder, stem + self.seg_map_suffix)}
 
-        If there is no file with train ids, the file with Cityscapes' 34 ids beside it is the label.
-        """
-        path = osp.join(label_folder, stem + self.seg_map_suffix)
-        if path.endswith(_TRAIN_IDS_END) and not self._is_file(path):
-            other = path[: -len(_TRAIN_IDS_END)] + _LABEL_IDS_END
-            if self._is_file(other):
-                return {
-                    'seg_map_path': other,
-                    'label_map': label_map_of(CITYSCAPES_IDS, self.label_map),
-                }
-        return {'seg_map_path': path}
-
-    def _is_file(self, path: str) -> bool:
+    def is_file(self, path: str) -> bool:
+        """Whether a file exists, on the disk or on the backend of ``backend_args``."""
         return fileio.isfile(path, backend_args=self.backend_args)
 
     def _warn_of_others(self, image_folder: str, files: list, condition: Optional[str]) -> None:
@@ -191,11 +181,25 @@ class ConditionDataset(CityscapesDataset):
     def _is_known(self, name: str) -> bool:
         return self.frame_stem(name, self.condition) is not None
 
+    def _has_label(self, frame: dict) -> bool:
+        """Whether the label of a frame exists.
+
+        If there is no file with train ids, the file with Cityscapes' 34 ids beside it becomes the
+        label.
+        """
+        path = frame['seg_map_path']
+        if self.is_file(path):
+            return True
+        other = path.removesuffix(TRAIN_IDS_END) + LABEL_IDS_END
+        if not path.endswith(TRAIN_IDS_END) or not self.is_file(other):
+            return False
+        frame['seg_map_path'] = other
+        frame['label_map'] = label_map_of(CITYSCAPES_IDS, self.label_map)
+        return True
+
     def _check_labels(self, frames: list) -> None:
         missing = [
-            frame
-            for frame in frames
-            if 'seg_map_path' in frame and not self._is_file(frame['seg_map_path'])
+            frame for frame in frames if 'seg_map_path' in frame and not self._has_label(frame)
         ]
         in_part = self.missing_labels == 'some' and len(missing) < len(frames)
         if missing and (in_part or self.missing_labels == 'skip'):

@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import mmengine.fileio as fileio
 
-from .condition_dataset import ConditionDataset, root_hint
+from .condition_dataset import LABEL_IDS_END, ConditionDataset, root_hint
 from .driving_layout import DrivingLayout
 from .label_ids import CITYSCAPES_IDS, label_map_of
 
@@ -108,7 +108,7 @@ class DrivingDataset(ConditionDataset):
         names = [name[len(folder) :] if name.startswith(folder) else name for name in names]
         for name in names:
             image = osp.join(image_folder, name)
-            if not fileio.isfile(image, backend_args=self.backend_args):
+            if not self.is_file(image):
                 raise ValueError(
                     f'{type(self).__name__}: {path} names the image {image}, which does not '
                     f'exist, {self._layout_hint()}'
@@ -131,9 +131,8 @@ class DrivingDataset(ConditionDataset):
         ]
         path = paths[0]
         if len(paths) > 1:
-            there = (p for p in paths if fileio.isfile(p, backend_args=self.backend_args))
-            path = next(there, path)
-        ids = CITYSCAPES_IDS if path.endswith('_labelIds.png') else self.LAYOUT.label_map
+            path = next((p for p in paths if self.is_file(p)), path)
+        ids = CITYSCAPES_IDS if path.endswith(LABEL_IDS_END) else self.LAYOUT.label_map
         if ids is None:
             return {'seg_map_path': path}
         return {'seg_map_path': path, 'label_map': label_map_of(ids, self.label_map)}

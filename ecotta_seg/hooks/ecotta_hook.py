@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..config.config import merged_estimate, method_name, with_adapters
+from ..config.method import merged_estimate, method_name, with_adapters
 from ..config.old_keys import rename_old_keys
 from ..config.old_wrapping import without_wrapping
 from ..files.checkpoint import check_fit

@@ -10,12 +10,11 @@ from torch import nn
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 
 
-def drift_norms(*modules: nn.Module) -> list[AdaptiveBatchNorm2d]:
-    """All norms of mode 'drift' in modules."""
+def drift_norms(model: nn.Module) -> list[AdaptiveBatchNorm2d]:
+    """All norms of mode 'drift' in a model."""
     return [
         norm
-        for module in modules
-        for norm in module.modules()
+        for norm in model.modules()
         if isinstance(norm, AdaptiveBatchNorm2d) and norm.mode == 'drift'
     ]
 

@@ -17,9 +17,9 @@ class Exposure:
 
     A pixel p becomes 255 (p / 255)^g with g = ln(t / 255) / ln(l / 255). l is the mean of the
     frame, so a pixel with the value l becomes t. t is ``brightness`` times the mean that the data
-    preprocessor subtracts. A ResNet's
-    BatchNorms bring a dark frame's statistics back to the source's. A SegFormer has no BatchNorm
-    before its head, and its LayerNorms act on single pixels, so they cannot correct a dark frame.
+    preprocessor subtracts. A ResNet's BatchNorms bring a dark frame's statistics
+    back to the source's. A SegFormer has no BatchNorm before its head, and its LayerNorms act on
+    single pixels, so they cannot correct a dark frame.
 
     Args:
         preprocessor: The segmentor's data preprocessor. A preprocessor without a mean does not

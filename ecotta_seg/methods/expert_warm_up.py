@@ -30,23 +30,14 @@ class ExpertWarmUp(MetaNetworkWarmUp):
     about 20 times as large.
 
     Args:
-        segmentor, checkpoint, meta_networks, frozen_norm, trust_checkpoint: See base class.
         synergy_weight: From 0.
         seed: Seed of the experts' start.
+        **options: Of the base class.
     """
 
-    def __init__(
-        self,
-        segmentor: dict,
-        checkpoint: str,
-        meta_networks: dict,
-        frozen_norm: Optional[dict] = None,
-        trust_checkpoint: bool = False,
-        synergy_weight: float = 0.01,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, synergy_weight: float = 0.01, seed: int = 0, **options) -> None:
         self._seed = seed
-        super().__init__(segmentor, checkpoint, meta_networks, frozen_norm, trust_checkpoint)
+        super().__init__(**options)
         self.synergy_weight = synergy_weight
         layers = self.encoder.meta_networks
         self.domains = layers[0].domains

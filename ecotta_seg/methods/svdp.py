@@ -152,13 +152,11 @@ class SVDP(CoTTA):
         super().update()
         self.updates += 1
 
-    @torch.no_grad()
-    def follow(self) -> None:
+    def momentum_of(self, name: str) -> float:
         """See base class; the prompt follows faster if the frame is uncertain."""
-        before, prompt = self.teacher[PROMPT].clone(), self.adaptable_parameters()[PROMPT]
-        super().follow()
-        momentum = max(0.0, self.teacher_momentum - self.prompt_scale * self._placed.uncertainty)
-        self.teacher[PROMPT].copy_(before.lerp_(prompt, 1 - momentum))
+        if name != PROMPT:
+            return super().momentum_of(name)
+        return max(0.0, self.teacher_momentum - self.prompt_scale * self._placed.uncertainty)
 
     @torch.no_grad()
     def restore(self) -> None:

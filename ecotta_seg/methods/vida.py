@@ -201,7 +201,8 @@ class ViDA(TeacherAdaptation):
 
     def momentum_of(self, name: str) -> float:
         """See base class: step 4."""
-        return self.adapter_momentum if name in self.adapter_parameters() else self.teacher_momentum
+        own = name.startswith(f'{ADAPTERS}.')
+        return self.adapter_momentum if own else self.teacher_momentum
 
     @torch.no_grad()
     def reset(self) -> None:

@@ -10,7 +10,8 @@ from mmseg.registry import DATASETS
 from ecotta_seg.choice.candidates import Candidate, adaptation_of, candidate_methods
 from ecotta_seg.choice.preset import write_preset
 from ecotta_seg.choice.streams import write_streams
-from ecotta_seg.config.config import read_config, with_method
+from ecotta_seg.config.config import read_config
+from ecotta_seg.config.method import with_method
 from ecotta_seg.datasets.scenes.scene_writer import write_cityscapes_layout
 
 ROOT = Path(__file__).resolve().parents[2]

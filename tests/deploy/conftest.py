@@ -39,12 +39,12 @@ METHODS = {
     'plus': dict(
         type='ecotta_plus', meta_networks=META, optimizer=SGD, brightness=0.8,
         frozen_norm=dict(mode='calibrated', tolerance=0.1), entropy_threshold=1.0,
-        shift_gate=dict(half=180.0, exponent=2.0),
+        shift_gate=dict(half=83.0, exponent=2.0),
     ),
     'gated_drift': dict(
         type='ecotta_plus', meta_networks=dict(META, norm='affine'), optimizer=SGD,
         frozen_norm=dict(mode='drift', weight=3.0), entropy_threshold=1.0,
-        shift_gate=dict(half=180.0, exponent=2.0),
+        shift_gate=dict(half=80.0, exponent=2.0),
     ),
 }  # fmt: skip
 

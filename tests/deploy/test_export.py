@@ -44,12 +44,12 @@ def test_twenty_frames_of_several_sizes(plus):
         found = session.run(image[None].float().numpy())
         expected = predicted(method, image).numpy()
         assert found['logits'].shape == expected.shape
-        assert np.abs(found['logits'] - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+        assert np.abs(found['logits'] - expected).max() < 1e-5 * np.abs(expected).max()
     # Where the resize of the logits is by no whole number, its rounding is in both.
     image = frame(21, (71, 259))
     expected = predicted(method, image).numpy()
     found = session.run(image[None].float().numpy())['logits']
-    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_the_graph_is_plain(plus):

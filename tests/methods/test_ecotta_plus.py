@@ -102,7 +102,7 @@ def _written_out(method, image, metas, threshold):
         distance = distance + changed.abs().mean() / frozen.abs().mean()
     parameters = method.adaptable_parameters()
     gradients = torch.autograd.grad(loss + LAMBDA * distance, list(parameters.values()))
-    assert (loss - plain).detach().abs() > 1e-4, 'the balance of classes has to matter'
+    assert (loss - plain).detach().abs() > 1e-3, 'the balance of classes has to matter'
     return dict(zip(parameters, gradients)), loss.item(), distance.item()
 
 
@@ -114,7 +114,7 @@ def test_a_step_is_what_the_docs_write_out(segmentor, frames, engine):
         type='ecotta_plus',
         meta_networks=dict(num_parts=3, start='identity', norm=kind),
         frozen_norm=dict(mode='drift'),
-        shift_gate=dict(half=250.0, exponent=1.0),
+        shift_gate=dict(half=85.0, exponent=1.0),
         optimizer=dict(type='SGD', lr=RATE, momentum=MOMENTUM),
         entropy_threshold=0.75,
         class_balance=BALANCE,

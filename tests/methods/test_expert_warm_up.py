@@ -25,7 +25,9 @@ def model(tmp_path):
     config = deepcopy(CONFIGS['deeplab'])
     config['data_preprocessor']['size'] = SIZE
     with DefaultScope.overwrite_default_scope('mmseg'):
-        return ExpertWarmUp(config, str(tmp_path / 'source.pth'), options).train()
+        return ExpertWarmUp(
+            segmentor=config, checkpoint=str(tmp_path / 'source.pth'), meta_networks=options
+        ).train()
 
 
 def _batch(number):

@@ -7,13 +7,8 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 
 from ecotta_seg.apis.init_segmentor import frame_pipeline
-from ecotta_seg.config.config import (
-    method_name,
-    with_method,
-    with_reporting,
-    with_resume,
-    with_seed,
-)
+from ecotta_seg.config.config import with_reporting, with_resume
+from ecotta_seg.config.method import method_name, with_method, with_seed
 from ecotta_seg.config.stream import with_stream
 from ecotta_seg.datasets import AdverseWeather, ContinualStream
 from ecotta_seg.evaluation import PerConditionIoU

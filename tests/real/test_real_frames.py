@@ -154,7 +154,7 @@ def test_untrained_outputs_are_never_predicted(name):
 @pytest.mark.parametrize('name', CAMVID_CHECKPOINTS)
 @pytest.mark.parametrize('method', ['source', 'tent', 'cotta', 'ecotta'])
 def test_methods_leave_them_out_as_the_source_does(name, method):
-    from ecotta_seg.config.config import with_method
+    from ecotta_seg.config.method import with_method
     from ecotta_seg.methods import build_method
 
     cfg, model = _model(name)

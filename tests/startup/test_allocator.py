@@ -50,11 +50,14 @@ def _run(script: str = SCRIPT, **environment) -> tuple[str, int, int]:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc')
 def test_memory_is_touched_for_the_first_time_once():
-    kept, before, after = _run()
+    # The kernel may reclaim pages on a busy machine, so the run has three tries.
+    for _ in range(3):
+        kept, before, after = _run()
+        if after < before / 10:
+            break
     # 9 times 64 MiB in pages of 2 MiB at most.
     assert kept == 'True' and before > 9 * 2**26 / 2**22
-    # Without the setting, all 9 blocks are touched anew. The kernel may reclaim some cold pages.
-    assert after < before / 2
+    assert after < before / 10
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc')
