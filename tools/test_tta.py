@@ -22,6 +22,7 @@ try:
     from ecotta_seg.config.config import (
         with_adapters,
         with_calibration,
+        with_compute_budget,
         with_memory_budget,
         with_method,
         with_reporting,
@@ -61,6 +62,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--memory-budget',
         help="memory limit of a step above parameters and adapters: '600MB', or '1.0x' times "
         "stock inference's peak; only for methods that learn by gradients",
+    )
+    parser.add_argument(
+        '--compute-budget',
+        help="limit of the mean arithmetic of a frame: '1.5x' times stock inference's; the method "
+        'learns from as many frames as fit',
     )
     parser.add_argument(
         '--rounds', type=whole_number(1), help='number of rounds through all conditions'
@@ -174,6 +180,8 @@ def first_look(args: argparse.Namespace):
         with_adapters(cfg.adaptation, args.adapters)
     if args.memory_budget is not None:
         with_memory_budget(cfg.adaptation, args.memory_budget)
+    if args.compute_budget is not None:
+        with_compute_budget(cfg.adaptation, args.compute_budget)
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')

@@ -19,6 +19,7 @@ from ..config.config import (
     read_config,
     unlabelled_steps,
     with_adapters,
+    with_compute_budget,
     with_memory_budget,
 )
 from ..config.old_wrapping import without_wrapping
@@ -53,6 +54,7 @@ def init_adaptive_segmentor(
     calibration_frames: int = 12,
     estimate: Union[bool, dict, None] = None,
     size: FrameSize = None,
+    compute_budget: Union[str, float, None] = None,
 ) -> AdaptiveSegmentor:
     """Builds a segmentor that adapts to each frame given to its ``step``.
 
@@ -88,6 +90,8 @@ def init_adaptive_segmentor(
             all frames are resized as in the config, so small ones are enlarged. (height, width) in
             pixels: each frame is shrunk or enlarged to fit into this size and keeps its aspect
             ratio.
+        compute_budget: Limit of the mean operations of a frame, for example ``'1.5x'`` (times stock
+            inference), see ``ComputeBudget``.
 
     Returns:
         The segmentor.
@@ -114,6 +118,8 @@ def init_adaptive_segmentor(
         )
     if memory_budget is not None:
         with_memory_budget(options, memory_budget)
+    if compute_budget is not None:
+        with_compute_budget(options, compute_budget)
     if adapters is not None:
         with_adapters(options, adapters)
     if estimate is None:

@@ -11,6 +11,7 @@ from mmengine.utils import import_modules_from_strings
 
 from ..names.method_options import check_method_options, method_options
 from ..names.type_names import is_a, type_name
+from ..startup.compute_budget import parse_compute_budget
 from ..startup.first_look import check_pictures
 from ..startup.memory_budget import parse_budget
 from ..startup.zoo_names import own_config
@@ -266,6 +267,20 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
     """
     parse_budget(budget, 1)
     adaptation['memory_budget'] = budget
+
+
+def with_compute_budget(adaptation: dict, budget: Union[str, int, float]) -> None:
+    """Puts a compute budget into the options of a method.
+
+    Args:
+        adaptation: Changed in place.
+        budget: See ``ecotta_seg.startup.compute_budget.parse_compute_budget``.
+
+    Raises:
+        ValueError: The budget is invalid.
+    """
+    parse_compute_budget(budget)
+    adaptation['compute_budget'] = budget
 
 
 def merged_estimate(own: Any, asked: Any) -> Any:
