@@ -22,7 +22,7 @@ class ComputeBudget:
     A token bucket: each frame adds the budget minus the operations of its prediction. A frame is
     learned from if the bucket has at least the operations that a step adds, and these are then
     taken out. The bucket holds two steps at most, so a long drive without steps saves up no burst.
-    If the budget is below the operations of a step on each frame, frames that are not worth
+    If the budget is below the mean operations of steps on all frames, frames that are not worth
     learning from (``AdaptationMethod.worth_learning``) are predicted only.
 
     The unit is the floating-point operation and not the second, so a run depends neither on the
@@ -70,12 +70,15 @@ class ComputeBudget:
         size = size_of_frame(inputs, metas)
         if size not in self._costs:
             costs = frame_costs(method, self._stock, inputs, metas)
-            every = 1 if method.estimate is None else method.estimate.every
-            least = (costs.prediction + costs.estimate / every) / costs.inference
-            if self.budget < least:
-                raise ValueError(self._too_small(costs, least, type(method).__name__))
+            if self.budget < self._least(method, costs):
+                raise ValueError(self._too_small(method, costs))
             self._costs[size] = costs
         return self._costs[size]
+
+    def _least(self, method: Any, costs: FrameCosts) -> float:
+        """The mean operations of a frame without a step, to inference's."""
+        every = 1 if method.estimate is None else method.estimate.every
+        return (costs.prediction + costs.estimate / every) / costs.inference
 
     def begin_frame(self, method: Any, inputs: Tensor, metas: list[dict]) -> None:
         """Adds a frame to the bucket. Arguments and errors as in ``costs_of``."""
@@ -95,10 +98,10 @@ class ComputeBudget:
     def affords_step(self, method: Any, inputs: Tensor, metas: list[dict]) -> bool:
         """Whether the method may learn from the frame of the latest ``begin_frame``."""
         costs = self._now
-        beside = max(costs.estimate, costs.source)
-        if self.budget * costs.inference >= costs.prediction + beside + costs.step:
-            return True
-        return self.balance >= costs.step and method.worth_learning(inputs, metas)
+        if self.balance < costs.step:
+            return False
+        each = self._least(method, costs) + costs.step / costs.inference
+        return self.budget >= each or method.worth_learning(inputs, metas)
 
     def take_step(self, frames: int) -> None:
         """Takes the operations of a step out of the bucket.
@@ -140,13 +143,14 @@ class ComputeBudget:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def _too_small(self, costs: FrameCosts, least: float, name: str) -> str:
-        each = (costs.prediction + max(costs.estimate, costs.source) + costs.step) / costs.inference
-        other = '' if not costs.estimate else ' and estimating mIoU without labels'
+    def _too_small(self, method: Any, costs: FrameCosts) -> str:
+        least = self._least(method, costs)
+        each = least + costs.step / costs.inference
+        work = 'predicting' if not costs.estimate else 'predicting and estimating mIoU'
         return (
-            f'the compute_budget is {self.budget:g}x, but predicting{other} without learning takes '
-            f'{name} {least:.3g} times the operations of stock inference on this frame size: the '
-            f"smallest budget is '{_rounded_up(least)}', with which nothing is learned; "
+            f'the compute_budget is {self.budget:g}x, but on this frame size {work} alone takes '
+            f'{type(method).__name__} {least:.2f} times the operations of stock inference: the '
+            f"smallest budget is '{_rounded_up(least)}', with which nothing is learned, and "
             f"'{_rounded_up(each)}' learns from each frame"
         )
 

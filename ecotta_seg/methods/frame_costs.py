@@ -1,17 +1,17 @@
-"""The floating-point operations of a frame, counted on tensors without data."""
+"""The floating-point operations of a frame by a method, counted on tensors without data."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..inference.autocast import leave_autocast
 from ..inference.reduced_frame import reduced_frame
 from ..inference.views import view_probabilities
 from ..memory.budget.dry_run import method_without_data
 from ..memory.budget.known_results import KnownResults
+from ..memory.operation_counter import OperationCounter
 from .source import SourceModel
 
 
@@ -75,8 +75,9 @@ def _frame_costs(method: Any, stock: SourceModel, inputs: Tensor, metas: list[di
     def count(run: Callable[..., Any], *frame: Any) -> int:
         # mmseg writes into the metainfo of sliding windows.
         x, own = frame or (inputs, metas)
-        with known:
-            return operations(lambda: run(x, [dict(meta) for meta in own]))
+        with known, OperationCounter() as counter:
+            run(x, [dict(meta) for meta in own])
+        return counter.operations
 
     def of_view(model: nn.Module, view: Any) -> int:
         return count(lambda x, own: view_probabilities(model.predict, x, own, view))
@@ -95,46 +96,3 @@ def _frame_costs(method: Any, stock: SourceModel, inputs: Tensor, metas: list[di
         view = method.estimate.view
         estimate = source + of_view(copy, view) + of_view(stock, view)
     return FrameCosts(inference, views + prediction, step, estimate, source)
-
-
-def operations(run: Callable[[], Any]) -> int:
-    """The floating-point operations of matrix products and convolutions, and of their gradients.
-
-    An addition and a multiplication are two operations. All other operators count as 0.
-
-    Args:
-        run: Called once.
-    """
-    counter = FlopCounterMode(display=False, custom_mapping=_MORE_OPERATORS)
-    with counter:
-        run()
-    return counter.get_total_flops()
-
-
-def _of_product(total: Any, a: torch.Size, b: torch.Size, *args: Any, **kwargs: Any) -> int:
-    """(..., M, K) times (..., K, N), added to a total in place."""
-    return 2 * a.numel() * b[-1]
-
-
-def _of_gradients(
-    grad: torch.Size, x: torch.Size, weight: torch.Size, *options: Any, **kwargs: Any
-) -> int:
-    """Each gradient of a convolution takes as many operations as the convolution."""
-    transposed, wanted = options[4], options[7]
-    sites = x if transposed else grad
-    one = 2 * sites[0] * sites[2:].numel() * weight.numel()
-    return one * (bool(wanted[0]) + bool(wanted[1]))
-
-
-def _of_tap(total: Any, maps: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-    """One tap of a depthwise kernel, which a gradient multiplies with shifted maps (N, C, h, w)."""
-    return 2 * maps.numel() if weight[-2:] == (1, 1) else 0
-
-
-# Operators that torch's counter leaves out, or counts otherwise in other versions.
-_MORE_OPERATORS: dict[Any, Callable[..., Optional[int]]] = {
-    torch.ops.aten.addmm_: _of_product,
-    torch.ops.aten.baddbmm_: _of_product,
-    torch.ops.aten.addcmul_: _of_tap,
-    torch.ops.aten.convolution_backward: _of_gradients,
-}
