@@ -23,7 +23,9 @@ class ComputeBudget:
     learned from if the bucket has at least the operations that a step adds, and these are then
     taken out. The bucket holds two steps at most, so a long drive without steps saves up no burst.
     If the budget is below the mean operations of steps on all frames, frames that are not worth
-    learning from (``AdaptationMethod.worth_learning``) are predicted only.
+    learning from (``AdaptationMethod.worth_learning``) are predicted only. The estimate of mIoU is
+    paid for in even parts, beginning with the whole of the first one, so the mean stays at or below
+    the budget from the first step on.
 
     The unit is the floating-point operation and not the second, so a run depends neither on the
     machine nor on its load, and a resumed run takes the same steps.
@@ -77,22 +79,27 @@ class ComputeBudget:
 
     def _least(self, method: Any, costs: FrameCosts) -> float:
         """The mean operations of a frame without a step, to inference's."""
-        every = 1 if method.estimate is None else method.estimate.every
-        return (costs.prediction + costs.estimate / every) / costs.inference
+        return (costs.prediction + self._mean_estimate(method, costs)) / costs.inference
+
+    @staticmethod
+    def _mean_estimate(method: Any, costs: FrameCosts) -> float:
+        return 0.0 if method.estimate is None else costs.estimate / method.estimate.every
 
     def begin_frame(self, method: Any, inputs: Tensor, metas: list[dict]) -> None:
         """Adds a frame to the bucket. Arguments and errors as in ``costs_of``."""
         costs = self._now = self.costs_of(method, inputs, metas)
+        mean = self._mean_estimate(method, costs)
+        if not self.frames:
+            # The first frame is in the estimate: the others of its period have to pay for it.
+            self.balance = mean - costs.estimate
         operations = costs.prediction
-        if method.estimate is not None:
-            if method.estimate.is_due(method, metas):
-                operations += costs.estimate
-            elif method.estimate.gives_source:
-                operations += costs.source
+        estimated = method.estimate is not None and method.estimate.is_due(method, metas)
+        if method.estimate is not None and method.estimate.gives_source and not estimated:
+            operations += costs.source
         self.frames += len(inputs)
         self.inference_operations += costs.inference
-        self.operations += operations
-        saved = self.balance + self.budget * costs.inference - operations
+        self.operations += operations + estimated * costs.estimate
+        saved = self.balance + self.budget * costs.inference - operations - mean
         self.balance = min(saved, _SAVED_STEPS * costs.step)
 
     def affords_step(self, method: Any, inputs: Tensor, metas: list[dict]) -> bool:
