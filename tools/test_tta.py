@@ -20,7 +20,13 @@ try:
     )
     from ecotta_seg.config.checks import check_data_root, require
     from ecotta_seg.config.config import with_calibration, with_reporting, with_resume
-    from ecotta_seg.config.method import with_adapters, with_memory_budget, with_method, with_seed
+    from ecotta_seg.config.method import (
+        with_adapters,
+        with_compute_budget,
+        with_memory_budget,
+        with_method,
+        with_seed,
+    )
     from ecotta_seg.config.report import with_report
     from ecotta_seg.config.stream import with_frames, with_stream, without_missing_clear_day
     from ecotta_seg.names.choices import MASK_FORMATS, MASK_SIZES, STREAMS
@@ -54,6 +60,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         '--memory-budget',
         help="memory limit of a step above parameters and adapters: '600MB', or '1.0x' times "
         "stock inference's peak; only for methods that learn by gradients",
+    )
+    parser.add_argument(
+        '--compute-budget',
+        help="limit of the mean arithmetic of a frame: '1.5x' times stock inference's; the method "
+        'learns from as many frames as fit',
     )
     parser.add_argument(
         '--rounds', type=whole_number(1), help='number of rounds through all conditions'
@@ -167,6 +178,8 @@ def first_look(args: argparse.Namespace):
         with_adapters(cfg.adaptation, args.adapters)
     if args.memory_budget is not None:
         with_memory_budget(cfg.adaptation, args.memory_budget)
+    if args.compute_budget is not None:
+        with_compute_budget(cfg.adaptation, args.compute_budget)
     if args.rounds:
         if 'rounds' not in cfg.test_dataloader.dataset:
             raise ValueError('--rounds needs a ContinualStream as the test data set')

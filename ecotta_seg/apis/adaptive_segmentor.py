@@ -192,6 +192,8 @@ class AdaptiveSegmentor:
                 self.method.guard.forget()
             if self.method.estimate is not None:
                 self.method.estimate.forget()
+            if self.method.compute_budget is not None:
+                self.method.compute_budget.forget()
             if self.frame_checker is not None:
                 self.frame_checker = FrameChecker()
             self.lag = 0.0
@@ -215,8 +217,9 @@ class AdaptiveSegmentor:
         """Writes the state for ``load``, either completely or not at all.
 
         The state holds everything learned, the optimizer's momenta, the start for ``reset``, the
-        guard, the estimate, the frame check, the counts and events, ``adapting``, and the state of
-        all random generators of this process. The state does not hold the source's weights.
+        guard, the estimate, the compute budget, the frame check, the counts and events,
+        ``adapting``, and the state of all random generators of this process. The state does not
+        hold the source's weights.
 
         Raises:
             OSError: The file cannot be written; an earlier file is unchanged.

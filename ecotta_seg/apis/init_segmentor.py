@@ -14,7 +14,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
 from ..config.config import inner_dataset, read_config, unlabelled_steps
-from ..config.method import merged_estimate, with_adapters, with_memory_budget
+from ..config.method import merged_estimate, with_adapters, with_compute_budget, with_memory_budget
 from ..config.old_wrapping import without_wrapping
 from ..datasets.clear_frames import frames_of_folder
 from ..files.checkpoint import load_source
@@ -47,6 +47,7 @@ def init_adaptive_segmentor(
     calibration_frames: int = 12,
     estimate: Union[bool, dict, None] = None,
     size: FrameSize = None,
+    compute_budget: Union[str, float, None] = None,
 ) -> AdaptiveSegmentor:
     """Builds a segmentor that adapts to each frame given to its ``step``.
 
@@ -82,6 +83,8 @@ def init_adaptive_segmentor(
             all frames are resized as in the config, so small ones are enlarged. (height, width) in
             pixels: each frame is shrunk or enlarged to fit into this size and keeps its aspect
             ratio.
+        compute_budget: Limit of the mean operations of a frame, for example ``'1.5x'`` (times stock
+            inference), see ``ComputeBudget``.
 
     Returns:
         The segmentor.
@@ -108,6 +111,8 @@ def init_adaptive_segmentor(
         )
     if memory_budget is not None:
         with_memory_budget(options, memory_budget)
+    if compute_budget is not None:
+        with_compute_budget(options, compute_budget)
     if adapters is not None:
         with_adapters(options, adapters)
     if estimate is None:

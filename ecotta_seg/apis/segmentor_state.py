@@ -12,8 +12,8 @@ from ..resume.saved_state import expect_keys, misfit
 
 _KIND = 'adaptive segmentor'
 _KEYS = (
-    'kind', 'identity', 'method', 'start', 'guard', 'estimate', 'watch', 'random', 'frames',
-    'updates', 'events', 'lag', 'adapting',
+    'kind', 'identity', 'method', 'start', 'guard', 'estimate', 'compute', 'watch', 'random',
+    'frames', 'updates', 'events', 'lag', 'adapting',
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def gather_state(segmentor: Any) -> dict:
     """
     method = segmentor.method
     guard, estimate, checker = method.guard, method.estimate, segmentor.frame_checker
+    budget = method.compute_budget
     return {
         'kind': _KIND,
         'identity': dict(segmentor.identity),
@@ -35,6 +36,7 @@ def gather_state(segmentor: Any) -> dict:
         'start': _start_of(method),
         'guard': None if guard is None else guard.state_dict(),
         'estimate': None if estimate is None else estimate.state_dict(),
+        'compute': None if budget is None else budget.state_dict(),
         'watch': None if checker is None else checker.state_dict(),
         'random': random_state(),
         'frames': segmentor.frames,
@@ -80,6 +82,7 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
     for key, part, there in (
         ('guard', 'guard', method.guard),
         ('estimate', 'estimate', method.estimate),
+        ('compute', 'compute budget', method.compute_budget),
         ('watch', 'frame checker', segmentor.frame_checker),
     ):
         if (state[key] is None) != (there is None):
@@ -101,6 +104,8 @@ def take_state(segmentor: Any, state: dict) -> None:
         parameter.copy_(state['start'][name])
     method.set_reset_point()
     method.load_method_state(state['method'])
+    if method.compute_budget is not None:
+        method.compute_budget.load_state_dict(state['compute'])
     if method.guard is not None:
         method.guard.load_state_dict(state['guard'])
     if segmentor.frame_checker is not None:

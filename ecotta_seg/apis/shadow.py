@@ -9,7 +9,7 @@ def shadow_of(method: AdaptationMethod) -> AdaptationMethod:
     """Copies a method for predictions: shares frozen parameters, copies adapted tensors."""
     learned = {id(tensor) for tensor in method.learned_tensors().values()}
     memo = {id(p): p for p in method.parameters() if id(p) not in learned}
-    for name in ('optimizer', 'guard'):
+    for name in ('optimizer', 'guard', 'compute_budget'):
         if getattr(method, name, None) is not None:
             memo[id(getattr(method, name))] = None
     for module in method.modules():

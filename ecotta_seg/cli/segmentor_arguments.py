@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ..config.config import import_custom_modules, read_config
 from ..config.method import with_method
+from ..startup.compute_budget import parse_compute_budget
 from ..startup.first_look import check_adapters, check_checkpoint, check_device, check_pictures
 from ..startup.zoo_names import package_folder
 from .command_line import PROCESS_FLAGS, whole_number
@@ -38,6 +39,9 @@ def add_segmentor_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--memory-budget', help="for example 600MB or 1.0x; needs a method's own")
+    parser.add_argument(
+        '--compute-budget', help='for example 1.5x: mean arithmetic, in multiples of inference'
+    )
     parser.add_argument(
         '--size',
         metavar='SIZE',
@@ -89,6 +93,8 @@ def look_at_segmentor(args: argparse.Namespace) -> Config:
             'not exist'
         )
     args.size = _size_of(args.size)
+    if args.compute_budget is not None:
+        parse_compute_budget(args.compute_budget)
     config = read_config(args.config or CONFIG)
     if args.method:
         with_method(config, args.method, CONFIGS)
@@ -125,6 +131,7 @@ def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool 
         trust_checkpoint=args.trust_checkpoint,
         calibrate=args.calibrate,
         size=args.size,
+        compute_budget=args.compute_budget,
     )
     if args.save_adapters and not segmentor.has_adapters:
         raise ValueError(

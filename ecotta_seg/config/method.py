@@ -1,4 +1,4 @@
-"""The method in a config: its preset, options, adapters, budget and seed."""
+"""The method in a config: its preset, options, adapters, budgets and seed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ..names.method_options import check_method_options, method_options
 from ..names.type_names import type_name
+from ..startup.compute_budget import parse_compute_budget
 from ..startup.memory_budget import parse_budget
 from .config import READ_NAMES, read_config
 
@@ -138,6 +139,20 @@ def with_memory_budget(adaptation: dict, budget: Union[str, int, float]) -> None
     """
     parse_budget(budget, 1)
     adaptation['memory_budget'] = budget
+
+
+def with_compute_budget(adaptation: dict, budget: Union[str, int, float]) -> None:
+    """Puts a compute budget into the options of a method.
+
+    Args:
+        adaptation: Changed in place.
+        budget: See ``ecotta_seg.startup.compute_budget.parse_compute_budget``.
+
+    Raises:
+        ValueError: The budget is invalid.
+    """
+    parse_compute_budget(budget)
+    adaptation['compute_budget'] = budget
 
 
 def merged_estimate(own: Any, asked: Any) -> Any:

@@ -13,7 +13,7 @@ _OPTIONS = {
 }
 _OWN = {'rdumb': 'every', 'law': 'exponent'}
 # Options of any method, which the method around took for the method inside.
-_HANDED_ON = ('autocast', 'estimate', 'memory_budget')
+_HANDED_ON = ('autocast', 'estimate', 'memory_budget', 'compute_budget')
 
 
 def without_wrapping(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .check_frames import check_frames
 from .export import export_network
 
 # What is around a prediction and no part of the network.
-_AROUND = ('estimate', 'memory_budget', 'autocast')
+_AROUND = ('estimate', 'memory_budget', 'compute_budget', 'autocast')
 
 
 def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Iterator[str]:

@@ -42,6 +42,9 @@ scored, 0 to 1). ``"source"`` and its SCORES have ``"estimated_mIoU"``, of round
 An optional ``"confusion": {"method": CONFUSION, "source": CONFUSION or null}`` has the pixels of
 each label and prediction in the method's last round and in the source's: CONFUSION = ``{"round":
 int, "pixels": {LABEL: {PREDICTION: int}}}``, without zeros, see ``confusion.py``.
+An optional ``"compute": {"budget", "learned_share", "operations_to_inference"}`` has the account of
+a compute budget: the share of frames with a step, 0 to 1, and the mean operations of a frame as a
+multiple of stock inference's. ``"seconds_per_frame"`` then has the mean, ``"adaptation_mean"``.
 ``"code"`` (optional) has the versions of the code: ``"ecotta_seg"`` with a digest of its files.
 """
 
@@ -72,7 +75,7 @@ MEMORY_KEYS = (
 # Optional, because they are newer than the schema.
 MORE_MEMORY_KEYS = ('kept_bytes', 'total_bytes')
 SECONDS_KEYS = ('inference', 'adaptation')
-MORE_SECONDS_KEYS = ('harness', 'harness_share')
+MORE_SECONDS_KEYS = ('harness', 'harness_share', 'adaptation_mean')
 
 
 @dataclass

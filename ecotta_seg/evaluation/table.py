@@ -263,6 +263,8 @@ def _seconds_table(document: Mapping) -> Optional[Table]:
         table.add_row('adapting', f'{adaptation:.3f}')
     if inference and adaptation is not None:
         table.add_row('to inference', f'{adaptation / inference:.2f}x')
+    if seconds.get('adaptation_mean') is not None:
+        table.add_row('adapting, mean', f'{seconds["adaptation_mean"]:.3f}')
     overhead, share = seconds.get('harness'), seconds.get('harness_share')
     if overhead is not None and share is not None:
         table.add_row('loop overhead', f'{overhead:.3f} ({share:+.1%})')
@@ -315,6 +317,13 @@ def result_notes(document: Mapping) -> list[str]:
         )
     if document['memory'].get('plan'):
         notes.append(f'Memory plan: {printable(document["memory"]["plan"])}.')
+    compute = document.get('compute')
+    if compute and compute['learned_share'] is not None:
+        share, mean = compute['learned_share'], compute['operations_to_inference']
+        notes.append(
+            f'Compute budget {compute["budget"]:g}x: learned from {share:.0%} of the frames, '
+            f"{mean:.2f} times inference's operations."
+        )
     if document['memory'].get('fallbacks'):
         names = _names(document['memory']['fallbacks'])
         notes.append(f'Run by lean autograd: {names}.')

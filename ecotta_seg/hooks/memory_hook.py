@@ -1,7 +1,7 @@
 """Measures the peak memory of stock inference and of adaptation on frames of the stream."""
 
 from dataclasses import asdict, replace
-from statistics import median
+from statistics import fmean, median
 from typing import Optional
 
 import torch
@@ -34,6 +34,9 @@ class MemoryHook(Hook):
     The loop overhead (waiting for data, the metric, all hooks) is the mean time from the end
     of one frame to the end of the next, minus the time of the step. Frames that a reference
     predicts as well (round 1) do not count.
+
+    If the method has a ``ComputeBudget``, ``compute`` in ``ecotta_seg/extra`` has its account, and
+    the times have the mean of the steps: few frames may take most of the time.
 
     Args:
         frames: Number of frames to measure. The optimizer creates its state on the first one, so
@@ -125,9 +128,13 @@ class MemoryHook(Hook):
 
     def after_test_epoch(self, runner, metrics=None) -> None:
         """Writes the measurements to the message hub."""
+        model = runner.model
+        if getattr(model, 'compute_budget', None) is not None:
+            extra = dict(runner.message_hub.get_info('ecotta_seg/extra', None) or {})
+            extra['compute'] = model.compute_budget.to_dict()
+            runner.message_hub.update_info('ecotta_seg/extra', extra)
         if not self._peaks:
             return
-        model = runner.model
         gradients = sum(p.numel() * p.element_size() for p in model.adaptable_parameters().values())
         if self._in_place:
             # Each gradient is applied and freed at once, so none is held at the peak.
@@ -153,6 +160,8 @@ class MemoryHook(Hook):
             harness=self._loop.overhead_seconds,
             harness_share=self._loop.overhead_share,
         )
+        if getattr(model, 'compute_budget', None) is not None and self._seconds:
+            seconds['adaptation_mean'] = fmean(self._seconds)
         runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)
 
 

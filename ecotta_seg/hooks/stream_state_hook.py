@@ -46,8 +46,8 @@ class _AfterFrame(Hook):
 class StreamStateHook(Hook):
     """Writes ``<work_dir>/state/stream_state_rank<r>_<frames>.pth``; the newest are kept.
 
-    A state holds the method's tensors and optimizer, the guard, the estimate, all random
-    generators, the position, the sums of the metrics, and the state of each hook with
+    A state holds the method's tensors and optimizer, the guard, the estimate, the compute budget,
+    all random generators, the position, the sums of the metrics, and the state of each hook with
     ``state_dict()``. A resumed run gives the same results as an uninterrupted run, bit for bit on
     the CPU (except times and the process's peak memory).
 
@@ -203,13 +203,16 @@ class StreamStateHook(Hook):
 
     def _gather(self, runner: Any) -> dict:
         model, hub = runner.model, runner.message_hub
-        guard, estimate = getattr(model, 'guard', None), getattr(model, 'estimate', None)
+        guard, estimate, budget = (
+            getattr(model, name, None) for name in ('guard', 'estimate', 'compute_budget')
+        )
         return {
             'identity': dict(self._identity),
             'position': self._position,
             'method': model.method_state(),
             'guard': guard.state_dict() if guard is not None else None,
             'estimate': estimate.state_dict() if estimate is not None else None,
+            'compute': budget.state_dict() if budget is not None else None,
             'random': self._random,
             'files': self._sizes,
             'stopped_by': self._stopped_by,
@@ -252,6 +255,9 @@ class StreamStateHook(Hook):
         estimate = getattr(runner.model, 'estimate', None)
         if estimate is not None and state.get('estimate') is not None:
             estimate.load_state_dict(state['estimate'])
+        budget = getattr(runner.model, 'compute_budget', None)
+        if budget is not None and state.get('compute') is not None:
+            budget.load_state_dict(state['compute'])
         for metric, saved in zip(runner.test_evaluator.metrics, state['metrics']):
             _load_metric(metric, saved)
         for key, hook in _hooks_with_state(runner).items():

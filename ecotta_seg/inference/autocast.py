@@ -56,6 +56,18 @@ def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
             head.predict = MethodType(_head_predict, head)
 
 
+def leave_autocast(segmentor: nn.Module) -> None:
+    """Undoes ``run_under_autocast``.
+
+    Args:
+        segmentor: Changed in place.
+    """
+    for module in segmentor.modules():
+        if vars(module).pop('autocast_dtype', None) is not None:
+            for name in ('extract_feat', 'forward', 'predict'):
+                vars(module).pop(name, None)
+
+
 def as_in_network(segmentor: nn.Module, x: Tensor) -> AbstractContextManager:
     """The precision that a segmentor's network runs in, for a part of it that is run alone.
 

@@ -60,6 +60,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         estimate: A ``LabelFreeEstimate`` that reads the predictions and may return the source's
             prediction instead; None for none.
         estimating: If False, the estimate does not change; its latest choice stays in force.
+        compute_budget: A ``ComputeBudget`` that chooses the frames to learn from; None for all.
         learned_from: (N, classes, H, W) logits that a proposed update was learned from, if they
             are not the logits that ``propose`` returns (a student's logits); None between frames.
         beyond_one_forward: The part of the prediction that one forward with fixed weights does not
@@ -103,6 +104,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         self.guard = None
         self.estimate = None
         self.estimating = True
+        self.compute_budget = None
         self.learned_from: Optional[Tensor] = None
 
     def adapt(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -147,6 +149,17 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         State that follows the stream without learning, such as moving statistics, advances here.
         """
         return self.predict(inputs, metas)
+
+    def worth_learning(self, inputs: Tensor, metas: list[dict]) -> bool:
+        """Whether a step on the stream's next frame would change the predictions noticeably.
+
+        A ``ComputeBudget`` too small for a step on each frame asks this right before ``propose`` or
+        ``predict_frame``, and spends nothing on frames that are not worth a step.
+
+        Args:
+            inputs, metas: As in ``propose``.
+        """
+        return True
 
     def test_step(self, data: dict) -> list:
         """mmengine's test interface: a batch of packed samples to predictions (``SegDataSample``).
@@ -281,13 +294,15 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
     @contextmanager
     def adaptation_disabled(self) -> Iterator[None]:
         """Inside the context, the method predicts frames and learns nothing."""
-        adapting, self.adapting = self.adapting, False
+        before, self.adapting = (self.adapting, self.compute_budget), False
+        # These frames are not part of the stream.
+        self.compute_budget = None
         kept = nullcontext() if self.estimate is None else self.estimate.stream_kept()
         try:
             with kept:
                 yield
         finally:
-            self.adapting = adapting
+            self.adapting, self.compute_budget = before
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
         """Moves (``to``, ``cuda``) the estimate's source model as well."""

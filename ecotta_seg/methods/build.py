@@ -37,9 +37,9 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     Args:
         config: ``type`` (a registered name or class) and the method's options. Every method takes
             ``views``, ``autocast`` and ``memory_budget``, see ``AdaptationMethod``. (CoTTA has its
-            own ``views``, for its labels.) ``estimate`` has the options of ``LabelFreeEstimate``,
-            or True for the defaults; None or False for no estimate. A method with a
-            ``memory_budget`` has no estimate.
+            own ``views``, for its labels.) ``compute_budget`` is that of a ``ComputeBudget``.
+            ``estimate`` has the options of ``LabelFreeEstimate``, or True for the defaults; None or
+            False for no estimate. A method with a ``memory_budget`` has no estimate.
             Methods that learn by gradients take ``reset_every`` (RDumb, see ``PeriodicReset``) and
             ``layer_weights``, a dictionary of the options of ``LayerWeights`` (LAW).
         segmentor: The source model; the method changes it in place.
@@ -58,6 +58,7 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
     views = own if views is None else views
     autocast = options.pop('autocast', None) if 'autocast' not in known else None
     budget = options.pop('memory_budget', None) if 'memory_budget' not in known else None
+    compute_budget = options.pop('compute_budget', None)
     reset_every = options.pop('reset_every', None)
     layer_weights = options.pop('layer_weights', None)
     if not isinstance(layer_weights, (dict, type(None))):
@@ -81,7 +82,13 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
                 'current',
                 logging.WARNING,
             )
+    if compute_budget is not None:
+        from .compute_budget import ComputeBudget
+
+        # Must come before the method changes the model, too.
+        compute_budget = ComputeBudget(compute_budget, segmentor)
     method = cls(segmentor, **options)
+    method.compute_budget = compute_budget
     if views is not None:
         method.use_views(views)
     if autocast is not None:

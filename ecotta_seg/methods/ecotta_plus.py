@@ -29,6 +29,8 @@ _PROBE_SCALE = 0.5
 DRIFT, ENTROPY, TARGET = range(3)
 _ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.07, 0.13
 _LEAST = 1e-3
+# The least strength of a frame that is worth a step.
+_OPEN = 0.5
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
@@ -128,6 +130,8 @@ class EcoTTAPlus(EcoTTA):
             # A buffer, so that the strength is saved, rolled back and shared like learned tensors.
             # Before the first frame the stream counts as the source domain.
             self.register_buffer('strength', like.new_zeros(()), persistent=False)
+            # Whether the strength is the next frame's already.
+            self._gated = False
         target = 0.0 if self.exposure is None else self.exposure.target
         drift = _ESTIMATED_DRIFT / (ESTIMATED_DRIFT if calibrated_norms(segmentor) else 1.0)
         usual = like.new_tensor([drift, _ESTIMATED_ENTROPY, target])
@@ -187,6 +191,14 @@ class EcoTTAPlus(EcoTTA):
         """Whether the model cannot run on frames (N, 3, H, W) of this size at half size."""
         return tuple(inputs.shape[2:]) in self._only_whole
 
+    def worth_learning(self, inputs: Tensor, metas: list[dict]) -> bool:
+        """See base class: the gate is half open at least."""
+        if self.shift_gate is None:
+            return True
+        self._gate(inputs, metas)
+        self._gated = True
+        return float(self.strength) >= _OPEN
+
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         self._gate(inputs, metas)
@@ -221,6 +233,9 @@ class EcoTTAPlus(EcoTTA):
     def _gate(self, inputs: Tensor, metas: list[dict]) -> None:
         """Runs the frozen model on the stream's next frame and sets the strength."""
         if self.shift_gate is None:
+            return
+        gated, self._gated = self._gated, False
+        if gated:
             return
         # Start each frame from strength 0, whatever the last frame's strength was.
         self._act_by(0.0)
@@ -292,3 +307,4 @@ class EcoTTAPlus(EcoTTA):
         super().reset()
         if self.shift_gate is not None:
             self.strength.zero_()
+            self._gated = False

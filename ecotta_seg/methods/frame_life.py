@@ -94,12 +94,15 @@ def run_step(method: Any, data: dict) -> list:
     untouched = None if method.estimate is None else inputs.clone()
     inputs = method.prepare(inputs, metas)
     others = method.other_views(inputs, metas)
+    budget = method.compute_budget
+    if budget is not None:
+        budget.begin_frame(method, inputs, metas)
     if any(meta.get('frame_fault') for meta in metas):
         logits = method.predict(inputs, metas)
     elif not method.adapting:
         logits = method.predict_frame(inputs, metas)
     else:
-        logits = predict_and_learn(method, inputs, metas, method.guard)
+        logits = predict_and_learn(method, inputs, metas, method.guard, budget)
     with torch.no_grad():
         if others is not None:
             logits = method.with_views(logits, others)
@@ -109,7 +112,11 @@ def run_step(method: Any, data: dict) -> list:
 
 
 def predict_and_learn(
-    method: Any, inputs: Tensor, metas: list[dict], guard: Optional[Any] = None
+    method: Any,
+    inputs: Tensor,
+    metas: list[dict],
+    guard: Optional[Any] = None,
+    budget: Optional[Any] = None,
 ) -> Tensor:
     """Predicts frames and learns from them.
 
@@ -122,14 +129,19 @@ def predict_and_learn(
         inputs: (N, 3, H, W), preprocessed and padded.
         metas: The metainfo of the N samples.
         guard: An ``UpdateGuard``; None accepts each update.
+        budget: A ``ComputeBudget`` that chooses the frames to learn from; None chooses all.
 
     Returns:
         (N, classes, H, W) logits, detached, of the forward before the update, or of one after the
         update if the method ``predicts_after_update``. If the parameters and these logits are not
         finite, the logits of the repaired model.
     """
-    if guard is not None and guard.pauses_frame(method):
+    # A cooldown of the guard counts frames with steps, so it passes over frames without.
+    skips = budget is not None and not budget.affords_step(method, inputs, metas)
+    if skips or (guard is not None and guard.pauses_frame(method)):
         return method.predict_frame(inputs, metas)
+    if budget is not None:
+        budget.take_step(len(inputs))
     method.begin_frame()
     try:
         logits = method.propose(inputs, metas)

@@ -197,9 +197,7 @@ class LabelFreeEstimate:
             These logits or the source's; ``method.last_step`` records the choice and the estimates.
         """
         self.latest, source = None, None
-        due = method.estimating and self._frames % self.every == 0
-        # A bad frame does not represent the stream.
-        due = due and not any(meta.get('frame_fault') for meta in metas)
+        due = self.is_due(method, metas)
         self._frames += method.estimating
         if due:
             source = self._of_source(method, inputs, metas)
@@ -208,10 +206,21 @@ class LabelFreeEstimate:
         running, record = self.running(), method.last_step
         if running is not None:
             record.estimated_mIoU, record.source_estimated_mIoU = running
-            record.source_given = self.fallback and self._difference < 0
+            record.source_given = self.gives_source
         if not record.source_given:
             return logits
         return self._of_source(method, inputs, metas) if source is None else source
+
+    def is_due(self, method, metas: list[dict]) -> bool:
+        """Whether ``choose`` estimates the stream's next frame."""
+        due = method.estimating and self._frames % self.every == 0
+        # A bad frame does not represent the stream.
+        return due and not any(meta.get('frame_fault') for meta in metas)
+
+    @property
+    def gives_source(self) -> bool:
+        """Whether the source's prediction is returned, by the estimate so far."""
+        return self.fallback and self._difference < 0
 
     def _add(self, areas: Tensor) -> None:
         old = self.decay**self.every

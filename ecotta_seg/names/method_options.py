@@ -15,6 +15,7 @@ OF_ANY_METHOD = (
     'autocast',
     'estimate',
     'memory_budget',
+    'compute_budget',
     'reset_every',
     'layer_weights',
 )

@@ -55,6 +55,27 @@ def test_three_frames_a_file_and_three_frames_are_six_frames(tmp_path, method):
     assert same(second.method.method_state(), whole.method.method_state())
 
 
+def test_a_compute_budget_is_in_the_file_and_in_a_pickle(tmp_path):
+    config, stream = write_config(tmp_path, 'tent'), list(frames(8))
+    whole = built(config, compute_budget='1.7x')
+    expected = logits_of(whole, stream)
+    account = whole.method.compute_budget.state_dict()
+    assert 0 < account['learned'] < account['frames'] == 8
+    first = built(config, compute_budget='1.7x', concurrent=True)
+    found = logits_of(first, stream[:3])
+    first.predict(stream[0])
+    first.save(tmp_path / 'state.pth')
+    second = built(config, compute_budget='1.7x')
+    second.load(tmp_path / 'state.pth')
+    for segmentor in (second, pickle.loads(pickle.dumps(first))):
+        assert equal(found + logits_of(segmentor, stream[3:]), expected)
+        assert segmentor.method.compute_budget.state_dict() == account
+    second.reset()
+    assert second.method.compute_budget.frames == 0
+    with pytest.raises(ValueError, match='compute'):
+        built(config).load(tmp_path / 'state.pth')
+
+
 def test_random_generators_and_the_pause_are_in_the_file(tmp_path):
     config = write_config(tmp_path, 'tent')
     first = built(config)

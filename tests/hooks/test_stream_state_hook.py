@@ -69,6 +69,23 @@ def test_a_signal_ends_the_frame_and_saves_and_resuming_ends_the_same(place, tmp
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
 
+def test_a_compute_budget_goes_on_where_it_was(place, tmp_path):
+    _, config, free = place
+    budget = {'adaptation.compute_budget': '1.7x'}
+    runner = harness.run(config, tmp_path / 'whole', **budget)
+    whole = harness.outcome(tmp_path / 'whole')
+    account = runner.model.compute_budget
+    assert whole[0]['compute'] == account.to_dict()
+    assert 0 < account.learned < account.frames == 16 and not harness.same(whole[2], free[2])
+    # The account is not empty at the stop.
+    stopped(
+        config, tmp_path / 'run', 9, lambda runner: os.kill(os.getpid(), signal.SIGINT), **budget
+    )
+    resumed = harness.run(config, tmp_path / 'run', resume=True, **budget)
+    assert harness.same(harness.outcome(tmp_path / 'run'), whole)
+    assert resumed.model.compute_budget.state_dict() == account.state_dict()
+
+
 def test_a_signal_while_a_state_is_written_ends_that_frame(place, tmp_path, monkeypatch):
     _, config, whole = place
     write, frames = StateFolder.write, []

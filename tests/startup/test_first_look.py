@@ -83,6 +83,8 @@ except ValueError as old_or_missing:
     ((*TEST, '--conditions', 'hail'), '--conditions hail: expected some of fog, night'),
     ((*TEST, '--split', 'val'), '--split val: the config names the folders'),
     ((*TEST, '--memory-budget', '1y'), "expected a memory budget such as '600MB'"),
+    ((*TEST, '--compute-budget', '1y'), "expected a compute budget such as '1.5x'"),
+    (('adapt_video', 'frames', 'out', '--compute-budget', '0x'), 'expected a compute budget'),
     (('train', CONFIG), 'leftImg8bit/train does not exist ('),
     (('train', CONFIG, *EMPTY, '--work-dir', 'file'), 'choose another --work-dir'),
 ])  # fmt: skip

@@ -45,10 +45,10 @@ class ModuleCost:
 
 def method_without_data(method: nn.Module) -> nn.Module:
     """Copies a method to the meta device without copying any tensor's data."""
-    held = (method.learned_tensors(), vars(method), dict(method.optimizer.state))
+    held = (method.learned_tensors(), vars(method), method.optimizer_state())
     tensors = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
     # Objects that take part in the real steps must not see these steps.
-    attached = ('observer', 'guard', 'estimate', 'planner', 'planned')
+    attached = ('observer', 'guard', 'estimate', 'planner', 'planned', 'compute_budget')
     return without_data(method, tensors, [getattr(method, name, None) for name in attached])
 
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _NUMBER_OF = torch.ops.aten._local_scalar_dense.default
 _BATCH_NORM = torch.ops.aten.native_batch_norm.default
+_COUNTS = torch.ops.aten.bincount.default
 
 
 class _Kind(NamedTuple):
@@ -31,7 +32,8 @@ class KnownResults(TorchDispatchMode):
     but its first argument in place, or gets a tensor with data.
 
     If code reads a number from a tensor without data, the number is 1, or true: mmseg's sliding
-    windows assert that every pixel is covered.
+    windows assert that every pixel is covered. Counts of class indices (``bincount``) have the
+    length that the code asks for.
 
     Enter a ``StorageMeter`` inside this manager: the meter then sees every operator, and this
     manager sees those that the meter calls. The manager keeps its results when entered again.
@@ -47,6 +49,8 @@ class KnownResults(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is _NUMBER_OF and args[0].is_meta:
             return 1
+        if func is _COUNTS and args[0].is_meta:
+            return args[0].new_empty([*args[2:], kwargs.get('minlength', 0)][0])
         if not _may_be_known(func):
             return func(*args, **kwargs)
         try:

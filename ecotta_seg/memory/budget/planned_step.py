@@ -10,6 +10,16 @@ from ...inference.padding import frame_region
 from ...startup.memory_budget import parse_budget
 
 
+def size_of_frame(inputs: Tensor, metas: list[dict]) -> tuple:
+    """The size of a frame with its padding: one step on tensors without data per size is enough.
+
+    Args:
+        inputs: (N, 3, H, W).
+        metas: Metainfo of the N samples.
+    """
+    return tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0])
+
+
 @dataclass(frozen=True)
 class PlannedStep:
     """The plan for a frame size and its predicted memory.
@@ -65,7 +75,7 @@ class SizedPlanner(ABC):
         Raises:
             BudgetError: No plan meets the budget; the message has the smallest possible one.
         """
-        key = (tuple(inputs.shape), tuple(metas[0]['img_shape']), frame_region(inputs, metas[0]))
+        key = size_of_frame(inputs, metas)
         if key not in self._planned:
             self._planned[key] = self.make_plan(inputs, metas)
         return self._planned[key]

@@ -116,6 +116,13 @@ def test_tensors_with_data_are_computed():
         assert float(x.sum()) == 3 and not bool((x == 5).any())
 
 
+def test_counts_have_the_length_that_is_asked_for():
+    classes = _meta(12, dtype=torch.int64)
+    with KnownResults():
+        counts = torch.bincount(classes, minlength=7)
+    assert counts.is_meta and counts.shape == (7,) and counts.dtype == torch.int64
+
+
 def test_a_number_that_is_not_there_is_one():
     with KnownResults():
         assert (_meta(3) == 0).sum() == 0
