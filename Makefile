@@ -1,5 +1,6 @@
 # make demo: install into .venv and adapt the embedded model through fog, night, rain and snow.
-# make test: install, lint and run the tests.
+# make test: install, lint and run the tests, in minutes.
+# make test-all: the same with the slow tests.
 # make coverage: run the tests and report the lines that they reach.
 # make docs: build the manual into site/.
 # make test-openmmlab: run the tests on the original OpenMMLab packages, in a venv of their own.
@@ -25,7 +26,7 @@ MMCV_WHEEL ?=
 # torch 2.13's bfloat16 convolutions are wrong with AMX (README, Limits): without it.
 TEST_ENVIRONMENT := ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test coverage lint docs install test-openmmlab install-openmmlab clean
+.PHONY: demo test test-all coverage lint docs install test-openmmlab install-openmmlab clean
 
 install: $(VENV)/.installed
 
@@ -50,6 +51,9 @@ docs: install
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
 
 test: lint
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(WORKERS) -m 'not slow'
+
+test-all: lint
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(WORKERS)
 
 # Counting lines makes the tests take nearly twice the time.

@@ -25,6 +25,7 @@ def test_there_are_configs():
     assert len(CONFIGS) >= 8 and len(METHODS) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_builds(path):
     cfg, model = _model(path)

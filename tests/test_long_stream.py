@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parent / 'long_stream.py'
 
 
+@pytest.mark.slow
 def test_memory_and_states_stay_as_they_are(tmp_path):
     # A process of its own: what other tests free would hide what this one keeps.
     program = (

@@ -8,6 +8,7 @@ import torch
 from tests import on_cuda
 
 
+@pytest.mark.slow
 def test_what_it_finds_is_told_and_written(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(on_cuda, 'PEAK_FRAME', (128, 192))
     path = tmp_path / 'checks.json'

@@ -11,6 +11,7 @@ stretch = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(stretch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['ecotta', 'ecotta_plus'])
 def test_the_next_conditions_score_as_without_the_stretch(method):
     whole = stretch.drive(method, 0, scenes_each=4)
@@ -20,6 +21,7 @@ def test_the_next_conditions_score_as_without_the_stretch(method):
         assert ended['miou'][condition] == pytest.approx(miou, abs=1), condition
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['ecotta', 'ecotta_plus'])
 def test_the_guard_alone_holds_out_against_noise(method):
     options = dict(scenes_each=4, check_frames=False)

@@ -110,6 +110,7 @@ def test_an_editable_install_links_to_the_clone(editable):
         assert link.is_symlink() and link.samefile(editable.clone / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['wheel', 'editable'])
 def test_configs_inherit_by_name_before_anything_is_imported(kind, request):
     install = request.getfixturevalue(kind)
@@ -139,6 +140,7 @@ NAMED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('kind', 'arguments'), [('wheel', ('mine.py', CHECKPOINT)), ('editable', NAMED)]
 )
@@ -150,6 +152,7 @@ def test_a_command_adapts_the_demo_model(kind, arguments, request):
     assert results['rounds'][0]['conditions']['fog']['frames'] == 2
 
 
+@pytest.mark.slow
 def test_mmsegs_own_tool_takes_a_config_by_name(wheel):
     tool = Path(mmseg.__file__).parent / '.mim/tools/test.py'
     run = wheel.run('python', tool, 'mine.py', CHECKPOINT, '--work-dir', 'theirs')

@@ -196,6 +196,7 @@ def in_another_process(segmentor, stream, results):
     results.put([segmentor.step(frame).seg_logits.data.numpy() for frame in stream])
 
 
+@pytest.mark.slow
 def test_another_process_goes_on(tmp_path):
     first = built(write_config(tmp_path, 'ecotta'))
     stream = list(frames(4))

@@ -60,6 +60,7 @@ def parameter_bytes(module):
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+@pytest.mark.slow
 def test_all_rows_are_there_and_in_order(rows, budget):
     assert [row['name'] for row in rows] == [
         'inference', 'tent_plain', 'tent', 'full', 'cotta_plain', 'cotta', 'ecotta_plain',

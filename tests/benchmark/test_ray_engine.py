@@ -70,6 +70,7 @@ def test_a_stop_lets_runs_save(place, monkeypatch):
     assert len(list((run_folder(run, 'work') / 'state').iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_what_no_machine_has_room_for_is_refused(place):
     runs = place('fine')
     with pytest.raises(ValueError, match='no machine of the Ray cluster has room .* 1 GPUs'):

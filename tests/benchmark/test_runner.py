@@ -100,6 +100,7 @@ def test_a_finished_run_is_skipped(place, capsys):
     assert len(collect_runs(place.path / 'work', [])) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_run_exclude_each_other(place):
     """Also where the first was killed and its run goes on alone."""
     run = place('slow')
@@ -186,6 +187,7 @@ def test_the_command_holds_all_of_a_run(place):
         assert part in command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_run_once(place, number):
     run = place('slow')

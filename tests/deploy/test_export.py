@@ -33,6 +33,7 @@ def plus(tmp_path_factory):
     return method, path, _exported(path, method, features=True)
 
 
+@pytest.mark.slow
 def test_twenty_frames_of_several_sizes(plus):
     method, path, exported = plus
     assert exported.agreement.frames == 3 and exported.agreement.sizes == 3

@@ -75,6 +75,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_fleet_is_its_streams_run_alone(config, tmp_path):
     path, fleet = config(), tmp_path / 'fleet'
     processes.in_two(harness.run, tmp_path, path, fleet, launcher='pytorch', **FAST)
@@ -112,6 +113,7 @@ def run_noting(path, work_dir, **changes):
     harness.run(path, work_dir, hook=Notes(work_dir), **changes)
 
 
+@pytest.mark.slow
 def test_shared_adapters_are_the_same_after_each_exchange(config, tmp_path):
     path, work_dir = config(SHARED), tmp_path / 'run'
     processes.in_two(run_noting, tmp_path, path, work_dir, launcher='pytorch', **FAST)
@@ -121,6 +123,7 @@ def test_shared_adapters_are_the_same_after_each_exchange(config, tmp_path):
     assert same == [False, True] * 4
 
 
+@pytest.mark.slow
 def test_a_process_out_of_frames_holds_nobody_up(config, tmp_path):
     path, work_dir = config(SHARED, frames=7), tmp_path / 'run'
     changes = {
@@ -154,6 +157,7 @@ class Dies(Hook):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_job_and_resuming_goes_on(config, tmp_path):
     """Under torchrun, with the tool itself."""
     (tmp_path / 'dies.py').write_text(DIES)
@@ -222,6 +226,7 @@ def warm_up(path, work_dir):
     tool.main([*map(str, arguments), '--device', 'cpu'])
 
 
+@pytest.mark.slow
 def test_warm_up_in_two_processes(tmp_path):
     harness.write_data(tmp_path / 'data', frames=4)
     path = harness.write_config(tmp_path / 'ecotta.py', 'ecotta', tmp_path / 'data')

@@ -5,6 +5,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -31,5 +32,6 @@ def groups_in_turn(folder, number):
         assert not dist.is_initialized()
 
 
+@pytest.mark.slow
 def test_a_group_ends_on_every_rank(tmp_path):
     processes.in_two(groups_in_turn, tmp_path, tmp_path, 8)

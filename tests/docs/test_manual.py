@@ -53,6 +53,7 @@ def test_the_readme_is_read_in_two_minutes():
     assert len(lines) <= 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['own_method', 'own_backbone'])
 def test_the_examples_run(name, tmp_path):
     text = (ROOT / 'docs' / f'{name}.md').read_text(encoding='utf-8')
@@ -64,6 +65,7 @@ def test_the_examples_run(name, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_sphinx_builds_the_manual(tmp_path):
     pytest.importorskip('sphinx', reason='the manual needs sphinx (pip install -e .[docs])')
     command = [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html']

@@ -210,6 +210,7 @@ def _rank(rank, port, size, folder):
     end_launch()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_without_the_padded_frame(tmp_path):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))

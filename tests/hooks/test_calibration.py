@@ -139,6 +139,7 @@ class _Stops(Hook):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_gone_on_with_is_not_calibrated_again(project, tmp_path, looks):  # noqa: F811
     hooks = [
         dict(type='EcoTTAHook'),

@@ -96,6 +96,7 @@ def test_lines_after_the_state_are_cut_off(stream_runner, tmp_path):
     assert path.read_bytes() == text[:kept] + text
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_lines_of_a_whole_one(project, tmp_path):  # noqa: F811
     name, *rest = _tta(project, tmp_path / 'stopped', 30)
     with started_tool(name, *rest) as process:

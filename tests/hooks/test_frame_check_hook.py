@@ -47,6 +47,7 @@ def spoil(frames):
     return {1: 'truncated', 2: 'all black', 4: 'frozen', 5: 'noise', 6: '32x32'}
 
 
+@pytest.mark.slow
 def test_tolerant_lists_bad_frames_and_learns_nothing_from_them(place, tmp_path):
     config, frames = place
     words = spoil(frames)
@@ -67,6 +68,7 @@ def test_tolerant_lists_bad_frames_and_learns_nothing_from_them(place, tmp_path)
     assert (clear['frames'], clear['frames_without_label']) == (6, 2)
 
 
+@pytest.mark.slow
 def test_learning_is_that_of_the_good_frames_alone(place, tmp_path):
     config, frames = place
     spare = tmp_path / 'spare'
@@ -86,6 +88,7 @@ def test_learning_is_that_of_the_good_frames_alone(place, tmp_path):
     assert harness.same(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['zeros', 'cut', 'empty'])
 def test_strict_stops_with_the_file_and_saves_and_goes_on_when_it_is_mended(
     place, tmp_path, damage
@@ -113,6 +116,7 @@ def test_strict_stops_with_the_file_and_saves_and_goes_on_when_it_is_mended(
     assert harness.same(harness.outcome(tmp_path / 'run'), harness.outcome(tmp_path / 'whole'))
 
 
+@pytest.mark.slow
 def test_a_broken_label_is_told_and_not_scored(place, tmp_path):
     config, frames = place
     label = tmp_path / 'data/gtFine/val/city/city_0002_gtFine_labelTrainIds.png'
@@ -131,6 +135,7 @@ def test_a_broken_label_is_told_and_not_scored(place, tmp_path):
     assert str(raised.value).startswith(f'{label}: ')
 
 
+@pytest.mark.slow
 def test_a_label_that_stopped_the_run_can_be_mended(place, tmp_path):
     config, _ = place
     harness.run(config, tmp_path / 'whole')

@@ -59,6 +59,7 @@ def test_events_are_in_the_results_and_survive_a_stop(config, tmp_path):
     json.dumps(events)
 
 
+@pytest.mark.slow
 def test_resets_of_the_methods_own_are_in_the_results(tmp_path):
     harness.write_data(tmp_path / 'data', frames=6)
     path = harness.write_config(tmp_path / 'rdumb.py', 'rdumb', tmp_path / 'data')

@@ -66,6 +66,7 @@ def place(tmp_path_factory):
     return base, config, runner
 
 
+@pytest.mark.slow
 def test_the_curves_are_those_of_the_run(place):
     base, _, runner = place
     history = runner.message_hub.get_info('ecotta_seg/history')
@@ -135,6 +136,7 @@ class Kills(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_no_step_is_there_twice(place, tmp_path):
     base, config, _ = place
     whole, _ = tensorboard(base / 'view' / 'vis_data')

@@ -162,6 +162,7 @@ def _digests(folder):
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).digest() for p in paths}
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_masks_of_a_whole_one(project, tmp_path):  # noqa: F811
     def command(name):
         return [

@@ -44,6 +44,7 @@ def _scores(project, folder, data, metrics, hooks=(), **changes):  # noqa: F811
     return _runner(project, folder, hooks, **changes).test()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fault', ['no label', 'cut label', 'cut image'])
 def test_frames_without_a_label_cost_no_other_score(project, tmp_path, fault):  # noqa: F811
     broken, less = _copied(project, tmp_path, fault)
@@ -53,6 +54,7 @@ def test_frames_without_a_label_cost_no_other_score(project, tmp_path, fault):  
     assert found == expected and found['mIoU'] > 0
 
 
+@pytest.mark.slow
 def test_a_batch_of_which_one_has_no_label(project, tmp_path):  # noqa: F811
     broken, less = _copied(project, tmp_path, 'no label')
     batch = {'test_dataloader.batch_size': 3}

@@ -43,6 +43,7 @@ def test_without_a_bar_the_progress_is_on_screen(shown):
     assert '(test) [16/16]' in screen
 
 
+@pytest.mark.slow
 def test_a_run_of_the_tools(project, tmp_path):  # noqa: F811
     command = (
         'test_tta',

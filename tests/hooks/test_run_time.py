@@ -106,6 +106,7 @@ class SlowFrames(Hook):
         time.sleep(0.3)
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_duration(project, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(progress, 'LONG', 0.5)
     monkeypatch.setattr(progress, 'SHORT', 0.5)

@@ -147,6 +147,7 @@ def test_the_names_reach_mmsegs_own_way_of_loading(project, tmp_path):  # noqa: 
     assert table == order
 
 
+@pytest.mark.slow
 def test_a_warm_up_on_ids_of_another_order_is_refused(project, tmp_path):  # noqa: F811
     order = [*range(1, 19), 0]
     path = _checkpoint(project, tmp_path / 'c.pth', order, [NAMES[index] for index in order])

@@ -140,6 +140,7 @@ def in_place(place, request):
     return config, whole, len(pieces) // 16
 
 
+@pytest.mark.slow
 def test_a_stop_after_the_last_frame_loses_nothing(in_place, tmp_path):
     config, whole, _ = in_place
     states, _ = stopped(config, tmp_path / 'run', 16)
@@ -148,6 +149,7 @@ def test_a_stop_after_the_last_frame_loses_nothing(in_place, tmp_path):
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('signals', 'error', 'saved'),
     [
@@ -217,6 +219,7 @@ def test_a_stream_that_was_all_done_ends_again_the_same(place, tmp_path):
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty'])
 def test_a_damaged_state_falls_back_to_the_one_before(place, tmp_path, damage, capfd):
     _, config, whole = place
@@ -235,6 +238,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(place, tmp_path, damage, c
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
 
+@pytest.mark.slow
 def test_no_whole_state_is_an_error_and_none_at_all_a_start(place, tmp_path):
     _, config, whole = place
     stopped(config, tmp_path / 'run', 8)
@@ -246,6 +250,7 @@ def test_no_whole_state_is_an_error_and_none_at_all_a_start(place, tmp_path):
     assert harness.same(harness.outcome(tmp_path / 'fresh'), whole)
 
 
+@pytest.mark.slow
 def test_another_runs_state_is_refused_with_the_difference(place, tmp_path, monkeypatch):
     base, config, _ = place
     stopped(config, tmp_path / 'run', 8)
@@ -319,6 +324,7 @@ def test_a_limit_on_files_stops_the_run_as_a_full_disk_does(place, tmp_path):
     assert harness.same(harness.outcome(tmp_path / 'run'), whole)
 
 
+@pytest.mark.slow
 def test_a_fresh_run_puts_an_earlier_ones_states_aside(place, tmp_path):
     _, config, whole = place
     earlier, _ = stopped(config, tmp_path / 'run', 8)
@@ -338,6 +344,7 @@ def test_a_fresh_run_puts_an_earlier_ones_states_aside(place, tmp_path):
     assert sorted(int(name[-12:-4]) for name in kept) == [2, 4, 8, 15]
 
 
+@pytest.mark.slow
 def test_other_data_goes_on_where_it_is_allowed(tmp_path):
     harness.write_data(tmp_path / 'data', frames=5)
     config = harness.write_config(tmp_path / 'tent.py', 'tent', tmp_path / 'data')
@@ -362,6 +369,7 @@ def test_states_of_fewer_processes_are_not_passed_over(place, tmp_path, monkeypa
     assert StateFolder(tmp_path / 'none', 2, logging.getLogger()).newest({}, (), True) is None
 
 
+@pytest.mark.slow
 def test_mmsegs_own_metric_goes_on_too(place, tmp_path):
     _, config, _ = place
     metrics = dict(
@@ -377,6 +385,7 @@ def test_mmsegs_own_metric_goes_on_too(place, tmp_path):
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'method',
     [
@@ -408,6 +417,7 @@ def test_methods_with_more_than_parameters_go_on(place, tmp_path, method):
     assert updates > 4 or method == 'mixture_of_prototypes', 'it has learned in between'
 
 
+@pytest.mark.slow
 def test_killed_runs_end_identically(tmp_path):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), '--kills', '3', '--methods', 'ecotta', 'tent'],

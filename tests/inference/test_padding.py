@@ -132,6 +132,7 @@ def _learned(start, method):
     return any(not torch.equal(now[name].to(start[name].dtype), start[name]) for name in start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 @pytest.mark.parametrize(
     ('name', 'backbone'),
@@ -147,6 +148,7 @@ def test_a_padded_frame_counts_as_the_frame_alone(name, backbone, mode):
     assert _learned(start, method) == (name not in static)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'changed',
     [

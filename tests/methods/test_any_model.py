@@ -111,6 +111,7 @@ def test_the_methods_without_meta_networks_run(model, images):
         assert method.last_step.updated == (name == 'tent')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', sorted(ZOO))
 def test_the_methods_of_the_field_run(model, images):
     for name in ('roid', 'rotta', 'svdp', 'vida', 'hybrid_tta', 'becotta'):

@@ -109,6 +109,7 @@ def test_each_registered_method_has_a_config():
     assert {options['type'] for options in METHODS.values()} == registered
 
 
+@pytest.mark.slow
 @each_method_and_model
 def test_a_saved_state_goes_on_bit_for_bit(name, kind, frames):
     images, metas = frames
@@ -199,6 +200,7 @@ def test_reset_and_reference(name, kind, frames):
     assert torch.equal(again, _method(name, kind).adapt(images[0], metas))
 
 
+@pytest.mark.slow
 @each_method
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 def test_windows_and_odd_sizes(name, kind, mode, frames):

@@ -98,6 +98,7 @@ def test_published_weights_fit_without_rest(name, tmp_path):
         assert loader.dataset.dataset.pipeline[1].scale == (width, height)
 
 
+@pytest.mark.slow
 @needs_frames
 def test_the_source_scores_as_it_should(tmp_path):
     convert(_published('espnetv2_x15_512x256'), tmp_path / 'converted.pth')

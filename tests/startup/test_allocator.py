@@ -48,6 +48,7 @@ def _run(script: str = SCRIPT, **environment) -> tuple[str, int, int]:
     return kept, *map(int, numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc')
 def test_memory_is_touched_for_the_first_time_once():
     # The kernel may reclaim pages on a busy machine, so the run has three tries.
@@ -60,12 +61,14 @@ def test_memory_is_touched_for_the_first_time_once():
     assert after < before / 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the C library is not glibc')
 def test_a_new_process_peak_leaves_out_what_was_freed_before():
     _, kept, after = _run(RELEASE)
     assert after < kept - 3 * 2**26
 
 
+@pytest.mark.slow
 def test_who_has_set_the_thresholds_is_left_alone():
     assert _run(MALLOC_TRIM_THRESHOLD_='131072')[0] == 'False'
     assert _run(GLIBC_TUNABLES='glibc.malloc.trim_threshold=131072')[0] == 'False'

@@ -35,6 +35,7 @@ def test_what_is_not_there_is_told(tmp_path):
     assert own_config('mmseg::fcn/fcn.py') is None and own_config('demo.py') is None
 
 
+@pytest.mark.slow
 def test_a_start_of_python_is_enough(tmp_path):
     """As ``ecotta_seg.pth`` does in site-packages: nothing is imported for it but mmengine."""
     (tmp_path / 'mine.py').write_text("_base_ = ['ecotta_seg::acdc_ecotta.py']\n")

@@ -1,5 +1,6 @@
 """A whole small project on disk: scenes, a config that inherits from ours, and a checkpoint."""
 
+import json
 import os
 import subprocess
 import sys
@@ -81,6 +82,11 @@ def wait_for_a_state(folder, seconds):
     while not list(folder.glob('state/stream_state_*.pth')):
         assert time.monotonic() < end, f'no state in {folder} after {seconds} s'
         time.sleep(0.02)
+
+
+def results_of(folder):
+    """The results.json of a run."""
+    return json.loads((folder / 'results.json').read_text())
 
 
 def error_of(run):

@@ -8,6 +8,7 @@ import pytest
 from tests.tools.conftest import error_of, run_tool
 
 
+@pytest.mark.slow
 def test_a_run_and_its_files(project, tmp_path):
     run = run_tool(
         'benchmark_memory', project.config, '--size', 48, 96, '--repeats', 1, '--methods', 'tent',
@@ -26,6 +27,7 @@ def test_a_run_and_its_files(project, tmp_path):
     assert 'ecotta@1kB: a memory budget of 1000 bytes cannot be met' in run.stdout
 
 
+@pytest.mark.slow
 def test_any_method_has_a_row(project, tmp_path):
     preset = tmp_path / 'mine.py'
     preset.write_text("adaptation = dict(type='tent', optimizer=dict(type='SGD', lr=1e-3))\n")
@@ -45,6 +47,7 @@ def test_any_method_has_a_row(project, tmp_path):
     assert by_name['roid']['peak_bytes'] > by_name['tent']['peak_bytes']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('channels', [1, 4])
 def test_frames_have_the_channels_that_the_model_takes(project, tmp_path, channels):
     run = run_tool(
@@ -59,6 +62,7 @@ def test_frames_have_the_channels_that_the_model_takes(project, tmp_path, channe
     assert document['sweep'][0]['fastest_peak_bytes'] > 0
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(project, tmp_path):
     arguments = ['benchmark_memory', project.config, '--size', 48, 96]
     assert 'expected a memory budget' in error_of(run_tool(*arguments, '--budgets', 'much'))

@@ -9,6 +9,7 @@ import pytest
 from tests.tools.conftest import error_of, run_tool, started_tool, wait_for_a_state
 
 
+@pytest.mark.slow
 def test_a_benchmark_and_its_second_call(project, tmp_path):
     arguments = [
         'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
@@ -50,6 +51,7 @@ def test_a_benchmark_and_its_second_call(project, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_config_of_the_package_and_a_preset_of_ones_own(project, tmp_path):
     preset = tmp_path / 'mine.py'
     preset.write_text("adaptation = dict(type='tent', optimizer=dict(type='SGD', lr=1e-3))\n")
@@ -76,6 +78,7 @@ def test_mistakes_are_one_sentence(project, tmp_path):
     assert not (tmp_path / 'cells').exists()
 
 
+@pytest.mark.slow
 def test_a_report_of_some_runs_has_nothing_of_other_settings(project, tmp_path):
     arguments = [
         'benchmark_methods', '--model', 'small', project.config, project.checkpoint,
@@ -94,6 +97,7 @@ def test_a_report_of_some_runs_has_nothing_of_other_settings(project, tmp_path):
     assert other['error'] == 'not run yet' and 'rounds' not in other
 
 
+@pytest.mark.slow
 def test_a_model_whose_config_cannot_be_read_stops_no_other(project, tmp_path):
     broken = tmp_path / 'broken.py'
     broken.write_text("_base_ = ['none.py']\n")
@@ -107,6 +111,7 @@ def test_a_model_whose_config_cannot_be_read_stops_no_other(project, tmp_path):
     assert 'broken.py' in failed['error'] and done['error'] is None
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(project, tmp_path):
     def arguments(work_dir):
         return [

@@ -74,6 +74,7 @@ def test_mistakes_are_one_sentence(project, config, tmp_path, options, text):
     assert not (tmp_path / 'w').exists() or not list((tmp_path / 'w').iterdir())
 
 
+@pytest.mark.slow
 def test_too_few_frames_are_told(project, tmp_path):
     run = run_tool('choose', project.config, project.checkpoint, '--work-dir', tmp_path)
     assert 'expected at least 8 labelled clear frames' in error_of(run)

@@ -51,6 +51,7 @@ def _learned(run):
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
+@pytest.mark.slow
 def test_what_a_run_has_learned(project, run, tmp_path, capsys):
     """The saved state as it is and as a file of adapters give the same network."""
     common = (project.config, project.checkpoint, '--frames', 3)
@@ -142,6 +143,7 @@ def _mistakes(project, run):
     ]
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_sentence_and_nothing_is_written(project, run, tmp_path, capsys):
     for arguments, text in _mistakes(project, run):
         if '--out' not in arguments:

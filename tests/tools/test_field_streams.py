@@ -27,6 +27,7 @@ def _config(path, name, more=''):
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_is_predicted_and_not_scored(project, tmp_path):
     frames = project.data / 'leftImg8bit/test'
     config = _config(tmp_path / 'config.py', 'frame_folder')
@@ -47,6 +48,7 @@ def test_a_folder_of_pictures_is_predicted_and_not_scored(project, tmp_path):
     assert 'FRAMES_ROOT' in error_of(run)
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_field_is_scored(project, tmp_path):
     muses(tmp_path / 'muses')
     more = 'forgetting_dataloader = None\ntest_dataloader.update(dataset=dict(dataset=dict()))\n'

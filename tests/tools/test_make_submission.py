@@ -47,6 +47,7 @@ def masks(project, tmp_path_factory):
     return folder / 'masks', folder / 'rgb_anon'
 
 
+@pytest.mark.slow
 def test_from_frames_to_an_archive(masks, tmp_path):
     folder, images = masks
     own = (folder, tmp_path / 'acdc.zip', '--server', 'acdc', '--images', images)

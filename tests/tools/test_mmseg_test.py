@@ -14,6 +14,7 @@ from mmengine.config import Config
 from tests.tools.conftest import ROOT, run_tool
 
 
+@pytest.mark.slow
 def test_three_lines_give_the_same_numbers(project, tmp_path):
     tool = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'test.py'
     if not tool.is_file():

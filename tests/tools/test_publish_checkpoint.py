@@ -21,6 +21,7 @@ def publish(folder, weights, *options):
     return subprocess.run(command, capture_output=True, text=True), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options, dtype', [((), torch.float32), (('--half',), torch.float16)])
 def test_weights_and_classes_stay(tmp_path, options, dtype):
     process, target = publish(tmp_path, WEIGHTS, *options)
@@ -33,6 +34,7 @@ def test_weights_and_classes_stay(tmp_path, options, dtype):
     assert torch.equal(state['bn.num_batches_tracked'], torch.tensor(7))
 
 
+@pytest.mark.slow
 def test_numbers_beyond_half_precision_are_not_lost(tmp_path):
     process, target = publish(tmp_path, {'bn.running_var': torch.tensor([1e6])}, '--half')
     assert process.returncode != 0 and 'bn.running_var' in process.stderr

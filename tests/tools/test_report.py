@@ -29,6 +29,7 @@ def ended(project, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_report(project, ended):
     folder = ended[0]
     page, document = page_of(folder), json.loads((folder / 'results.json').read_text())
@@ -54,6 +55,7 @@ def test_pictures_are_there_only_if_they_are_asked_for(ended):
     assert not (ended[1] / 'report_pictures').exists()
 
 
+@pytest.mark.slow
 def test_the_tool_makes_the_same_report_again(ended, tmp_path):
     run = run_tool('report', ended[0], '--out', tmp_path / 'again.html')
     assert run.returncode == 0, run.stderr
@@ -61,6 +63,7 @@ def test_the_tool_makes_the_same_report_again(ended, tmp_path):
     assert (tmp_path / 'again.html').read_bytes() == (ended[0] / 'report.html').read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_gone_on_with(project, ended, tmp_path):
     options = [
         project.config, project.checkpoint, '--work-dir', tmp_path, '--seed', 3, '--device', 'cpu',
@@ -87,6 +90,7 @@ def test_a_run_that_was_stopped_and_gone_on_with(project, ended, tmp_path):
     assert pictures == [value for tag, _, value in whole.loads if tag == 'img'][1:]
 
 
+@pytest.mark.slow
 def test_runs_are_compared(ended, tmp_path):
     run = run_tool('compare', *ended, '--out', tmp_path / 'c.html', '--draws', 20)
     assert run.returncode == 0, run.stderr
@@ -98,6 +102,7 @@ def test_runs_are_compared(ended, tmp_path):
     assert row['mean'].split()[0] in run.stdout and 'Memory and time' in run.stdout
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(ended, tmp_path, project):
     assert 'does not exist' in error_of(run_tool('report', tmp_path / 'nowhere'))
     assert 'at least two work dirs' in error_of(run_tool('compare', ended[0]))

@@ -21,6 +21,7 @@ def _sparsified(out, *options, source=DEMO):
     return run.stdout, torch.load(out, weights_only=True)
 
 
+@pytest.mark.slow
 def test_the_demo_is_cut_and_adapts(tmp_path):
     out = tmp_path / 'sparse.pth'
     screen, sparse = _sparsified(out, '--sparsity', 0.7)
@@ -46,6 +47,7 @@ def test_the_demo_is_cut_and_adapts(tmp_path):
     assert json.loads((tmp_path / 'run/results.json').read_text())
 
 
+@pytest.mark.slow
 def test_sparsity_zero_changes_no_bit(project, tmp_path):
     source = project.config, project.checkpoint
     _, same = _sparsified(tmp_path / 'same.pth', '--sparsity', 0, source=source)
@@ -56,6 +58,7 @@ def test_sparsity_zero_changes_no_bit(project, tmp_path):
         assert value.numpy().tobytes() == same['state_dict'][key].numpy().tobytes(), key
 
 
+@pytest.mark.slow
 def test_the_pattern_and_pictures_of_a_folder(project, tmp_path):
     pictures = project.data / 'leftImg8bit/train'
     source = project.config, project.checkpoint
@@ -90,6 +93,7 @@ def test_mistakes_are_reported_before_torch_is_imported(options, text, tmp_path)
     assert not (tmp_path / 'out.pth').exists()
 
 
+@pytest.mark.slow
 def test_a_config_without_clear_frames_is_refused(project, tmp_path):
     options = ('--sparsity', 0.5, '--cfg-options', 'forgetting_dataloader=None')
     out = tmp_path / 'out.pth'
@@ -98,6 +102,7 @@ def test_a_config_without_clear_frames_is_refused(project, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(project, tmp_path):
     start = tmp_path / 'sitecustomize.py'
     start.write_text(

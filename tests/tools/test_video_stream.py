@@ -38,6 +38,7 @@ def write_frames(folder, kind):
     return folder / 'drive.avi'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['FrameFolderDataset', 'VideoFramesDataset'])
 def test_the_estimate_is_reported(tmp_path, kind):
     config = write_config(tmp_path, 'ecotta_plus')

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import cv2
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -22,6 +23,7 @@ def _adapters(folder):
     return torch.load(folder / 'adapters.pth')['state_dict']
 
 
+@pytest.mark.slow
 def test_warm_up_resume_and_use(project, tmp_path):
     whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
     arguments = ['warm_up', project.config, project.checkpoint, '--work-dir']
@@ -61,6 +63,7 @@ def test_warm_up_resume_and_use(project, tmp_path):
     assert document['clear']['before'] != document['clear']['source']
 
 
+@pytest.mark.slow
 def test_the_adapters_have_a_calibration_on_the_training_set(project, tmp_path):
     arguments = ['warm_up', project.config, project.checkpoint, '--method', 'ecotta_plus']
     options = ('--cfg-options', 'train_cfg.max_iters=2')
@@ -123,6 +126,7 @@ tool.main(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_costs_no_more_than_that_one(project, tmp_path):
     work = tmp_path / 'work'
     arguments = [project.config, project.checkpoint, '--work-dir', work]
@@ -153,6 +157,7 @@ def test_a_method_without_meta_networks_is_refused(project, tmp_path):
     assert 'no meta networks to warm up' in error_of(run)
 
 
+@pytest.mark.slow
 def test_another_methods_meta_networks_are_warmed_up(project, tmp_path):
     arguments = ['warm_up', project.config, project.checkpoint, '--work-dir', tmp_path, '--method']
     options = ('--cfg-options', 'train_cfg.max_iters=1', 'adaptation.meta_networks.reduction=2')
@@ -168,6 +173,7 @@ def test_another_methods_meta_networks_are_warmed_up(project, tmp_path):
     assert 'expected one of' in error_of(run_tool(*arguments, 'tant'))
 
 
+@pytest.mark.slow
 def test_the_experts_of_becotta_are_warmed_up_in_made_weather(project, tmp_path):
     arguments = [project.config, project.checkpoint, '--method', 'becotta', '--work-dir']
     run = run_tool('warm_up', *arguments, tmp_path)

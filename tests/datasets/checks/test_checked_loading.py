@@ -71,6 +71,7 @@ def test_workers_hand_on_the_sentence_alone(dataset):
     assert str(raised.value).startswith(str(image)) and '\n' not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_label_of_another_size(dataset):
     dataset, image, label = dataset
     cv2.imwrite(str(label), np.zeros((24, 30), np.uint8))

@@ -23,6 +23,7 @@ def _digest(seed):
     return hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_scene_is_the_same_in_another_process():
     code = (
         'import hashlib; from ecotta_seg.datasets.scenes.driving_scenes import draw_scene;'
@@ -40,6 +41,7 @@ def test_drawing_does_not_touch_the_global_generator():
     assert np.random.random() == expected
 
 
+@pytest.mark.slow
 def test_scenes_differ_and_hold_all_classes():
     seen, digests = set(), set()
     for seed in range(25):

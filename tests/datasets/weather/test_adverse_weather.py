@@ -58,6 +58,7 @@ def test_frames_and_seeds_differ(condition):
     assert not np.array_equal(first, weathered(condition, seed=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('hash_seed', ['0', '1'])
 def test_other_processes_make_the_same_pixels(hash_seed):
     image = scene()

@@ -33,6 +33,7 @@ def _measured(method, image):
     return meter.peak_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('model', 'name'), CELLS)
 def test_the_predicted_peak_is_the_measured_one(model, name):
     method, image = method_of(name, model, torch.float32), _frame()

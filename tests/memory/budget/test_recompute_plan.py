@@ -66,6 +66,7 @@ def _cells():
     yield pytest.param('swin', 'becotta', (64, 96), 0.3, id='becotta')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('model', 'name', 'size', 'share'), list(_cells()))
 def test_a_budget_is_kept_or_refused(model, name, size, share):
     image = _frame(*size)
@@ -84,6 +85,7 @@ def test_a_budget_is_kept_or_refused(model, name, size, share):
         method.adapt(image, _metas(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['swin', 'bisenet_v1', 'ddrnet', 'segnext', 'fpn', 'pointrend'])
 @pytest.mark.parametrize('name', ['tent', 'ecotta_plus'])
 def test_a_step_within_a_budget_is_the_plain_step(model, name):

@@ -90,6 +90,7 @@ def test_gradients_in_float64(kind, meta, shape, relative, smoothing):
         assert torch.allclose(found[name], expected[name], 1e-8, 1e-12), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config', ['acdc_ecotta.py', 'camvid_severe.py', 'camvid_severe_segformer_b0.py']
 )
@@ -151,6 +152,7 @@ def test_a_plan_changes_nothing_but_memory():
                 assert all(torch.allclose(found[n], expected[n], 1e-8, 1e-12) for n in expected)
 
 
+@pytest.mark.slow
 def test_windows_and_padding():
     image = _image(1, 3, 64, 96)
     sliding = dict(mode='slide', crop_size=(48, 48), stride=(32, 32))

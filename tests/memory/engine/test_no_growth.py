@@ -80,6 +80,7 @@ def stream(kind, with_budget):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', sorted(CONFIGS))
 def test_nothing_grows_in_three_hundred_frames(kind):
     # A process of its own: what other tests free would hide what this one keeps.

@@ -81,6 +81,7 @@ def test_frames_of_many_pieces(kind, type, monkeypatch):
     assert _measured(method, frame) <= predicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', ['camvid_severe.py', 'camvid_severe_segformer_b0.py'])
 def test_the_predicted_peak_is_the_measured_one_at_five_budgets(config):
     frame = _frame(128, 256)

@@ -56,6 +56,7 @@ def _steps(name, model, lean):
     return logits, method.learned_tensors(), meter.peak_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('model', 'name'), sorted(set(CELLS)))
 def test_a_lean_step_is_the_plain_step(model, name):
     expected = _steps(name, model, False)
