@@ -74,6 +74,14 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--repeats', type=whole_number(1), default=5, help='timed steps a row')
     parser.add_argument(
+        '--compare', action='store_true',
+        help="EcoTTA's step by plain autograd, by mmseg's with_cp and by torch.compile as well",
+    )  # fmt: skip
+    parser.add_argument(
+        '--activation-budgets', type=float, nargs='*', default=[1.0, 0.5, 0.2, 0.0],
+        metavar='SHARE', help='of torch.compile in --compare, 0 to 1; compiling takes minutes each',
+    )  # fmt: skip
+    parser.add_argument(
         '--sweep', action='store_true', help='predict peaks over frame sizes and K as well'
     )
     parser.add_argument(
@@ -121,6 +129,10 @@ def other_presets(names: Iterable[str], rows: Iterable[str]) -> dict[str, dict]:
     return found
 
 
+def _without_budget(options: dict) -> dict:
+    return {key: value for key, value in options.items() if not key.startswith('memory_')}
+
+
 def main(argv: list[str]) -> None:
     """Measures, shows and writes."""
     args = parse_args(argv)
@@ -135,7 +147,13 @@ def main(argv: list[str]) -> None:
     from mmengine.logging import MMLogger
     from mmseg.utils import register_all_modules
 
-    from ecotta_seg.benchmark import memory_model, memory_plot, memory_report, memory_rows
+    from ecotta_seg.benchmark import (
+        memory_model,
+        memory_plot,
+        memory_report,
+        memory_rows,
+        pytorch_comparison,
+    )
     from ecotta_seg.benchmark.memory_sweep import sweep
     from ecotta_seg.memory import meter_name
 
@@ -167,6 +185,12 @@ def main(argv: list[str]) -> None:
         document['sweep'] = sweep(
             source, options['ecotta'], sizes, args.sweep_parts, args.budgets, progress
         )
+    if args.compare:
+        variants = pytorch_comparison.variants(args.budgets, args.activation_budgets)
+        document['comparison'] = pytorch_comparison.compare(
+            source, frame, _without_budget(options['ecotta']), variants, args.repeats,
+            progress=progress,
+        )  # fmt: skip
     if args.json:
         memory_report.write_memory_json(document, args.json)
     if args.plot:

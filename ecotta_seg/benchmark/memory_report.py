@@ -42,6 +42,9 @@ def print_memory_tables(document: dict, console: Optional[Console] = None) -> No
     if document.get('sweep'):
         console.print(_sweep_table(document['sweep']))
         notes.append('The sweep is predicted, by steps on tensors without data.')
+    if document.get('comparison'):
+        console.print(_comparison_table(document['comparison']))
+        notes += _comparison_notes(document['comparison'])
     for note in notes:
         console.print(Text(note, style='dim'))
 
@@ -93,6 +96,38 @@ def _sweep_table(rows: Sequence[dict]) -> Table:
             _times(row['smallest_peak_bytes'] / row['inference_peak_bytes']),
         )
     return table
+
+
+def _comparison_table(rows: Sequence[dict]) -> Table:
+    table = _table(
+        "EcoTTA's step by PyTorch and by this package (MiB, seconds)",
+        *('', 'peak', 'x inf.', 's', 'x inf.', 'compile s', 'gradient error'),
+    )
+    inference = rows[0]['peak_bytes']
+    for row in rows:
+        measured = row['peak_bytes'] is not None
+        table.add_row(
+            Text(printable(row['name'])),
+            _mib(row['peak_bytes']),
+            _times(row['peak_bytes'] / inference if measured else None),
+            f'{row["seconds"]:.3f}' if measured else _NOTHING,
+            _times(row['seconds'] / row['inference_seconds'] if measured else None),
+            _NOTHING if row['compile_seconds'] is None else f'{row["compile_seconds"]:.0f}',
+            _NOTHING if row['gradient_error'] is None else f'{row["gradient_error"]:.0e}',
+        )
+    return table
+
+
+def _comparison_notes(rows: Sequence[dict]) -> list[str]:
+    notes = [
+        "The comparison's peaks are those of torch's allocator in a step, with the buffers of "
+        'kernels and without what is held between two steps. Gradient error: the largest '
+        'difference to float64, relative to the largest entry of the gradient; a row whose '
+        'optimizer runs in the backward has none.'
+    ]
+    return notes + [
+        f'{printable(row["name"])}: {printable(row["error"])}' for row in rows if row['error']
+    ]
 
 
 def _mib(value: Optional[int]) -> str:

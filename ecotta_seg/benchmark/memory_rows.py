@@ -83,7 +83,7 @@ def measure_rows(
     device = frame.inputs.device
     infer()
     peak = measure_peak(infer, device)
-    seconds = median(_seconds(infer, device) for _ in range(repeats))
+    seconds = median(seconds_of(infer, device) for _ in range(repeats))
     parameters = storage_bytes(module_tensors(stock))
     inference = dict(
         name='inference', step_peak_bytes=peak, peak_bytes=peak, parameters_bytes=parameters,
@@ -131,7 +131,7 @@ def measure_candidate(
     planning = None
     if getattr(method, 'planner', None) is not None:
         # Before the first step, which would also plan, but slowly under a meter.
-        planning = _seconds(lambda: method.planner.plan_for(*frame), device)
+        planning = seconds_of(lambda: method.planner.plan_for(*frame), device)
 
     def step() -> None:
         method.last_step = StepRecord()
@@ -148,7 +148,7 @@ def measure_candidate(
     peak = measure_peak(step, device)
     row = _row_of(method, standing, other, peak)
     row['planning_seconds'] = planning
-    pairs = [(_seconds(infer, device), _seconds(step, device)) for _ in range(repeats)]
+    pairs = [(seconds_of(infer, device), seconds_of(step, device)) for _ in range(repeats)]
     row['inference_seconds'], row['seconds'] = (median(column) for column in zip(*pairs))
     return row
 
@@ -211,7 +211,8 @@ class _Standing:
         return self._meter.current_bytes
 
 
-def _seconds(function: Callable[[], None], device: torch.device) -> float:
+def seconds_of(function: Callable[[], None], device: torch.device) -> float:
+    """The seconds that a call takes on a device."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
     start = time.perf_counter()

@@ -10,6 +10,7 @@ from torch import nn
 from ..config.config import inner_dataset, unlabelled_steps
 from ..datasets.clear_frames import ClearFrames, frames_of_dataset, frames_of_folder
 from ..methods.frame_life import Turn
+from .run_record import RunRecord
 
 
 def clear_frames(
@@ -108,7 +109,7 @@ class CalibrationHook(Hook):
         if method is self._seen or not method.needs_clear_frames:
             return
         self._seen = method
-        if runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
+        if RunRecord(runner).resumed_at:
             runner.logger.info('the calibration comes from the saved state')
             return
         if self.folder is None and method.is_calibrated:

@@ -22,6 +22,7 @@ from .guard_hook import add_event
 from .label_check import look_at_labels
 from .learning_hook import LearningHook
 from .metric_inputs import prepare_metrics
+from .run_record import RunRecord
 from .settled_model import refuse_augmentation, settle_model
 from .source_reference_hook import SourceReferenceHook
 from .weight_changes import (
@@ -128,8 +129,8 @@ class EcoTTAHook(Hook):
         except TypeError as error:  # For example text instead of a number.
             raise ValueError(f'the `adaptation` {config} cannot be built: {error}') from error
         name = runner.cfg.get('method') if self.adaptation is None else None
-        runner.message_hub.update_info('ecotta_seg/method', str(name or method_name(config)))
-        runner.message_hub.update_info('ecotta_seg/views', runner.model.views)
+        RunRecord(runner).method = str(name or method_name(config))
+        RunRecord(runner).views = runner.model.views
         look_at_labels(runner)
         prepare_metrics(runner)
         prepare_pictures(runner)

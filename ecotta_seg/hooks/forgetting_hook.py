@@ -13,6 +13,7 @@ from ..evaluation import PerConditionIoU
 from ..methods.frame_life import Turn
 from ..resume.stop_signals import leave_signals_to_parent
 from .progress import progress
+from .run_record import RunRecord
 from .run_time import LONG, duration
 from .settled_model import check_same_classes
 from .source_reference_hook import source_hook
@@ -71,7 +72,7 @@ class ForgettingHook(Hook):
         if self.dataloader is None:
             return
         self._scores['after'] = self._score(runner, runner.model, 'clear day, after')
-        runner.message_hub.update_info('ecotta_seg/clear', dict(self._scores))
+        RunRecord(runner).clear = dict(self._scores)
         self._scores = {}
 
     def state_dict(self) -> dict:

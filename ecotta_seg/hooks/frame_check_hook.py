@@ -10,6 +10,7 @@ from ..datasets.checks.frame_error import FrameError
 from ..methods.frame_life import Turn, check_frame
 from ..names.printable import printable
 from .guard_hook import add_event
+from .run_record import RunRecord
 
 MODES = ('tolerant', 'strict')
 
@@ -71,9 +72,9 @@ class FrameCheckHook(Hook):
                 if hasattr(hook, 'save_between_frames'):
                     hook.save_between_frames(runner, FrameError(fault).path)
             raise FrameError(printable(fault))
-        extra = dict(runner.message_hub.get_info('ecotta_seg/extra', None) or {})
+        extra = RunRecord(runner).extra
         extra[f'{event}s'] = extra.get(f'{event}s', 0) + 1
-        runner.message_hub.update_info('ecotta_seg/extra', extra)
+        RunRecord(runner).extra = extra
         add_event(
             runner,
             {
@@ -86,7 +87,7 @@ class FrameCheckHook(Hook):
 
     def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Logs the number of bad frames and unreadable labels."""
-        extra = runner.message_hub.get_info('ecotta_seg/extra', None) or {}
+        extra = RunRecord(runner).extra
         for event, what in (('bad_frames', 'bad frames'), ('bad_labels', 'unreadable labels')):
             if extra.get(event):
                 runner.logger.warning(

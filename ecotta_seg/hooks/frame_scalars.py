@@ -12,6 +12,7 @@ from ..memory import MIB
 from ..memory.process_peak import process_current_bytes
 from ..names.file_names import safe_file_name
 from .memory_hook import MemoryHook
+from .run_record import RunRecord
 
 # Fields of a method's ``last_step``; each curve has the name of its field.
 _OF_STEP = (
@@ -57,7 +58,7 @@ def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str
     if metric is not None:
         found['frame_mIoU'] = metric.frame_mIoU(index)
         found[f'running_mIoU/{safe_file_name(condition)}'] = metric.running_mIoU(index)
-    found['events'] = len(runner.message_hub.get_info('ecotta_seg/events', None) or [])
+    found['events'] = len(RunRecord(runner).events)
     found['round'] = int(info.get('round', 1))
     conditions = list(getattr(runner.test_dataloader.dataset, 'conditions', ()))
     if condition in conditions:

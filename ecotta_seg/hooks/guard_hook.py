@@ -7,6 +7,7 @@ from mmengine.registry import HOOKS
 
 from ..guard.guard import UpdateGuard
 from ..methods.frame_life import Turn
+from .run_record import RunRecord
 
 
 @HOOKS.register_module()
@@ -40,9 +41,9 @@ def add_event(runner: Any, event: dict) -> None:
         runner: The Runner.
         event: ``event`` (its kind), ``stream_index``, ``reason`` and optional further fields.
     """
-    events = runner.message_hub.get_info('ecotta_seg/events', None) or []
+    events = RunRecord(runner).events
     events.append(event)
-    runner.message_hub.update_info('ecotta_seg/events', events)
+    RunRecord(runner).events = events
     runner.logger.warning(
         f'frame {event.get("stream_index")}: {event["event"]}, {event.get("reason", "")}'
     )

@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS
 
 from ..evaluation.class_areas import mean_of
 from ..methods.frame_life import Turn
+from .run_record import RunRecord
 
 
 @HOOKS.register_module()
@@ -33,7 +34,7 @@ class LabelFreeHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """Clears the sums, unless the run is resumed."""
-        if not runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
+        if not RunRecord(runner).resumed_at:
             self._groups = {}
 
     def after_test_iter(
@@ -67,13 +68,10 @@ class LabelFreeHook(Hook):
                 'source_estimated_mIoU': None if of_frames is None else of_frames.source,
                 'source_given': group['given'] / group['frames'],
             }
-        runner.message_hub.update_info(
-            'ecotta_seg/estimate',
-            [
-                {'round': number, 'conditions': found, **_means(found)}
-                for number, found in sorted(rounds.items())
-            ],
-        )
+        RunRecord(runner).estimate = [
+            {'round': number, 'conditions': found, **_means(found)}
+            for number, found in sorted(rounds.items())
+        ]
 
     def state_dict(self) -> dict:
         """The sums so far."""

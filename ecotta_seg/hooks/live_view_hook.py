@@ -12,6 +12,7 @@ from ..methods.frame_life import Turn
 from ..startup.errors import sentence
 from .frame_scalars import frame_scalars, round_scalars, stream_step
 from .live_panel_hook import LivePanelHook
+from .run_record import RunRecord
 from .viewer_files import flush, forget_steps_after
 
 
@@ -59,7 +60,7 @@ class LiveViewHook(Hook):
 
     def before_test_epoch(self, runner: Any) -> None:
         """Removes the steps of a stopped run for frames that come again."""
-        self._done = int(runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0)
+        self._done = RunRecord(runner).resumed_at
         self._round: Optional[int] = None
         self._visualizer = runner.visualizer
         if self._done and is_main_process():

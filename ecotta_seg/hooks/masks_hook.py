@@ -17,6 +17,7 @@ from ..masks.ids import MaskEncoder
 from ..methods.frame_life import Turn
 from ..names.choices import MASK_SIZES
 from ..names.file_names import safe_file_name
+from .run_record import RunRecord
 from .sample_masks import class_mask
 from .source_reference_hook import source_hook
 
@@ -82,7 +83,7 @@ class MasksHook(Hook):
     def before_test_epoch(self, runner: Any) -> None:
         """Checks the existing files and starts or continues the folder."""
         dataset = runner.test_dataloader.dataset
-        position = runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0
+        position = RunRecord(runner).resumed_at
         settings = {
             'format': self.out_format,
             'size': self.size,

@@ -20,6 +20,7 @@ from ..memory import (
 )
 from ..methods.frame_life import Turn
 from .loop_times import LoopTimes
+from .run_record import RunRecord
 from .source_reference_hook import source_hook
 
 
@@ -130,9 +131,9 @@ class MemoryHook(Hook):
         """Writes the measurements to the message hub."""
         model = runner.model
         if getattr(model, 'compute_budget', None) is not None:
-            extra = dict(runner.message_hub.get_info('ecotta_seg/extra', None) or {})
+            extra = RunRecord(runner).extra
             extra['compute'] = model.compute_budget.to_dict()
-            runner.message_hub.update_info('ecotta_seg/extra', extra)
+            RunRecord(runner).extra = extra
         if not self._peaks:
             return
         gradients = sum(p.numel() * p.element_size() for p in model.adaptable_parameters().values())
@@ -152,8 +153,8 @@ class MemoryHook(Hook):
             meter=meter_name(device),
             extra=self._plan,
         )
-        runner.message_hub.update_info('ecotta_seg/memory', report.to_dict())
-        inference = runner.message_hub.get_info('ecotta_seg/source_seconds')
+        RunRecord(runner).memory = report.to_dict()
+        inference = RunRecord(runner).source_seconds
         seconds = dict(
             inference=inference,
             adaptation=median(self._seconds) if self._seconds else None,
@@ -162,7 +163,7 @@ class MemoryHook(Hook):
         )
         if getattr(model, 'compute_budget', None) is not None and self._seconds:
             seconds['adaptation_mean'] = fmean(self._seconds)
-        runner.message_hub.update_info('ecotta_seg/seconds_per_frame', seconds)
+        RunRecord(runner).seconds_per_frame = seconds
 
 
 def _standing(model) -> StandingMemory:

@@ -18,6 +18,7 @@ from rich.progress import (
 
 from ..methods.frame_life import Turn
 from ..names.type_names import is_a
+from .run_record import RunRecord
 from .run_time import LONG, SHORT, RunTime, StreamSize, advice, describe
 
 
@@ -76,7 +77,7 @@ class StreamProgressHook(Hook):
         self._bar = _bar()
         batch_size = getattr(runner.test_dataloader, 'batch_size', None) or 1
         # A resumed loader has only the rest of the stream.
-        done = (runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0) // batch_size
+        done = RunRecord(runner).resumed_at // batch_size
         left = len(runner.test_dataloader)
         self._task = self._bar.add_task('stream', total=done + left, completed=done, note='')
         rounds = getattr(runner.test_dataloader.dataset, 'rounds', 1)

@@ -12,6 +12,7 @@ from ..report.report import write_report
 from ..report.run_file import read_run_file, write_run_file
 from ..startup.errors import sentence
 from .run_facts import command, now, run_facts
+from .run_record import RunRecord
 
 
 @HOOKS.register_module()
@@ -39,7 +40,7 @@ class ReportHook(Hook):
         self._folder = Path(self.work_dir or runner.work_dir)
         try:
             self._record = run_facts(runner, self.checkpoint)
-            if runner.message_hub.get_info('ecotta_seg/resumed_at', 0):
+            if RunRecord(runner).resumed_at:
                 self._resume(read_run_file(self._folder))
             write_run_file(self._folder, self._record)
         except (OSError, ValueError) as error:

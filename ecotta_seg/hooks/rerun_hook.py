@@ -13,6 +13,7 @@ from ..names.printable import printable
 from ..visualization.frame_picture import distinct_colours, frame_name, rgb_image
 from ..visualization.rerun_file import RerunFile
 from .frame_scalars import frame_scalars, stream_step
+from .run_record import RunRecord
 from .sample_masks import class_mask
 
 
@@ -54,7 +55,7 @@ class RerunHook(Hook):
 
     def before_test_epoch(self, runner: Any) -> None:
         """Opens the file."""
-        self._done = int(runner.message_hub.get_info('ecotta_seg/resumed_at', 0) or 0)
+        self._done = RunRecord(runner).resumed_at
         if self._file is None:
             return
         self._name = (self._state or {}).get('name') or runner.timestamp

@@ -16,6 +16,7 @@ from ..evaluation.results import Results, save_results
 from ..evaluation.table import print_results
 from ..methods.frame_life import Turn
 from ..resume.run_identity import code_versions
+from .run_record import RunRecord
 
 _PARTS = ('source', 'clear', 'memory', 'seconds_per_frame', 'events')
 _EXTRA = ('references', 'views')
@@ -25,14 +26,11 @@ _EXTRA = ('references', 'views')
 class ResultsHook(Hook):
     """Writes ``results.json`` and ``results.csv`` after a test and prints the table.
 
-    Runs after the hooks that measure and reads their results from the message hub, under
-    ``'ecotta_seg/<part>'``: ``method``, ``source``, ``clear``, ``memory``,
-    ``seconds_per_frame``, ``events``, ``references``, ``views``, ``estimate``,
-    ``source_confusion``, and ``extra`` (a dict of more keys for the top level). A part that no hook
-    measured is ``null``. A part that does not fit the schema is left out with a warning, so that
-    the other parts are still written. Scores come from the evaluator's ``PerConditionIoU``; the
-    hook writes them to the hub as ``rounds``, ``mean_mIoU`` and ``confusion``. ``code`` identifies
-    the code: versions, and a digest of this package's files.
+    Runs after the hooks that measure and reads their results from the ``RunRecord``. A part that no
+    hook measured is ``null``. A part that does not fit the schema is left out with a warning, so
+    that the other parts are still written. Scores come from the evaluator's ``PerConditionIoU``;
+    the hook writes them to the record, too. ``code`` identifies the code: versions, and a digest of
+    this package's files.
 
     Args:
         work_dir: The folder to write to; None for the runner's ``work_dir`` (not its
@@ -57,9 +55,9 @@ class ResultsHook(Hook):
         """Writes the scores to the message hub."""
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         if metric is not None:
-            runner.message_hub.update_info('ecotta_seg/rounds', metric.rounds)
-            runner.message_hub.update_info('ecotta_seg/mean_mIoU', metric.mean_mIoU)
-            runner.message_hub.update_info('ecotta_seg/confusion', metric.confusion)
+            RunRecord(runner).rounds = metric.rounds
+            RunRecord(runner).mean_mIoU = metric.mean_mIoU
+            RunRecord(runner).confusion = metric.confusion
 
     def after_test(self, runner: Any) -> None:
         """Prints the table and writes the files, on the main process."""
@@ -75,32 +73,26 @@ class ResultsHook(Hook):
 
     def gather(self, runner: Any) -> dict:
         """Builds the results document, schema 1, from the runner's message hub."""
-        hub = runner.message_hub
-
-        def info(name: str) -> Any:
-            return hub.get_info(f'ecotta_seg/{name}', None)
-
-        method = str(info('method') or _method_name(runner.model))
-        rounds: Sequence = with_estimates(info('rounds') or [], info('estimate') or [])
+        record = RunRecord(runner)
+        method = str(record.method or _method_name(runner.model))
+        rounds: Sequence = with_estimates(record.rounds, record.estimate)
         parts = {}
         for name in _PARTS:
-            value = info(name)
+            value = getattr(record, name)
             if value is None:
                 continue
             try:
                 if name == 'source':
-                    value = source_with_estimates(value, info('estimate') or [])
+                    value = source_with_estimates(value, record.estimate)
                 Results(method, **{name: value}).document()
                 parts[name] = value
             except (ValueError, TypeError, AttributeError) as error:
                 runner.logger.log(logging.WARNING, f'{name} is not in results.json: {error}')
-        extra = {'code': code_versions(), **(info('extra') or {})}
-        extra.update({name: info(name) for name in _EXTRA if info(name) is not None})
-        if info('confusion') is not None:
-            extra['confusion'] = {
-                'method': info('confusion'),
-                'source': info('source_confusion'),
-            }
+        extra = {'code': code_versions(), **record.extra}
+        more = {name: getattr(record, name) for name in _EXTRA}
+        extra.update({name: value for name, value in more.items() if value is not None})
+        if record.confusion is not None:
+            extra['confusion'] = {'method': record.confusion, 'source': record.source_confusion}
         try:
             return Results(method, rounds, extra=extra, **parts).document()
         except ValueError as error:
@@ -112,13 +104,13 @@ def _merge_events(runner: Any) -> None:
     """Writes the events of all processes, with their rank, to the hub of each process."""
     if get_world_size() == 1:
         return
-    own = runner.message_hub.get_info('ecotta_seg/events', None) or []
+    own = RunRecord(runner).events
     events = [
         dict(event, rank=rank)
         for rank, found in enumerate(all_gather_object(own))
         for event in found
     ]
-    runner.message_hub.update_info('ecotta_seg/events', events)
+    RunRecord(runner).events = events
 
 
 def _method_name(model: Any) -> str:

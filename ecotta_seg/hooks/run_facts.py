@@ -19,6 +19,7 @@ from ..evaluation.per_condition_iou import PerConditionIoU
 from ..files.file_digest import file_digest
 from ..names.type_names import type_name
 from ..resume.run_identity import code_versions
+from .run_record import RunRecord
 
 # Path parts that identify a frame: its file name and the folders of its drive and of its split or
 # condition. The root of the data set differs between machines.
@@ -43,7 +44,7 @@ def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
     cfg, dataset = runner.cfg, runner.test_dataloader.dataset
     checkpoint = checkpoint or cfg.get('load_from')
     metric = PerConditionIoU.among(runner.test_evaluator.metrics)
-    method = runner.message_hub.get_info('ecotta_seg/method', None)
+    method = RunRecord(runner).method
     return {
         'started': now(),
         'finished': None,

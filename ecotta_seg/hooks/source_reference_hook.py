@@ -12,6 +12,7 @@ from torch import Tensor
 from ..evaluation import PerConditionIoU
 from ..methods.frame_life import Turn
 from ..methods.source import SourceModel
+from .run_record import RunRecord
 from .settled_model import settle_model
 from .weight_changes import bare_model
 
@@ -113,12 +114,12 @@ class SourceReferenceHook(Hook):
             summary = metric.merged_summary(len(runner.test_dataloader.dataset))
             if summary:
                 results[name] = {k: summary[0][k] for k in ('conditions', 'mIoU', 'aAcc')}
-        runner.message_hub.update_info('ecotta_seg/source', results.pop('source', None))
-        runner.message_hub.update_info('ecotta_seg/references', results)
+        RunRecord(runner).source = results.pop('source', None)
+        RunRecord(runner).references = results
         confusion = self._metrics['source'].confusion
-        runner.message_hub.update_info('ecotta_seg/source_confusion', confusion)
+        RunRecord(runner).source_confusion = confusion
         if self._seconds:
-            runner.message_hub.update_info('ecotta_seg/source_seconds', median(self._seconds))
+            RunRecord(runner).source_seconds = median(self._seconds)
 
 
 def source_hook(runner) -> Optional[SourceReferenceHook]:

@@ -18,6 +18,7 @@ from ..methods.frame_life import Turn
 from ..names.printable import printable
 from ..startup.errors import sentence
 from ..visualization.stream_plot import plot_stream
+from .run_record import RunRecord
 
 COLUMNS = (
     'stream_index',
@@ -41,11 +42,11 @@ COLUMNS = (
 class StreamPlotHook(Hook):
     """Writes ``stream.png`` and ``history.csv`` into the work dir after a test.
 
-    The history grows in the message hub as ``'ecotta_seg/history'``, a list of dicts with the
-    keys ``COLUMNS``. ``runner.model.last_step`` gives the losses, the running estimates of mIoU,
-    and whether the method returned the source's prediction. The evaluator's ``PerConditionIoU``
-    gives the mIoU in percent, of the frame and of its condition and round so far. Each process has
-    its own stream; processes other than the main one write ``stream_rank1.png`` and so on.
+    The history grows in the ``RunRecord``, a list of dicts with the keys ``COLUMNS``.
+    ``runner.model.last_step`` gives the losses, the running estimates of mIoU, and whether the
+    method returned the source's prediction. The evaluator's ``PerConditionIoU`` gives the mIoU in
+    percent, of the frame and of its condition and round so far. Each process has its own stream;
+    processes other than the main one write ``stream_rank1.png`` and so on.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
@@ -58,14 +59,14 @@ class StreamPlotHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """Creates an empty history, unless a resumed run has one."""
-        if runner.message_hub.get_info('ecotta_seg/history', None) is None:
-            runner.message_hub.update_info('ecotta_seg/history', [])
+        if RunRecord(runner).history is None:
+            RunRecord(runner).history = []
 
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
         """Adds the frames of a batch."""
-        history = runner.message_hub.get_info('ecotta_seg/history')
+        history = RunRecord(runner).history
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         step = _last_step(runner.model)
         for index, sample in enumerate(outputs):
@@ -82,13 +83,13 @@ class StreamPlotHook(Hook):
 
     def after_test(self, runner: Any) -> None:
         """Writes the table and the plot; if this fails, the run keeps its scores and says so."""
-        history = runner.message_hub.get_info('ecotta_seg/history')
+        history = RunRecord(runner).history
         if not history:
             return
         folder = Path(self.out_dir or runner.work_dir)
         rank = get_rank()
         ending = f'_rank{rank}' if rank else ''
-        source = runner.message_hub.get_info('ecotta_seg/source', None) or {}
+        source = RunRecord(runner).source or {}
         levels = {name: part.get('mIoU') for name, part in source.get('conditions', {}).items()}
         try:
             _write_csv(history, folder / f'history{ending}.csv')
@@ -96,8 +97,8 @@ class StreamPlotHook(Hook):
                 history,
                 folder / f'stream{ending}.png',
                 source=levels,
-                events=runner.message_hub.get_info('ecotta_seg/events', None) or [],
-                title=printable(runner.message_hub.get_info('ecotta_seg/method', None) or ''),
+                events=RunRecord(runner).events,
+                title=printable(RunRecord(runner).method or ''),
             )
         except OSError as error:
             runner.logger.warning(

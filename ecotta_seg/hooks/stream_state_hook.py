@@ -19,6 +19,7 @@ from ..resume.run_identity import changed_files, data_files, file_sizes, run_ide
 from ..resume.state_file import plain
 from ..resume.state_folder import StateFolder
 from ..resume.stop_signals import StopSignals, leave_signals_to_parent
+from .run_record import RunRecord
 
 # Lists with an entry for each frame or each event; and data that stays small.
 _GROWING, _SMALL = ('history', 'events'), ('extra',)
@@ -128,7 +129,7 @@ class StreamStateHook(Hook):
         elif is_main_process():
             self.folder.put_aside()
         barrier()
-        runner.message_hub.update_info('ecotta_seg/resumed_at', self._position)
+        RunRecord(runner).resumed_at = self._position
         leave_signals_to_parent(runner.test_dataloader)
         self.signals.catch()
 
@@ -202,7 +203,7 @@ class StreamStateHook(Hook):
         self.signals.restore()
 
     def _gather(self, runner: Any) -> dict:
-        model, hub = runner.model, runner.message_hub
+        model, record = runner.model, RunRecord(runner)
         guard, estimate, budget = (
             getattr(model, name, None) for name in ('guard', 'estimate', 'compute_budget')
         )
@@ -218,10 +219,9 @@ class StreamStateHook(Hook):
             'stopped_by': self._stopped_by,
             'metrics': [_metric_state(metric) for metric in runner.test_evaluator.metrics],
             'hooks': {key: h.state_dict() for key, h in _hooks_with_state(runner).items()},
-            'hub': {key: hub.get_info(f'ecotta_seg/{key}', None) for key in _SMALL},
+            'hub': {key: getattr(record, key) for key in _SMALL},
             'growing': {
-                key: self._lines[key].encode(hub.get_info(f'ecotta_seg/{key}', None) or [])
-                for key in _GROWING
+                key: self._lines[key].encode(getattr(record, key) or []) for key in _GROWING
             },
         }
 
@@ -266,7 +266,7 @@ class StreamStateHook(Hook):
         growing = {key: decode_json_lines(text) for key, text in state['growing'].items()}
         for key, value in {**state['hub'], **growing}.items():
             if value:
-                runner.message_hub.update_info(f'ecotta_seg/{key}', value)
+                setattr(RunRecord(runner), key, value)
         self._position = self._saved_at = int(state['position'])
         batches = runner.test_dataloader.batch_sampler
         whole = getattr(batches.sampler, 'sampler', batches.sampler)

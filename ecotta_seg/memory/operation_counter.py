@@ -1,6 +1,6 @@
 """Counts floating-point operations, also on tensors without data.
 
-torch's own ``FlopCounterMode`` is not used for steps: it leaves out products that are added in
+torch's own ``FlopCounterMode`` is not used: it leaves out products that are added in
 place, counts the weight's gradient of a grouped convolution too high, differs between versions of
 torch, and does not allow modules that run again during ``torch.autograd.grad``.
 """

@@ -12,6 +12,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from .frame_error import FrameError, LabelError, check_image_bytes, png_bit_depth, wide_pixel_bits
 
 _MOST_IDS_NAMED = 8
+_TRAIN_IDS = 'labels with train ids (in Cityscapes and ACDC *_labelTrainIds.png)'
 
 
 class CheckedLoadImage(BaseTransform):
@@ -101,8 +102,8 @@ class CheckedLoadAnnotations(BaseTransform):
             # mmseg truncates ids to 8 bits, which makes any id look valid.
             raise LabelError.at(
                 path,
-                f'the label has {bits} bits a pixel, but 8 are expected: use the '
-                '*_labelTrainIds.png files (train ids), not *_instanceIds.png',
+                f'the label has {bits} bits a pixel, but 8 are expected: use '
+                f'{_TRAIN_IDS}, not instance ids',
             )
         if self.decode is not None:
             self._decode(path, content, results)
@@ -133,7 +134,7 @@ class CheckedLoadAnnotations(BaseTransform):
             raise LabelError.at(
                 path,
                 f'the label has {label.shape[-1]} channels, but one channel of class ids is '
-                'expected: the label is a colour picture, use the *_labelTrainIds.png files',
+                f'expected: the label is a colour picture, use {_TRAIN_IDS}',
             )
         if shape is not None and tuple(label.shape) != tuple(shape[:2]):
             raise LabelError.at(
@@ -155,8 +156,7 @@ class CheckedLoadAnnotations(BaseTransform):
         raise LabelError.at(
             path,
             f'the label holds the ids {named}{more}, but 0 to {self.num_classes - 1} and '
-            f'{self.ignore_index} (ignored) are expected: use the *_labelTrainIds.png files '
-            '(train ids), not *_labelIds.png',
+            f'{self.ignore_index} (ignored) are expected: use {_TRAIN_IDS}',
         )
 
     def __repr__(self) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
-from torch.utils.flop_counter import FlopCounterMode
 
 from .. import StorageMeter
 from ..lean.recompute import recomputing
+from ..operation_counter import OperationCounter
 from .known_results import KnownResults
 from .without_data import stock_inference_peak, without_data
 
@@ -130,26 +130,26 @@ def _listening(segmentor: nn.Module) -> Iterator[list[ModuleCost]]:
             tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
             versions.extend((cost, tensor, tensor._version) for tensor in tensors)
             cost.inputs += sum(t.untyped_storage().nbytes() for t in tensors)
-            cost.operations -= operations.get_total_flops()
+            cost.operations -= counter.operations
             open_modules.append(cost)
 
         return hook
 
     def leave(module: nn.Module, args: tuple, output: object) -> None:
-        open_modules.pop().operations += operations.get_total_flops()
+        open_modules.pop().operations += counter.operations
 
     handles = []
     # Keep the storages alive, so that no address is reused; they hold no data.
     kept_alive: list = []
     versions: list[tuple[ModuleCost, Tensor, int]] = []
-    operations = FlopCounterMode(display=False)
+    counter = OperationCounter()
     for name, module in segmentor.named_modules():
         holds = any(hasattr(inner, 'meta_networks') for inner in module.modules())
         if name and not holds and next(module.children(), None) is not None:
             handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
             handles.append(module.register_forward_hook(leave))
     try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), operations:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), counter:
             yield roots
         for cost, tensor, version in versions:
             cost.overwritten |= tensor._version != version

@@ -9,7 +9,6 @@ from typing import Optional
 import torch
 from mmseg.models.backbones import MixVisionTransformer
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...inference.padding import frame_region, without_padding
 from ...inference.reduced_frame import reduced_frame
@@ -20,6 +19,7 @@ from .. import StorageMeter
 from ..budget.known_results import KnownResults
 from ..budget.plan import Drop, Plan
 from ..budget.without_data import stock_inference_peak, without_data
+from ..operation_counter import OperationCounter
 from .memory_engine import GradientAccumulator, MemoryEngine, OptimizerInBackward
 
 # All windows have one size. During the second window the first window's gradients are alive; later
@@ -90,16 +90,16 @@ class EngineDryRun:
             window = first_window(self._segmentor, self._inputs, self._metas)
             x = self._segmentor.backbone.units.stem(window)
             for part in range(len(operator.meta)):
-                with FlopCounterMode(display=False) as units:
+                with OperationCounter() as units:
                     output = operator.run_units(part, x)
-                with FlopCounterMode(display=False) as block:
+                with OperationCounter() as block:
                     operator.meta[part].module.convolve(x)
-                found[part, 'keep_output'] = found[part, 'keep_units'] = units.get_total_flops()
+                found[part, 'keep_output'] = found[part, 'keep_units'] = units.operations
                 if operator.meta[part].by_channels and output.is_contiguous():
-                    found[part, 'keep_block'] = block.get_total_flops()
+                    found[part, 'keep_block'] = block.operations
                 if self._transformer:
                     # About the share of attention and its projections in a layer.
-                    found[part, 'keep_middle'] = units.get_total_flops() // 3
+                    found[part, 'keep_middle'] = units.operations // 3
                 x = operator.leave_part(part, output)
         return found
 

@@ -1,0 +1,234 @@
+"""EcoTTA's step by the means that PyTorch and mmseg offer, beside this package's own.
+
+All rows have the same gradients. So the table compares memory and time alone, and shows how large
+the rounding of the gradients is.
+"""
+
+import gc
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from statistics import median
+from typing import Any, Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..memory.allocator_peak import allocator_peak_bytes
+from ..memory.budget.plan import BudgetError
+from ..methods import build_method
+from .memory_model import Frame, ModelSource
+from .memory_rows import seconds_of
+
+ACTIVATION_BUDGETS = (1.0, 0.5, 0.2, 0.0)
+
+
+class Variant(NamedTuple):
+    """A way to run the same step.
+
+    Attributes:
+        name: The name of the row.
+        options: Options of the method that differ from the base's.
+        lean: Whether lean autograd runs.
+        with_cp: Whether the model's blocks recompute their inner tensors (mmseg's ``with_cp``).
+        activation_budget: ``activation_memory_budget`` of ``torch.compile``, 0 to 1: the share of
+            the activations that the compiler may keep. None for no compiler.
+    """
+
+    name: str
+    options: Mapping[str, Any] = {}
+    lean: bool = True
+    with_cp: bool = False
+    activation_budget: Optional[float] = None
+
+
+def variants(budgets: Iterable[str], activation_budgets: Sequence[float]) -> list[Variant]:
+    """The rows of the comparison.
+
+    Args:
+        budgets: Memory budgets for the memory engine, see ``parse_budget``.
+        activation_budgets: See ``Variant``.
+    """
+    plain = dict(memory_engine=False)
+    return [
+        Variant('plain autograd', plain, lean=False),
+        Variant('with_cp=True', plain, lean=False, with_cp=True),
+        *(
+            Variant(f'torch.compile, {share:g}', plain, lean=False, activation_budget=share)
+            for share in activation_budgets
+        ),
+        Variant('lean autograd', plain),
+        Variant('engine, fastest'),
+        *(Variant(f'engine, {budget}', dict(memory_budget=budget)) for budget in budgets),
+    ]
+
+
+def compare(
+    source: ModelSource,
+    frame: Frame,
+    options: dict,
+    rows: Iterable[Variant],
+    repeats: int = 5,
+    backend: str = 'inductor',
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[dict]:
+    """Measures stock inference and each variant of a method's step; frees each before the next.
+
+    Args:
+        source: Builds the segmentors.
+        frame: The frame of each step.
+        options: Of a method with meta networks, without a memory budget, as for ``build_method``.
+        rows: See ``variants``.
+        repeats: Timed steps of each row, in turn with stock inference.
+        backend: Of ``torch.compile``.
+        progress: Called with the name of a row before its measurement.
+
+    Returns:
+        A dict for each row: ``name``; ``peak_bytes``, what the allocator gives out in a step at
+        most, with the kernels' own buffers; ``compile_seconds``, of the first step, None without a
+        compiler; ``seconds`` of a step and ``inference_seconds`` in turn with it;
+        ``gradient_error``, the largest difference to the gradient in float64 over all parameters,
+        each in relation to the largest entry of its gradient, None if the optimizer runs in the
+        backward; ``error``, the reason of a row that could not be measured. ``inference`` is the
+        first row.
+    """
+    stock, device = source.build(), frame.inputs.device
+
+    def infer() -> None:
+        with torch.no_grad():
+            stock.encode_decode(*frame)
+
+    progress('inference')
+    infer()
+    inference = _row('inference', peak_bytes=allocator_peak_bytes(infer, device))
+    inference['seconds'] = median(seconds_of(infer, device) for _ in range(repeats))
+    inference['inference_seconds'] = inference['seconds']
+    exact, found = _exact_gradients(source, frame, options), [inference]
+    for variant in rows:
+        progress(variant.name)
+        try:
+            row = _measured(variant, source, frame, options, exact, infer, repeats, backend)
+        except (BudgetError, ValueError) as error:
+            row = _row(variant.name, error=str(error))
+        found.append(row)
+        gc.collect()
+    return found
+
+
+def _row(name: str, **values: Any) -> dict:
+    keys = ('peak_bytes', 'compile_seconds', 'seconds', 'inference_seconds', 'gradient_error')
+    return {'name': name, **dict.fromkeys((*keys, 'error')), **values}
+
+
+def _measured(
+    variant: Variant,
+    source: ModelSource,
+    frame: Frame,
+    options: dict,
+    exact: dict[str, Tensor],
+    infer: Callable[[], None],
+    repeats: int,
+    backend: str,
+) -> dict:
+    """The row of a variant. Raises ValueError if it does not run, see ``compare``."""
+    device = frame.inputs.device
+    method = _built(variant, source.build(), options)
+    row = _row(variant.name)
+    with _compiled(method.segmentor, variant.activation_budget, backend):
+        start = time.perf_counter()
+        row['gradient_error'] = _error(_gradients(method, frame), exact)
+        if variant.activation_budget is not None:
+            row['compile_seconds'] = time.perf_counter() - start
+
+        def step() -> None:
+            with torch.no_grad():
+                method.adapt(*frame)
+
+        step()
+        gc.collect()
+        row['peak_bytes'] = allocator_peak_bytes(step, device)
+        pairs = [(seconds_of(infer, device), seconds_of(step, device)) for _ in range(repeats)]
+    row['inference_seconds'], row['seconds'] = (median(column) for column in zip(*pairs))
+    return row
+
+
+def _built(variant: Variant, segmentor: nn.Module, options: dict) -> nn.Module:
+    method = build_method({**deepcopy(options), **variant.options}, segmentor).eval()
+    method.lean = variant.lean
+    if variant.with_cp:
+        checkpoint_blocks(segmentor)
+    return method
+
+
+def checkpoint_blocks(segmentor: nn.Module) -> None:
+    """Turns on mmseg's ``with_cp`` in each block that has it.
+
+    Raises:
+        ValueError: No block has it.
+    """
+    blocks = [module for module in segmentor.modules() if hasattr(module, 'with_cp')]
+    if not blocks:
+        raise ValueError("expected blocks with mmseg's option with_cp, the model has none")
+    for block in blocks:
+        block.with_cp = True
+
+
+class _compiled(nullcontext):
+    """Inside the context, a segmentor's forward is compiled; without a budget, nothing changes."""
+
+    def __init__(self, segmentor: nn.Module, budget: Optional[float], backend: str) -> None:
+        super().__init__()
+        self.segmentor, self.budget, self.backend = segmentor, budget, backend
+
+    def __enter__(self) -> None:
+        if self.budget is None:
+            return
+        from torch._functorch import config
+
+        if not hasattr(config, 'activation_memory_budget'):
+            raise ValueError(
+                f'expected torch from 2.4 on, whose compiler has a budget, not {torch.__version__}'
+            )
+        torch._dynamo.reset()
+        # EcoTTA's step differentiates the same graph for the entropy and for each regulariser.
+        changes = {'activation_memory_budget': self.budget, 'donated_buffer': False}
+        self.patch = config.patch({k: v for k, v in changes.items() if hasattr(config, k)})
+        self.patch.__enter__()
+        self.segmentor.encode_decode = torch.compile(
+            self.segmentor.encode_decode, backend=self.backend
+        )
+
+    def __exit__(self, *error) -> None:
+        if self.budget is not None:
+            del self.segmentor.encode_decode
+            self.patch.__exit__(*error)
+
+
+def _exact_gradients(source: ModelSource, frame: Frame, options: dict) -> dict[str, Tensor]:
+    """The gradients of plain autograd in float64, by the names of the parameters."""
+    variant = Variant('exact', dict(memory_engine=False), lean=False)
+    method = _built(variant, source.build().double(), options)
+    return _gradients(method, Frame(frame.inputs.double(), frame.metas))
+
+
+def _gradients(method: nn.Module, frame: Frame) -> Optional[dict[str, Tensor]]:
+    """The gradients of a step that is not made; None if the optimizer runs in the backward."""
+    with torch.no_grad():
+        method.propose(*frame)
+    parameters = method.adaptable_parameters()
+    if any(parameter.grad is None for parameter in parameters.values()):
+        return None
+    gradients = {name: parameter.grad.clone() for name, parameter in parameters.items()}
+    method.discard()
+    return gradients
+
+
+def _error(gradients: Optional[dict[str, Tensor]], exact: dict[str, Tensor]) -> Optional[float]:
+    if gradients is None:
+        return None
+    return max(
+        float((gradients[name] - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+        for name, expected in exact.items()
+        if expected.abs().max() > 0
+    )
