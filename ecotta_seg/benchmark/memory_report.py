@@ -35,7 +35,10 @@ def write_memory_json(document: dict, path: Union[str, Path]) -> Path:
 
 
 def print_memory_tables(document: dict, console: Optional[Console] = None) -> None:
-    """Prints the rows, then the sweep (if there is one), then notes for the reader."""
+    """Prints the tables of the rows, the sweep over frame sizes and the comparison, and notes.
+
+    Tables of what was not measured are left out.
+    """
     console = console or Console()
     console.print(_rows_table(document))
     notes = _notes(document['rows'])

@@ -94,7 +94,7 @@ class EcoTTAHook(Hook):
             bare_model(runner).class_names = names_in_checkpoint(checkpoint.get('meta'))
 
     def before_run(self, runner) -> None:
-        """Adds hooks that calibrate the method, after a state is loaded, and count updates."""
+        """Registers the hooks that calibrate the method and that count its updates."""
         if not any(isinstance(hook, CalibrationHook) for hook in runner.hooks):
             runner.register_hook(CalibrationHook(self.calibrate, self.calibration_frames))
         if not any(isinstance(hook, LearningHook) for hook in runner.hooks):

@@ -102,7 +102,9 @@ class CalibratedOnFrames:
         return self
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Measures the source on clear frames; call before the first frame of the stream.
+        """Measures what the source model does on clear frames, such as the drift of its norms.
+
+        Call the function before the first frame of the stream.
 
         Args:
             frames: Some clear frames without labels: for each, the preprocessed inputs

@@ -87,7 +87,7 @@ class MaskFolder:
         self._write(dict(settings, complete=False))
 
     def go_on(self, settings: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """Checks the folder for a run that resumes at a later frame.
+        """Before a resumed run, checks that the folder has the masks of all earlier frames.
 
         Args:
             settings: As for ``start``.

@@ -16,7 +16,7 @@ Known limitations:
       see a ``DataLoader`` worker or other threads.
     * If code calls ``storage.resize_()`` on the storage itself, the meter notices it at the next
       operator that uses the storage, or at the next reading of ``current_bytes``.
-    * A tensor subclass that wraps others is counted by its own storage.
+    * Of a tensor subclass that wraps other tensors, only its own storage counts.
 """
 
 from dataclasses import dataclass

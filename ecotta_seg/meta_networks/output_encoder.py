@@ -106,7 +106,10 @@ class OutputEncoder(MetaEncoder):
         return tuple(adapted) if isinstance(outputs, tuple) else adapted
 
     def _adapted(self, output: Union[Tensor, Sequence], meta_network: nn.Module):
-        """One output, adapted by its meta network, packed as before."""
+        """Applies the meta network to one output of the backbone; keeps the output's type.
+
+        If the output is a sequence, the meta network changes its first tensor.
+        """
         if not isinstance(output, Tensor):
             first, *rest = output
             packed = [self._adapted(first, meta_network), *rest]

@@ -65,7 +65,7 @@ class BatchNormStatistics(AdaptationMethod):
         calibrate_norms(self._calibrated, frames, self.predict)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the forward itself measures the statistics."""
+        """See base class; there is no gradient, because the prediction measures the statistics."""
         return self.predict_frame(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:

@@ -43,10 +43,11 @@ class CoTTA(TeacherAdaptation):
     4. Each element of the student returns to its source value with probability
        ``restore_probability`` (Eq. 7 and 8).
 
-    Deviations: labels have the size of the network's input, not of the file. All trained
-    parameters are restored; the public code restores those called weight or bias. The anchor
-    predicts only the one view that is used. Three sets of weights share one network, so the memory
-    cost is three times the parameters (plus the optimizer's state) and one student's activations.
+    Deviations: the teacher's labels have the size of the network's input, not of the image file.
+    All trained parameters are restored; the public code restores those called weight or bias. The
+    anchor predicts only the one view that is used. Three sets of weights share one network, so the
+    memory cost is three times the parameters (plus the optimizer's state) and one student's
+    activations.
 
     Args:
         segmentor: The source model. All its parameters are trained except an auxiliary head's.

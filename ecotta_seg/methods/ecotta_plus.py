@@ -42,10 +42,11 @@ class EcoTTAPlus(EcoTTA):
     - Before the stream, ``calibrate`` measures the network's usual drift and entropy on clear
       frames. All limits are multiples of these values.
     - The further a frame is from the source domain, the more the meta networks act (see
-      ``ShiftGate``). On a clear day the model stays close to the source, whatever it has learned.
-      The strength of the meta networks is computed for each frame, so conditions may change from
-      frame to frame. This takes a run of the frozen model at half size, a quarter of an inference.
-      A norm of mode 'drift' with a weight above 1 has the weight 1 + strength * (weight - 1).
+      ``ShiftGate``). On a clear day they hardly act, so the predictions stay close to the
+      source's. The strength of the meta networks is computed for each frame, so conditions may
+      change from frame to frame. This takes a run of the frozen model at half size, a quarter of an
+      inference. A norm of mode 'drift' with a weight above 1 has the weight
+      1 + strength * (weight - 1).
     - The entropy of confident pixels is averaged class by class. In a plain mean over pixels, road
       and buildings outweigh small classes, and the model stops predicting small classes.
     - After every update the parameters move a little back towards their start. This turns an

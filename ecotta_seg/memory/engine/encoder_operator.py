@@ -1,4 +1,7 @@
-"""The hand-written forward and backward of an adapted encoder, part by part."""
+"""The forward and backward of an encoder with meta networks, without autograd.
+
+The operator runs one part after the other: a group of frozen blocks and its meta network.
+"""
 
 from dataclasses import dataclass
 from typing import Optional

@@ -118,7 +118,7 @@ class MemoryEngine:
         regularisation_weight: float,
         deliver: Deliver,
     ) -> WindowResult:
-        """Predicts a window and delivers the gradients of its loss.
+        """Predicts a sliding window and passes the gradients of its loss to ``deliver``.
 
         Args:
             inputs: (N, 3, H, W), preprocessed.

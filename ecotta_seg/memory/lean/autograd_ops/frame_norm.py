@@ -59,7 +59,7 @@ def frame_statistics(
 def frame_norm_forward(
     x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], eps: float, region: FrameRegion
 ) -> tuple[Tensor, FrameStatistics]:
-    """Normalises the whole map by the mean and variance of the frame's part of the map.
+    """Normalises a map, padding included, by the mean and variance without the padding.
 
     Args:
         x: (N, C, H, W).

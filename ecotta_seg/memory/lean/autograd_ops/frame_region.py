@@ -67,8 +67,8 @@ def of_frame(x: Tensor, region: Optional[FrameRegion]) -> Tensor:
 def measuring(module: nn.Module, region: Optional[FrameRegion], window: int = 0) -> Iterator[None]:
     """Inside, all layers of a module that compute statistics of their maps use the frame alone.
 
-    The layers store the region, not a thread-local variable. Copies of a model in other threads
-    thus have their own regions, and autograd's threads find the right one.
+    Each layer stores the region as an attribute. A thread-local variable would not do: autograd's
+    backward may run in another thread. Copies of a model in other threads have their own regions.
 
     Args:
         module: Its layers that compute statistics have an attribute ``region``, None outside.
