@@ -46,8 +46,8 @@ def check_image_bytes(path: str, content: bytes) -> None:
 
     OpenCV decodes a truncated PNG or JPEG without an error, and the lower part of the picture is
     grey or black. A model would adapt to such a picture. A PNG must have all chunks up to IEND with
-    correct checksums. In a JPEG the end marker must follow the scan. For files of
-    other formats the function only checks that they are not empty.
+    correct checksums. In a JPEG the end marker must follow the scan. For files of other formats the
+    function only checks that they are not empty.
 
     Args:
         path: Path of the file, for the message.
