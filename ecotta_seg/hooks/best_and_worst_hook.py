@@ -1,4 +1,4 @@
-"""Saves the frames of each condition that gain and lose most against the source."""
+"""For each condition, saves the frames with the largest and the smallest gain over the source."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +23,12 @@ class BestAndWorstHook(Hook):
     """Writes ``report_pictures/<condition>_best.json`` and ``..._worst.json`` into the work dir.
 
     Each file holds the frame, the label and the masks of the source and of the adapted model,
-    scaled down for ``report.html``. A frame's rank is its mIoU in the last round minus the source's
-    mIoU on the same frame. The hook needs a ``SourceReferenceHook``, labels and the evaluator's
-    ``PerConditionIoU``; without them the hook writes nothing. The source predicts a frame again
-    only if the frame is kept. The hook keeps one number for each frame of a round in memory, and
-    no picture.
+    scaled down for ``report.html``. The best frame of a condition is the one with the highest
+    difference: its mIoU in the last round minus the source's mIoU on the same frame. The worst
+    frame has the lowest difference. The hook needs a ``SourceReferenceHook``, labels and the
+    evaluator's ``PerConditionIoU``; without them the hook writes nothing. The source predicts a
+    frame again only if the hook writes that frame. The hook keeps one number for each frame of a
+    round in memory, and no picture.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
@@ -47,14 +48,14 @@ class BestAndWorstHook(Hook):
         self._kept: dict[tuple[str, str], float] = {}
 
     def before_test(self, runner: Any) -> None:
-        """Starts with no frames; the state of a resumed run may add some."""
+        """Forgets all frames. If the run resumes, its saved state is loaded afterwards."""
         self._folder = Path(self.out_dir or runner.work_dir)
         self._last_round = int(getattr(runner.test_dataloader.dataset, 'rounds', 1))
         self._source, self._kept = {}, {}
         self._writes = is_main_process()
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Removes the frames of an earlier run."""
+        """Deletes the files of an earlier run, unless the saved state lists written frames."""
         if self._writes and not self._kept:
             for path in (self._folder / FOLDER).glob('*.json'):
                 path.unlink(missing_ok=True)
@@ -62,7 +63,7 @@ class BestAndWorstHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Writes the frames of a batch that are the best or the worst so far."""
+        """Writes each frame of a batch that is better or worse than all earlier ones."""
         source = source_hook(runner)
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         if not self._writes or source is None or metric is None:
@@ -83,7 +84,10 @@ class BestAndWorstHook(Hook):
             self._write(runner, data_batch, outputs, wanted)
 
     def _kinds(self, condition: str, difference: float) -> list[str]:
-        """Records and returns whether a frame is the best or the worst so far."""
+        """Returns whether a frame is the best or the worst (or both) of its condition up to now.
+
+        The difference is kept for the comparison with later frames.
+        """
         kinds = []
         for kind, sign in ((BEST, 1), (WORST, -1)):
             kept = self._kept.get((condition, kind))
@@ -125,7 +129,7 @@ class BestAndWorstHook(Hook):
                 return
 
     def state_dict(self) -> dict:
-        """The numbers that later frames are compared with."""
+        """Returns the source's mIoU of each frame, and the differences of the written frames."""
         return {
             'source': [[*key, value] for key, value in self._source.items()],
             'kept': [[*key, value] for key, value in self._kept.items()],

@@ -29,7 +29,7 @@ def clear_frames(
         number: Maximum number of frames.
         folder: Folder with pictures; takes precedence over ``loaders``.
         steps: The pipeline for the pictures of the folder.
-        loaders: Configs of data loaders; the first that is not None or empty is used.
+        loaders: Configs of data loaders. The first one that is neither None nor empty is used.
 
     Returns:
         The frames; None if there is neither a folder nor a data loader, or ``number`` is 0.
@@ -47,7 +47,7 @@ def clear_frames(
 
 
 def frame_steps(cfg: Mapping) -> list[dict]:
-    """The steps of a config's test pipeline without labels and synthetic weather."""
+    """Returns a config's test pipeline without the steps that load labels or make weather."""
     return unlabelled_steps(inner_dataset(cfg).get('pipeline') or cfg.get('test_pipeline') or ())
 
 
@@ -71,13 +71,13 @@ def clear_training_loader(cfg: Mapping) -> Optional[dict]:
 
 
 def _with_pipeline(dataset: Any, steps: Sequence[dict]) -> Any:
-    """The config of a data set with new steps for its innermost data sets."""
+    """Returns a data set's config in which the innermost data sets have the pipeline ``steps``."""
     if isinstance(dataset, (list, tuple)):
         return [_with_pipeline(one, steps) for one in dataset]
     inner = [key for key in ('dataset', 'datasets') if key in dataset]
     if not inner:
         return dict(dataset, pipeline=deepcopy(list(steps)))
-    # A wrapper (MultiImageMixDataset) may have random steps of its own.
+    # A wrapper (MultiImageMixDataset) may have random steps of its own: they are removed.
     changes = {key: _with_pipeline(dataset[key], steps) for key in inner}
     return dict(dataset, **changes, **(dict(pipeline=[]) if 'pipeline' in dataset else {}))
 
@@ -90,7 +90,7 @@ class CalibrationHook(Hook):
 
     Args:
         folder: Folder with pictures of clear weather; None for the config's data sets.
-        number: Maximum number of clear frames; 0 keeps the method's estimates.
+        number: Maximum number of clear frames. If 0, the method does not calibrate on frames.
     """
 
     priority = Turn.CALIBRATE

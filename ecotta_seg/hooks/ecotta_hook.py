@@ -39,7 +39,7 @@ from .weight_changes import (
 class EcoTTAHook(Hook):
     """Makes any Runner's test adapt: ``runner.model`` becomes an ``AdaptationMethod``.
 
-    Works under mmseg's own ``tools/test.py`` with three lines in a config::
+    The hook works under mmseg's own ``tools/test.py``. The config needs three lines::
 
         custom_imports = dict(imports=['ecotta_seg'])
         custom_hooks = [dict(type='EcoTTAHook')]
@@ -50,9 +50,9 @@ class EcoTTAHook(Hook):
     CoTTA's pseudo-labels). If a method resets itself (SAR, RDumb), the hook records an
     ``'own_reset'`` event.
 
-    A top-level ``estimate`` makes any method estimate its mIoU without labels. Its value is a dict
-    of ``LabelFreeEstimate`` options, which override the method's own, or True, or False for no
-    estimate.
+    A top-level ``estimate`` makes any method estimate its mIoU without labels. The value is True,
+    False (no estimate), or a dict of ``LabelFreeEstimate`` options, which override the method's
+    own options.
 
     Before the first frame the method calibrates on some clear frames (see
     ``AdaptationMethod.calibrate``). The frames come from the folder ``calibrate``, else from the
@@ -60,16 +60,17 @@ class EcoTTAHook(Hook):
     used. If the adapter file has a calibration, that calibration is used, unless ``calibrate`` is
     given.
 
-    Other hooks may not change the weights. The average of an ``EMAHook`` is loaded before the
-    source is copied. If another hook changes weights before the first frame, the test stops.
-    Changes after the last frame are undone.
+    Other hooks may not change the weights. The averaged weights of an ``EMAHook`` are loaded before
+    the source is copied. If another hook changes weights before the first frame, the test stops.
+    If another hook changes weights after the last frame, the change is undone.
 
     Args:
         adaptation: Config of the method; None for the config's top-level ``adaptation``.
         adapters: File of warmed-up meta networks. The hook puts the file into the config of the
             method.
         calibrate: Folder with pictures of clear weather; None for the config's data sets.
-        calibration_frames: Maximum number of clear frames; 0 keeps the method's estimates.
+        calibration_frames: Maximum number of clear frames. If 0, the method does not calibrate on
+            frames.
     """
 
     priority = Turn.BUILD
@@ -101,7 +102,7 @@ class EcoTTAHook(Hook):
             runner.register_hook(LearningHook())
 
     def before_test(self, runner) -> None:
-        """Wraps the model in the method; a second test keeps the method."""
+        """Wraps the model in the method. A second test of the Runner uses the same method."""
         model = bare_model(runner)
         if hasattr(model, 'adaptation_disabled'):
             return
@@ -152,7 +153,7 @@ class EcoTTAHook(Hook):
         self._left = copied_weights(bare_model(runner))
 
     def after_test(self, runner) -> None:
-        """Undoes changes of other hooks to the weights since the last frame."""
+        """Undoes the changes that other hooks made to the weights after the last frame."""
         changed, self._left = put_back(bare_model(runner), self._left), {}
         if changed:
             runner.logger.warning(

@@ -12,11 +12,15 @@ from ..names.file_names import safe_file_name
 
 
 def distinct_names(dataset: Any) -> Optional[Callable[[Mapping], str]]:
-    """Returns a function that names a frame's file; None if the plain names are unique.
+    """Returns a function from a frame's metainfo to a unique file name.
+
+    Returns None if the names of the image files are unique already, or if the data set has no
+    ``get_data_info``.
 
     Args:
         dataset: The tested data set. If several frames have the same file name, the new names
-            begin with round and condition, followed by sequence or folder if still not unique.
+            begin with round and condition. If they are still not unique, the sequence or the
+            folder follows.
     """
     if not hasattr(dataset, 'get_data_info'):
         return None
@@ -59,7 +63,7 @@ def _of_readable_files(draw: Callable, backend_args: Optional[dict]) -> Callable
 
 
 def _readable(sample: Any, backend_args: Optional[dict]) -> bool:
-    """Whether a frame's file can be read; checks only frames with a fault."""
+    """Whether a frame's file can be read. Files of frames without a fault are not opened."""
     path = sample.metainfo.get('img_path')
     if not sample.metainfo.get('frame_fault'):
         return True
@@ -71,7 +75,7 @@ def _readable(sample: Any, backend_args: Optional[dict]) -> bool:
 
 
 class _Named:
-    """Wraps a visualizer and names each picture with ``rename``; all else is unchanged."""
+    """Wraps a visualizer and names each picture with ``rename``; nothing else changes."""
 
     def __init__(self, visualizer: Any, rename: Callable[[Mapping], str]) -> None:
         self._visualizer, self._rename = visualizer, rename

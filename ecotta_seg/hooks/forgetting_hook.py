@@ -24,11 +24,11 @@ _TIMED = 3
 
 @HOOKS.register_module()
 class ForgettingHook(Hook):
-    """Predicts the clear-day set without learning.
+    """Measures the mIoU of models on the clear-day set, without learning.
 
-    Each of these models predicts the set: the source model, the adapted model before its first
-    frame and after its last, and each reference model of ``SourceReferenceHook``. The mIoUs go to
-    the message hub as ``ecotta_seg/clear``.
+    The models are the source model, the adapted model before its first frame and after its last,
+    and each reference model of ``SourceReferenceHook``. The mIoUs go to the message hub as
+    ``ecotta_seg/clear``.
 
     Args:
         dataloader: Config of the clear-day dataloader; None for the config's
@@ -45,7 +45,7 @@ class ForgettingHook(Hook):
         """Seconds of each pass over the clear day, by name."""
 
     def before_test(self, runner) -> None:
-        """Scores the source and the fresh adapted model."""
+        """Scores the source, the references, and the adapted model before its first frame."""
         rename_old_keys(runner.cfg)
         config = self.dataloader_config or runner.cfg.get('forgetting_dataloader')
         if config is None:
@@ -76,7 +76,7 @@ class ForgettingHook(Hook):
         self._scores = {}
 
     def state_dict(self) -> dict:
-        """The scores so far."""
+        """Returns the scores from before the first frame."""
         return dict(self._scores)
 
     def load_state_dict(self, state: dict) -> None:
@@ -84,7 +84,7 @@ class ForgettingHook(Hook):
         self._scores = dict(state)
 
     def _log_time(self, runner, seconds: float) -> None:
-        """Logs the time of the clear day, if long, and the minimum time of the stream."""
+        """If the clear day takes long, logs its time and the minimum time of the stream."""
         reference = source_hook(runner)
         passes = 2 + (1 + len(reference.others) if reference is not None else 0)
         clear = seconds * len(self.dataloader) * passes

@@ -1,4 +1,4 @@
-"""Writes the class areas of each scored frame, of the method and of the source."""
+"""Writes the class areas of each scored frame, for the method's and the source's prediction."""
 
 import os
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class FrameAreasHook(Hook):
         self._start = 0
 
     def before_test(self, runner: Any) -> None:
-        """Starts with no lines; the state of a resumed run may keep some."""
+        """Keeps no lines. If the run resumes, its saved state then sets how many lines to keep."""
         self._close()
         self._start = 0
         ending = f'_rank{get_rank()}' if get_rank() else ''
@@ -57,7 +57,7 @@ class FrameAreasHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Adds the frames of a batch."""
+        """Writes one line for each scored frame of a batch."""
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         if metric is None:
             return
@@ -94,5 +94,5 @@ class FrameAreasHook(Hook):
         return {'bytes': self._file.tell()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Sets how many bytes of lines to keep."""
+        """Sets how many bytes at the start of the file to keep."""
         self._start = int(state['bytes'])

@@ -21,14 +21,15 @@ class FrameCheckHook(Hook):
 
     A frame is bad if its file is missing, empty, truncated or cannot be decoded, or if its picture
     is all black or white, saturated, noise, frozen, of another size, or not finite. If the data set
-    is a ``ContinualStream``, the data set marks frames that it cannot load and does not raise.
+    is a ``ContinualStream`` and cannot load a frame, it marks the frame instead of raising.
 
     Args:
         mode: ``'tolerant'``: the model predicts the frame, if the picture could be loaded, but does
             not learn from the frame. The frame is counted and listed among the events. If a label
             cannot be read, only the score of its frame is lost. ``'strict'``: the run stops and
-            names the file and the reason; a ``StreamStateHook`` saves the state.
-        sizes_differ: No size is a fault. The data set can allow this, too (``ContinualStream``).
+            names the file and the reason. If there is a ``StreamStateHook``, it saves the state.
+        sizes_differ: If True, a frame of another size is not bad. A ``ContinualStream`` can allow
+            other sizes, too.
 
     Raises:
         ValueError: ``mode`` is unknown.
@@ -97,7 +98,7 @@ class FrameCheckHook(Hook):
                 )
 
     def state_dict(self) -> dict:
-        """The data that the next frame is compared with."""
+        """Returns the data of earlier frames with which the next frame is compared."""
         return self._checker.state_dict()
 
     def load_state_dict(self, state: dict) -> None:

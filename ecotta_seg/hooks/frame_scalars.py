@@ -22,7 +22,9 @@ _OF_STEP = (
 
 
 def stream_step(done: int, index: int) -> int:
-    """The step of a frame: its number over all rounds and processes, from 1.
+    """Returns a frame's place on the viewer's time axis: its number over all rounds, from 1.
+
+    The frames of all processes count.
 
     Args:
         done: Number of frames that this process finished before the batch.
@@ -42,13 +44,13 @@ def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str
 
     Returns:
         ``loss``, ``entropy``, ``regularisation``, ``confident_fraction``, ``updated`` (0 or 1),
-        ``frame_mIoU``, ``running_mIoU/<condition>`` (of the condition in this round so far),
-        ``estimated_mIoU``, ``source_estimated_mIoU`` (all mIoUs in percent), ``source_given`` (0 or
-        1), ``events`` (number so far), ``round``, ``condition`` (its index in the stream),
-        ``seconds`` (of the step, per frame), ``memory/process_MiB`` (resident now),
-        ``memory/step_MiB`` (largest measured peak of a step so far, above the memory that stays
-        between frames) and on a GPU ``memory/allocated_MiB``. Missing or non-finite numbers are
-        left out.
+        ``frame_mIoU``, ``running_mIoU/<condition>`` (over the frames of this condition in this
+        round, up to this frame), ``estimated_mIoU``, ``source_estimated_mIoU`` (all mIoUs in
+        percent), ``source_given`` (0 or 1), ``events`` (number of events up to this frame),
+        ``round``, ``condition`` (its index in the stream), ``seconds`` (of the step, per frame),
+        ``memory/process_MiB`` (the process's resident memory now), ``memory/step_MiB`` (the largest
+        peak of the measured steps, above the memory that stays between frames) and on a GPU
+        ``memory/allocated_MiB``. Missing or non-finite numbers are left out.
     """
     info = sample.metainfo
     condition = str(info.get('condition', 'all'))
@@ -75,11 +77,13 @@ def frame_scalars(runner: Any, sample: Any, index: int, frames: int) -> dict[str
 
 
 def round_scalars(rounds: Sequence[Mapping], number: int) -> dict[str, float]:
-    """mIoU of a round and of its conditions: ``round_mIoU`` and ``round_mIoU/<condition>``.
+    """Returns the mIoU of a round and of its conditions, in percent.
+
+    The names are ``round_mIoU`` and ``round_mIoU/<condition>``.
 
     Args:
         rounds: Scores in percent, as from ``PerConditionIoU.summary``.
-        number: Number of the round. Without scores for it the result is empty.
+        number: Number of the round. If ``rounds`` lacks this round, the result is empty.
     """
     for entry in rounds:
         if entry['round'] == number:

@@ -14,9 +14,9 @@ from .run_record import RunRecord
 class GuardHook(Hook):
     """Checks each step with an ``UpdateGuard``.
 
-    ``EcoTTAHook`` puts each event into the log and to the message hub's ``ecotta_seg/events`` as
-    ``{'event': 'skip' | 'rollback' | 'reset', 'stream_index', 'reason'}``, and from there into
-    ``results.json`` and the plot of the stream.
+    ``EcoTTAHook`` writes each event to the log and to ``ecotta_seg/events`` in the message hub, as
+    ``{'event': 'skip' | 'rollback' | 'reset', 'stream_index', 'reason'}``. ``results.json`` and the
+    plot of the stream show these events.
 
     Args:
         **limits: Arguments of ``UpdateGuard``.
@@ -29,17 +29,18 @@ class GuardHook(Hook):
         UpdateGuard(**limits)  # Wrong limits raise before anything is built.
 
     def before_test(self, runner: Any) -> None:
-        """Sets the guard, if the model is an adaptation method."""
+        """Gives the model a new guard, if the model is an adaptation method."""
         if hasattr(runner.model, 'guard'):
             runner.model.guard = UpdateGuard(**self.limits)
 
 
 def add_event(runner: Any, event: dict) -> None:
-    """Puts an event into the log and the message hub.
+    """Writes an event to the log and to the message hub.
 
     Args:
         runner: The Runner.
-        event: ``event`` (its kind), ``stream_index``, ``reason`` and optional further fields.
+        event: A dict with ``event`` (the kind), ``stream_index``, ``reason`` and optional further
+            fields.
     """
     events = RunRecord(runner).events
     events.append(event)

@@ -63,7 +63,10 @@ def _sampled(dataset: Any) -> Iterator[tuple[str, list[int]]]:
 
 
 def _label(dataset: Any, index: int, classes: list) -> Optional[np.ndarray]:
-    """The distinct values of a frame's label after the pipeline; None without a label."""
+    """Returns the distinct ids of a frame's label after the pipeline, with -1 for ignored pixels.
+
+    Returns None if the frame has no label, and raises the errors of ``look_at_labels``.
+    """
     info = dataset.get_data_info(index)
     path = info.get('seg_map_path')
     if not path:
@@ -123,7 +126,7 @@ def _check_depth(path: str, stored: Optional[np.ndarray]) -> None:
 
 
 def _check_train_ids(path: str, stored: Optional[np.ndarray], label, classes: list) -> None:
-    """Raises if the file, by name and content, holds Cityscapes' 34 ids without mapping."""
+    """Raises if the file's name ends with ``_labelIds`` and the pipeline does not map its ids."""
     named = osp.splitext(osp.basename(path))[0].endswith('_labelIds')
     if not named or tuple(classes) != _TRAIN_CLASSES:
         return

@@ -24,7 +24,8 @@ class LabelFreeHook(Hook):
     the method returned the source's prediction, 0 to 1. The numbers of a round are means over its
     conditions.
 
-    Memory does not depend on the number of frames. Sums of several processes are added.
+    Memory use does not depend on the number of frames. With several processes, the result covers
+    the frames of all of them.
     """
 
     priority = Turn.MEASURE
@@ -40,7 +41,7 @@ class LabelFreeHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Adds the frames of a batch."""
+        """Adds the estimates of a batch to the sums."""
         estimate = getattr(runner.model, 'estimate', None)
         if estimate is None:
             return
@@ -74,7 +75,7 @@ class LabelFreeHook(Hook):
         ]
 
     def state_dict(self) -> dict:
-        """The sums so far."""
+        """Returns the sums of each round and condition."""
         return {
             'groups': [
                 {'round': number, 'condition': condition, **group}

@@ -11,8 +11,8 @@ from .stream_state_hook import StreamStateHook
 class LearningHook(Hook):
     """Counts the frames whose step changed parameters.
 
-    The hook ignores a method without an optimizer. The counts cover this process only: a resumed
-    run counts from the frame at which it resumed.
+    The hook ignores a method without an optimizer. The counts are not saved: a resumed run counts
+    from the frame at which it resumed.
     """
 
     priority = Turn.SHOW

@@ -20,17 +20,18 @@ from .viewer_files import flush, forget_steps_after
 class LiveViewHook(Hook):
     """Sends the numbers and panels of frames to ``runner.visualizer``.
 
-    The config names the viewers in ``visualizer.vis_backends``. The step is the number of frames so
-    far, from 1, over all rounds; the curves ``round`` and ``condition`` explain this axis. See
-    ``frame_scalars`` for the curves. At the end of each round the hook also sends ``round_mIoU``
-    and ``round_mIoU/<condition>``.
+    The config names the viewers in ``visualizer.vis_backends``. On the viewer's time axis (the
+    step) a frame has its number in the stream, counted from 1 over all rounds. The curves ``round``
+    and ``condition`` show to which round and condition a step belongs. See ``frame_scalars`` for
+    the curves. At the end of each round the hook also sends ``round_mIoU`` and
+    ``round_mIoU/<condition>``.
 
-    A resumed run continues with the step after its state. If the folder already has later steps
-    (both runs use one ``visualizer.save_dir``), the hook removes them from the files of TensorBoard
-    and of mmengine's local backend. If a viewer fails while the stream runs, the hook logs one
-    warning; the run and its results do not change.
+    A resumed run continues with the step after its saved state. If the folder already has later
+    steps (both runs use one ``visualizer.save_dir``), the hook removes them from the files of
+    TensorBoard and of mmengine's local backend. If a viewer fails while the stream runs, the hook
+    logs one warning; the run and its results do not change.
 
-    With several processes, the main process sends its own frames only.
+    With several processes, only the main process sends data, and only of its own frames.
 
     Args:
         panels: Whether to send panels, which are pictures of the data. None sends panels if there
@@ -59,7 +60,7 @@ class LiveViewHook(Hook):
             runner.register_hook(LivePanelHook(self, rounds='all', **options))
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Removes the steps of a stopped run for frames that come again."""
+        """If the run resumes, removes the steps that the stopped run sent after its saved state."""
         self._done = RunRecord(runner).resumed_at
         self._round: Optional[int] = None
         self._visualizer = runner.visualizer
@@ -68,7 +69,7 @@ class LiveViewHook(Hook):
             self.send(runner, lambda: forget_steps_after(runner.visualizer, step))
 
     def state_dict(self) -> dict:
-        """Writes all numbers so far to disk; the state itself is empty."""
+        """Writes all numbers that were sent to the viewers to disk; the state itself is empty."""
         if is_main_process() and self._visualizer is not None:
             flush(self._visualizer)
         return {}
@@ -77,7 +78,7 @@ class LiveViewHook(Hook):
         """Does nothing: the state is empty."""
 
     def step_of(self, index: int) -> int:
-        """The step of a frame in the current batch.
+        """Returns the step of a frame in the current batch, see ``stream_step``.
 
         Args:
             index: Index of the frame in its batch.
@@ -85,7 +86,7 @@ class LiveViewHook(Hook):
         return stream_step(self._done, index)
 
     def send(self, runner: Any, action: Callable[[], None]) -> None:
-        """Runs an action on the visualizer; does nothing after a failure."""
+        """Calls ``action``, which sends data to the visualizer; does nothing after a failure."""
         if self._failed:
             return
         try:

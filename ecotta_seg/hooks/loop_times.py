@@ -17,10 +17,10 @@ class LoopTimes:
         self._frames, self._whole, self._steps = 0, 0.0, 0.0
 
     def end_of_frame(self, step_seconds: Optional[float], frames: int = 1) -> None:
-        """Records the end of a step and of the loop's work for it.
+        """Records that the loop has finished all work for a batch.
 
         Args:
-            step_seconds: Seconds of the step alone; None if its frames do not count.
+            step_seconds: Seconds of the method's step alone; None to leave out this batch.
             frames: Number of frames in the step's batch.
         """
         now = self._clock()
@@ -37,11 +37,11 @@ class LoopTimes:
 
     @property
     def overhead_share(self) -> Optional[float]:
-        """The time outside the steps as a fraction of the steps' time."""
+        """Time outside the steps, as a fraction of the steps' time; None without steps."""
         return (self._whole - self._steps) / self._steps if self._steps > 0 else None
 
     def state_dict(self) -> dict:
-        """The sums, which exclude the pause until a run resumes."""
+        """Returns the sums. They do not include the pause between a stop and the resumed run."""
         return {'frames': self._frames, 'whole': self._whole, 'steps': self._steps}
 
     def load_state_dict(self, state: dict) -> None:

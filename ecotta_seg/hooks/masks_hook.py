@@ -45,7 +45,7 @@ class MasksHook(Hook):
     Raises:
         ValueError: ``size`` is unknown. Before the first frame: the format is unknown or does not
             fit the data set, the folder holds the masks of another run, masks of the frames before
-            a stop are missing, or there is no source.
+            a stop are missing, or ``source`` is True and there is no ``SourceReferenceHook``.
         OSError: A mask cannot be written.
     """
 
@@ -67,7 +67,7 @@ class MasksHook(Hook):
         self._run: Optional[str] = None
 
     def before_test(self, runner: Any) -> None:
-        """Chooses the file names; the state of a resumed run adds the id of the run."""
+        """Chooses the file names. If the run resumes, its saved state then sets the run's id."""
         dataset = runner.test_dataloader.dataset
         meta = dataset.metainfo
         self._encoder = MaskEncoder(self.out_format, meta['classes'], meta.get('palette'))
@@ -81,7 +81,7 @@ class MasksHook(Hook):
         self._run = None
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Checks the existing files and starts or continues the folder."""
+        """Starts the folder of masks; if the run resumes, checks the folder's files instead."""
         dataset = runner.test_dataloader.dataset
         position = RunRecord(runner).resumed_at
         settings = {
@@ -103,7 +103,7 @@ class MasksHook(Hook):
         self._run = self._folder.read()['run']
 
     def _files_before(self, dataset: Any) -> Iterator[Path]:
-        """The files of this process's finished frames, if the data set has frame infos."""
+        """The mask files of this process's finished frames; none without ``get_data_info``."""
         if not hasattr(dataset, 'get_data_info'):
             return
         for number in range(self._done):
@@ -112,7 +112,7 @@ class MasksHook(Hook):
                 yield from self._files_of(dataset.get_data_info(index), index)
 
     def _files_of(self, info: Any, index: int) -> list[Path]:
-        """The adapted model's file of a frame and, in round 1 with ``source``, the source's."""
+        """The file of a frame's adapted mask; in round 1 with ``source`` also the source's file."""
         condition, path = _condition(info), info.get('img_path')
         name = self._names.get((condition, path))
         if name is None:

@@ -1,4 +1,4 @@
-"""A segmentor whose masks have the ids of a data set."""
+"""Makes a segmentor predict masks with the class ids of a data set."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -17,7 +17,10 @@ class _MatchedClasses:
     """Mixin for a segmentor's class, whose masks then have the ids of a data set."""
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """mmseg's method, with the data set's ids in ``pred_sem_seg``; logits keep their order."""
+        """Calls mmseg's method and maps ``pred_sem_seg`` to the data set's ids.
+
+        The logits keep the model's order of classes.
+        """
         samples = super().postprocess_result(seg_logits, data_samples)
         for sample in samples:
             mask = sample.pred_sem_seg.data
@@ -31,7 +34,7 @@ def with_matched_classes(segmentor: nn.Module, table: Sequence[int]) -> None:
 
     Args:
         segmentor: Changed in place.
-        table: See ``match_classes``.
+        table: The data set's id for each class of the model, see ``match_classes``.
     """
     segmentor.class_table = list(table)
     kind = type(segmentor)

@@ -28,20 +28,23 @@ from .source_reference_hook import source_hook
 class MemoryHook(Hook):
     """Measures peak memory and time per frame, for the report.
 
-    The meter costs time, so it runs on a few frames only, which do not count in the times. The
-    result goes to the message hub as ``ecotta_seg/memory`` and ``ecotta_seg/seconds_per_frame``. If
-    the memory engine ran, the result also holds the engine's plan and its fallbacks to autograd.
+    The memory meter costs time, so it runs on a few frames only. The times leave out these frames.
+    The result goes to the message hub as ``ecotta_seg/memory`` and
+    ``ecotta_seg/seconds_per_frame``. If the memory engine ran, the result also holds the engine's
+    plan and its fallbacks to autograd.
 
     The loop overhead (waiting for data, the metric, all hooks) is the mean time from the end
-    of one frame to the end of the next, minus the time of the step. Frames that a reference
-    predicts as well (round 1) do not count.
+    of one frame to the end of the next, minus the time of the step. Frames that the source predicts
+    as well (round 1) do not count.
 
-    If the method has a ``ComputeBudget``, ``compute`` in ``ecotta_seg/extra`` has its account, and
-    the times have the mean of the steps: few frames may take most of the time.
+    If the method has a ``ComputeBudget``, ``compute`` in ``ecotta_seg/extra`` holds
+    ``ComputeBudget.to_dict()``. The times then also hold the mean time of the steps, because a few
+    frames may take most of the time.
 
     Args:
-        frames: Number of frames to measure. The optimizer creates its state on the first one, so
-            that frame's peak counts the state as an activation. Only later peaks are reported.
+        frames: Number of frames to measure, at least 2. The optimizer creates its state in the
+            first measured step, and the meter counts this state as an activation. So the first peak
+            is reported only if there is no other.
     """
 
     priority = Turn.MEASURE
@@ -58,7 +61,7 @@ class MemoryHook(Hook):
         self._in_place = False
 
     def before_test_epoch(self, runner) -> None:
-        """Resets the process peak: loading is not part of a step."""
+        """Resets the process's peak memory, because loading the model is not part of a step."""
         reset_process_peak()
 
     def before_test_iter(self, runner, batch_idx, data_batch=None) -> None:
@@ -70,7 +73,7 @@ class MemoryHook(Hook):
         model.observer = PeakMeter(self._device(model))
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Records the time of a step without meter, or measures the source on the same frame."""
+        """Records the step's time or, with the meter, its peak; once also the source's peak."""
         model = runner.model
         if not hasattr(model, 'observer'):
             return
@@ -97,12 +100,15 @@ class MemoryHook(Hook):
 
     @property
     def peak_bytes(self) -> Optional[int]:
-        """Peak of a step after the optimizer has its state; None before a measurement."""
+        """Largest peak of the measured steps in bytes; None before a measurement.
+
+        The first step counts only if there is no other.
+        """
         # The first step creates the optimizer's state: it counts only if there is no other step.
         return max(self._peaks[1:] or self._peaks) if self._peaks else None
 
     def state_dict(self) -> dict:
-        """The measurements so far."""
+        """Returns all measurements."""
         return {
             'peaks': list(self._peaks),
             'seconds': torch.tensor(self._seconds, dtype=torch.float64),

@@ -1,4 +1,4 @@
-"""Gives third-party metrics labelled frames, if they need labels, and unique file names."""
+"""Gives third-party metrics only labelled frames, if they need labels, and unique file names."""
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def prepare_metrics(runner: Any) -> None:
 
 
 def _names_of(metric: BaseMetric, dataset: Any) -> Optional[Callable[[Mapping], str]]:
-    """Returns the naming of a metric's files; None if not needed or the metric writes none."""
+    """Returns ``distinct_names`` for a metric that writes files; None for other metrics."""
     return None if getattr(metric, 'output_dir', None) is None else distinct_names(dataset)
 
 
@@ -46,7 +46,7 @@ class _Inputs:
     Args:
         metric: The metric, whose original methods are called.
         logger: Gets a warning about frames that the metric does not get.
-        rename: Maps a sample to the name of its file, or None.
+        rename: Maps a sample to the name of its file; None keeps the names.
     """
 
     def __init__(self, metric: BaseMetric, logger: Any, rename: Optional[Callable]) -> None:

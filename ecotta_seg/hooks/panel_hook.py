@@ -25,9 +25,10 @@ from .source_reference_hook import source_hook
 class PanelHook(Hook):
     """Writes ``<show_dir>/<condition>/<round>_<sequence>_<frame>.png``.
 
-    Each picture shows the frame at the model's input, the source model's mask (if there is a
-    ``SourceReferenceHook``), the adapted mask and the label. The hook has the source predict these
-    frames only. Names from the data set are made safe: nothing is written outside ``show_dir``.
+    Each picture shows the frame as the model gets it, the source model's mask (if there is a
+    ``SourceReferenceHook``), the adapted mask and the label. For this hook the source predicts only
+    the frames that are shown. Names from the data set are made safe: nothing is written outside
+    ``show_dir``.
 
     Args:
         show_dir: The folder to write to; None for ``panels`` in the runner's ``work_dir``.
@@ -64,7 +65,7 @@ class PanelHook(Hook):
         self.ignore_index = ignore_index
 
     def before_test(self, runner: Any) -> None:
-        """Chooses the frames."""
+        """Chooses the frames to show."""
         dataset = runner.test_dataloader.dataset
         self._folder = Path(self.show_dir or Path(runner.work_dir) / 'panels')
         self._last_round = int(getattr(dataset, 'rounds', 1))

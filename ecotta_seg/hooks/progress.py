@@ -29,7 +29,7 @@ class _RateColumn(TextColumn):
         super().__init__('')
 
     def render(self, task):
-        """The rate of the last frames; empty before the first rate."""
+        """Returns the rate of the last frames as text; '' before there is a rate."""
         return f'{task.speed:.1f} frames/s' if task.speed else ''
 
 
@@ -49,7 +49,7 @@ def _bar() -> Progress:
 
 
 def progress(loader, title: str) -> Iterator:
-    """Iterates over a sized iterable and shows a bar."""
+    """Iterates over ``loader``, which must have a length, and shows a progress bar."""
     with _bar() as bar:
         task = bar.add_task(title, total=len(loader), note='')
         for item in loader:
@@ -59,10 +59,11 @@ def progress(loader, title: str) -> Iterator:
 
 @HOOKS.register_module()
 class StreamProgressHook(Hook):
-    """A bar for the stream: round, condition, running mIoU, rate and remaining time.
+    """Shows a progress bar for the stream: round, condition, running mIoU, rate, remaining time.
 
-    After the first few frames the hook logs the expected duration of a run longer than a minute,
-    and the options that shorten a long run; see ``RunTime``.
+    If the run will take more than a minute, the hook logs the expected duration after the first few
+    frames, see ``RunTime``. If the run will take more than half an hour, the hook also names
+    options that shorten it.
     """
 
     priority = Turn.SHOW

@@ -1,4 +1,4 @@
-"""A Runner that shows the main messages on screen and writes all to its log file."""
+"""A Runner that shows the main messages on screen and writes all messages to its log file."""
 
 import logging
 import sys
@@ -13,20 +13,20 @@ from mmengine.runner import Runner
 from .progress import StreamProgressHook
 
 _OURS = str(Path(__file__).resolve().parents[1])
-# Every log record is created in these files, whoever logs.
+# The functions in these files create all log records; their caller is the code that logs.
 _LOGGING = {logging.__file__, mmengine.logging.logger.__file__}
 _PROGRESS = mmengine.hooks.logger_hook.__file__
 
 
 class OnScreen(logging.Filter):
-    """Passes warnings, messages of this package, and the progress of a training.
+    """Shows warnings, messages of this package and the progress of a training on screen.
 
-    Settings, versions and the list of hooks, for which mmengine writes hundreds of lines, stay in
-    the log file.
+    mmengine also writes hundreds of lines about settings, versions and hooks. These lines appear
+    only in the log file.
 
     Args:
-        bar: Returns whether ``StreamProgressHook`` shows a bar for a test. If so, the progress
-            lines of the test stay in the log file, too.
+        bar: Returns whether ``StreamProgressHook`` shows a bar for a test. If so, mmengine's
+            progress lines of the test also appear only in the log file.
     """
 
     def __init__(self, bar: Callable[[], bool]) -> None:
@@ -34,7 +34,10 @@ class OnScreen(logging.Filter):
         self.bar = bar
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to show a record on screen; called while the record is created."""
+        """Whether to show a record on screen.
+
+        The function reads the call stack, so it must be called by the code that logs.
+        """
         if record.levelno >= logging.WARNING:
             return True
         frame = sys._getframe(1)
@@ -47,9 +50,9 @@ class OnScreen(logging.Filter):
 
 
 class QuietRunner(Runner):
-    """mmengine's ``Runner`` with the filter ``OnScreen`` on its screen output.
+    """mmengine's ``Runner``, whose screen output passes the filter ``OnScreen``.
 
-    The log file, ``<work_dir>/<time>/<time>.log``, has the same content as with a ``Runner``.
+    The log file, ``<work_dir>/<time>/<time>.log``, has the same content as that of a ``Runner``.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:

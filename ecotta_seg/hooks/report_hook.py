@@ -34,7 +34,7 @@ class ReportHook(Hook):
         self._record: Optional[dict] = None
 
     def before_test(self, runner: Any) -> None:
-        """Writes ``run.json``; a resumed run adds its command."""
+        """Writes ``run.json``. A resumed run adds its command to those of the earlier parts."""
         if not is_main_process():
             return
         self._folder = Path(self.work_dir or runner.work_dir)

@@ -19,12 +19,12 @@ from .sample_masks import class_mask
 
 @HOOKS.register_module()
 class RerunHook(Hook):
-    """Writes the frame, the adapted mask, the label and the curves of each frame to ``path``.
+    """For each frame, writes the picture, the adapted mask, the label and the curves to ``path``.
 
-    All use the timeline ``frame``, the number of frames so far, from 1, over all rounds. See
-    ``RerunFile`` for the files on disk during the run and after a stop. If the recording cannot be
-    completed, the hook logs a warning; the run and its results do not change. With several
-    processes, the main process records its own frames only.
+    All of them are on the timeline ``frame``: the frame's number in the stream, counted from 1 over
+    all rounds. See ``RerunFile`` for the files on disk during the run and after a stop. If the
+    recording cannot be completed, the hook logs a warning; the run and its results do not change.
+    With several processes, only the main process records, and only its own frames.
 
     Args:
         path: The output file, ``.rrd``.
@@ -47,7 +47,7 @@ class RerunHook(Hook):
         self._state: Optional[dict] = None
 
     def before_test(self, runner: Any) -> None:
-        """Imports Rerun before the first frame."""
+        """Imports Rerun, so that a missing package stops the run before its first frame."""
         if is_main_process():
             meta = runner.test_dataloader.dataset.metainfo
             palette = meta.get('palette') or distinct_colours(len(meta['classes']))
@@ -109,7 +109,12 @@ class RerunHook(Hook):
         self._file = None
 
     def state_dict(self) -> dict:
-        """Writes the recording so far to disk; returns its current part and size in bytes."""
+        """Writes all added frames to disk.
+
+        Returns:
+            The recording's name, the number of its current part, and that part's size in bytes;
+            empty if there is no recording or the frames could not be written.
+        """
         if self._file is None:
             return {}
         try:

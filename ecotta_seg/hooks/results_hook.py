@@ -26,16 +26,16 @@ _EXTRA = ('references', 'views')
 class ResultsHook(Hook):
     """Writes ``results.json`` and ``results.csv`` after a test and prints the table.
 
-    Runs after the hooks that measure and reads their results from the ``RunRecord``. A part that no
-    hook measured is ``null``. A part that does not fit the schema is left out with a warning, so
-    that the other parts are still written. Scores come from the evaluator's ``PerConditionIoU``;
-    the hook writes them to the record, too. ``code`` identifies the code: versions, and a digest of
-    this package's files.
+    The hook runs after the hooks that measure, and reads their results from the ``RunRecord``. A
+    part of the results that no hook measured is ``null``. If a part does not fit the schema, the
+    hook leaves it out and logs a warning, and still writes the other parts. The scores come from
+    the evaluator's ``PerConditionIoU``; the hook writes them to the record, too. The key ``code``
+    holds the versions of the packages, with a digest of this package's files.
 
     Args:
         work_dir: The folder to write to; None for the runner's ``work_dir`` (not its
             time-stamped log folder).
-        show: Print the table.
+        show: Whether to print the table.
         console: Console for the table; None for the terminal.
     """
 
@@ -101,7 +101,7 @@ class ResultsHook(Hook):
 
 
 def _merge_events(runner: Any) -> None:
-    """Writes the events of all processes, with their rank, to the hub of each process."""
+    """Collects the events of all processes, with their ranks, in the record of each process."""
     if get_world_size() == 1:
         return
     own = RunRecord(runner).events
@@ -114,6 +114,6 @@ def _merge_events(runner: Any) -> None:
 
 
 def _method_name(model: Any) -> str:
-    """The method name of a run whose hooks set none."""
+    """The method's name, for a run in which no hook has recorded a name."""
     model = model.module if is_model_wrapper(model) else model
     return type(model).__name__ if hasattr(model, 'adaptable_parameters') else 'source'

@@ -1,4 +1,4 @@
-"""mmengine's test loop with an option to resume and a save on errors."""
+"""A test loop that can resume a stream, and saves the stream's state if an error occurs."""
 
 from typing import Any
 
@@ -10,14 +10,15 @@ from ..datasets.checks.frame_error import FrameError
 
 @LOOPS.register_module()
 class ResumableTestLoop(TestLoop):
-    """``TestLoop`` for use with ``StreamStateHook``, under any tool that runs a config.
+    """mmengine's ``TestLoop``, which can resume a stream that has a ``StreamStateHook``.
 
-    With ``test_cfg=dict(type='ResumableTestLoop')`` in the config,
+    Any tool that runs a config can use this loop. With
+    ``test_cfg=dict(type='ResumableTestLoop')`` in the config,
     ``python tools/test.py CONFIG CHECKPOINT --cfg-options test_cfg.resume=True`` resumes from the
     newest state in the work dir.
 
     Args:
-        resume: Resume from the newest saved state.
+        resume: Whether to resume from the newest saved state.
         **kwargs: Arguments of ``TestLoop``.
     """
 
@@ -26,7 +27,7 @@ class ResumableTestLoop(TestLoop):
         self.resume = resume
 
     def run(self) -> dict:
-        """Runs the test; on an error hooks may save the state."""
+        """Runs the test. If an error occurs, ``StreamStateHook`` may save the state first."""
         try:
             return super().run()
         except Exception as error:

@@ -32,7 +32,7 @@ _PLAIN_STEPS = (
 
 
 def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
-    """Returns the record of a run that starts now.
+    """Returns the content of ``run.json`` for a run that starts now.
 
     Args:
         runner: The Runner, in ``before_test`` and after the hook that builds the method.
@@ -72,7 +72,7 @@ def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
 
 
 def now() -> str:
-    """The time in UTC, in ISO 8601 to the second."""
+    """The current time in UTC, in ISO 8601 to the second."""
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 
@@ -114,7 +114,7 @@ def _digest(checkpoint: Optional[str]) -> Optional[str]:
 
 
 def _frames(dataset: Any) -> Optional[dict[str, dict]]:
-    """The number of frames of each condition in a round, and a digest of their names."""
+    """For each condition, the number of frames in a round and a digest of the frames' names."""
     if not hasattr(dataset, 'get_data_info'):
         return None
     names: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What the hooks of a run measure and report, in one place."""
+"""The record of a run: all that its hooks measure and report."""
 
 from typing import Any, Optional
 
@@ -25,10 +25,10 @@ class _Entry:
 class RunRecord:
     """The measurements and facts of a run, as attributes.
 
-    The hooks write them, and ``ResultsHook`` puts them into ``results.json``. The values are in
-    the message hub of the Runner under ``'ecotta_seg/<attribute>'``, so other programs can read
-    them without this class. An attribute that no hook has written is None, or empty if the value
-    is a list or a dict. To change a list or a dict, assign the changed value.
+    The hooks write the attributes, and ``ResultsHook`` writes them to ``results.json``. The values
+    are in the message hub of the Runner under ``'ecotta_seg/<attribute>'``, so other programs can
+    read them without this class. An attribute that no hook has written is None; some are an empty
+    list, an empty dict or 0 instead. To change a list or a dict, assign the changed value.
 
     Args:
         runner: The Runner.
@@ -36,18 +36,19 @@ class RunRecord:
     Attributes:
         method: Name of the method.
         views: Number of views of each prediction.
-        resumed_at: Number of frames before the resumed part of the run; 0 for a fresh run.
+        resumed_at: Number of frames that were finished before the run resumed; 0 if the run did
+            not resume.
         history: One dict for each frame, see ``StreamPlotHook``.
         events: One dict for each event, see ``add_event``.
         rounds, mean_mIoU, confusion: Scores of the method, see ``PerConditionIoU``.
         source, source_confusion: Scores of the source.
-        source_seconds: Median seconds of a frame by the source.
+        source_seconds: Median seconds that the source takes for a frame.
         references: Scores of the other references by name.
         clear: Scores on the clear day.
         estimate: One dict for each round, see ``LabelFreeHook``.
-        memory: See ``MemoryReport``.
-        seconds_per_frame: Median seconds of a frame.
-        extra: More keys for the top level of ``results.json``.
+        memory: Dict of the memory in bytes, see ``MemoryReport``.
+        seconds_per_frame: Dict of the seconds per frame, see ``MemoryHook``.
+        extra: Dict of further keys for the top level of ``results.json``.
     """
 
     method = _Entry()

@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Optional
 
 from ..memory import MIB
 
-# Frames that an estimate needs, and seconds after which a single frame is enough.
+# An estimate needs this many timed frames, or a single one after this many seconds.
 _FRAMES, _PATIENCE = 5, 60.0
 LONG = 60.0
 """A run that takes fewer seconds needs no estimate."""
@@ -33,7 +33,7 @@ class RunTime:
     """Estimates the duration of a run.
 
     Frames of round 1 take longer than others, because the source and the references predict them as
-    well. Frames under the memory meter and the first frame do not count.
+    well. The estimate leaves out the first frame and the frames that the memory meter measures.
 
     Args:
         first_round: Number of remaining frames of round 1.
@@ -53,16 +53,16 @@ class RunTime:
     def end_of_frame(
         self, first_round: bool, counts: bool = True, beside: float = 0.0, frames: int = 1
     ) -> bool:
-        """Records the end of a frame and of all work for it.
+        """Records that all work for a batch is done.
 
         Args:
-            first_round: Whether the frame belongs to round 1.
-            counts: Whether the time of the frame is typical.
-            beside: Seconds of the source and the references within this time.
+            first_round: Whether the batch belongs to round 1.
+            counts: Whether the time of the batch is typical; if not, the estimate leaves it out.
+            beside: Seconds of this time that the source and the references took.
             frames: Number of frames in the batch.
 
         Returns:
-            Whether this frame made the first estimate possible.
+            Whether this batch made the first estimate possible.
         """
         now = self._clock()
         seconds, self._last = now - self._last, now
@@ -77,7 +77,7 @@ class RunTime:
 
     @property
     def ready(self) -> bool:
-        """Whether enough frames have counted."""
+        """Whether there are enough timed frames for an estimate."""
         waited = self._last - self._start >= _PATIENCE
         return self._frames >= _FRAMES or (self._frames > 0 and waited)
 
@@ -89,19 +89,19 @@ class RunTime:
 
     @property
     def mean_seconds(self) -> float:
-        """Mean seconds per frame over the remaining frames."""
+        """Expected mean seconds of a remaining frame."""
         left = sum(self._left)
         return sum(n * s for n, s in zip(self._left, self.frame_seconds)) / max(1, left)
 
     @property
     def stream_seconds(self) -> float:
-        """Seconds of all frames, including the finished ones."""
+        """Seconds since the start of this object, plus the expected seconds of the other frames."""
         left = sum(n * s for n, s in zip(self._left, self.frame_seconds))
         return self._last - self._start + left
 
 
 def advice(size: StreamSize, frame_seconds: tuple[float, float], clear_seconds: float) -> str:
-    """Returns options that shorten a long run of the same stream.
+    """Returns the options with which a run of the same stream takes at most half an hour.
 
     Args:
         size: Size of the stream.
@@ -109,7 +109,7 @@ def advice(size: StreamSize, frame_seconds: tuple[float, float], clear_seconds: 
         clear_seconds: Seconds of the clear day, before and after the stream.
 
     Returns:
-        The options and the duration; '' if no options make the run short enough.
+        A sentence with the options and the expected duration; '' if no options are enough.
     """
     options = []
     if clear_seconds > SHORT / 2:

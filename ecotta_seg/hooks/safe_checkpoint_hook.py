@@ -1,4 +1,4 @@
-"""Makes the checkpoints of a training loadable without running code."""
+"""Makes the checkpoints of a training loadable without running code from the file."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ _PLAIN = (bool, int, float, str)
 class SafeCheckpointHook(Hook):
     """Keeps only plain tensors, numbers and strings in a checkpoint.
 
-    mmengine also saves the history of its log scalars: NumPy arrays in an mmengine class, which
-    only an unrestricted pickle can read. Resuming does not need this history: the training
-    continues, only the curve on screen restarts.
+    mmengine also saves the history of its log scalars. This history consists of NumPy arrays in an
+    mmengine class, which only an unrestricted pickle can read. A training resumes without this
+    history; only the curve on screen restarts.
     """
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Removes the log history."""
+        """Removes the log history, and converts NumPy scalars to Python numbers."""
         hub = checkpoint.get('message_hub')
         if not isinstance(hub, dict):
             return

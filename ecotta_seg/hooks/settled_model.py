@@ -14,9 +14,10 @@ from .weight_changes import bare_model, settle_averages
 
 
 def settle_model(runner: Any) -> None:
-    """Loads averaged weights and matches the model's classes with the data set's.
+    """Loads averaged weights and matches the model's classes with the data set's classes.
 
-    Each hook that takes over the model calls this function; only the first call has an effect.
+    Each hook that copies or replaces the model calls this function. Only the first call changes the
+    model.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -65,7 +66,7 @@ def refuse_augmentation(runner: Any) -> None:
 
 
 def check_same_classes(runner: Any, dataset: Any, what: str) -> None:
-    """Refuses a further data set with other classes than the tested one.
+    """Refuses a further data set whose classes differ from those of the tested data set.
 
     Raises:
         ValueError: The classes differ.
@@ -79,7 +80,7 @@ def check_same_classes(runner: Any, dataset: Any, what: str) -> None:
 
 
 def check_trained_classes(runner: Any, model: Any) -> None:
-    """Refuses training data whose ids are not the model's outputs.
+    """Refuses training data whose class ids are not in the order of the model's outputs.
 
     Raises:
         ValueError: The numbers or names of classes differ.

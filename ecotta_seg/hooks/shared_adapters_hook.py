@@ -15,13 +15,14 @@ from ..methods.frame_life import Turn
 class SharedAdaptersHook(Hook):
     """Averages the adapters of processes that adapt on their own frames.
 
-    Every ``every`` frames the adaptable parameters are averaged over the process group; then all
-    processes hold the same bits. Momenta stay local. A process with non-finite parameters takes the
-    mean of the others. A process without further frames takes part in the exchanges with weight 0
-    until the others are done. Without this hook each process adapts alone.
+    After every ``every`` batches the hook averages the adaptable parameters over the process group.
+    All processes then have bit-identical parameters. Each process keeps its own momenta. If a
+    process has non-finite parameters, it gets the mean of the other processes. A process that has
+    no frames left takes part in the exchanges with weight 0 until the others are done. Without this
+    hook each process adapts alone.
 
     Args:
-        every: Number of frames of each process between two exchanges.
+        every: Number of batches of each process between two exchanges.
 
     Raises:
         ValueError: ``every`` is below 1.
@@ -37,13 +38,13 @@ class SharedAdaptersHook(Hook):
         self._batches = 0
 
     def before_test(self, runner: Any) -> None:
-        """Computes the number of exchanges from the longest stream."""
+        """Computes the number of exchanges from the largest number of batches of a process."""
         self._total = self._batches + len(runner.test_dataloader)
         longest = max(all_gather_object(self._total))
         self._exchanges = longest // self.every if get_world_size() > 1 else 0
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Takes part in all exchanges if the process has no frames left."""
+        """If the process has no frames left, takes part in the remaining exchanges."""
         if self._batches >= self._total:
             self._finish(runner)
 

@@ -26,8 +26,8 @@ class SourceReferenceHook(Hook):
     ``ecotta_seg/source_seconds``.
 
     Args:
-        references: Further models to score, by name: configs of adaptation methods. Methods that
-            the model does not support (batch statistics without BatchNorm) are left out.
+        references: Configs of adaptation methods to score as well, by name. A method that the model
+            does not support is left out (for example batch statistics, if there is no BatchNorm).
     """
 
     priority = Turn.REFERENCE
@@ -41,7 +41,7 @@ class SourceReferenceHook(Hook):
         """Seconds of the source and the references on the latest frame."""
 
     def before_test(self, runner) -> None:
-        """Copies the model before the adaptation."""
+        """Copies the model for the source and the references, before ``EcoTTAHook`` wraps it."""
         from ..methods import build_method
 
         settle_model(runner)
@@ -67,11 +67,11 @@ class SourceReferenceHook(Hook):
         return metric
 
     def predict(self, data_batch: dict) -> list:
-        """The source's ``SegDataSample``s of a batch; the batch does not change."""
+        """Returns the source's ``SegDataSample`` for each frame; the batch does not change."""
         return self.source.test_step(deepcopy(data_batch))
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Predicts and scores the frames of round 1."""
+        """In round 1, the source and the references predict the batch and are scored."""
         self._scored = all(sample.get('round', 1) == 1 for sample in outputs)
         self.last_seconds = 0.0
         if not self._scored:
@@ -92,7 +92,7 @@ class SourceReferenceHook(Hook):
         return self._metrics['source'].frame_areas(index) if self._scored else None
 
     def state_dict(self) -> dict:
-        """The sums of scores, the times and the references' state, to resume a run."""
+        """Returns the sums of the scores, the times, and the state of the references."""
         return {
             'metrics': {name: metric.state_dict() for name, metric in self._metrics.items()},
             'seconds': list(self._seconds),
@@ -123,6 +123,6 @@ class SourceReferenceHook(Hook):
 
 
 def source_hook(runner) -> Optional[SourceReferenceHook]:
-    """The hook of a Runner that holds the source, or None."""
+    """Returns the Runner's hook that holds the source model; None if there is none."""
     hooks = (hook for hook in runner.hooks if isinstance(hook, SourceReferenceHook))
     return next((hook for hook in hooks if hook.source is not None), None)

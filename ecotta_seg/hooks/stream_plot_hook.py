@@ -42,11 +42,11 @@ COLUMNS = (
 class StreamPlotHook(Hook):
     """Writes ``stream.png`` and ``history.csv`` into the work dir after a test.
 
-    The history grows in the ``RunRecord``, a list of dicts with the keys ``COLUMNS``.
-    ``runner.model.last_step`` gives the losses, the running estimates of mIoU, and whether the
-    method returned the source's prediction. The evaluator's ``PerConditionIoU`` gives the mIoU in
-    percent, of the frame and of its condition and round so far. Each process has its own stream;
-    processes other than the main one write ``stream_rank1.png`` and so on.
+    ``RunRecord.history`` is a list with one dict for each frame; the keys are ``COLUMNS``. The
+    losses, the running estimates of mIoU, and whether the method returned the source's prediction
+    come from ``runner.model.last_step``. The evaluator's ``PerConditionIoU`` computes two mIoUs in
+    percent: of the frame, and of its condition in this round up to this frame. Each process has its
+    own stream; processes other than the main one write ``stream_rank1.png`` and so on.
 
     Args:
         out_dir: The folder to write to; None for the runner's ``work_dir``.
@@ -58,7 +58,7 @@ class StreamPlotHook(Hook):
         self.out_dir = out_dir
 
     def before_test(self, runner: Any) -> None:
-        """Creates an empty history, unless a resumed run has one."""
+        """Creates an empty history, unless the record already has one."""
         if RunRecord(runner).history is None:
             RunRecord(runner).history = []
 
@@ -82,7 +82,7 @@ class StreamPlotHook(Hook):
             history.append(entry)
 
     def after_test(self, runner: Any) -> None:
-        """Writes the table and the plot; if this fails, the run keeps its scores and says so."""
+        """Writes the table and the plot. If this fails, the hook only logs a warning."""
         history = RunRecord(runner).history
         if not history:
             return
@@ -107,7 +107,7 @@ class StreamPlotHook(Hook):
 
 
 def _last_step(model: Any) -> dict:
-    """The numbers of the model's latest step, None for NaN; empty for a model without steps."""
+    """The values of the model's latest step by name; NaN becomes None. Empty without steps."""
     step = getattr(model.module if is_model_wrapper(model) else model, 'last_step', None)
     if not is_dataclass(step):
         return {}

@@ -21,12 +21,12 @@ from ..resume.state_folder import StateFolder
 from ..resume.stop_signals import StopSignals, leave_signals_to_parent
 from .run_record import RunRecord
 
-# Lists with an entry for each frame or each event; and data that stays small.
+# Attributes of ``RunRecord`` in a state: lists that grow with each frame or event, and small data.
 _GROWING, _SMALL = ('history', 'events'), ('extra',)
 
 
 class _AfterFrame(Hook):
-    """Runs after every other hook, when a frame is done."""
+    """Calls ``StreamStateHook`` when all other hooks have finished a frame."""
 
     priority = Turn.SAVE
 
@@ -45,7 +45,7 @@ class _AfterFrame(Hook):
 
 @HOOKS.register_module()
 class StreamStateHook(Hook):
-    """Writes ``<work_dir>/state/stream_state_rank<r>_<frames>.pth``; the newest are kept.
+    """Saves the stream's state as ``<work_dir>/state/stream_state_rank<r>_<frames>.pth``.
 
     A state holds the method's tensors and optimizer, the guard, the estimate, the compute budget,
     all random generators, the position, the sums of the metrics, and the state of each hook with
@@ -57,16 +57,16 @@ class StreamStateHook(Hook):
     a state, and ``test_cfg.resume=True`` has the same effect as ``resume``.
 
     Args:
-        interval: Number of frames between two states. If processes share their adapters, at least
-            the number of frames between two exchanges applies; then all processes save at the same
-            frames, and a signal saves no state in between.
+        interval: Number of frames between two states. If processes share their adapters, the
+            interval is at least the number of frames between two exchanges. All processes then save
+            at the same frames, and a signal saves no additional state.
         max_share: Maximum fraction of the stream's time for saving, 0 to 1. A state that would
             exceed this limit waits for a later frame. None: no limit. Several processes ignore the
             limit, because they must save at the same frames.
-        keep: Number of states to keep. If the newest is damaged, the run resumes from the one
-            before.
-        resume: Resume from the newest complete state. Without any state the stream starts at
-            frame 0.
+        keep: Number of the newest states to keep. If the newest is damaged, the run resumes from
+            the one before.
+        resume: Whether to resume from the newest complete state. If there is no state, the stream
+            starts at frame 0.
         allow: Beginnings of the names of identity entries that may differ from the run that wrote
             the state, for example ``('code',)``; see ``run_identity``.
 
@@ -101,15 +101,15 @@ class StreamStateHook(Hook):
             runner.register_hook(_AfterFrame(self))
 
     def before_test(self, runner: Any) -> None:
-        """Identifies the run, and loads a state or moves old states aside."""
+        """Loads the newest state if the run resumes; else moves the states of an old run aside."""
         self.folder = StateFolder(Path(runner.work_dir) / 'state', self.keep, runner.logger)
         self._position = self._saved_at = 0
         self._mid_step = False
         self._saving = self._last_cost = 0.0
         self._lines = {key: JsonLines() for key in _GROWING}
         shared = [h.every for h in runner.hooks if getattr(h, 'shares_adapters', False)]
-        # Processes that share adapters are at most one exchange apart. If their states are at least
-        # one exchange apart and of the same frames, two states always include a common one.
+        # Processes that share adapters are at most one exchange apart. If all processes save at the
+        # same frames, at least one exchange apart, their two newest states have a frame in common.
         self._in_step = bool(shared) and get_world_size() > 1
         self._step = max([self.interval, *shared])
         self._random = random_state()
@@ -134,7 +134,7 @@ class StreamStateHook(Hook):
         self.signals.catch()
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Makes signals wait for the end of a frame from now on."""
+        """From now on, a signal to stop waits until the current frame is done."""
         self.in_stream = True
         self._started = time.perf_counter()
 
@@ -162,7 +162,7 @@ class StreamStateHook(Hook):
         return self._saving + self._last_cost <= self.max_share * elapsed
 
     def save(self, runner: Any) -> None:
-        """Writes the state of the last complete frame and removes the oldest state.
+        """Writes the state after the last complete frame; keeps the newest ``keep`` states.
 
         Raises:
             OSError: The state could not be written; earlier states are unchanged.
@@ -226,7 +226,7 @@ class StreamStateHook(Hook):
         }
 
     def _check_files(self, runner: Any, state: dict) -> None:
-        """Refuses files that changed since the state, except repaired bad files."""
+        """Refuses data files that changed since the state was saved, except repaired bad files."""
         if 'data set'.startswith(self.allow):
             return
         changed = changed_files(self._files, state['files'], self._sizes)
@@ -297,7 +297,7 @@ class StreamStateHook(Hook):
 
 
 def _hooks_with_state(runner: Any) -> dict[str, Hook]:
-    """Hooks with a state, by module and class and by number within the class."""
+    """The hooks that have a ``state_dict``, by the name of their class and a number."""
     found: dict[str, Hook] = {}
     for hook in runner.hooks:
         if callable(getattr(hook, 'state_dict', None)):

@@ -1,4 +1,4 @@
-"""Files of mmengine's viewers: writes them to disk and removes steps that come again."""
+"""Writes the files of mmengine's viewers to disk, and removes steps that a resumed run repeats."""
 
 import json
 from pathlib import Path
@@ -17,13 +17,13 @@ def flush(visualizer: Visualizer) -> None:
 
 
 def forget_steps_after(visualizer: Visualizer, step: int) -> None:
-    """Removes numbers with a later step from the visualizer's folders.
+    """Removes the numbers of all later steps from the visualizer's folders.
 
-    mmengine gives each run its own folder, which has no such steps. If a run and its continuation
-    use one ``save_dir``, steps after the saved state would appear twice. ``LocalVisBackend``
-    appends to ``scalars.json``: this function removes those lines. For TensorBoard this function
-    writes a restart event, and TensorBoard drops earlier events from that step on. Other backends
-    start a new run.
+    By default mmengine gives each run its own folder, which has no later steps. If a run and its
+    continuation use one ``save_dir``, the steps after the saved state would appear twice.
+    ``LocalVisBackend`` appends to ``scalars.json``, so this function removes the lines of later
+    steps. For TensorBoard this function writes a restart event; TensorBoard then ignores older
+    events from that step on. Other backends start a new run.
 
     Args:
         visualizer: The Runner's visualizer.

@@ -28,13 +28,13 @@ class WarmUpHook(Hook):
     mmengine's training.
 
     If the method needs a calibration on clear frames (see ``AdaptationMethod.calibrate``), this
-    hook calibrates the method, and the adapter file holds the calibration. The hook also calibrates
-    the frozen norms of mode 'calibrated' before the training, as in the stream.
+    hook calibrates the method, and the adapter file holds the calibration. If frozen norms have the
+    mode 'calibrated', the hook also calibrates them before the training, as a stream does.
 
     Args:
         filename: Name of the adapters file in the work dir.
-        adaptation: Config of the method that has the meta networks; None for a file without a
-            calibration.
+        adaptation: Config of the method that has the meta networks. If None, the adapter file has
+            no calibration.
         calibrate: Folder with pictures of clear weather; None for the first of ``loaders``.
         steps: The test pipeline without labels and synthetic weather.
         loaders: Configs of data loaders with clear frames; None entries are skipped.
@@ -59,7 +59,7 @@ class WarmUpHook(Hook):
         return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
     def before_train(self, runner) -> None:
-        """Refuses training data with other classes than the model's; calibrates the norms."""
+        """Refuses training data whose classes differ from the model's; calibrates the norms."""
         model = self._model(runner)
         check_trained_classes(runner, model.segmentor)
         norms = calibrated_norms(model)
@@ -69,7 +69,7 @@ class WarmUpHook(Hook):
                 calibrate_norms(norms, frames or (), partial(predict_frames, model.segmentor))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Removes the frozen weights."""
+        """Removes the frozen weights from the checkpoint."""
         ours = tuple(name for name in checkpoint['state_dict'] if '.meta_networks.' in name)
         checkpoint['state_dict'] = {name: checkpoint['state_dict'][name] for name in ours}
 
@@ -80,7 +80,7 @@ class WarmUpHook(Hook):
                 checkpoint['state_dict'].setdefault(name, value)
 
     def after_train(self, runner) -> None:
-        """Writes the adapters, then rewrites the file with the calibration."""
+        """Writes the adapters, and adds a calibration to the file if the method needs one."""
         if runner.rank != 0:
             return
         path = Path(runner.work_dir) / self.filename

@@ -1,4 +1,4 @@
-"""Detects hooks that change weights, so that each score belongs to the named weights."""
+"""Detects hooks that change weights, because each score must belong to the reported weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,10 +17,11 @@ _POINTS = ('before_test', 'before_test_epoch', 'before_test_iter')
 
 
 def settle_averages(runner: Any) -> None:
-    """Loads the averages of ``EMAHook``s before the source is copied and removes these hooks.
+    """Loads the averaged weights of each ``EMAHook`` into the model, and removes these hooks.
 
-    mmengine's hook swaps the weights at the start and at the end of the test loop. The source would
-    be copied before the first swap, and the clear day would be measured after the second.
+    mmengine's hook loads its averaged weights at the start of the test loop, and the original ones
+    at the end. So the source would be copied, and the clear day measured after the stream, with the
+    original weights.
 
     Args:
         runner: The Runner, in ``before_test``.
@@ -68,7 +69,7 @@ def copied_weights(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def put_back(model: nn.Module, copied: Mapping[str, Tensor]) -> list[str]:
-    """Undoes all changes since ``copied_weights`` to weights that kept their shape.
+    """Restores all weights that changed since ``copied_weights`` and kept their shape.
 
     Returns:
         Names of the restored weights.
