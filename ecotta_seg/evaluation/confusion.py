@@ -26,10 +26,10 @@ class LastRoundConfusion:
         self.counts: Optional[Tensor] = None
 
     def add(self, number: int, counts: Optional[Tensor], sign: int = 1) -> None:
-        """Adds frames.
+        """Adds the counts of one or several frames.
 
         Args:
-            number: Round of the frames. Frames before the latest round do not count.
+            number: Round of the frames. Frames of a round before the latest one are ignored.
             counts: (C, C + 1) int64 pixels; None if no pixel is labelled.
             sign: -1 removes the frames again.
         """
@@ -59,7 +59,7 @@ class LastRoundConfusion:
         return {'round': self.round, 'pixels': {label: row for label, row in rows.items() if row}}
 
     def state_dict(self) -> dict:
-        """The round and a copy of the counts."""
+        """Returns the round and a copy of the counts."""
         return {'round': self.round, 'counts': None if self.counts is None else self.counts.clone()}
 
     @classmethod

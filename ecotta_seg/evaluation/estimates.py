@@ -1,4 +1,4 @@
-"""Adds estimates without labels to the measured scores of ``results.json``."""
+"""Adds the mIoU that was estimated without labels to the scores of ``results.json``."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ def with_estimates(rounds: Sequence[Mapping], estimates: Sequence[Mapping]) -> l
         estimates: From ``LabelFreeHook``; empty if there are none.
 
     Returns:
-        The rounds, with the estimates' keys in all conditions and rounds that have an estimate.
+        The rounds. Each round and condition with an estimate also has the keys of the estimate.
     """
     found = {entry['round']: entry for entry in estimates}
     both = []

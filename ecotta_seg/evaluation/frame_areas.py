@@ -29,8 +29,8 @@ class FrameAreas(NamedTuple):
 
     Attributes:
         frames: The sorted names of the F frames, by condition.
-        method: (R, F, 3, C) int64 pixels by condition, R rounds.
-        source: (1, F, 3, C) int64 pixels by condition.
+        method: By condition, the (R, F, 3, C) int64 areas of the method in R rounds, in pixels.
+        source: By condition, the (1, F, 3, C) int64 areas of the source, in pixels.
     """
 
     frames: dict[str, list[str]]
@@ -76,7 +76,8 @@ def load_frame_areas(folder: Union[str, Path], document: Mapping) -> FrameAreas:
 
     Args:
         folder: The work dir.
-        document: Its ``results.json``. The areas must sum up to these scores.
+        document: The content of ``results.json`` in the work dir. The sums of the areas must give
+            the scores in this document.
 
     Raises:
         FileNotFoundError: The run wrote no areas.

@@ -1,8 +1,9 @@
 """Estimates mIoU without labels, from a model's output for the same frame at another size.
 
-Areas are (2, 2, 3, C): the predictions of two models (``ADAPTED``, ``SOURCE``), two references (the
-other views: the probabilities of the same two models for the frame at another size), the rows of
-``class_areas``, and C classes.
+The other view of a model is the model's probabilities for the frame at another size. Areas are
+(2, 2, 3, C): the first index is the model that predicts (``ADAPTED`` or ``SOURCE``), the second is
+the model whose other view takes the place of the label, the third is the row of ``class_areas``,
+and C is the number of classes.
 """
 
 from typing import Optional
@@ -21,7 +22,7 @@ _LEAST_SHARE = 1e-3
 
 @torch.no_grad()
 def expected_areas(prediction: Tensor, probabilities: Tensor) -> Tensor:
-    """Computes the areas of a prediction if each pixel's label is drawn from probabilities.
+    """Computes the expected areas of a prediction whose labels are only known as probabilities.
 
     Args:
         prediction: (H, W) integer class indices in ``[0, C)``.
@@ -42,11 +43,11 @@ def expected_areas(prediction: Tensor, probabilities: Tensor) -> Tensor:
 def both_areas(
     adapted: Tensor, source: Tensor, adapted_view: Tensor, source_view: Tensor
 ) -> Tensor:
-    """Computes ``expected_areas`` of both predictions with both models' other views.
+    """Computes ``expected_areas`` of each model's prediction with each model's other view.
 
     Args:
-        adapted, source: (H, W) predictions.
-        adapted_view, source_view: (C, H, W) probabilities.
+        adapted, source: (H, W) integer class indices that each model predicts.
+        adapted_view, source_view: (C, H, W) probabilities of each model's other view.
 
     Returns:
         (2, 2, 3, C) float64 on the CPU.
@@ -82,7 +83,8 @@ def expected_mIoU(areas: Tensor, classes: Tensor) -> float:
 def clear_share(areas: Tensor, classes: Tensor) -> float:
     """Computes the fraction of the source's mIoU that a method keeps on clear frames, 0 to 1.
 
-    The source is right on clear frames, so its other view is the reference for both models.
+    The source is assumed to be right on clear frames. So its other view takes the place of the
+    label for both models.
 
     Args:
         areas: (2, 2, 3, C), summed over clear frames.
@@ -93,15 +95,16 @@ def clear_share(areas: Tensor, classes: Tensor) -> float:
 
 
 def level_factor(own: Tensor, view: Tensor, classes: Tensor) -> float:
-    """Computes the correction factor for an estimate from the other view.
+    """Computes the factor that corrects an estimate with the other view.
 
-    Even on clear frames the source disagrees with its other view, for lack of detail. The correct
-    value is taken to be the geometric mean of the mIoU by the source's own probabilities and the
-    mIoU by the other view. The factor is this mean divided by the mIoU by the other view.
+    Even on clear frames the source disagrees with its other view, because the two sizes differ in
+    detail. The expected mIoU can be computed with the source's own probabilities or with the other
+    view. The geometric mean of these two values is taken as correct. The factor is this mean
+    divided by the expected mIoU with the other view.
 
     Args:
-        own: (3, C) areas of the source's prediction by its own probabilities, over clear frames.
-        view: (3, C) areas of the same prediction by the other view.
+        own: (3, C) areas of the source's prediction with its own probabilities, over clear frames.
+        view: (3, C) areas of the same prediction with the source's other view.
         classes: (C,) bool.
 
     Returns:
@@ -112,7 +115,9 @@ def level_factor(own: Tensor, view: Tensor, classes: Tensor) -> float:
 
 
 def own_difference(areas: Tensor, classes: Tensor, share: float = 1.0) -> float:
-    """Computes how much better the adapted model agrees with its other view than the source.
+    """Computes how much more the adapted model agrees with its other view than the source does.
+
+    Each model is compared with its own other view.
 
     Args:
         areas: (2, 2, 3, C) of a frame, or summed over frames.
@@ -135,21 +140,21 @@ def estimated_mIoU(
 ) -> tuple[float, float]:
     """Estimates the mIoU of the adapted and of the source's prediction, in percent.
 
-    The mean of the two estimates uses both predictions and the mean of both models' probabilities,
-    because each model alone is overconfident. The difference of the two uses each model's own other
-    view: the worse a model fits a frame, the less its outputs at two sizes agree. Only a fraction
-    of the adapted model's agreement counts, because models with batch statistics agree with
-    themselves on wrong pixels, even on clear frames.
+    The function computes the mean of the two estimates and their difference. The mean uses both
+    predictions and the mean of both other views, because each model alone is overconfident. The
+    difference uses each model's own other view: the worse a model fits a frame, the less its
+    outputs at two sizes agree. The adapted model's agreement is multiplied by ``share``, because
+    models with batch statistics agree with themselves on wrong pixels, even on clear frames.
 
     Args:
         areas: (2, 2, 3, C), summed over any number of frames.
         classes: (C,) bool, the classes that count; None for ``common_classes``.
         share: See ``clear_share``.
         factor: See ``level_factor``.
-        difference: A result of ``own_difference`` that replaces the one from these areas.
+        difference: The difference to use; None for ``own_difference`` of these areas.
 
     Returns:
-        Two numbers, 0 to 100.
+        The estimated mIoU of the adapted and of the source's prediction, each from 0 to 100.
     """
     classes = common_classes(areas) if classes is None else classes
     level = sum(expected_mIoU(own.mean(0), classes) for own in areas) / 2

@@ -28,7 +28,8 @@ def paired_bootstrap(
     Args:
         method: (R, F, 3, C) int64 areas in pixels by condition, of R rounds of the same F frames,
             from ``class_areas``. The numbers of rounds and frames may differ by condition.
-        source: The source's areas on the same frames, (R, F, 3, C); (1, F, 3, C) for all rounds.
+        source: The source's areas on the same frames, (R, F, 3, C). If they are (1, F, 3, C), they
+            are used for all rounds.
         draws: Number of draws.
         level: Fraction of the draws in the interval, above 0 and below 1.
         seed: Seed of the draws. A condition's draws depend on the seed, the name of the condition

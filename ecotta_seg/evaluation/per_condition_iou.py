@@ -1,4 +1,4 @@
-"""mIoU for each condition and round of a stream, in memory independent of its length."""
+"""mIoU for each condition and round of a stream, whose length does not affect the memory use."""
 
 from collections.abc import Iterable, Sequence
 from typing import Optional
@@ -39,7 +39,7 @@ class _Group:
 
 @METRICS.register_module()
 class PerConditionIoU(BaseMetric):
-    """Mean IoU, IoU per class and pixel accuracy for each condition and round.
+    """Computes mean IoU, IoU per class and pixel accuracy for each condition and round.
 
     The metainfo of a frame gives its ``condition`` and ``round``; the defaults are ``'all'`` and 1.
     The metric keeps only (3, C) int64 sums per condition and round, and (C, C + 1) for the latest
@@ -89,7 +89,7 @@ class PerConditionIoU(BaseMetric):
         self.reset()
 
     def reset(self) -> None:
-        """Removes all frames; ``rounds`` stays."""
+        """Sets all sums to zero; ``rounds`` keeps the scores of the last ``evaluate``."""
         self._groups: dict[tuple[int, str], _Group] = {}
         self._confusion = LastRoundConfusion()
         self._seen = 0
@@ -117,7 +117,7 @@ class PerConditionIoU(BaseMetric):
         return list(classes)
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Adds a batch.
+        """Adds the frames of a batch to the sums.
 
         Args:
             data_batch: Not used.
@@ -169,13 +169,13 @@ class PerConditionIoU(BaseMetric):
         return mean_iou(self._latest[index][1], self.mean_over)
 
     def running_mIoU(self, index: int = -1) -> Optional[float]:
-        """mIoU in percent so far for the condition and round of a frame of the latest batch."""
+        """mIoU in percent, up to now, of the condition and round of a frame of the latest batch."""
         if not self._latest:
             return None
         return mean_iou(self._groups[self._latest[index][0]].areas, self.mean_over)
 
     def summary(self) -> list[dict]:
-        """Scores of the frames that this process has seen so far.
+        """Computes the scores of all frames that this process has added.
 
         Returns:
             For each round ``{'round', 'conditions', 'mIoU', 'aAcc', 'IoU'}``; for each condition
@@ -186,7 +186,7 @@ class PerConditionIoU(BaseMetric):
         return self._summarise(self._groups)
 
     def merged_summary(self, size: int) -> list[dict]:
-        """Like :meth:`summary`, for all processes together; each process has to call this.
+        """Like :meth:`summary`, for the frames of all processes; each process has to call this.
 
         Args:
             size: The number of frames in the data set.
@@ -209,7 +209,7 @@ class PerConditionIoU(BaseMetric):
         ]
 
     def evaluate(self, size: int) -> dict:
-        """Merges all processes, sets ``rounds`` and ``mean_mIoU`` and removes the frames.
+        """Merges the sums of all processes, sets ``rounds`` and ``mean_mIoU``, and resets the sums.
 
         Args:
             size: The number of frames in the data set.
@@ -284,7 +284,7 @@ class PerConditionIoU(BaseMetric):
             )
 
     def state_dict(self) -> dict:
-        """The sums as plain ints, strings and tensors, to resume after a restart."""
+        """Returns the sums as plain ints, strings and tensors."""
         groups = [
             {
                 'round': number,
@@ -334,7 +334,7 @@ def _groups_from(state: dict) -> dict[tuple[int, str], _Group]:
 
 
 def _means(conditions: dict[str, dict], classes: Sequence[str]) -> dict:
-    """Means over the conditions of a round; for a class, over the conditions that have it."""
+    """Means over a round's conditions; for a class, over the conditions whose mean includes it."""
     return {
         'mIoU': mean_of([result['mIoU'] for result in conditions.values()]),
         'aAcc': mean_of([result['aAcc'] for result in conditions.values()]),

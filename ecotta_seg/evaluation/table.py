@@ -1,4 +1,4 @@
-"""The results table: one page from a ``results.json`` document."""
+"""Shows a ``results.json`` document as tables on the screen."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _NOTHING = '–'
 
 
 def print_results(document: Mapping, console: Optional[Console] = None) -> None:
-    """Prints :func:`render_results` to ``console`` or the terminal (a file gets 100 columns)."""
+    """Prints the tables of :func:`render_results`; without a terminal, 100 columns wide."""
     if console is None:
         console = Console()
         if not console.is_terminal:
@@ -35,9 +35,9 @@ def render_results(document: Mapping) -> Group:
         document: A document of ``results.json``, schema 1.
 
     Returns:
-        mIoU per condition and round, IoU per class, the clear day, memory, time and events, without
-        parts that were not measured. Without labels, the estimated mIoU takes the place of the
-        scores. Names are escaped.
+        Tables of mIoU per condition and round, IoU per class, the clear day, memory and time, and
+        notes. Parts that were not measured are left out. If no frame has a label, the estimated
+        mIoU takes the place of the scores. Names are escaped.
     """
     parts = []
     if _is_unlabelled(document):
@@ -70,7 +70,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _percent(value: Optional[float], than: Optional[float] = None, style: str = '') -> Text:
-    """A percentage, green if above ``than`` and red if below."""
+    """A percentage; it is green if above ``than`` and red if below."""
     if value is None:
         return Text(_NOTHING, style='dim')
     if than is not None:
@@ -87,7 +87,7 @@ def _points(value: Optional[float], than: Optional[float]) -> Text:
 
 
 def condition_score(part: Mapping, condition: str, key: str = 'mIoU') -> Optional[float]:
-    """A score of a condition in a round, the source or a reference; None if there is none."""
+    """A condition's score in a round, or that of the source or a reference; None if missing."""
     result = part['conditions'].get(condition)
     if isinstance(result, Mapping):
         return result.get(key)

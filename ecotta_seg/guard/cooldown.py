@@ -4,13 +4,15 @@ from typing import Optional
 
 
 class Cooldown:
-    """After repeated resets learning pauses, twice as long each time.
+    """Pauses learning after repeated resets; each pause is twice as long as the one before.
 
     If a method's learning rate is too high for its model, the model degrades again soon after each
-    reset, and stays degraded until the guard notices. With immediate restarts the model is
-    degraded most of the time. So a reset less than ``frames`` frames after the previous one starts
-    a cooldown of ``frames`` frames, the next such reset one twice as long, and so on: in T frames
-    there are about log2(T / frames) such resets, not T / frames. A later reset starts no cooldown.
+    reset, and stays degraded until the guard notices. If learning restarted at once, the model
+    would be degraded most of the time. So a reset less than ``frames`` frames after the previous
+    one starts a cooldown of ``frames`` frames. The next such reset starts a cooldown that is twice
+    as long, and so on. In T frames there are about log2(T / frames) such resets, not T / frames. If
+    two resets are further apart, the second one starts no cooldown. The frames of a cooldown do not
+    count in this distance.
 
     Args:
         frames: Length of the first cooldown in frames; 0 for no cooldowns.
@@ -21,12 +23,12 @@ class Cooldown:
         self.forget()
 
     def forget(self) -> None:
-        """Restores the state before the first frame."""
+        """Restores the state from before the first frame."""
         self._since: Optional[int] = None
         self._in_a_row = self._left = 0
 
     def pauses_frame(self) -> bool:
-        """Whether the next frame is part of a cooldown; counts the frame if it is not."""
+        """Whether the next frame is part of a cooldown; called once for each frame."""
         if self._left:
             self._left -= 1
             return True
@@ -43,10 +45,10 @@ class Cooldown:
         return self._left
 
     def state_dict(self) -> dict:
-        """All state that later cooldowns depend on."""
+        """Returns the counts that later cooldowns depend on."""
         return {'since': self._since, 'in_a_row': self._in_a_row, 'left': self._left}
 
     def load_state_dict(self, state: dict) -> None:
-        """Restores a state from ``state_dict``."""
+        """Restores a result of ``state_dict``."""
         self._since, self._in_a_row = state['since'], state['in_a_row']
         self._left = state['left']

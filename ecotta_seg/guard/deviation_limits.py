@@ -13,7 +13,7 @@ from ..layers.prediction_statistics import (
     surest_half,
 )
 
-# A share of the reference's entropy. Above it, entropy minimisation is not losing classes.
+# Share of the reference's entropy. Above this share, a lower diversity does not mean lost classes.
 _SURE = 0.55
 
 
@@ -21,8 +21,8 @@ class PredictionDeviation(NamedTuple):
     """The difference between a model's prediction of a frame and the source's.
 
     Attributes:
-        agreement: Of the two masks on the pixels that the source is surest of; 0 to 1, see
-            ``mask_agreement``.
+        agreement: Agreement of the two masks on the half of the pixels that the source is surest
+            of; 0 to 1, see ``mask_agreement``.
         entropy_share: Mean entropy divided by the source's mean entropy, at least 0.
         diversity_loss: The source's entropy of the mean class probabilities minus the model's, in
             nats; negative if the model's is higher.
@@ -38,7 +38,7 @@ def prediction_deviation(current: Tensor, reference: Tensor) -> Optional[Predict
 
     Args:
         current: (N, C, H, W) logits of the adapted model.
-        reference: The source's, the same shape.
+        reference: The source's logits, of the same shape.
 
     Returns:
         The deviation; None if the reference has no finite numbers.
@@ -56,18 +56,19 @@ def prediction_deviation(current: Tensor, reference: Tensor) -> Optional[Predict
 
 
 class DeviationLimits:
-    """Limits of ``PredictionDeviation``, each for the median of some checks.
+    """Limits the median of each field of ``PredictionDeviation`` over several checks.
 
     Entropy minimisation forgets rare classes first. The loss of diversity shows this long before
-    the masks differ on the pixels that the source is sure of. Correcting a wrong source also
-    lowers diversity, but leaves more of the entropy, so the diversity limit applies only below 55 %
-    of the source's entropy.
+    the masks differ on the pixels that the source is sure of. A method that corrects a wrong source
+    also lowers diversity, but leaves more of the entropy. So the diversity limit applies only below
+    55 % of the source's entropy.
 
     Args:
-        min_agreement: 0 to 1.
-        min_entropy_share: 0 to 1.
-        max_diversity_loss: In nats, above 0.
-        margin: Parameters count as good from this margin above ``min_agreement``.
+        min_agreement: Minimum of ``agreement``, 0 to 1.
+        min_entropy_share: Minimum of ``entropy_share``, 0 to 1.
+        max_diversity_loss: Maximum of ``diversity_loss`` in nats, above 0.
+        margin: Parameters count as good if the agreement is at least ``min_agreement`` plus this
+            margin, 0 to 1.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -93,7 +94,7 @@ class DeviationLimits:
         self.max_diversity_loss, self.margin = max_diversity_loss, margin
 
     def exceeded(self, checks: Sequence[PredictionDeviation]) -> Optional[str]:
-        """The limit that the median of the checks exceeds, or None."""
+        """Returns a text about the first limit that the medians violate; None if all are kept."""
         agreement, left, lost = (median(values) for values in zip(*checks))
         if agreement < self.min_agreement:
             return f'agreement with the source fell to {agreement:.2f}'
@@ -104,7 +105,7 @@ class DeviationLimits:
         return None
 
     def well_within(self, checks: Sequence[PredictionDeviation]) -> bool:
-        """Whether every check is far enough within the limits to roll back to its parameters."""
+        """Whether every check is so far within the limits that the parameters count as good."""
         return all(
             check.agreement >= self.min_agreement + self.margin
             and (

@@ -13,8 +13,9 @@ _RISE = 1.25
 class EntropyLimit:
     """Tracks the usual entropy of a stream's predictions and finds entropies too high for learning.
 
-    All entropies are means over a frame as shares of ln C, 0 to 1. The limit is ``highest``, or
-    1.25 times the median of the last 50 learned frames if that is higher.
+    Each entropy is the mean over a frame's pixels, divided by ln C (0 to 1). A learned frame is a
+    frame that the method has learned from. The limit is ``highest``, or 1.25 times the median
+    entropy of the last 50 learned frames if this is higher.
 
     Args:
         highest: The limit for a model that is usually sure; 1 turns the limit off.
@@ -26,7 +27,8 @@ class EntropyLimit:
         # Entropies of the last frames, and of the last learned frames.
         self._last: deque = deque(maxlen=window)
         self._usual: deque = deque(maxlen=_USUAL_FRAMES)
-        # ``_usual`` when the good parameters were saved; for the initial ones, the first frame's.
+        # A copy of ``_usual`` from when the good parameters were saved; and for the initial
+        # parameters, the entropy of the first learned frame.
         self._good: list[float] = []
         self._first: list[float] = []
 
@@ -36,13 +38,13 @@ class EntropyLimit:
         return median(self._last)
 
     def judge(self, entropy: float) -> Optional[str]:
-        """The reason not to learn at this entropy, or None."""
+        """Returns the reason not to learn from a frame with this entropy, or None."""
         if self.highest == 1 or entropy <= self.limit():
             return None
         return f'the entropy of the prediction is at {entropy:.0%} of its maximum'
 
     def limit(self) -> float:
-        """The highest entropy to learn from."""
+        """Returns the highest entropy to learn from; above 1 before the first learned frame."""
         usual = median(self._usual) if self._usual else 1.0
         return max(self.highest, _RISE * usual)
 
@@ -53,7 +55,7 @@ class EntropyLimit:
             self._first = self._good = [self._last[-1]]
 
     def keep(self) -> None:
-        """Saves the usual entropies with the current parameters, which are good."""
+        """Saves the usual entropies of the current parameters, which count as good."""
         self._good = list(self._usual)
 
     def back_to_good(self) -> None:
@@ -67,7 +69,7 @@ class EntropyLimit:
         self.back_to_good()
 
     def state_dict(self) -> dict:
-        """All state that later verdicts depend on."""
+        """Returns the entropies that later decisions depend on."""
         return {
             'last': list(self._last),
             'usual': list(self._usual),
@@ -76,7 +78,7 @@ class EntropyLimit:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Restores a state from ``state_dict``."""
+        """Restores a result of ``state_dict``."""
         self._last = deque(state['last'], maxlen=self._last.maxlen)
         self._usual = deque(state['usual'], maxlen=_USUAL_FRAMES)
         self._good, self._first = list(state['good']), list(state['first'])

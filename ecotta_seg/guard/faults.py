@@ -10,7 +10,7 @@ from ..layers.prediction_statistics import largest_share
 
 
 def fault_of_prediction(logits: Tensor, max_class_share: float) -> Optional[str]:
-    """The reason not to learn from a prediction, or None.
+    """Returns the reason not to learn from a prediction, or None.
 
     Args:
         logits: (N, classes, H, W), without padding.
@@ -25,14 +25,14 @@ def fault_of_prediction(logits: Tensor, max_class_share: float) -> Optional[str]
 
 
 def noise_in(frames: Tensor) -> Optional[str]:
-    """The reason for the first of (N, C, H, W) frames that is noise; None if no frame is."""
+    """Describes the first of (N, C, H, W) frames that is noise; None if no frame is noise."""
     if min(frames.shape[2:]) < 2:
         return None
     return next((fault for fault in map(noise_fault, frames) if fault), None)
 
 
 def all_finite(tensors) -> bool:
-    """Whether all elements are finite, by sums: a nan or inf makes a sum nan or inf."""
+    """Whether all elements are finite. One nan or inf makes a tensor's sum nan or inf."""
     sums = [tensor.detach().sum(dtype=torch.float64).cpu() for tensor in tensors]
     return not sums or bool(torch.stack(sums).isfinite().all())
 

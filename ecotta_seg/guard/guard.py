@@ -25,14 +25,14 @@ class UpdateGuard:
     or rolls it back if the method has already made it. After the update the parameters must be
     finite. Otherwise the guard rolls back the parameters and the optimizer.
 
-    The guard first blames the frame for such a prediction: the state learned earlier stays,
-    however many such frames follow. After every ``check_every`` of them in a row the guard checks
-    the reference's prediction (see below). If the reference passes and the model does not, the
-    model is at fault and is rolled back.
+    At first the guard assumes that the frame causes the fault: it keeps the parameters that were
+    learned earlier, however many such frames follow. After every ``check_every`` faulty frames in a
+    row, the guard also checks the reference's prediction (see below). If the reference's prediction
+    is sound and the model's is not, the model causes the fault, and the guard rolls it back.
 
-    Every ``check_every`` frames the guard checks for deviation. At a reduced size it predicts the
-    frame twice: with the current model and with the reference, the state before the first frame
-    (``predict_reference``: the frozen source under the method's own normalisation). The model
+    Every ``check_every`` frames the guard checks for deviation. It predicts the frame at a reduced
+    size with the current model and with the reference. The reference is the model before its first
+    frame (``predict_reference``: the frozen source under the method's own normalisation). The model
     deviates if the median of the last ``window`` checks exceeds a limit: too little agreement of
     the two masks (see ``mask_agreement``) on the half of the pixels that the reference is surest of
     (adaptation should change the other half), too small a share of the reference's entropy, or too
@@ -41,28 +41,31 @@ class UpdateGuard:
     resets in close succession learning pauses, see ``Cooldown``.
 
     If a method resets itself (RDumb, SAR), the guard discards its earlier observations and the
-    earlier good parameters. If the update of that same frame is at fault, the guard resets the
+    earlier good parameters. If the update on the same frame is faulty, too, the guard resets the
     method.
 
     Args:
-        check_every: Frames between two checks for deviation.
+        check_every: Number of frames between two checks for deviation.
         min_agreement: Minimum agreement with the reference, 0 to 1. If the source itself fails on
             a frame, a good method rightly disagrees with it.
         min_entropy_share: Minimum entropy as a share of the reference's entropy, 0 to 1.
             Entropy minimisation that collapses makes the model certain of every pixel.
-        max_diversity_loss: In nats, above 0, see ``DeviationLimits``.
+        max_diversity_loss: Maximum loss of class diversity in nats, above 0, see
+            ``DeviationLimits``.
         max_class_share: Maximum share of a frame that one class may cover, 0 to 1.
         max_entropy: Maximum mean entropy of a prediction to learn from, as a share of ln C, 0 to 1;
             compared with the median of the last ``window`` frames. Above this limit the model does
             not recognise the frames; real nights stay below the default. If a model is less sure of
             ordinary frames, the limit is 1.25 times the median of the last 50 learned frames. The
             limit does not apply to methods without learnable parameters. 1 turns the limit off.
-        window: Number of checks in the median.
-        margin: Parameters count as good from this margin above ``min_agreement``.
-        scale: Size of the check's frames; frames below 256 pixels are not reduced.
-        cooldown: Frames of the first cooldown, see ``Cooldown``; 0 for none. Default:
-            4 ``window`` ``check_every``, twice the frames that the guard needs to notice a
-            deviation, roll back, and notice a deviation again.
+        window: Number of checks, and number of entropies, in a median.
+        margin: Parameters count as good if the agreement is at least ``min_agreement`` plus this
+            margin.
+        scale: Factor by which a check for deviation scales the sides of the frame, 0 to 1. A frame
+            is not reduced if a side would become shorter than 128 pixels.
+        cooldown: Number of frames in the first cooldown, see ``Cooldown``; 0 for no cooldowns. None
+            for 4 * ``window`` * ``check_every``. This is twice the number of frames that the guard
+            needs to notice a deviation, roll back, and notice a deviation again.
         rest: The old name of ``cooldown``; this version reads it with a warning.
 
     Raises:
@@ -106,7 +109,7 @@ class UpdateGuard:
         self.forget()
 
     def forget(self) -> None:
-        """Restores the guard's state before the first frame."""
+        """Restores the guard's state from before the first frame."""
         self._good: Optional[dict] = None
         self._rolled_back = False
         self._frames = self._faults = 0
@@ -141,7 +144,7 @@ class UpdateGuard:
             method: The method, after ``propose``.
             inputs: (N, 3, H, W), preprocessed.
             metas: Metainfo of the N samples.
-            logits: (N, classes, H, W) that the update was learned from.
+            logits: (N, classes, H, W), the prediction from which the method computed its update.
 
         Returns:
             Whether the method may make the update.
@@ -153,7 +156,7 @@ class UpdateGuard:
     def after_update(
         self, method: AdaptationMethod, inputs: Tensor, metas: list[dict], logits: Tensor
     ) -> Tensor:
-        """Undoes an update at fault, and checks for deviation at intervals.
+        """Undoes a faulty update, and checks for deviation every ``check_every`` frames.
 
         Args:
             method: The method, after its update or without one.
@@ -162,10 +165,10 @@ class UpdateGuard:
             logits: (N, classes, H, W), the prediction before the update.
 
         Returns:
-            The logits. If the parameters and the logits are not finite, those of the repaired
-            model.
+            The given logits; or the logits of the repaired model, if neither the parameters nor
+            the given logits are finite.
         """
-        # After a reset the logits are those of the discarded model: its entropy does not count.
+        # After a reset the logits belong to the discarded parameters: their entropy does not count.
         gone = self._see_own_reset(method)
         broken = not all_finite(method.learned_tensors().values())
         if self._reason:
@@ -223,7 +226,7 @@ class UpdateGuard:
         current = without_padding(method.predict(inputs, metas), metas)
         reason = fault_of_prediction(current, self.max_class_share)
         limit = self.entropies.limit()
-        # The reference must be well below the limit: else chance decides which of both exceeds it.
+        # The reference must be well below the limit. Else chance decides which model exceeds it.
         if reason is None and entropy_share(reference) < (1 - self.margin) * limit:
             reason = self.entropies.judge(entropy_share(current))
         if reason is not None:
@@ -296,12 +299,12 @@ class UpdateGuard:
         )
 
     def take_events(self) -> list[dict]:
-        """The events since the last call: ``event``, ``stream_index`` and ``reason`` of each."""
+        """Returns the events since the last call, with ``event``, ``stream_index``, ``reason``."""
         events, self.events = self.events, []
         return events
 
     def state_dict(self) -> dict:
-        """All state that later verdicts depend on: tensors and numbers."""
+        """Returns all tensors and numbers that later decisions depend on."""
         return {
             'good': self._good,
             'gone_back': self._rolled_back,
@@ -313,7 +316,7 @@ class UpdateGuard:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Restores a state from ``state_dict``."""
+        """Restores a result of ``state_dict``."""
         self.forget()
         self._good, self._rolled_back = state['good'], state['gone_back']
         self._frames, self._faults = state['frames'], state['faults']

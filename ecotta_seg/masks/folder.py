@@ -15,11 +15,12 @@ _KEYS = (*_SETTINGS, 'run', 'rounds', 'complete')
 
 
 class MaskFolder:
-    """``round_1/fog/NAME.png`` and so on, ``source/fog/NAME.png``, and ``masks.json``.
+    """Names the mask files of a run, and writes and checks the folder's ``masks.json``.
 
-    ``masks.json`` holds the ``format``, the ``size``, whether the folder has masks of the
-    ``source``, the ``classes``, the number of ``frames`` of the stream and of its ``rounds``, the
-    ``run`` (a text that identifies the run), and whether the run is ``complete``.
+    The masks are ``round_1/fog/NAME.png`` and so on, and ``source/fog/NAME.png``. ``masks.json``
+    holds the ``format``, the ``size``, whether the folder has masks of the ``source``, the
+    ``classes``, the number of ``frames`` of the stream and of its ``rounds``, the ``run`` (a text
+    that identifies the run), and whether the run is ``complete``.
 
     Args:
         path: The folder; it is created with the first file.
@@ -29,7 +30,7 @@ class MaskFolder:
         self.path = Path(path)
 
     def mask(self, round_number: Optional[int], condition: str, name: str) -> Path:
-        """The file of a frame's mask.
+        """Returns the path of a frame's mask.
 
         Args:
             round_number: From 1; None for the source's mask, which is the same in each round.
@@ -75,7 +76,8 @@ class MaskFolder:
 
         Args:
             settings: All keys of ``masks.json`` except ``complete``.
-            again: The run was stopped before it saved a state, so its masks will be overwritten.
+            again: Whether this run was started before, and was stopped before it saved a state. The
+                masks from before the stop are overwritten.
 
         Raises:
             ValueError: The folder holds masks of another run.
@@ -87,7 +89,7 @@ class MaskFolder:
         self._write(dict(settings, complete=False))
 
     def go_on(self, settings: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """Before a resumed run, checks that the folder has the masks of all earlier frames.
+        """Checks, for a run that resumes, that the folder has the masks of all earlier frames.
 
         Args:
             settings: As for ``start``.
@@ -129,13 +131,13 @@ class MaskFolder:
 
 
 def frame_names(paths: Sequence[str]) -> dict[str, str]:
-    """Unique file names without a suffix for the frames of a condition.
+    """Returns a unique file name, without a suffix, for each frame of a condition.
 
     A frame's name is the image's name. If two images have the same name, all names are prefixed
     with the names of the images' folders.
 
     Args:
-        paths: The images' paths; each counts once.
+        paths: The images' paths. A path may occur several times.
 
     Returns:
         The name of each path.

@@ -21,7 +21,7 @@ UNLABELED = 0
 
 
 def label_ids_of(classes: Sequence[str]) -> list[int]:
-    """Cityscapes' label id of each class.
+    """Returns Cityscapes' label id of each class.
 
     Args:
         classes: Names, in the order of the train ids.
@@ -47,7 +47,8 @@ class MaskEncoder:
         palette: C colours (red, green, blue) from 0 to 255; for ``'colours'`` only.
 
     Raises:
-        ValueError: The format is unknown, or the classes have no such ids or colours.
+        ValueError: The format is unknown, there are more than 255 classes, Cityscapes has no label
+            id for a class, or the palette does not have a colour for each class.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class MaskEncoder:
             self._table[:number] = list(ids)
 
     def encode(self, mask: np.ndarray) -> np.ndarray:
-        """The pixels of the file.
+        """Returns the pixels of the mask's file.
 
         Args:
             mask: (H, W) integer train ids. An id outside the data set's classes becomes 255 in

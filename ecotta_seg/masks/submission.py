@@ -35,8 +35,9 @@ def write_submission(
         masks: The folder of a run with ``MasksHook``, in train ids or label ids.
         path: The archive to write, a ``.zip`` file.
         server: A key of ``SERVERS``.
-        part: ``'round_1'`` and so on, or ``'source'``; None if the run had one round.
-        images: Folder with the images of the test split; None checks only their number.
+        part: ``'round_1'`` and so on, or ``'source'``; None if the run had only one round.
+        images: Folder with the images of the test split. If None, only the number of masks is
+            checked.
 
     Returns:
         The number of masks in the archive.
@@ -54,7 +55,7 @@ def write_submission(
     files = _files(folder, part)
     names = [f'{rules.folder}/{file.name}' if rules.folder else file.name for file in files]
     frames = None if images is None else frames_of_images(images, server)
-    # Encoding a test split takes minutes: mistakes in its frames are reported before.
+    # Encoding a test split takes minutes, so mistakes in the frames are reported first.
     _check_names(names, rules, server, frames)
     with atomic_write(path) as temporary:
         with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
@@ -77,8 +78,8 @@ def check_submission(
     Args:
         path: The archive.
         server: A key of ``SERVERS``.
-        frames: The frames of the test split, from ``frames_of_images``; None checks only their
-            number.
+        frames: The frames of the test split, from ``frames_of_images``. If None, only the number of
+            masks is checked.
 
     Raises:
         ValueError: The archive violates a rule; the message names the first fault and the remedy.
@@ -100,7 +101,9 @@ def check_submission(
 
 
 def frames_of_images(folder: Union[str, Path], server: str) -> list[str]:
-    """The frames of the images in a folder and its subfolders, by a server's naming.
+    """Returns the sorted names of the frames in a folder, as a server names them.
+
+    The images may be in subfolders.
 
     If there are subfolders named ``test``, as in a whole data set, only their images count.
 

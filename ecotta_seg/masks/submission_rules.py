@@ -10,7 +10,7 @@ class SubmissionRules(NamedTuple):
 
     Attributes:
         folder: The folder in the archive that holds all files; '' for none.
-        frame: Pattern of the part of an image's name that identifies the frame.
+        frame: Regular expression for the part of an image's name that identifies the frame.
         mask_format: Format of the pixels: ``'train_ids'`` or ``'label_ids'``.
         ids: The ids that a pixel may have.
         size: Width and height of each mask, in pixels.

@@ -30,7 +30,7 @@ def _generator_with(kind: type, device: str, state: torch.Tensor) -> CopiedGener
 
 
 def random_state() -> dict:
-    """State of Python's, NumPy's and torch's generators, including those of each CUDA device."""
+    """Returns the state of Python's, NumPy's and torch's generators, also on each CUDA device."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         'python': random.getstate(),
@@ -53,7 +53,7 @@ def set_random_state(state: dict) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch uses a seed; afterwards all generators continue from their previous state."""
+    """Seeds torch within the context; afterwards all generators continue from their old state."""
     before = random_state()
     torch.manual_seed(seed)
     try:

@@ -1,11 +1,11 @@
-"""The rest of a stopped stream."""
+"""A sampler for the rest of a stopped stream."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 class RestSampler:
-    """A sampler without its first indices.
+    """Samples the same indices as another sampler, without the first ones.
 
     Args:
         sampler: The sampler of the whole stream.
@@ -22,7 +22,8 @@ class RestSampler:
         indices = iter(self.sampler)
         for _ in range(self.skip):
             next(indices, None)
-        # A loader draws random numbers when it starts; the stopped run did so before its state.
+        # A loader draws random numbers when it starts. The stopped run drew its own before it saved
+        # its state, so the state is restored only now.
         if self.before_first is not None:
             self.before_first()
         yield from indices

@@ -1,7 +1,7 @@
-"""Identifies a run by code, config, data and weights, so that a state resumes the same run only.
+"""Identifies a run by code, config, data and weights: only the same run may resume from a state.
 
-Two runs with the same identity give the same results. If two identities differ, the differences
-are named.
+Two runs with the same identity give the same results. ``differences`` describes how two identities
+differ.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ def model_identity(model: nn.Module, settings: Mapping[str, Any]) -> dict:
 
 
 def code_versions() -> dict[str, str]:
-    """Versions of this package (with a digest of its files), torch, mmengine and mmseg."""
+    """Returns the versions of this package (with a digest of its files) and of the libraries."""
     return {
         'ecotta_seg': f'{__version__} ({_code_digest()[:12]})',
         'torch': torch.__version__,
@@ -108,7 +108,7 @@ def code_versions() -> dict[str, str]:
 
 
 def differences(saved: Mapping, current: Mapping, allowed: Sequence[str] = ()) -> list[str]:
-    """Describes the differences, for example ``'config rounds: was 3, is 10'``.
+    """Describes each difference between two identities: ``'config rounds: was 3, is 10'``.
 
     Args:
         saved: The identity of one run.
@@ -155,9 +155,10 @@ def _code_digest() -> str:
 
 
 def source_digest(model: nn.Module) -> str:
-    """The first digits of the SHA-256 of a model's weights without meta networks.
+    """Returns the first digits of the SHA-256 of a model's weights, without the meta networks.
 
-    Before its first frame a method has the digest of its source, for any random meta networks.
+    Before its first frame, a method has the same digest as its source model, because the random
+    meta networks are left out.
     """
     state = model.state_dict()
     return _digest({k: v for k, v in state.items() if '.meta_networks.' not in k})
@@ -172,9 +173,9 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def data_files(dataset: Any) -> list[str]:
-    """The paths of a data set's images, labels and videos, in its order, without duplicates.
+    """Returns the paths of a data set's images, labels and videos, in its order, each once.
 
-    Empty if the data set gives no paths.
+    The list is empty if the data set gives no paths.
     """
     paths: dict[str, None] = {}
     for inner in inner_datasets(dataset):

@@ -1,4 +1,4 @@
-"""Checks of saved states, made before a method loads the state and changes."""
+"""Checks a saved state before a method loads it, so that a wrong state changes nothing."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,7 +12,7 @@ _SWITCHES = frozenset(
 
 
 def misfit(reason: str) -> ValueError:
-    """The error for a saved state of another method."""
+    """Returns the error for a saved state that does not fit the method."""
     return ValueError(
         f'the saved state does not fit this method: {reason}; continue with the config and '
         'checkpoint that it was saved with'
@@ -51,7 +51,7 @@ def check_optimizer_state(own: dict, saved: Any) -> None:
     A state does not contain its optimizer's name, so the names of its options identify the kind.
 
     Args:
-        own: The current ``state_dict`` of the optimizer; its values do not count.
+        own: The current ``state_dict`` of the optimizer; the values in it are not compared.
         saved: The state to load.
 
     Raises:

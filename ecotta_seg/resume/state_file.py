@@ -1,4 +1,4 @@
-"""State files whose checksum is verified before they are loaded, without running code in them."""
+"""Writes and reads state files; reading verifies the checksum and runs no code from the file."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ class _DigestingWriter:
 def plain(value: Any) -> Any:
     """Copies nested containers of tensors, numbers, strings and None to types that load safely.
 
-    NumPy arrays become tensors, NumPy scalars numbers.
+    NumPy arrays become tensors, and NumPy scalars become numbers.
 
     Raises:
         TypeError: The value contains another type.
@@ -90,7 +90,7 @@ def write_state(state: dict, path: Union[str, Path]) -> int:
 
 
 def read_state(path: Union[str, Path]) -> dict:
-    """Reads a file of :func:`write_state`, tensors on the CPU, without running code in the file.
+    """Reads a file that :func:`write_state` wrote, with all tensors on the CPU; runs no code in it.
 
     Raises:
         StateFileError: The file is missing, truncated, damaged, or not a state.

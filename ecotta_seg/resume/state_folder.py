@@ -1,4 +1,4 @@
-"""The folder of a stream's states: keeps the newest, resumes from the newest complete one."""
+"""The folder of a stream's saved states: keeps the newest ones and finds the one to resume from."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ _ASIDE = 4
 
 
 class StateFolder:
-    """Files ``stream_state_rank<r>_<frames>.pth`` of this process.
+    """Writes, reads and removes this process's files ``stream_state_rank<r>_<frames>.pth``.
 
     Args:
         path: The folder; the first state creates the folder.
@@ -50,8 +50,8 @@ class StateFolder:
 
         Args:
             identity: Identity of the run, see ``run_identity``.
-            allow: Beginnings of the names of entries that may differ from it.
-            in_step: Use only states of frames for which every process has a state.
+            allow: Beginnings of the names of the identity's entries that may differ.
+            in_step: Whether to use only states of frames for which every process has a state.
 
         Raises:
             ValueError: The state belongs to another run, no state is complete, or the processes
@@ -97,8 +97,8 @@ class StateFolder:
     def put_aside(self) -> None:
         """Moves the states of an earlier run in this work dir out of the way.
 
-        They go to ``state_before_1`` to ``_4``. If all four exist, the one with the fewest frames
-        is deleted.
+        The states go to a free folder ``state_before_1`` to ``state_before_4``. If all four exist,
+        the one with the fewest frames is deleted first.
         """
         if self.path.is_dir() and any(self.path.iterdir()):
             aside = self._free_name()

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 
 
 class StopSignals:
-    """Stores the first signal while ``waiting`` is true; any other signal stops at once.
+    """Stores the first signal while ``waiting()`` is true; any other signal stops the run at once.
 
     Args:
         waiting: Returns whether a signal has to wait now.
