@@ -32,7 +32,7 @@ class AdaptiveSegmentor:
     call ``predict`` while a step runs.
 
     A pickle holds the whole segmentor, including weights and momenta. Another process can continue
-    from the pickle and shares nothing with this one.
+    from the pickle; it shares no memory with this process.
 
     Args:
         method: The adaptation method, on its device.
@@ -47,8 +47,8 @@ class AdaptiveSegmentor:
             refuses a state with another identity; an empty identity is not compared.
 
     Attributes:
-        adapting: Whether ``step`` may learn. False pauses learning: predictions use the parameters
-            learned so far. Statistics that follow the stream without learning still change.
+        adapting: Whether ``step`` may learn. While False, predictions use the parameters that were
+            learned before. Statistics that follow the stream without learning still change.
         frames: Number of frames given to ``step``.
         updates: Number of frames with an update.
         channels: Number of channels of the model's input frames.
@@ -160,7 +160,7 @@ class AdaptiveSegmentor:
 
     @torch.no_grad()
     def predict(self, frame: np.ndarray) -> SegDataSample:
-        """Predicts a frame with the parameters learned so far, without learning; for any thread.
+        """Predicts a frame with the current parameters, without learning; any thread may call it.
 
         With ``concurrent`` this method uses the adapters of the last finished step. Without
         ``concurrent`` this method waits until a running step ends. For arguments, result and errors
@@ -200,7 +200,7 @@ class AdaptiveSegmentor:
             self._sync()
 
     def standing_memory(self) -> StandingMemory:
-        """The memory that stays allocated between two steps, in bytes.
+        """Returns the memory that stays allocated between two steps, in bytes.
 
         The second set of adapters (``concurrent``) and a kept source count as kept copies.
         """
@@ -214,12 +214,12 @@ class AdaptiveSegmentor:
             )
 
     def save(self, path: Union[str, Path]) -> None:
-        """Writes the state for ``load``, either completely or not at all.
+        """Writes a file for ``load``, either completely or not at all.
 
-        The state holds everything learned, the optimizer's momenta, the start for ``reset``, the
-        guard, the estimate, the compute budget, the frame check, the counts and events,
-        ``adapting``, and the state of all random generators of this process. The state does not
-        hold the source's weights.
+        The file holds everything learned, the optimizer's momenta, the parameters that ``reset``
+        restores, the guard, the estimate, the compute budget, the frame check, the counts and
+        events, ``adapting``, and the state of all random generators of this process. The file does
+        not hold the source's weights.
 
         Raises:
             OSError: The file cannot be written; an earlier file is unchanged.
@@ -228,9 +228,10 @@ class AdaptiveSegmentor:
             write_state(gather_state(self), path)
 
     def load(self, path: Union[str, Path], allow: Sequence[str] = ()) -> None:
-        """Continues from a file of ``save``; on the CPU, bit for bit as without a stop.
+        """Continues from a file that ``save`` wrote.
 
-        The random generators of this process also continue from the state. ``adapt_every`` and
+        On the CPU the next predictions are bit for bit the same as those without a stop. The random
+        generators of this process also continue from the saved state. ``adapt_every`` and
         ``time_budget`` keep the values that this segmentor was built with.
 
         Args:
@@ -261,9 +262,9 @@ class AdaptiveSegmentor:
         return getattr(self.method, 'encoder', None) is not None
 
     def save_adapters(self, path: Union[str, Path]) -> None:
-        """Writes the current meta networks; ``adapters=path`` starts from them.
+        """Writes the current meta networks to a file for ``init_adaptive_segmentor(adapters=...)``.
 
-        The file also holds a calibration on clear frames, if there is one.
+        If the method is calibrated on clear frames, the file also holds the calibration.
 
         Raises:
             ValueError: The method has no meta networks.
@@ -273,10 +274,10 @@ class AdaptiveSegmentor:
             save_adapters(self._encoder(), path, kept)
 
     def load_adapters(self, path: Union[str, Path]) -> None:
-        """Loads saved or warmed-up meta networks; momenta stay.
+        """Loads saved or warmed-up meta networks; the optimizer keeps its momenta.
 
-        They become the new start for ``reset()`` and the guard. A calibration in the file replaces
-        the method's own.
+        From then on ``reset()`` and the guard restore these meta networks. If the file has a
+        calibration, it replaces the method's calibration.
 
         Raises:
             ValueError: The meta networks are missing, damaged or do not fit, or the method has no

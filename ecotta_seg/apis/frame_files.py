@@ -19,7 +19,7 @@ _CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.mkv': 'mp4v', '.mov': 'mp4v'}
 
 
 class FrameSource:
-    """Frames of a video file, or the images of a folder in the order of their names.
+    """Iterates over the frames of a video file, or over a folder's images in the order of names.
 
     Args:
         path: The file or folder.
@@ -49,7 +49,10 @@ class FrameSource:
         self.rate = float(rate) if rate and 0 < rate < 1000 else self.rate
 
     def __iter__(self) -> Iterator[tuple[str, Optional[np.ndarray]]]:
-        """Yields name and (H, W, 3) uint8 BGR of each frame; None if it cannot be decoded."""
+        """Yields the name and the (H, W, 3) uint8 BGR picture of each frame.
+
+        The picture is None if an image file cannot be decoded.
+        """
         if self.files is not None:
             stems = Counter(path.stem for path in self.files)
             for path in self.files:
@@ -81,8 +84,8 @@ def _read(path: Path) -> Optional[np.ndarray]:
 class PictureSink:
     """Writes pictures to a video file (by its suffix) or, as PNG, into a folder.
 
-    A video appears under its name only when complete, after all frames are read back. A run that
-    dies leaves no partial video.
+    A video gets its name only at the end, after a check that all of its frames can be read. If a
+    run dies, there is no partial video of this name.
 
     Args:
         path: A name that ends in .mp4, .avi, .mkv or .mov, or a folder.

@@ -63,7 +63,7 @@ def check_size(size: Any) -> None:
 
 
 def sized_steps(steps: Sequence[dict], size: FrameSize) -> list[dict]:
-    """Returns the steps of a pipeline for frames of a camera.
+    """Returns a pipeline's steps, with the resizing that is wanted for frames of a camera.
 
     Args:
         steps: The config's steps.

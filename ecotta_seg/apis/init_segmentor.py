@@ -58,23 +58,24 @@ def init_adaptive_segmentor(
         config: A config of this project (file or loaded), such as ``configs/acdc_ecotta.py``.
         checkpoint: The source model's weights; None keeps the random initial weights.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...
-        memory_budget: Memory budget of the method, for example ``'600MB'`` or ``'1.0x'``. The
-            method must learn by gradients.
+        memory_budget: Memory budget of the method, for example ``'600MB'`` or ``'1.0x'`` (times the
+            peak of stock inference). The method must learn by gradients.
         adapters: File of warmed-up or saved meta networks, for a method that has some.
         method: The adaptation method's config; None for the config's ``adaptation``.
         guard: Whether an ``UpdateGuard`` checks the updates; a dict gives its limits.
         check_frames: Whether to skip learning on frames that are black, frozen, noise and so on.
-        adapt_every: Learn from every n-th frame, predict the others.
+        adapt_every: Learn from every n-th frame only; each frame is predicted.
         time_budget: Maximum mean time per frame in seconds; updates are skipped to keep within
             this budget.
-        concurrent: Keep a second set of adapters, so that ``predict`` in another thread does not
-            wait for a running step.
-        keep_source: Keep the source model beside the adapted one, for ``predict_source``.
-        trust_checkpoint: Allow a checkpoint that runs code when loaded.
+        concurrent: Whether to keep a second set of adapters, so that ``predict`` in another thread
+            does not wait for a running step.
+        keep_source: Whether to keep the source model beside the adapted one, for
+            ``predict_source``.
+        trust_checkpoint: Whether to allow a checkpoint that runs code when it is loaded.
         calibrate: Folder with pictures of clear weather, without labels, on which the method
-            calibrates. None keeps the calibration of the adapter file, or estimates if the file has
-            none.
-        calibration_frames: Maximum number of these pictures.
+            calibrates. If None, the method uses the calibration of the adapter file. If the file
+            has none either, the method uses default values.
+        calibration_frames: Maximum number of pictures for the calibration.
         estimate: Whether to estimate mIoU without labels; a dict gives options of
             ``LabelFreeEstimate``. None uses the settings of the method's config or the config's
             ``estimate``.
@@ -162,9 +163,9 @@ def init_adaptive_segmentor(
 
 
 def _without_paths(options: dict) -> dict:
-    """The options of a method without the adapter file.
+    """The options of a method without the path of the adapter file.
 
-    A saved state has the content of that file.
+    The path does not identify a run: a saved state has the content of that file.
     """
     return {
         key: _without_paths(value) if isinstance(value, Mapping) else value
@@ -174,7 +175,7 @@ def _without_paths(options: dict) -> dict:
 
 
 def frame_pipeline(cfg: Config, size: FrameSize = 'config') -> Sequence[dict]:
-    """The config's test pipeline for frames in memory instead of files, see ``sized_steps``."""
+    """Returns the config's test pipeline for frames that are in memory; see ``sized_steps``."""
     steps = (
         inner_dataset(cfg).get('pipeline')
         or cfg.get('test_pipeline')

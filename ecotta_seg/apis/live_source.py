@@ -26,17 +26,17 @@ def live_address(text: str) -> Union[None, int, str]:
 
 
 def shown_address(address: Union[int, str]) -> str:
-    """An address for messages, without user and password."""
+    """Returns an address for messages, without the user's name and password."""
     if isinstance(address, int):
         return f'camera {address}'
     return re.sub(r'//[^/@]*@', '//', address)
 
 
 class LiveSource:
-    """Live frames of a camera or a network stream.
+    """Iterates over the newest frames of a camera or a network stream.
 
-    A thread reads all frames; iteration gives the newest one. Frames that arrived in between are
-    skipped and counted, so that a slow model does not fall behind the camera.
+    A thread reads all frames, and each iteration yields the newest one. Frames that arrived in
+    between are skipped and counted, so that a slow model does not fall behind the camera.
 
     Args:
         address: The number of a camera, or an address that OpenCV opens (RTSP, HTTP, UDP).
@@ -47,7 +47,7 @@ class LiveSource:
         left_out: Number of skipped frames.
 
     Raises:
-        ValueError: The source cannot be opened, or gives no frame.
+        ValueError: The camera or the stream cannot be opened, or gives no frame.
     """
 
     count: Optional[int] = None
@@ -75,7 +75,10 @@ class LiveSource:
         self._stopped = True
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields number and (H, W, 3) uint8 BGR of the newest frame, each once; runs only once."""
+        """Yields the number and the (H, W, 3) uint8 BGR picture of the newest frame.
+
+        No frame is yielded twice. The object can be iterated over only once.
+        """
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         expected = 0

@@ -1,4 +1,4 @@
-"""The whole state of an adaptive segmentor, which determines the step of the next frame."""
+"""Saves and loads the whole state of an adaptive segmentor: all that its next step depends on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _KEYS = (
 
 
 def gather_state(segmentor: Any) -> dict:
-    """Collects the state for the next frame's step: plain tensors, numbers and texts.
+    """Collects all that the next step depends on, as plain tensors, numbers and texts.
 
     Args:
         segmentor: An ``AdaptiveSegmentor`` between two steps.
@@ -53,7 +53,7 @@ def check_state(segmentor: Any, state: dict, allow: Sequence[str] = ()) -> None:
     Args:
         segmentor: An ``AdaptiveSegmentor``.
         state: From ``gather_state``.
-        allow: Beginnings of the names of identity entries that may differ.
+        allow: Beginnings of the names of the identity's entries that may differ.
 
     Raises:
         ValueError: The state does not fit.

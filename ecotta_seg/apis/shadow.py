@@ -6,7 +6,7 @@ from ..methods import AdaptationMethod
 
 
 def shadow_of(method: AdaptationMethod) -> AdaptationMethod:
-    """Copies a method for predictions: shares frozen parameters, copies adapted tensors."""
+    """Copies a method for predictions; both share frozen parameters, not the adapted tensors."""
     learned = {id(tensor) for tensor in method.learned_tensors().values()}
     memo = {id(p): p for p in method.parameters() if id(p) not in learned}
     for name in ('optimizer', 'guard', 'compute_budget'):
@@ -18,7 +18,7 @@ def shadow_of(method: AdaptationMethod) -> AdaptationMethod:
         if initial is not None:
             memo[id(initial)] = initial
     if method.estimate is not None:
-        # Share the estimate: its source model and its choice from the stream so far.
+        # The copy shares the estimate: the source model, and the choice between both predictions.
         memo[id(method.estimate)] = method.estimate
     shadow = deepcopy(method, memo)
     shadow.adapting = shadow.estimating = False

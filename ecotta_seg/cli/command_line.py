@@ -25,7 +25,7 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
 
     The process keeps freed memory from then on, see ``keep_freed_memory``, and hides the warnings
     of libraries; a note on stderr says so. The arguments ``--system-allocator`` and
-    ``--show-warnings`` turn this off. ``--traceback`` shows the source of an error.
+    ``--show-warnings`` turn these two off. ``--traceback`` shows the traceback of an error.
 
     Args:
         main: The tool's main function, which takes the arguments.
@@ -64,7 +64,7 @@ def run_tool(main: Callable[[Optional[list[str]]], None], argv: Optional[list[st
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """Returns an argparse type: a whole number of at least ``minimum``."""
+    """Returns an argparse type for whole numbers of at least ``minimum``."""
 
     def parse(text: str) -> int:
         try:

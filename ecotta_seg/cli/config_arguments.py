@@ -1,4 +1,4 @@
-"""The common arguments of the tools; they are put into a config before libraries are imported."""
+"""The arguments that all tools share; they change the config before libraries are imported."""
 
 import argparse
 import os

@@ -34,7 +34,7 @@ COMMANDS = {
 
 
 def tool_path(command: str) -> Optional[Path]:
-    """The file of a tool.
+    """Returns the file of a tool.
 
     Args:
         command: A name of ``COMMANDS``, or the name of the file without its suffix.
@@ -56,7 +56,7 @@ def load_tool(path: Path) -> ModuleType:
 
 
 def usage() -> str:
-    """The help text: the commands, each with the first line of its tool."""
+    """Returns the help text: all commands, each with the first line of its tool's docstring."""
     lines = [f'usage: {COMMAND} COMMAND [ARGUMENTS]', '', 'commands:']
     for command in COMMANDS:
         path = tool_path(command)

@@ -1,4 +1,7 @@
-"""The arguments for the engine of many runs; the module imports no library."""
+"""The arguments of tools that make many runs: on this machine, with Ray, or as SLURM's jobs.
+
+This module imports no library.
+"""
 
 import argparse
 import math
@@ -13,7 +16,7 @@ LOCAL = 'local'
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the engine."""
+    """Adds the argument ``--engine`` and the arguments for its options."""
     parser.add_argument(
         '--engine', choices=ENGINES, default='here',
         help='here: one run after the other (default); ray: many at once, on a Ray cluster; '
@@ -48,7 +51,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def number_from_zero(text: str) -> float:
-    """An argparse type: a finite number of at least 0."""
+    """An argparse type for finite numbers of at least 0."""
     try:
         value = float(text)
     except ValueError:

@@ -102,7 +102,7 @@ def look_at_segmentor(args: argparse.Namespace) -> Config:
 
 
 def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool = False) -> Any:
-    """Imports the libraries and builds the ``AdaptiveSegmentor`` of the arguments.
+    """Imports the libraries and builds the ``AdaptiveSegmentor`` that the arguments describe.
 
     Raises:
         ValueError: The arguments, the config and the files do not fit together.
@@ -143,7 +143,9 @@ def build_segmentor(args: argparse.Namespace, config: Config, keep_source: bool 
 
 
 class Progress:
-    """A segmentor's work since a tool began: frames, updates and events, without a loaded state's.
+    """Counts a segmentor's frames, updates and events since a tool began.
+
+    The frames, updates and events in a loaded state do not count.
 
     Args:
         segmentor: An ``AdaptiveSegmentor``.
@@ -164,7 +166,7 @@ class Progress:
         return self._segmentor.updates - self._updates
 
     def events(self, what: str) -> list[str]:
-        """One line per event; ``what`` is the word for a frame."""
+        """Returns one line for each event; the line begins with ``what``, the word for a frame."""
         return [
             f'{what} {event["stream_index"]}: {event["event"]}, {event["reason"]}'
             for event in self._segmentor.events
@@ -181,7 +183,7 @@ def save_segmentor(args: argparse.Namespace, segmentor: Any) -> None:
 
 
 def _size_of(text: Optional[str]) -> Any:
-    """The argument ``size`` of ``init_adaptive_segmentor``."""
+    """Parses ``--size`` to the argument ``size`` of ``init_adaptive_segmentor``."""
     if text in (None, 'frame', 'config'):
         return text
     found = re.fullmatch(r'([1-9][0-9]*),([1-9][0-9]*)', text)

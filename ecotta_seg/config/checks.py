@@ -109,12 +109,12 @@ def require(cfg: Config, *names: str) -> None:
 
 
 def check_data_root(cfg: Config, key: str) -> None:
-    """Checks that the folder or file of a data set exists, and its folder of images.
+    """Checks that a data set's folder or file exists, and that its folder of images exists.
 
     Args:
         cfg: The config.
         key: The config's key of the data set, such as ``'test_dataloader.dataset'``. If this data
-            set wraps another one, ``data_root`` of the innermost counts.
+            set wraps another one, the function checks the innermost one.
 
     Raises:
         ValueError: The folder or file does not exist.

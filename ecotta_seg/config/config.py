@@ -59,8 +59,8 @@ def read_config(path) -> Config:
         path: The file, or the name of a config of a package, such as ``'ecotta_seg::demo.py'``.
 
     Raises:
-        ValueError: The config or a base of it is missing, it cannot be parsed, it is made for
-            mmseg 0.x, or a name in it is misspelt.
+        ValueError: The config or one of its bases is missing, the config cannot be parsed or is
+            made for mmseg 0.x, or a name in the config is misspelt.
     """
     path = own_config(str(path)) or path
     if not Path(path).is_file():
@@ -186,7 +186,7 @@ def with_resume(cfg: Config) -> None:
 
 
 def inner_dataset(cfg: Config) -> Mapping:
-    """The config of the innermost data set of a test, inside all wrappers; may be empty."""
+    """Returns the config of a test's innermost data set, inside all wrappers; empty if missing."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):
         dataset = dataset['dataset']
@@ -194,7 +194,7 @@ def inner_dataset(cfg: Config) -> Mapping:
 
 
 def unlabelled_steps(pipeline: Sequence[Mapping]) -> list[dict]:
-    """The steps of a pipeline, except those that load labels or make weather."""
+    """Returns the steps of a pipeline, except those that load labels or make weather."""
     kept = []
     for step in pipeline:
         if type_name(step) not in ('LoadAnnotations', 'AdverseWeather'):

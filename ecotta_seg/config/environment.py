@@ -21,10 +21,10 @@ _STAND_INS = re.compile(_STAND_IN.format(r'(\w+?)'))
 
 
 def config_from_file(path: str) -> Config:
-    """mmengine's ``Config.fromfile``; variables in strings may contain any characters.
+    """Reads a config as ``Config.fromfile`` does, but variables may contain any characters.
 
-    Also replaces variables in new-style configs (pure Python), which mmengine does not. The caller
-    imports the custom modules.
+    The function also replaces variables in new-style configs (pure Python), which mmengine does not
+    do. The caller imports the custom modules.
 
     Raises:
         ValueError: A value with a quote or a backslash is in a place that is parsed as code.
@@ -61,7 +61,7 @@ def config_from_file(path: str) -> Config:
 
 
 def variables_of(cfg: Config) -> dict[str, str]:
-    """The variables in the strings of a config and its bases, each with its value or default."""
+    """Returns the variables in the strings of a config and its bases, with value or default."""
     return {name: _value(name) or default for name, default in _IN_TEXT.findall(cfg.text)}
 
 

@@ -14,12 +14,12 @@ from .config import READ_NAMES, read_config
 
 
 def known_methods(configs: Path) -> list[str]:
-    """The names of the methods in ``configs/_base_/adaptation``, sorted."""
+    """Returns the sorted names of the methods in ``configs/_base_/adaptation``."""
     return sorted(path.stem for path in (configs / '_base_' / 'adaptation').glob('*.py'))
 
 
 def method_file(name: str, configs: Path) -> Path:
-    """The file with a method's settings: ``configs/_base_/adaptation/<name>.py``.
+    """Returns the file with a method's settings: ``configs/_base_/adaptation/<name>.py``.
 
     A name that ends with ``.py`` is the path of a user's file, for example from
     ``tools/choose.py``.
@@ -40,7 +40,7 @@ def method_file(name: str, configs: Path) -> Path:
 
 
 def method_name(options: Mapping) -> str:
-    """The ``type`` name in a method's options; for a class, its registered name."""
+    """Returns the name of the ``type`` in a method's options; for a class, its registered name."""
     kind = options.get('type')
     if isinstance(kind, type):
         from ..registry import ADAPTATION_METHODS
@@ -53,14 +53,14 @@ def method_name(options: Mapping) -> str:
 def with_method(cfg: Config, name: str, configs: Path, options: Optional[Mapping] = None) -> None:
     """Puts the method ``configs/_base_/adaptation/<name>.py`` into a config.
 
-    The config's settings for the same method stay. Settings for another method are removed. The
-    ``custom_imports`` of a user's file are added to those of the config.
+    If the config already has settings for this method, they stay. Settings for another method are
+    removed. The ``custom_imports`` of a user's file are added to those of the config.
 
     Args:
         cfg: Changed in place.
         name: Name of the method, or the path of a user's file, see ``method_file``.
         configs: The folder ``configs``.
-        options: ``--cfg-options`` of the command line; those for ``adaptation`` apply to this
+        options: ``--cfg-options`` of the command line. The options for ``adaptation`` apply to this
             method.
 
     Raises:
@@ -104,7 +104,7 @@ def _add_imports(cfg: Config, added: Mapping) -> None:
 
 
 def with_meta_networks(adaptation: Optional[dict]) -> Optional[dict]:
-    """The options of a method if they have meta networks, else None."""
+    """Returns ``adaptation`` if the method has meta networks, else None."""
     return adaptation if adaptation and 'meta_networks' in adaptation else None
 
 
@@ -156,11 +156,12 @@ def with_compute_budget(adaptation: dict, budget: Union[str, int, float]) -> Non
 
 
 def merged_estimate(own: Any, asked: Any) -> Any:
-    """The options of a method's estimate, see ``LabelFreeEstimate``.
+    """Merges two settings for the estimate of mIoU, see ``LabelFreeEstimate``.
 
     Args:
-        own: Options of the method's config: a dictionary, True, False or None.
-        asked: Requested options for any method; they take precedence over the method's own.
+        own: The setting in the method's config: a dictionary of options, True, False or None.
+        asked: The setting for all methods. Its options take precedence; True keeps the method's
+            options.
     """
     if isinstance(own, Mapping) and isinstance(asked, Mapping):
         return {**own, **asked}

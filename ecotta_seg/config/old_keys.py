@@ -12,7 +12,9 @@ OLD_KEYS = {'clear_dataloader': 'forgetting_dataloader'}
 
 
 def current_key(key: str, where: str) -> str:
-    """The current name of a key such as ``'clear_dataloader.num_workers'``; warns of an old one.
+    """Returns the current name of a key such as ``'clear_dataloader.num_workers'``.
+
+    If the name is an old one, the function gives a warning.
 
     Args:
         key: The key.

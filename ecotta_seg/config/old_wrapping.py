@@ -6,18 +6,18 @@ from typing import Any
 from ..names.old_names import warn_old_name
 from ..names.type_names import type_name
 
-# The old types: the option that has replaced each, from the options of the old type.
+# For each old type: the name and the value of the option that has replaced the type.
 _OPTIONS = {
     'rdumb': lambda old: ('reset_every', old.get('every', 1000)),
     'law': lambda old: ('layer_weights', dict(exponent=old.get('exponent', 1.0))),
 }
 _OWN = {'rdumb': 'every', 'law': 'exponent'}
-# Options of any method, which the method around took for the method inside.
+# Options of any method. In the old form the outer method had them, and the inner one used them.
 _HANDED_ON = ('autocast', 'estimate', 'memory_budget', 'compute_budget')
 
 
 def without_wrapping(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a method without ``type='rdumb'`` and ``type='law'`` around the method.
+    """Converts ``type='rdumb'`` and ``type='law'`` around a method to options of the method.
 
     Args:
         options: A method's options in the current form, or in the old one, such as

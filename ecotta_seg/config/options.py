@@ -36,7 +36,7 @@ class Options(DictAction):
 
 
 def parse_value(text: str) -> Any:
-    """A number, Boolean, None, list, tuple or text, parsed as in mmengine, but with spaces kept."""
+    """Parses a number, Boolean, None, list, tuple or text as mmengine does, but keeps spaces."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"':
         return text[1:-1]

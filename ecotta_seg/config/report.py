@@ -6,10 +6,10 @@ from ..names.type_names import is_a
 
 
 def with_report(cfg: Config, checkpoint: str, pictures: bool) -> None:
-    """Passes the path of the weights to the report, and keeps frames for it.
+    """Passes the path of the weights to the ``ReportHook``, and makes the run keep frames.
 
     Args:
-        cfg: Changed in place; without a ``ReportHook`` only the frames are kept.
+        cfg: Changed in place. If there is no ``ReportHook``, only the frames are kept.
         checkpoint: Path of the source model's weights.
         pictures: Whether to keep the best and the worst frames for the report. A run that writes
             pictures anyway (``PanelHook``) always keeps these frames.

@@ -25,8 +25,8 @@ def with_vis_backends(cfg: Config) -> None:
     """Passes a top-level ``vis_backends`` to the visualizer, and checks the backends' packages.
 
     If a config inherits ``visualizer = dict(vis_backends=vis_backends)`` and sets only
-    ``vis_backends``, it changes a variable that nothing reads. If both are changed, the
-    visualizer's backends count. A backend may be a name: ``'TensorboardVisBackend'``.
+    ``vis_backends``, it changes a variable that mmengine does not read. If a config changes both,
+    the backends in ``visualizer`` are used. A backend may be a name: ``'TensorboardVisBackend'``.
 
     Args:
         cfg: Changed in place.

@@ -135,7 +135,7 @@ def mean_iou(areas: Tensor, mean_over: str = 'labelled') -> Optional[float]:
 
 
 def counted_classes(areas: Tensor, mean_over: str = 'labelled') -> Tensor:
-    """(C,) bool: the classes that the mean of (3, C) ``areas`` includes."""
+    """Returns (C,) bool: True for the classes that the mean IoU of (3, C) ``areas`` includes."""
     if mean_over == 'occurring':
         return (areas[LABELLED] + areas[PREDICTED]) > 0
     return areas[LABELLED] > 0
@@ -166,6 +166,6 @@ def scores(areas: Tensor, classes: Sequence[str], mean_over: str = 'labelled') -
 
 
 def mean_of(values: Sequence[Optional[float]]) -> Optional[float]:
-    """The mean of the values that are not None; None if there are none."""
+    """Returns the mean of the values that are not None; None if all values are None."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None

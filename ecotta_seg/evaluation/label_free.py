@@ -60,7 +60,7 @@ def both_areas(
 
 
 def common_classes(areas: Tensor) -> Tensor:
-    """(C,) bool: the classes that the source predicts on more than 0.1 % of the pixels."""
+    """Returns (C,) bool: True for classes that the source predicts on over 0.1 % of the pixels."""
     predicted = areas[SOURCE, SOURCE, PREDICTED]
     return predicted > _LEAST_SHARE * predicted.sum()
 

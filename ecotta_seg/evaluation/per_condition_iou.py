@@ -98,7 +98,7 @@ class PerConditionIoU(BaseMetric):
 
     @staticmethod
     def among(metrics: Iterable[BaseMetric]) -> Optional['PerConditionIoU']:
-        """The first metric of this class in an evaluator's ``metrics``, or None."""
+        """Returns the first metric of this class in an evaluator's ``metrics``, or None."""
         return next((metric for metric in metrics if isinstance(metric, PerConditionIoU)), None)
 
     @property
@@ -159,11 +159,11 @@ class PerConditionIoU(BaseMetric):
         return counts if counts.any() else None
 
     def frame_areas(self, index: int = -1) -> Optional[Tensor]:
-        """(3, C) int64 areas of one frame of the latest batch, None if it has no label."""
+        """(3, C) int64 ``class_areas`` of a frame of the latest batch; None without a label."""
         return self._latest[index][1] if self._latest else None
 
     def frame_mIoU(self, index: int = -1) -> Optional[float]:
-        """mIoU in percent of one frame of the latest batch, None if it has no label."""
+        """mIoU in percent of one frame of the latest batch; None if the frame has no label."""
         if not self._latest or self._latest[index][1] is None:
             return None
         return mean_iou(self._latest[index][1], self.mean_over)

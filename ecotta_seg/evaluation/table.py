@@ -218,7 +218,7 @@ def _clear_table(document: Mapping) -> Optional[Table]:
 
 
 def memory_rows(document: Mapping) -> list[tuple[str, int]]:
-    """Names and bytes of the measured memory; indented names belong to the row above."""
+    """Returns name and bytes of each measured part; an indented part belongs to the one above."""
     memory = document['memory']
     rows = [
         ('peak, stock inference', memory['inference_peak_bytes']),
@@ -272,7 +272,7 @@ def _seconds_table(document: Mapping) -> Optional[Table]:
 
 
 def result_notes(document: Mapping) -> list[str]:
-    """Notes that explain the numbers, one line each."""
+    """Returns sentences that explain the numbers of the tables."""
     results = [
         (name, result)
         for entry in document['rounds']
@@ -335,7 +335,7 @@ def result_notes(document: Mapping) -> list[str]:
 
 
 def event_kind(event: Mapping) -> str:
-    """The kind of an event, as in ``results.json``."""
+    """Returns the kind of an event in ``results.json``, such as ``'rollback'``."""
     for key in ('event', 'kind', 'type', 'action', 'reason'):
         if event.get(key):
             return str(event[key])

@@ -1,4 +1,4 @@
-"""Creates a new folder or file with several writes, atomically."""
+"""Creates a new folder or file atomically, if its content needs several writes."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def atomic_folder(path: Union[str, Path]) -> Iterator[Path]:
 
 
 def move_new(source: Path, path: Path) -> None:
-    """Moves a complete file or folder to its final path, after its content is on the disk.
+    """Writes the content of a complete file or folder to the disk, and moves it to its final path.
 
     Args:
         source: The file or folder, in the same file system.

@@ -24,7 +24,8 @@ def read_checkpoint(path: Union[str, Path], trust: bool = False) -> dict:
 
     Args:
         path: A ``.pth`` file as mmengine writes it, or a bare state dict.
-        trust: Allow pickles that can run code. Only for files from a trusted source.
+        trust: Whether to allow pickles that can run code. Use True only for a file whose origin you
+            trust.
 
     Returns:
         The checkpoint with a ``state_dict``, on the CPU.
@@ -71,7 +72,7 @@ def _damaged(path: Path, error: Exception) -> str:
 
 
 class _loading:
-    """Lifts the process-wide ban on pickles for one load that the user allowed."""
+    """Allows pickles for one load, if the user trusts the file; see ``force_safe_loading``."""
 
     _NAME = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
@@ -122,7 +123,7 @@ def check_fit(model: nn.Module, state_dict: Mapping, path: Union[str, Path]) -> 
 def load_source(model: nn.Module, path: Union[str, Path], trust: bool = False) -> dict:
     """Loads source weights into a segmentor; if they do not fit, the segmentor stays unchanged.
 
-    Sets the model's ``class_names`` to the class names in the checkpoint, or None.
+    The function also sets ``model.class_names`` to the class names in the checkpoint, or to None.
 
     Returns:
         The checkpoint's ``meta``; empty if it has none.

@@ -6,7 +6,7 @@ from typing import Union
 
 
 def compressed_size(path: Union[str, Path]) -> int:
-    """The number of bytes of a file after deflate, as zip and gzip compress.
+    """Returns the number of bytes of a file after deflate, the compression of zip and gzip.
 
     Raises:
         OSError: The file cannot be read.

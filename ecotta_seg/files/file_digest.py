@@ -6,7 +6,7 @@ from typing import Union
 
 
 def file_digest(path: Union[str, Path]) -> str:
-    """The first 16 hexadecimal digits of a file's SHA-256.
+    """Returns the first 16 hexadecimal digits of a file's SHA-256.
 
     Raises:
         OSError: The file cannot be read.

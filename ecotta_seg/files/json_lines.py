@@ -1,4 +1,4 @@
-"""A growing list as text, one JSON line per entry; only new entries are encoded."""
+"""Encodes a growing list as text, with one JSON line per entry; encodes only the new entries."""
 
 import json
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 class JsonLines:
     """Encodes one list repeatedly while entries are added to its end.
 
-    Every saved state contains the stream's history. As text, the history needs only a copy of some
-    bytes per frame. Pickling its numbers one by one would take longer with each frame.
+    Every saved state contains the stream's history. To save the history as text takes only a copy
+    of some bytes per frame. To pickle its numbers one by one would take longer with each frame.
     """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     def encode(self, entries: Sequence[dict]) -> str:
-        """The text of all entries.
+        """Returns the text of all entries.
 
         Args:
             entries: Dicts of JSON types; they begin with the entries of the previous call.
@@ -30,5 +30,5 @@ class JsonLines:
 
 
 def decode_json_lines(text: str) -> list[dict]:
-    """The entries that ``JsonLines.encode`` encoded, exactly: numbers bit for bit."""
+    """Returns the entries of a text of ``JsonLines.encode``; all numbers are equal bit for bit."""
     return [json.loads(line) for line in text.split('\n')] if text else []

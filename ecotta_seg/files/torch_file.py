@@ -10,10 +10,12 @@ from .atomic_io import atomic_write
 
 
 def load_whole(path: Union[str, Path], weights_only: bool = True) -> Any:
-    """Loads a file of ``torch.save`` to the CPU; torch's own reader ignores the checksums.
+    """Loads a file that ``torch.save`` wrote, to the CPU, and verifies its checksums.
+
+    torch's own reader ignores the checksums.
 
     Args:
-        path: The file; the format before zip archives (torch 1.5) has no checksums to verify.
+        path: The file. Files of torch 1.5 and before are no zip archives and have no checksums.
         weights_only: See ``torch.load``.
 
     Raises:
@@ -29,7 +31,7 @@ def load_whole(path: Union[str, Path], weights_only: bool = True) -> Any:
 
 
 def save_whole(content: Any, path: Union[str, Path]) -> None:
-    """Writes a file of ``torch.save`` atomically.
+    """Saves ``content`` with ``torch.save`` atomically.
 
     Raises:
         OSError: The file cannot be written; an older file stays unchanged.
@@ -40,7 +42,7 @@ def save_whole(content: Any, path: Union[str, Path]) -> None:
 
 
 def write_content(content: Any, file: BinaryIO) -> None:
-    """``torch.save`` to an open file; if the file raises an error, torch hides the error.
+    """Saves ``content`` with ``torch.save`` to an open file; raises the error that torch hides.
 
     Raises:
         OSError: The file cannot be written.

@@ -87,7 +87,7 @@ class FrameAreasHook(Hook):
             self._file = None
 
     def state_dict(self) -> dict:
-        """Writes the lines so far to disk and returns their size in bytes."""
+        """Makes sure that all written lines are on the disk, and returns their size in bytes."""
         if self._file is None:
             return {'bytes': self._start}
         os.fsync(self._file.fileno())

@@ -164,7 +164,7 @@ class MasksHook(Hook):
             self._folder.end()
 
     def state_dict(self) -> dict:
-        """The id of the run, which a resumed run needs."""
+        """Returns the id of the run, which a resumed run needs."""
         return {'run': self._run}
 
     def load_state_dict(self, state: dict) -> None:

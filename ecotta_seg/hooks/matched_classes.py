@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def number_of_classes(segmentor: nn.Module) -> Optional[int]:
-    """The number of classes that an mmseg segmentor predicts; None if unknown."""
+    """Returns the number of classes that an mmseg segmentor predicts; None if unknown."""
     outputs = getattr(segmentor, 'out_channels', None)
     return 2 if outputs == 1 else outputs
 

@@ -99,7 +99,7 @@ class _Inputs:
             return False
 
     def evaluate(self, size: int) -> dict:
-        """The metric's scores; empty if no frame has a label and the metric needs one."""
+        """Returns the metric's scores; empty if the metric needs labels and no frame has one."""
         name = type(self.metric).__name__
         counts = all_gather_object((len(self.metric.results), self.left_out))
         left_out, self.left_out = sum(count for _, count in counts), 0

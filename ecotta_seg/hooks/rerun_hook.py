@@ -74,7 +74,7 @@ class RerunHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Adds the frames of a batch."""
+        """Adds the frames of a batch to the recording."""
         for index, sample in enumerate(outputs if self._file is not None else ()):
             info = sample.metainfo
             condition, number = info.get('condition', 'all'), info.get('round', 1)

@@ -72,12 +72,12 @@ def run_facts(runner: Any, checkpoint: Optional[str]) -> dict:
 
 
 def now() -> str:
-    """The current time in UTC, in ISO 8601 to the second."""
+    """Returns the current time in UTC, in ISO 8601 to the second."""
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 
 def command() -> dict:
-    """The command line of this process and its working folder."""
+    """Returns the command line of this process, and its working folder."""
     # Python before 3.10 does not know its own arguments, such as -m.
     line = getattr(sys, 'orig_argv', None) or [sys.executable, *sys.argv]
     return {'command': list(line), 'folder': os.getcwd()}

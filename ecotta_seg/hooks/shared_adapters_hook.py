@@ -72,7 +72,7 @@ class SharedAdaptersHook(Hook):
         self._batches = 0
 
     def state_dict(self) -> dict:
-        """The number of batches that this process has done."""
+        """Returns the number of batches that this process has done."""
         return {'batches': self._batches}
 
     def load_state_dict(self, state: dict) -> None:

@@ -85,9 +85,9 @@ class SourceReferenceHook(Hook):
         self.last_seconds = time.perf_counter() - start
 
     def source_areas(self, index: int = -1) -> Optional[Tensor]:
-        """(3, C) int64 areas of the source's prediction for one frame of the latest batch.
+        """Returns the (3, C) int64 ``class_areas`` of the source for a frame of the latest batch.
 
-        None after round 1, or if the frame has no label.
+        Returns None after round 1, or if the frame has no label.
         """
         return self._metrics['source'].frame_areas(index) if self._scored else None
 

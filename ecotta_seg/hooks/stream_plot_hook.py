@@ -65,7 +65,7 @@ class StreamPlotHook(Hook):
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
-        """Adds the frames of a batch."""
+        """Adds an entry for each frame of a batch to the history."""
         history = RunRecord(runner).history
         metric = PerConditionIoU.among(runner.test_evaluator.metrics)
         step = _last_step(runner.model)

@@ -39,12 +39,12 @@ def settle_averages(runner: Any) -> None:
 
 
 def bare_model(runner: Any) -> nn.Module:
-    """The Runner's model without its wrapper for several processes."""
+    """Returns the Runner's model without its wrapper for several processes."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def weight_digests(model: nn.Module, but: frozenset = frozenset()) -> dict[str, str]:
-    """A digest of each weight, by name.
+    """Returns a digest of each weight, by the weight's name.
 
     Args:
         model: The model.
@@ -58,12 +58,12 @@ def weight_digests(model: nn.Module, but: frozenset = frozenset()) -> dict[str, 
 
 
 def different(kept: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    """Names in ``kept`` whose weight is missing in ``current`` or differs there."""
+    """Returns the names in ``kept`` whose digest is missing in ``current`` or differs there."""
     return [name for name, digest in kept.items() if current.get(name) != digest]
 
 
 def copied_weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of each weight, by name."""
+    """Returns a copy of each weight, by the weight's name."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 

@@ -41,7 +41,7 @@ class MaskFolder:
         return self.path / part / safe_file_name(condition) / f'{name}.png'
 
     def read(self) -> Optional[dict]:
-        """The content of ``masks.json``; None without the file.
+        """Returns the content of ``masks.json``; None if there is no such file.
 
         Raises:
             ValueError: The file is damaged.

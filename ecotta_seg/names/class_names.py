@@ -9,10 +9,12 @@ _SHOWN = 5
 
 
 def names_in_checkpoint(meta: Any) -> Optional[list[str]]:
-    """The class names in a checkpoint's ``meta``, in the order of the model's outputs; or None.
+    """Returns the class names in a checkpoint's ``meta``, in the order of the model's outputs.
+
+    Returns None if the checkpoint has no class names.
 
     Args:
-        meta: With ``dataset_meta``, or ``CLASSES`` of mmseg before 1.0.
+        meta: A dict with ``dataset_meta``, or with ``CLASSES`` of mmseg before 1.0.
     """
     for found in described_classes(meta):
         names = found.get('classes')
@@ -22,7 +24,7 @@ def names_in_checkpoint(meta: Any) -> Optional[list[str]]:
 
 
 def described_classes(meta: Any) -> list[dict]:
-    """The descriptions of the classes in a checkpoint's ``meta``, newest format first.
+    """Returns all descriptions of the classes in a checkpoint's ``meta``, newest format first.
 
     Depending on the version, mmseg writes ``dataset_meta`` with ``classes`` and ``palette``,
     ``dataset_meta`` with ``CLASSES`` and ``PALETTE``, or these two without ``dataset_meta``. The
@@ -37,7 +39,7 @@ def described_classes(meta: Any) -> list[dict]:
 def match_classes(
     outputs: int, model_names: Optional[Sequence[str]], data_names: Sequence[str]
 ) -> Optional[list[int]]:
-    """The data set's id for each output of a model.
+    """Returns the data set's class id for each output of a model.
 
     The comparison of names ignores case, hyphens and underscores. The classes match if the data set
     has all classes of the model, or the model has all classes of the data set.
@@ -87,7 +89,7 @@ def match_classes(
 
 
 def plain_name(name: str) -> str:
-    """A class name without regard to case, hyphens and underscores."""
+    """Returns a class name in lower case, with spaces in place of hyphens and underscores."""
     return ' '.join(str(name).lower().replace('_', ' ').replace('-', ' ').split())
 
 

@@ -24,7 +24,7 @@ _METHODS = Path(__file__).resolve().parents[1] / 'methods'
 
 @cache
 def method_options(name: str) -> Optional[tuple[str, ...]]:
-    """The names of a method's own options, as ``constructor_options`` of its class has them.
+    """Returns the names of a method's own options: the ``constructor_options`` of its class.
 
     Args:
         name: The registered name.
@@ -70,8 +70,8 @@ def check_method_options(adaptation: Mapping) -> None:
     """Refuses an option that a shipped method does not have.
 
     Args:
-        adaptation: ``type`` and the options of a method, as in a config. A class or the name of
-            another method is not checked here.
+        adaptation: ``type`` and the options of a method, as in a config. If ``type`` is a class, or
+            is not the name of a shipped method, the options are not checked.
 
     Raises:
         ValueError: An option is unknown.

@@ -6,7 +6,8 @@ import warnings
 class OldNameWarning(Warning):
     """A config, a command or code uses a name that the next version does not read.
 
-    Tools hide the warnings of libraries by category, so this is a category of its own.
+    The tools hide the categories that libraries use for their warnings. This warning has its own
+    category, so the tools show it.
     """
 
 

@@ -5,11 +5,11 @@ import inspect
 
 
 def check_keys(what: str, options: dict, known: list[str]) -> None:
-    """Refuses option names that ``what`` does not have.
+    """Refuses options whose names are not among the ``known`` ones.
 
     Raises:
-        ValueError: An option is unknown. The message has the option, the most similar known one,
-            and all known ones.
+        ValueError: An option is unknown. The message names ``what``, the option, the most similar
+            known option, and all known options.
     """
     for key in options:
         if key not in known:
@@ -19,7 +19,7 @@ def check_keys(what: str, options: dict, known: list[str]) -> None:
 
 
 def constructor_options(cls: type) -> list[str]:
-    """The keyword names that ``cls(...)`` takes, without ``self`` and the segmentor."""
+    """Returns the keyword names that ``cls(...)`` takes, without ``self`` and ``segmentor``."""
     names = []
     for base in cls.__mro__:
         if '__init__' not in vars(base):

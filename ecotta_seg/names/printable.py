@@ -2,7 +2,7 @@
 
 
 def printable(name: object) -> str:
-    """``name`` on one line, without control characters for a terminal.
+    """Returns ``name`` on one line, without control characters for a terminal.
 
     Line breaks, escape sequences, text-direction marks and undecodable bytes become backslash
     escapes.

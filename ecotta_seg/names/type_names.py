@@ -5,11 +5,11 @@ from typing import Any
 
 
 def type_name(kind: Any) -> str:
-    """The name of a type without its scope.
+    """Returns the name of a type without its scope.
 
     Args:
-        kind: ``'TestLoop'``, ``'mmengine.TestLoop'``, a class, or a config or an object of one of
-            these. Without a type the name is empty.
+        kind: ``'TestLoop'``, ``'mmengine.TestLoop'``, a class, a config with such a ``type``, or an
+            object. The name of None, or of a config without a ``type``, is empty.
     """
     if isinstance(kind, Mapping):
         kind = kind.get('type')

@@ -10,10 +10,10 @@ def refuse_others(first: RunFiles, other: RunFiles) -> None:
     """Refuses a run that was scored on other frames or labels than the first run.
 
     Args:
-        first, other: Both have ended and have a ``run.json``.
+        first, other: Two runs that have ended and have a ``run.json``.
 
     Raises:
-        ValueError: The frames or labels differ; the message is one sentence on the difference.
+        ValueError: The frames or labels differ; the message describes the first difference.
     """
     reason = _difference(first, other)
     if reason is not None:
@@ -24,7 +24,7 @@ def refuse_others(first: RunFiles, other: RunFiles) -> None:
 
 
 def is_known(run: RunFiles) -> bool:
-    """Whether the names of a run's frames are recorded."""
+    """Whether a run's ``run.json`` identifies the frames by their names."""
     return run.record['data']['frames'] is not None
 
 

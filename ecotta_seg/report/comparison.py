@@ -1,4 +1,4 @@
-"""Compares several runs on the same frames with the first run."""
+"""Compares several runs with the first of them; all runs must have the same frames."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
@@ -113,7 +113,10 @@ def _areas(run: RunFiles) -> tuple[Optional[FrameAreas], str]:
 
 
 def mean_score(run: RunFiles, condition: Optional[str], rounds: int) -> Optional[float]:
-    """mIoU in percent over the first rounds, of one condition, or the mean of all (None)."""
+    """Returns the mean mIoU in percent over the first ``rounds`` rounds.
+
+    If ``condition`` is None, the mean is also over all conditions.
+    """
     entries = run.document['rounds'][:rounds]
     if condition is None:
         return mean_of([entry['mIoU'] for entry in entries])
@@ -166,5 +169,5 @@ def _refuse_other_frames(
 
 
 def _tails(frames: Mapping[str, Sequence[str]], condition: str) -> list[tuple[str, ...]]:
-    """Names without the folder of the data set."""
+    """The last parts of each frame's path, which do not depend on the data set's folder."""
     return [PurePath(path).parts[-_NAME_PARTS:] for path in frames.get(condition, ())]

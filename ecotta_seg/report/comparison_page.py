@@ -19,7 +19,7 @@ _STYLES = {'gain': 'green', 'loss': 'red'}
 
 
 def write_comparison(comparison: Comparison, path: Union[str, Path]) -> Path:
-    """Writes the page atomically.
+    """Writes the page ``comparison.html`` atomically.
 
     Args:
         comparison: From ``compare_runs``.
@@ -46,7 +46,7 @@ def write_comparison(comparison: Comparison, path: Union[str, Path]) -> Path:
 
 
 def print_comparison(comparison: Comparison, console: Optional[Console] = None) -> None:
-    """Prints scores, differences and costs to the terminal or ``console``."""
+    """Prints the tables of scores, differences and costs to ``console``, or to the terminal."""
     if console is None:
         console = Console()
         if not console.is_terminal:
@@ -73,7 +73,7 @@ def _on_screen(table: Table) -> ScreenTable:
 
 
 def score_table(comparison: Comparison) -> Table:
-    """mIoU by condition over the rounds that all runs have, and the clear day."""
+    """Builds the table of mIoU by condition, over the rounds that all runs have, and clear day."""
     conditions = comparison.runs[0].document['conditions']
     table = Table(
         'mIoU in percent', ['', *conditions, 'mean', 'clear day', 'forgetting'],
@@ -99,7 +99,7 @@ def score_table(comparison: Comparison) -> Table:
 
 
 def _sources(comparison: Comparison) -> list[tuple[str, Mapping, Optional[float]]]:
-    """The source of each run, once if all runs have the same."""
+    """Name, scores and clear-day mIoU of each run's source; one entry if all scores are equal."""
     found: list[tuple[str, Mapping, Optional[float]]] = []
     for name, run in zip(comparison.names, comparison.runs):
         source = run.document['source']
@@ -110,7 +110,7 @@ def _sources(comparison: Comparison) -> list[tuple[str, Mapping, Optional[float]
 
 
 def difference_table(comparison: Comparison) -> Table:
-    """Differences to the first run with their intervals."""
+    """Builds the table of the differences to the first run, with their intervals."""
     conditions = comparison.runs[0].document['conditions']
     table = Table(f'Difference to {comparison.names[0]} in points', ['', *conditions, 'mean'])
     for name, found in zip(comparison.names[1:], comparison.differences):
@@ -131,7 +131,7 @@ def _interval(entry: Optional[Mapping]) -> Cell:
 
 
 def round_table(comparison: Comparison) -> Table:
-    """mIoU of each condition in each round, a column for each run."""
+    """Builds the table of mIoU by round and condition, with a column for each run."""
     conditions = comparison.runs[0].document['conditions']
     by_run = [
         {entry['round']: entry for entry in run.document['rounds']} for run in comparison.runs
@@ -152,7 +152,7 @@ def _round_score(entry: Optional[Mapping], condition: Optional[str]) -> Optional
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """Memory and time of each run."""
+    """Builds the table of the memory and time of each run."""
     head = ['', 'peak MiB', 'to inference', 'total MiB', 'seconds a frame', 'to inference']
     table = Table('Memory and time', head)
     for name, run in zip(comparison.names, comparison.runs):
@@ -178,7 +178,7 @@ def _ratio(value: Optional[float], than: Optional[float]) -> Cell:
 
 
 def settings_table(comparison: Comparison) -> Table:
-    """The settings of each run."""
+    """Builds the table of the settings of each run."""
     head = ['', 'method', 'rounds', 'seed', 'checkpoint', 'checkpoint digest', 'ecotta_seg']
     table = Table('Settings', head)
     for name, run in zip(comparison.names, comparison.runs):

@@ -1,4 +1,4 @@
-"""The contents of a report, ready for its template."""
+"""Computes the values that the template of a report shows."""
 
 import shlex
 from collections import Counter
@@ -29,7 +29,7 @@ _EVENTS = {
 
 
 def report_values(run: RunFiles) -> dict[str, Any]:
-    """The values that the template of a report shows.
+    """Returns the variables of a report's template.
 
     Args:
         run: The contents of the work dir.
@@ -104,7 +104,7 @@ def _forgetting(document: Mapping) -> Optional[str]:
 
 
 def memory_table(document: Mapping) -> Optional[Table]:
-    """Peaks and the memory between frames, in MiB; None if nothing was measured."""
+    """Builds the table of memory in MiB; None if nothing was measured."""
     rows, memory = memory_rows(document), document['memory']
     if not rows:
         return None
@@ -118,7 +118,7 @@ def memory_table(document: Mapping) -> Optional[Table]:
 
 
 def seconds_table(document: Mapping) -> Optional[Table]:
-    """Seconds per frame; None if nothing was measured."""
+    """Builds the table of seconds per frame; None if nothing was measured."""
     seconds = document['seconds_per_frame']
     inference, adaptation = seconds['inference'], seconds['adaptation']
     if inference is None and adaptation is None:
@@ -139,7 +139,7 @@ def _distinct(frames: Sequence[Mapping]) -> list[Mapping]:
 
 
 def _frames(frames: Sequence[Mapping]) -> list[dict]:
-    """The frames that differ most from the source, condition by condition."""
+    """The frames whose mIoU differs most from the source's mIoU, sorted by condition."""
     shown = sorted(_distinct(frames), key=lambda f: -abs(f['difference']))[:_MOST_FRAMES]
     shown.sort(key=lambda f: (f['condition'], f['kind']))
     return [

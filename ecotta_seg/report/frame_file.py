@@ -1,4 +1,4 @@
-"""Files with one frame of a run and its masks, small enough to embed in a page."""
+"""Files with one frame of a run and the frame's masks, small enough to embed in a page."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ _NUMBERS = ('round', 'stream_index', 'difference', 'source_mIoU', 'adapted_mIoU'
 
 
 def frame_file(folder: Union[str, Path], condition: str, kind: str) -> Path:
-    """The file of the best or the worst frame of a condition.
+    """Returns the path of the file for the best or the worst frame of a condition.
 
     Args:
         folder: The work dir.
@@ -86,7 +86,7 @@ def _data_uri(picture: np.ndarray, suffix: str, kind: str, options: list[int]) -
 
 
 def read_frame_files(folder: Union[str, Path]) -> list[dict]:
-    """The frames that a run has kept, in the order of their files' names.
+    """Returns the content of each frame file of a run, in the order of the files' names.
 
     Raises:
         ValueError: A file is damaged.
@@ -106,7 +106,7 @@ def read_frame_files(folder: Union[str, Path]) -> list[dict]:
 
 
 def _fits(found: Any) -> bool:
-    """Whether a page may contain all values: embedded pictures, colours, numbers."""
+    """Whether all values have the expected form, so that a page may contain them."""
     if not isinstance(found, Mapping) or found.get('kind') not in (BEST, WORST):
         return False
     pictures, legend = found.get('pictures'), found.get('legend')

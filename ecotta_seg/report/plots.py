@@ -10,7 +10,7 @@ from ..visualization.stream_plot import draw_stream
 
 
 def stream_plots(document: Mapping, history: Sequence[Mapping]) -> dict[str, str]:
-    """The course of the stream for a wide and for a narrow screen.
+    """Draws the plot of a stream for a wide and for a narrow screen.
 
     Args:
         document: A document of ``results.json``.

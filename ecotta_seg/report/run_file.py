@@ -5,17 +5,18 @@
     {"schema": 1, "started": ISO time, "finished": ISO time or null,
      "commands": [{"command": [str, ...], "folder": str}, ...],
      "environment": {NAME: str}, "processes": int,
-     "config": str, "adaptation": str, "checkpoint": str or null, "checkpoint_digest": str or null,
-     "seed": int or null, "device": str, "versions": {NAME: str},
+     "config": str or null, "adaptation": str, "checkpoint": str or null,
+     "checkpoint_digest": str or null, "seed": int or null, "device": str, "versions": {NAME: str},
      "method": str, "classes": [str, ...], "frames": int, "rounds": int,
      "metric": {"mean_over": str, "ignore_index": int} or null,
      "data": {"frames": {CONDITION: {"frames": int, "digest": str}} or null,
               "settings": {NAME: str}}}
 
-The first command started the run, the others resumed it. ``"environment"`` has the variables that
-the config reads and that are set. ``"adaptation"`` is ``adaptation`` of the config as text.
-``"digest"`` is equal if two runs have frames of the same names; ``"settings"`` are the pipeline
-steps that make weather.
+The first command started the run, the others resumed it. ``"environment"`` has the environment
+variables that the config reads and that are set. ``"adaptation"`` has ``adaptation``, ``estimate``
+and ``views`` of the config as the text of a config file. If two runs have frames of the same names
+in a condition, the ``"digest"`` is equal. ``"settings"`` has the pipeline steps that change the
+content of a frame, such as made weather, with their options.
 """
 
 import json
@@ -69,7 +70,7 @@ def write_run_file(folder: Union[str, Path], record: Mapping) -> Path:
 
 
 def read_run_file(folder: Union[str, Path]) -> Optional[dict]:
-    """The content of ``run.json`` in a work dir; None without the file.
+    """Returns the content of ``run.json`` in a work dir; None if there is no such file.
 
     Raises:
         ValueError: The file is damaged.

@@ -13,7 +13,7 @@ _MOST_CLASSES = 24
 
 
 def condition_table(document: Mapping) -> Optional[Table]:
-    """mIoU by condition and round: source, references, adapted, estimates; None without scores."""
+    """Builds the table of mIoU: source, references, each round, estimates; None without scores."""
     conditions, source, rounds = document['conditions'], document['source'], document['rounds']
     if not conditions:
         return None
@@ -63,7 +63,7 @@ def _average(document: Mapping) -> dict:
 
 
 def clear_table(document: Mapping) -> Optional[Table]:
-    """The clear day: source, before and after the stream; None if it was not measured."""
+    """Builds the table of the clear day; None if the clear day was not measured."""
     clear = document['clear']
     if all(clear[key] is None for key in CLEAR_KEYS):
         return None
@@ -80,7 +80,7 @@ def clear_table(document: Mapping) -> Optional[Table]:
 
 
 def class_table(document: Mapping) -> Optional[Table]:
-    """IoU of each class in the last round, largest gain first; None without labels."""
+    """Builds the table of IoU by class in the last round, best gain first; None without labels."""
     if not document['rounds']:
         return None
     last, source = document['rounds'][-1], document['source']
@@ -114,7 +114,7 @@ def class_table(document: Mapping) -> Optional[Table]:
 
 
 def confusion_tables(document: Mapping) -> list[Table]:
-    """The confusion matrices of the source and of the method; empty without labels."""
+    """Builds the confusion matrices of the source and of the method; empty without labels."""
     found = document.get('confusion') or {}
     after, before = found.get('method'), found.get('source')
     if not after:
@@ -129,7 +129,7 @@ def confusion_tables(document: Mapping) -> list[Table]:
 
 
 def left_out_classes(document: Mapping) -> int:
-    """The number of labelled classes without a row in the confusion matrices."""
+    """Returns the number of labelled classes that have no row in the confusion matrices."""
     after = (document.get('confusion') or {}).get('method')
     return max(0, len(after['pixels']) - _MOST_CLASSES) if after else 0
 

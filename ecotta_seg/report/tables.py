@@ -29,7 +29,7 @@ class Table:
         head: A text for each column, including the column of names.
         rows: The name and the cells of each row.
         strong: Indices of the rows that are shown bold.
-        matrix: The column names are shown upright, and columns are narrow.
+        matrix: Whether the page shows narrow columns with upright names.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Table:
 
 
 def percent(value: Optional[float], than: Optional[float] = None) -> Cell:
-    """A percentage with two digits; a gain or a loss compared with ``than``, if given."""
+    """A percentage with two decimals, marked as a gain or a loss if there is a ``than``."""
     if value is None:
         return Cell(NOTHING)
     return Cell(f'{value:.2f}', '' if than is None else _kind(value - than))
@@ -60,12 +60,12 @@ def points(value: Optional[float], than: Optional[float]) -> Cell:
 
 
 def number(value: Optional[float], digits: int, unit: str = '') -> Cell:
-    """A number with a given number of decimals."""
+    """A number with ``digits`` decimals, followed by the unit."""
     return Cell(NOTHING if value is None else f'{value:.{digits}f}{unit}')
 
 
 def shade(share: Optional[float]) -> Cell:
-    """A share of a row, 0 to 1, in whole percent, with a background shade for the share."""
+    """A share of a row (0 to 1) in whole percent; the background is darker for a larger share."""
     if share is None:
         return Cell(NOTHING)
     return Cell(f'{100 * share:.0f}', f'shade{round(10 * share)}')

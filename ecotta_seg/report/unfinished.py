@@ -32,7 +32,7 @@ def saved_part(folder: Union[str, Path], record: Mapping) -> SavedPart:
 
     Args:
         folder: The work dir.
-        record: Its ``run.json``.
+        record: The content of the run's ``run.json``.
 
     Raises:
         ValueError: All states are damaged.
@@ -86,7 +86,7 @@ def _newest(folder: Path) -> Optional[dict]:
 def _scores(
     state: Optional[Mapping], classes: Sequence[str], settings: Mapping
 ) -> tuple[list[dict], Optional[dict]]:
-    """Rounds and confusion of a metric's saved sums."""
+    """The scores of each round, and the confusion, from a metric's saved sums."""
     if state is None:
         return [], None
     metric = PerConditionIoU(**settings)

@@ -24,7 +24,7 @@ class RunFiles(NamedTuple):
         document: A document of ``results.json``, schema 1.
         record: The content of ``run.json``; None if the run has no such file.
         history: A dict for each frame, see ``plot_stream``; empty without ``history.csv``.
-        frames: As from ``read_frame_files``.
+        frames: The result of ``read_frame_files``.
         frames_done: If the run has not ended, the number of finished frames of the stream; else
             None.
     """

@@ -187,18 +187,18 @@ def data_files(dataset: Any) -> list[str]:
 
 
 def file_sizes(paths: Sequence[str]) -> torch.Tensor:
-    """(N,) int64: size of each file in bytes, -1 if the file is missing."""
+    """Returns (N,) int64: the size of each file in bytes, -1 if the file is missing."""
     sizes = [os.path.getsize(path) if os.path.isfile(path) else -1 for path in paths]
     return torch.tensor(sizes, dtype=torch.int64)
 
 
 def changed_files(paths: Sequence[str], saved: torch.Tensor, current: torch.Tensor) -> list[str]:
-    """The ``paths`` whose sizes differ; all arguments have the same order and length."""
+    """Returns the ``paths`` whose sizes differ; ``saved`` and ``current`` are in their order."""
     return [paths[index] for index in (saved != current).nonzero().flatten().tolist()]
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor of any shape, dtype and device."""
+    """Returns the bytes of a tensor's values, for any shape, dtype and device."""
     content = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(content.view(torch.uint8).numpy() if content.numel() else b'')
 

@@ -95,7 +95,7 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def put_aside(self) -> None:
-        """Moves the states of an earlier run in this work dir out of the way.
+        """Moves the states of an earlier run in this work dir to another folder.
 
         The states go to a free folder ``state_before_1`` to ``state_before_4``. If all four exist,
         the one with the fewest frames is deleted first.

@@ -13,17 +13,19 @@ def keep_freed_memory() -> bool:
     """Makes the process keep freed memory for later allocations, as CUDA's allocator does.
 
     By default glibc returns blocks above 32 MiB, and the end of the heap, to the system. The large
-    maps of each frame then get new pages that the system must clear first, which takes a large
-    share of an inference's time. With this function the resident size stays at its peak. The peak
-    may be a few percent higher, because of gaps between blocks.
+    feature maps of each frame then need new pages of memory, and the system must clear these pages
+    first. This takes a large share of an inference's time. With this function the process's
+    resident memory stays at its peak. The peak may be a few percent higher, because of gaps between
+    blocks.
 
     The setting holds for the whole process and cannot be undone. The tools call the function;
-    other programs that adapt may call it. It affects the main thread, in which the tools adapt: in
-    other threads glibc's memory is in pieces of 64 MiB, and larger blocks still go back to the
-    system. If environment variables set glibc's thresholds, the function does nothing.
+    other programs that adapt may call it. The setting affects the main thread, in which the tools
+    adapt. In other threads glibc's memory is in pieces of 64 MiB, and larger blocks still go back
+    to the system. If environment variables set glibc's thresholds, the function does nothing.
 
     Returns:
-        Whether the process keeps freed memory; False if the C library is not glibc.
+        Whether the process keeps freed memory. False if the C library is not glibc, or if the
+        function does nothing.
     """
     tunables = os.environ.get('GLIBC_TUNABLES', '')
     if any(name in os.environ for name in _SETTINGS) or 'glibc.malloc' in tunables:
@@ -37,7 +39,7 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> None:
-    """Returns the memory that is free now to the system, once; does nothing without glibc."""
+    """Returns all memory that is free now to the system. Without glibc nothing happens."""
     trim = _function('malloc_trim')
     if trim is not None:
         trim(0)

@@ -5,10 +5,10 @@ from typing import Union
 
 
 def parse_compute_budget(budget: Union[str, int, float]) -> float:
-    """A compute budget as a multiple of stock inference's floating-point operations.
+    """Returns a compute budget as a multiple of stock inference's floating-point operations.
 
     Args:
-        budget: ``'1.5x'``, or the number alone.
+        budget: A text such as ``'1.5x'``, or a number.
 
     Raises:
         ValueError: The budget has another form, or is not above 0.

@@ -54,7 +54,7 @@ def _is_ours(path: str) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """The original message of an error, without the text that mmengine and torch add.
+    """Returns the original message of an error, without the text that mmengine and torch add.
 
     A DataLoader worker passes its whole traceback as the message; mmengine's registries prepend
     the class and the file; mmengine appends the hook. Only the original message is kept. Control

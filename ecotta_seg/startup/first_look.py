@@ -53,10 +53,10 @@ def check_pictures(folder: Optional[str], option: str = '--calibrate') -> None:
 
 
 def images_of(folder: Path) -> list[Path]:
-    """The images of a folder in the order of their names.
+    """Returns the images of a folder in the order of their names.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The folder has no images.
     """
     files = sorted(
         path
@@ -69,14 +69,14 @@ def images_of(folder: Path) -> list[Path]:
 
 
 def check_output(path: Union[str, Path], option: str) -> None:
-    """Checks that an output can be written where its name says; nothing is created.
+    """Checks that an output can be written to its path, without creating anything.
 
     Args:
         path: A file or a folder, which need not exist.
         option: The command-line option that names the output.
 
     Raises:
-        ValueError: The nearest folder that exists is no folder or cannot be written to.
+        ValueError: The nearest existing part of the path is no folder, or cannot be written to.
     """
     folder = Path(path).resolve()
     folder = folder if folder.is_dir() else folder.parent
@@ -106,7 +106,7 @@ def check_runs(folders: Sequence[Union[str, Path]], least: int = 1) -> None:
 
     Args:
         folders: The work dirs.
-        least: The smallest number of them.
+        least: The minimum number of work dirs.
 
     Raises:
         FileNotFoundError: A folder does not exist or holds no run.
@@ -131,7 +131,7 @@ def check_runs(folders: Sequence[Union[str, Path]], least: int = 1) -> None:
 
 
 def check_weather(conditions: Sequence[str], option: str = '--conditions') -> None:
-    """Checks that conditions are those of made weather.
+    """Checks that all conditions are kinds of made weather.
 
     Raises:
         ValueError: A condition is unknown, or there is none.
@@ -189,7 +189,7 @@ def check_device(name: Optional[str]) -> None:
     the device works.
 
     Args:
-        name: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...; None is the default.
+        name: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` ...; None is not checked.
 
     Raises:
         ValueError: The device is a CUDA device, and torch was built for the CPU only or there is

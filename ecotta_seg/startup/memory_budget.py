@@ -9,7 +9,7 @@ _UNITS = {
 
 
 def parse_budget(budget: Union[str, int, float, None], inference_bytes: int) -> Optional[int]:
-    """A memory budget in bytes.
+    """Returns a memory budget in bytes; None if there is no limit.
 
     Args:
         budget: ``'600MB'``, ``'580MiB'``, a number of bytes, ``'1.25x'`` (times the peak of stock

@@ -22,7 +22,7 @@ class StackError(ImportError):
 
 
 def missing_library(name: str, reason: object) -> StackError:
-    """The error for a library that cannot be imported, with the command that installs it."""
+    """Returns the error for a library that cannot be imported; it has the command to install it."""
     return StackError(
         f'ecotta_seg needs {name} >= {_wanted(name)}, which could not be imported ({reason}): '
         f'{_INSTALL}'
@@ -39,7 +39,9 @@ def _version_tuple(version: str) -> tuple:
 
 
 def check_stack() -> None:
-    """Checks that torch, mmengine, mmcv and mmseg import, are new enough and fit NumPy.
+    """Checks that torch, mmengine, mmcv and mmseg can be imported and are new enough.
+
+    The function also checks that torch works with the installed NumPy.
 
     Raises:
         StackError: A check fails; the message names the library, the version found and the command
@@ -66,7 +68,7 @@ def check_stack() -> None:
 
 
 def _check_numpy(torch) -> None:
-    """torch 2.1 and 2.2 were built with NumPy 1; with NumPy 2 they import, but read no array."""
+    """Checks that torch can convert arrays: torch 2.1 and 2.2 were built for NumPy 1."""
     try:
         torch.zeros(1).numpy()
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Names of configs in packages: ``ecotta_seg::demo.py``, and ``mmseg::`` on either stack.
+"""Lets mmengine find configs by name: ``ecotta_seg::demo.py``, and ``mmseg::`` on either stack.
 
 mmengine finds the configs of a package with an internal table, which contains neither this package
 nor the distributions of the ``onedl-*`` forks. A config names its bases before it can import
@@ -17,13 +17,13 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def package_folder(name: str) -> str:
-    """The folder ``configs`` or ``tools`` in the installed package, or in the clone."""
+    """Returns the folder ``configs`` or ``tools`` of the installed package, or of the clone."""
     installed = os.path.join(_PACKAGE, '.mim', name)
     return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(_PACKAGE), name)
 
 
 def own_config(name: str) -> str | None:
-    """The path of a config of this package.
+    """Returns the path of a config of this package.
 
     Args:
         name: A name such as ``'ecotta_seg::acdc_ecotta.py'``.

@@ -33,7 +33,7 @@ def condition_panel(
     does not mix the classes of a mask; pixels of no class are black.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the frame at the model's input.
+        image: (H, W, 3) uint8 RGB, the frame as the model gets it.
         masks: Title and (h, w) integer class indices of each mask, in the order to show.
         classes: C class names.
         palette: C colours (red, green, blue) from 0 to 255.
@@ -78,7 +78,7 @@ def scaled_image(image: np.ndarray, width: int) -> np.ndarray:
 def legend_entries(
     indices: Sequence[int], classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> list[tuple[str, tuple]]:
-    """Name and colour of each class; an index beyond the classes means no class."""
+    """Name and colour of each class in ``indices``; an index above the last class is no class."""
     return [
         (classes[index], tuple(palette[index])) if index < len(classes) else (_IGNORED, (0, 0, 0))
         for index in indices

@@ -26,7 +26,7 @@ def rgb_image(image: torch.Tensor) -> np.ndarray:
 
 
 def frame_name(info: Mapping) -> str:
-    """``<sequence>_<frame>`` from a sample's metainfo, without repeating the sequence."""
+    """``<sequence>_<frame>``, or ``<frame>`` if this begins with the sequence's name already."""
     sequence = str(info.get('sequence', ''))
     frame = Path(str(info.get('img_path') or info.get('stream_index', 0))).stem
     for suffix in _SUFFIXES:

@@ -20,7 +20,7 @@ _JPEG_QUALITY = 85
 class RerunFile:
     """Writes ``FILE.part1.rrd`` during the run, and the complete ``FILE.rrd`` at the end.
 
-    The viewer opens a part at any time. If a stopped run resumes, the recording continues in
+    The viewer can open a part at any time. If a stopped run resumes, the recording continues in
     ``FILE.part2.rrd``. The earlier part is truncated to its length in the saved state, so that no
     frame is recorded twice. At the end Rerun's own tool joins the parts, and the parts are removed.
 
@@ -53,11 +53,11 @@ class RerunFile:
         self.number = 0
 
     def part(self, number: int) -> Path:
-        """The file of a part, numbered from 1."""
+        """Returns the path of a part; the first part has number 1."""
         return self.path.with_name(f'{self.path.stem}.part{number}{SUFFIX}')
 
     def parts(self) -> list[Path]:
-        """The existing parts, in order."""
+        """Returns the paths of the existing parts, in order."""
         found = []
         while self.part(len(found) + 1).is_file():
             found.append(self.part(len(found) + 1))
@@ -77,15 +77,16 @@ class RerunFile:
         self._open(1, name)
 
     def go_on(self, name: str, number: int, size: int) -> bool:
-        """Starts the part after ``number``.
+        """Continues a recording: truncates part ``number`` and starts the next part.
 
         Args:
             name: See ``start``.
-            number: The last part to keep.
+            number: The number of the last part to keep.
             size: Number of bytes to keep of this part.
 
         Returns:
-            Whether all earlier parts exist. If not, the recording starts here.
+            Whether all earlier parts exist and the last one is long enough. If not, a new recording
+            starts.
         """
         there = self.parts()
         whole = len(there) >= number and there[number - 1].stat().st_size >= size
@@ -122,7 +123,7 @@ class RerunFile:
             step: Number of the frame on the timeline ``frame``.
             image: (H, W, 3) uint8 RGB.
             masks: (h, w) integer class indices by name, or None; indices of no class are black.
-            numbers: Value of each curve, by name.
+            numbers: The frame's value on each curve, by the curve's name.
             title: Condition, round and name of the frame.
         """
         rr, recording = self._rerun, self._recording
@@ -144,7 +145,7 @@ class RerunFile:
         recording.log('stream', rr.TextLog(title))
 
     def flush(self) -> int:
-        """Writes all frames so far to disk.
+        """Writes all added frames to disk.
 
         Returns:
             The size of the part in bytes.

@@ -45,13 +45,14 @@ def plot_stream(
 
     Args:
         history: One dict per frame in the order of the stream, with ``round``, ``condition``,
-            ``frame_mIoU`` and ``running_mIoU`` (percent, of the condition and round so far),
-            ``loss``, ``entropy`` and ``regularisation``. If there is an estimate, also
-            ``estimated_mIoU``, ``source_estimated_mIoU`` and ``source_given``. Missing values are
-            None or NaN.
+            ``frame_mIoU`` and ``running_mIoU`` (of the condition in this round up to this frame;
+            both in percent), ``loss``, ``entropy`` and ``regularisation``. If there is an estimate,
+            also ``estimated_mIoU``, ``source_estimated_mIoU`` and ``source_given``. Missing values
+            are None or NaN.
         path: The file to write; its suffix chooses the format.
-        source: mIoU in percent of the source model by condition, drawn as dashed lines.
-        events: Dicts with ``stream_index`` (or ``frame``), marked on the frame axis.
+        source: mIoU of the source model in percent, by condition. The plot has a dashed line for
+            each condition.
+        events: Dicts with ``stream_index`` (or ``frame``). The plot marks these frames.
         title: A line above the plot.
 
     Returns:
@@ -128,7 +129,7 @@ def _plain(text: object) -> str:
 
 
 def _values(history: Sequence[Mapping], key: str) -> np.ndarray:
-    """(frames,) float64, NaN if there is no finite value."""
+    """(frames,) float64: the value of each frame, NaN for a frame without a finite value."""
     values = [entry.get(key) for entry in history]
     values = [math.nan if value is None else float(value) for value in values]
     return np.where(np.isfinite(values), values, math.nan)
@@ -211,7 +212,7 @@ def _plot_blocks(
 
 
 def _plot_estimates(axes: Axes, history: Sequence[Mapping]) -> None:
-    """Draws running label-free estimates and marks frames with the source's prediction."""
+    """Draws the running estimates, and marks frames for which the source's prediction was given."""
     for key, label, colour in _ESTIMATES:
         values = _values(history, key)
         if np.isfinite(values).any():
@@ -235,7 +236,7 @@ def _plot_mixture(
     conditions: Sequence[str],
     source: Mapping[str, Optional[float]],
 ) -> None:
-    """Draws a line for each condition, broken at each round, and a dashed source level."""
+    """Draws a line for each condition and round, and the source's mIoU as a dashed line."""
     running = _values(history, 'running_mIoU')
     names = np.array([str(entry.get('condition', 'all')) for entry in history], dtype=object)
     rounds = np.array([int(entry.get('round', 1)) for entry in history])
@@ -252,7 +253,7 @@ def _plot_mixture(
 
 
 def _plot_losses(axes: Axes, history: Sequence[Mapping], segments: Sequence[_Segment]) -> None:
-    """Draws each loss and its mean over neighbouring frames, within segments if given."""
+    """Draws each loss and its mean over neighbouring frames, within each of the given segments."""
     pieces = [(segment.first, segment.last + 1) for segment in segments] or [(0, len(history))]
     drawn = False
     for key, colour in _LOSSES:
@@ -279,7 +280,7 @@ def _smooth(values: np.ndarray, half: int) -> np.ndarray:
     """Mean over up to ``half`` frames before and after, without frames that have no value."""
     there = np.isfinite(values)
     kernel = np.ones(2 * half + 1)
-    # The middle of 'full': 'same' has the length of the window if the window is longer.
+    # The middle of 'full': 'same' has the length of the kernel if the kernel is longer.
     middle = slice(half, half + len(values))
     total = np.convolve(np.where(there, values, 0), kernel)[middle]
     count = np.convolve(there.astype(float), kernel)[middle]
