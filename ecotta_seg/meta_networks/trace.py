@@ -59,8 +59,8 @@ class _Run:
 def find_blocks(backbone: nn.Module) -> list[TracedBlock]:
     """The blocks of a backbone, in the order in which they run.
 
-    A block is a module with submodules in an ``nn.Sequential`` or an ``nn.ModuleList``, such as a
-    residual block or a transformer layer, or one of several attributes ``layer1``, ``layer2`` and
+    A block is a module with several layers in an ``nn.Sequential`` or an ``nn.ModuleList``, such as
+    a residual block or a transformer layer, or one of several attributes ``layer1``, ``layer2`` and
     so on. A frame passes through a block once. Input and output are maps (N, C, H, W) or tokens
     (N, L, C), and the block does not change its input in place. Of nested blocks the outermost
     counts.
@@ -131,7 +131,8 @@ def _listening(backbone: nn.Module) -> Iterator[_Run]:
 def _candidates(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules with submodules in a list, or in a numbered row of attributes, of the backbone.
 
-    A list of modules is no candidate, but its modules are.
+    A list of modules is no candidate, but its modules are. A block has at least two layers with
+    weights for the channels (convolutions, linear layers): one convolution with its norm is none.
     """
     for name, parent in backbone.named_modules():
         children = dict(parent.named_children())
@@ -139,8 +140,13 @@ def _candidates(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             rows = Counter(map(_without_number, children))
             children = {k: m for k, m in children.items() if rows[_without_number(k)] > 1}
         for key, module in children.items():
-            if not _is_list(module) and next(module.children(), None) is not None:
+            if not _is_list(module) and _layers(module) > 1:
                 yield f'{name}.{key}' if name else key, module
+
+
+def _layers(module: nn.Module) -> int:
+    """The number of convolutions, linear layers and other weights of two dimensions or more."""
+    return sum(parameter.dim() > 1 for parameter in module.parameters())
 
 
 def _without_number(name: str) -> str:

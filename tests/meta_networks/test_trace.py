@@ -11,17 +11,32 @@ from tests.zoo import build
 
 
 class Block(nn.Module):
-    """A 3x3 convolution; ``before`` changes the input first."""
+    """Two convolutions; ``before`` changes the input first."""
 
     def __init__(self, channels, out_channels, stride=1, before=None):
         super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels, 3, stride, 1)
+        self.convs = nn.Sequential(
+            nn.Conv2d(channels, out_channels, 3, stride, 1),
+            nn.Conv2d(out_channels, out_channels, 1),
+        )
         self.before = before
 
     def forward(self, x):
         if self.before is not None:
             self.before(x)
-        return self.conv(x)
+        return self.convs(x)
+
+
+class Larger(nn.Module):
+    """Doubles the size of a map."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels, channels, 2, 2)
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        return self.conv(self.up(x))
 
 
 class Backbone(nn.Module):
@@ -29,17 +44,18 @@ class Backbone(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+        stem = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+        self.stem = nn.ModuleList([stem])
         self.blocks = nn.ModuleList([Block(4, 6, 2), Block(6, 6), Block(6, 8, 2)])
         self.in_place = nn.ModuleList([Block(8, 8, before=torch.relu_)])
         self.shared = nn.ModuleList([Block(8, 8)])
         self.pooled = nn.ModuleList([Block(8, 8)])
-        self.larger = nn.ModuleList([nn.Sequential(nn.ConvTranspose2d(8, 8, 2, 2))])
+        self.larger = nn.ModuleList([Larger(8)])
         self.layer1, self.layer2 = Block(8, 8), Block(8, 10)
         self.unused = nn.ModuleList([Block(8, 8)])
 
     def forward(self, x):
-        x = self.blocks[1](self.blocks[0](self.stem(x)))
+        x = self.blocks[1](self.blocks[0](self.stem[0](x)))
         x = self.in_place[0](self.blocks[2](x.relu()))
         x = self.shared[0](self.shared[0](x))
         x = x * self.pooled[0](x.mean((2, 3), keepdim=True))
@@ -70,7 +86,7 @@ def test_a_run_leaves_no_hooks_and_changes_no_statistics():
 def test_frames_of_a_size_that_does_not_run_are_no_part_of_the_trace():
     class Choosy(Backbone):
         def forward(self, x):
-            y = self.blocks[1](self.blocks[0](self.stem(x)))
+            y = self.blocks[1](self.blocks[0](self.stem[0](x)))
             if x.shape[2] < 256:
                 raise RuntimeError('too small')
             return self.blocks[2](y)
