@@ -12,6 +12,7 @@ from .output_encoder import OutputEncoder
 from .partition import check_split, default_split
 from .prepare import prepare_meta_networks
 from .state import load_adapters, read_adapters, save_adapters
+from .traced_encoder import TracedEncoder
 from .units import EncoderUnits, UnitShape, find_units, is_described, register_units
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'MetaNetwork',
     'OutputEncoder',
     'PartOutput',
+    'TracedEncoder',
     'UnitShape',
     'attach_meta_networks',
     'check_split',

@@ -8,6 +8,8 @@ from .encoder import AdaptedEncoder
 from .meta_encoder import MetaEncoder
 from .norms import norm_like
 from .output_encoder import OutputEncoder
+from .trace import find_blocks
+from .traced_encoder import TracedEncoder
 from .units import is_described
 
 # Options of a ``LadderEncoder`` that the other encoders do not have.
@@ -15,16 +17,22 @@ LADDER_OPTIONS = ('merge', 'open_parts')
 
 
 def attach_meta_networks(
-    segmentor: nn.Module, encoder: type[AdaptedEncoder] = AdaptedEncoder, **options
+    segmentor: nn.Module,
+    encoder: type[AdaptedEncoder] = AdaptedEncoder,
+    traced: bool = False,
+    **options,
 ) -> MetaEncoder:
     """Replaces ``segmentor.backbone`` by the same backbone with meta networks.
 
-    If no ``EncoderUnits`` describes the backbone, it always gets an ``OutputEncoder``, whose meta
-    networks sit on the outputs that the decode heads read.
+    If no ``EncoderUnits`` describes the backbone, it gets an ``OutputEncoder``, whose meta networks
+    sit on the outputs that the decode heads read, or with ``traced`` a ``TracedEncoder``.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``. All its own parameters are frozen.
         encoder: ``AdaptedEncoder``, or ``LadderEncoder`` for meta networks beside the backbone.
+        traced: Whether the meta networks of a backbone without a description sit between the
+            blocks that a trace finds, if the trace finds any. Without an effect on a described
+            backbone.
         **options: Options of the encoder. ``norm='auto'`` takes the backbone's most frequent kind
             of norm, see ``norm_like``.
 
@@ -57,7 +65,10 @@ def attach_meta_networks(
     else:
         # There are no rungs between the parts of a backbone that is not divided.
         options = {name: v for name, v in options.items() if name not in LADDER_OPTIONS}
-        segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
+        if traced and find_blocks(backbone):
+            segmentor.backbone = TracedEncoder(backbone, **options)
+        else:
+            segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
     if weight is not None:
         # Created on the CPU, so that random weights are the same on every device.
         segmentor.backbone.meta_networks.to(weight.device, weight.dtype)

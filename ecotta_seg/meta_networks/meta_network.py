@@ -138,7 +138,7 @@ class MetaNetwork(nn.Module):
 
     def on_grid_of(self, part_output: Tensor, block: Tensor) -> Tensor:
         """The conv block's output on the grid of the part's output, enlarged if it is coarse."""
-        if self.pool is None:
+        if self.pool is None and block.shape[2:] == part_output.shape[2:]:
             return block
         return F.interpolate(block, part_output.shape[2:], mode='bilinear', align_corners=False)
 

@@ -27,7 +27,7 @@ def prepare_meta_networks(
         segmentor: Changed in place; all its own parameters are frozen.
         options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
             ``LadderEncoder``, whose own options are then known, too. A backbone without a
-            description gets an ``OutputEncoder``.
+            description gets an ``OutputEncoder``, or with ``traced=True`` a ``TracedEncoder``.
         frozen_norm: Options of ``replace_batch_norms``. With ``features=True`` the end of each part
             is aligned, too, see ``CalibratedFeatures``; the norms and the aligners share the
             weight. Only in mode 'calibrated'; an ``OutputEncoder`` has no aligners.
@@ -44,7 +44,7 @@ def prepare_meta_networks(
         raise ValueError(
             f'expected meta_networks to be a dictionary, such as dict(num_parts=4), got {options!r}'
         )
-    known = [*constructor_options(AdaptedEncoder), *constructor_options(layer), 'ladder']
+    known = [*constructor_options(AdaptedEncoder), *constructor_options(layer), 'ladder', 'traced']
     known += LADDER_OPTIONS if options.get('ladder') else ()
     geometry = ('backbone', 'in_channels', 'out_channels', 'stride', 'layer')
     check_keys('meta_networks', options, [name for name in known if name not in geometry])

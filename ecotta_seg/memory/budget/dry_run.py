@@ -144,7 +144,10 @@ def _listening(segmentor: nn.Module) -> Iterator[list[ModuleCost]]:
     versions: list[tuple[ModuleCost, Tensor, int]] = []
     counter = OperationCounter()
     for name, module in segmentor.named_modules():
-        holds = any(hasattr(inner, 'meta_networks') for inner in module.modules())
+        holds = any(
+            hasattr(inner, 'meta_networks') or hasattr(inner, 'holds_meta_network')
+            for inner in module.modules()
+        )
         if name and not holds and next(module.children(), None) is not None:
             handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
             handles.append(module.register_forward_hook(leave))
