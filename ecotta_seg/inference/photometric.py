@@ -29,7 +29,8 @@ def photometric_view(
         metas: The metainfo of the N samples; the padding stays as it is.
         preprocessor: The segmentor's data preprocessor, whose mean and standard deviation give the
             pixels' values. If it has no mean and standard deviation, the inputs are pixel values.
-            If values lie outside of 0 to 255, the range is from the lowest to the highest value.
+            If some pixel values lie outside of 0 to 255, the lowest value counts as black and the
+            highest as white.
         seed: The same seed gives the same change on all devices.
 
     Returns:

@@ -33,7 +33,8 @@ class MetaEncoder(nn.Module):
 
     Args:
         backbone: The backbone to wrap. The constructor freezes the backbone's parameters
-            (``requires_grad=False``). The caller decides how its norms normalise.
+            (``requires_grad=False``). The caller chooses the statistics by which the backbone's
+            norms normalise.
 
     Attributes:
         kind: Name of the way in which meta networks and parts are connected. An adapter file of
