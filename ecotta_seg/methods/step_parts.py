@@ -12,7 +12,7 @@ class StepPart:
     """A part of a ``GradientAdaptation`` with a state of its own. The defaults do nothing."""
 
     def begin_frame(self, method: Any) -> None:
-        """Called before each frame that ``method`` learns from."""
+        """Called before each frame from which ``method`` learns."""
 
     def forget(self) -> None:
         """Restores the state before the first frame; called by each reset of the method."""
@@ -49,8 +49,8 @@ class PeriodicReset(StepPart):
     """Resets the method after each ``every`` frames (RDumb, arXiv 2306.05401, Section 5).
 
     The reset comes before the forward of the next frame, as in the public code. Only frames that
-    the method learns from count. Bad frames, frames under ``adaptation_disabled`` and frames whose
-    updates a guard rolls back do not count.
+    the method learns from count. These do not count: bad frames, frames under
+    ``adaptation_disabled``, and frames whose updates a guard rolls back.
 
     Args:
         every: Frames between two resets (1000 batches of 64 images in the paper).
