@@ -32,7 +32,7 @@ def search(
         score: Runs some candidates, possibly in parallel, and returns the score of each (higher is
             better), or None for a candidate that failed.
         trials: Maximum number of candidates to run.
-        at_once: Number of candidates that are passed to ``score`` together.
+        at_once: Maximum number of candidates that are passed to ``score`` together.
         seed: Seed of the sampler and of the random draws.
 
     Returns:

@@ -89,8 +89,8 @@ def search_cuts(
         sizes: The number of weights in each layer.
         sparsity: Share of all weights to cut, from 0 to below 1.
         fitness: Returns the rating of an allocation; lower is better.
-        population: Number of allocations in each generation, from 1. The first allocation has the
-            same sparsity in each layer.
+        population: Number of allocations in each generation, at least 2 (with one generation, at
+            least 1). The first allocation has the same sparsity in each layer.
         generations: Number of generations, at least 1.
         excess: See ``regrown_cuts``.
         seed: Seed of the search.
