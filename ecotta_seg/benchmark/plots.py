@@ -29,7 +29,7 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
     """Draws mIoU over the rounds: a panel for each model and stream, a line for each method.
 
     Args:
-        entries: From ``aggregate``.
+        entries: The entries of ``aggregate``.
         path: The picture to write (atomically).
 
     Returns:

@@ -20,7 +20,7 @@ class StreamPosition(NamedTuple):
     """The frame at one position of a stream.
 
     Attributes:
-        round: From 1.
+        round: Number of the round, from 1.
         condition: Name of the condition.
         frame: Index into the inner dataset of that condition.
         severity: 1 to 5 on a ramp, else None (the severity of the inner dataset).

@@ -203,7 +203,7 @@ class EATA(GradientAdaptation):
         return {name: total / count for name, total in totals.items()}
 
     def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the Fisher information."""
+        """See base class. This is the Fisher information."""
         return {'fisher': self._fisher}
 
     @torch.no_grad()

@@ -69,7 +69,7 @@ class HybridTTA(TeacherAdaptation):
         optimizer: A config of a torch optimizer.
         mask_ratio: Share of the patches, 0 to below 1 (0.6 in the public code).
         patch: Side of a patch in pixels, from 1 (32 in the public code).
-        reconstruction_weight: From 0 (1 in the public code).
+        reconstruction_weight: Weight of the second loss, from 0 (1 in the public code).
         window: Frames of the short average, from 1 (10 in the public code).
         margin: From 0 (0.1 in the public code).
         loss_momentum: Of the slow average, 0 to 1 (0.999 in the public code).
@@ -175,7 +175,7 @@ class HybridTTA(TeacherAdaptation):
         return logits
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._maps, self._windows, self._mask, self._shown = [], [], None, None
 

@@ -79,7 +79,7 @@ class LayerWeights(StepPart):
         self._gradients = None
 
     def state_dict(self) -> dict[str, Any]:
-        """See base class: the information of the layers."""
+        """See base class. Holds the Fisher information of the layers."""
         return {'information': self.information.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

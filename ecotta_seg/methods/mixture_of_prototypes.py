@@ -49,7 +49,7 @@ class MixtureOfPrototypes(GradientAdaptation):
         experts: Number of experts, from 1.
         temperature: Temperature of the softmax over the cosines to an expert's prototypes, above 0.
         source_share: 0 to below 1.
-        selection_weight: From 0.
+        selection_weight: Weight of the entropy of the mean selection, from 0.
 
     Raises:
         ValueError: An option is out of range, or the head has no such classifier.

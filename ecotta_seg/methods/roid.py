@@ -132,7 +132,7 @@ class ROID(GradientAdaptation):
         return self.corrected(super().propose(inputs, metas), metas)
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame and its view."""
         super().discard()
         self._seen, self._mean, self._view, self._others, self._metas = [], None, None, None, []
 

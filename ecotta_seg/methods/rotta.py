@@ -118,7 +118,7 @@ class RoTTA(TeacherAdaptation):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction."""
+        """See base class. Returns the teacher's prediction."""
         with self.using(self.teacher), self._by(_TEACHER):
             return predict_frames(self.segmentor, inputs, metas)
 
@@ -144,7 +144,7 @@ class RoTTA(TeacherAdaptation):
         super().update()
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._proposed = None
 

@@ -83,7 +83,7 @@ class SAR(GradientAdaptation):
         return super().propose(inputs, metas)
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._inputs = self._metas = self._masks = None
         self._reliable = []

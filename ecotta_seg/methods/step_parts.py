@@ -73,11 +73,11 @@ class PeriodicReset(StepPart):
         self.frames += 1
 
     def forget(self) -> None:
-        """See base class: restarts the count."""
+        """See base class. Restarts the count of frames."""
         self.frames = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """See base class: the frames since the last reset."""
+        """See base class. Holds the number of frames since the last reset."""
         return {'frames': self.frames}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ class SVDP(CoTTA):
         return super().propose(inputs, metas)
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._placed = self._shown = None
 

@@ -83,7 +83,7 @@ class TeacherAdaptation(GradientAdaptation):
         return self.teacher_momentum
 
     def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the teacher's parameters."""
+        """See base class. These are the teacher's parameters."""
         return {'teacher': self.teacher}
 
     @torch.no_grad()

@@ -152,7 +152,7 @@ class ViDA(TeacherAdaptation):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction."""
+        """See base class. Returns the teacher's prediction."""
         return self._teaching(inputs, metas, self.scales(inputs, metas))
 
     def _teaching(self, inputs: Tensor, metas: list[dict], scales: tuple[float, float]) -> Tensor:

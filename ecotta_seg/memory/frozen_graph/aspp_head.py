@@ -87,7 +87,7 @@ class ASPPHeadOperator(HeadOperator):
     def _pieces_of_bottleneck(
         self, grad: Tensor, tape: Tape
     ) -> tuple[Callable[[int], Tensor], Callable[[], Tensor]]:
-        """Two functions that compute the bottleneck's input gradient in pieces.
+        """Returns two functions that compute the bottleneck's input gradient in pieces.
 
         The first returns the gradient of the output map of branch ``index``, from 1; the second
         the gradient of the pooled features before their resizing to the map.

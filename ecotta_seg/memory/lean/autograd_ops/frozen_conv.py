@@ -1,4 +1,4 @@
-"""Convolution with a frozen kernel: its backward needs the kernel, not the input."""
+"""Convolution with a frozen kernel, whose backward pass needs the kernel but not the input."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -79,7 +79,7 @@ def summed_input_gradient(grad: Tensor, weight: Tensor, shape, stride, padding, 
     """
 
     def reading(axis: int, tap: int) -> slice:
-        """Outputs whose tap lies on the map, not on the zero padding."""
+        """The outputs for which this tap reads a pixel of the map and not the zero padding."""
         ahead = padding[axis] - tap * dilation[axis]
         last = (shape[2 + axis] - 1 + ahead) // stride[axis]
         return slice(max(0, -(-ahead // stride[axis])), max(0, last + 1))

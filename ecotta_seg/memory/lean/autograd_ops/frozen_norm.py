@@ -22,7 +22,8 @@ class _FrozenAffineNorm(torch.autograd.Function):
     def backward(ctx, grad):
         (scale,) = ctx.saved_tensors
         by_channel = (-1, *(1 for _ in grad.shape[2:]))
-        # In the dtype of the scale, which is wider than the gradient's under autocast.
+        # Computed in the dtype of the scale, which is wider than that of the gradient under
+        # autocast.
         return (grad * scale.view(by_channel)).to(grad.dtype), None, None, None, None, None
 
 

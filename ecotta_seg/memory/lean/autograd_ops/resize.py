@@ -1,4 +1,4 @@
-"""Bilinear resizing as in mmseg's ``resize``, and its backward, which needs only sizes."""
+"""Bilinear resizing as in mmseg's ``resize``; its backward pass needs only the sizes."""
 
 from collections.abc import Sequence
 
