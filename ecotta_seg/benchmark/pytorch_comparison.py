@@ -181,8 +181,7 @@ def checkpoint_blocks(segmentor: nn.Module) -> None:
 
 
 class _compiled(nullcontext):
-    """Context manager that compiles a segmentor's forward pass; with budget None it does
-    nothing."""
+    """Context manager that compiles a segmentor's forward pass; does nothing without a budget."""
 
     def __init__(self, segmentor: nn.Module, budget: Optional[float], backend: str) -> None:
         super().__init__()

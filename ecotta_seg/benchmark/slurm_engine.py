@@ -65,8 +65,7 @@ class _Job:
         self.process = process
 
     def checkpoint(self):
-        """Called by submitit shortly before the time limit: saves the state and requeues the
-        job."""
+        """Saves the state and requeues the job; submitit calls it before the time limit."""
         import submitit
 
         # SLURM kills all processes of a requeued job, so the run must save its state before.

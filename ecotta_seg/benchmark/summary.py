@@ -103,8 +103,7 @@ def _difference(first: Optional[float], second: Optional[float]) -> Optional[flo
 def read_runs(
     runs: Iterable[BenchmarkRun], errors: Mapping[BenchmarkRun, str], work_dir: Union[str, Path]
 ) -> list[dict]:
-    """Reads a record for each run: its identity, ``error`` or None, and the result of
-    ``summarise``.
+    """Reads a record for each run: identity, ``error`` or None, and the result of ``summarise``.
 
     Args:
         runs: The runs.

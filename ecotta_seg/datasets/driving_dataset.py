@@ -124,8 +124,7 @@ class DrivingDataset(ConditionDataset):
         return self.LAYOUT.fill(self.LAYOUT.image, self.split, condition, frame='*')
 
     def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
-        """The path of a frame's first existing label, and ``label_map`` if ids have to be
-        mapped."""
+        """The path of a frame's first existing label; ``label_map`` if ids have to be mapped."""
         paths = [
             osp.join(label_folder, self.LAYOUT.fill(pattern, self.split, condition, stem))
             for pattern in self.LAYOUT.labels

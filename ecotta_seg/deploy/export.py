@@ -118,8 +118,7 @@ def export_network(
 
 
 def _of_another_size(method: AdaptationMethod, frame: Tensor, index: int) -> Tensor:
-    """Resizes a frame with ``scaled``; returns it unchanged if the method cannot run on that
-    size."""
+    """Resizes a frame with ``scaled``, or returns it if the method cannot run on that size."""
     other = unpadded(scaled(frame, index), method.segmentor.data_preprocessor)
     try:
         predicted(method, other)

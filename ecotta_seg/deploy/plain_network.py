@@ -122,8 +122,7 @@ class PlainNetwork(nn.Module):
         return _wide(logits), _wide(seen[-1])
 
     def to_half_precision(self) -> 'PlainNetwork':
-        """Converts weights and maps to half precision; statistics, input and outputs stay
-        float32."""
+        """Converts weights and maps to half precision, but not statistics, input and outputs."""
         wide = [module for name, module in self.named_modules() if name.endswith(IN_FLOAT32)]
         self.half()
         for module in wide:

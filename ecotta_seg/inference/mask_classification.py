@@ -19,8 +19,7 @@ class _MaskClassification:
         return _logits(super().encode_decode(inputs, batch_img_metas))
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """Calls mmseg's method with the scores; ``seg_logits`` of the returned samples are
-        logits."""
+        """Calls mmseg's method with the scores; ``seg_logits`` of the results are logits."""
         samples = super().postprocess_result(seg_logits.exp(), data_samples)
         for sample in samples:
             sample.seg_logits.data = _logits(sample.seg_logits.data)

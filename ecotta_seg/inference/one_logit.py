@@ -18,8 +18,7 @@ class _OneLogit:
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """Calls mmseg's method with the one logit z, the difference of the two (N, 2, H, W)
-        logits."""
+        """Calls mmseg's method with z, the difference of the two (N, 2, H, W) logits."""
         return super().postprocess_result(seg_logits[:, 1:] - seg_logits[:, :1], data_samples)
 
 

@@ -80,8 +80,9 @@ class AdaptiveBatchNorm2d(nn.Module):
         """The distance of a frame's statistics from the source's: (C,), each at least 0.
 
         The distance of each channel is a Kullback-Leibler divergence, between normal distributions
-        with the frame's statistics and with the source's: ((m_f - m_s)^2 / v_s + v_f / v_s - 1 -
-        ln(v_f / v_s)) / 2.
+        with the frame's statistics and with the source's:
+
+            ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2
 
         Args:
             mean: (C,), the frame's mean.

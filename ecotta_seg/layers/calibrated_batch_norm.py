@@ -21,8 +21,7 @@ _LEAST_UNIT = 1e-3
 
 
 class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
-    """Normalises by the stream's statistics as far as their drift exceeds that of clear frames
-    (ours).
+    """Blends in the stream's statistics as far as their drift exceeds that of clear frames (ours).
 
     The statistics of a single frame depend on the frame's content: even on a clear day, a frame
     without sky differs from the source's statistics. A channel is therefore normalised by

@@ -184,8 +184,7 @@ class LowRankExperts(nn.Module):
 
 
 def connect(layers: Sequence[LowRankExperts], seed: int) -> None:
-    """Draws the initial weights of a network's layers and makes the layers share one choice of
-    domains.
+    """Draws the initial weights of a network's layers; the layers then share one ``DomainChoice``.
 
     The first layer finds the domain, because no expert has changed the features that enter it.
 

@@ -14,9 +14,9 @@ class RankAdapters(nn.Module):
     """Two adapters beside each linear layer, convolution and attention projection of a network.
 
     ViDA (arXiv 2306.04344, Eq. 1) adds U D x to a layer's output W x, once with few and once with
-    many columns of U. Because W x + U D x = (W + U D) x, this module computes merged weights W + U
-    D. The network runs with them, so no layer is replaced and no activation is added. A
-    convolution's kernel is treated as a matrix with a row for each output channel.
+    many columns of U. Because W x + U D x = (W + U D) x, this module computes the merged weights.
+    The network runs with them, so no layer is replaced and no activation is added. A convolution's
+    kernel is treated as a matrix with a row for each output channel.
 
     Args:
         module: The network; not changed.

@@ -95,8 +95,7 @@ def robust_batch_norms(module: nn.Module, momentum: float, sets: int) -> list[Ro
 def choosing(
     norms: list[RobustBatchNorm2d], chosen: Optional[int], moving: bool = False
 ) -> Iterator[None]:
-    """Context manager in which the norms normalise by the chosen average and, if asked, update
-    it."""
+    """Context manager in which the norms use the chosen average, and update it if ``moving``."""
     before = [(norm.chosen, norm.moving) for norm in norms]
     try:
         for norm in norms:

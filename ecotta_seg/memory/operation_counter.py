@@ -59,8 +59,7 @@ def _of_gradients(result: Any, grad: Tensor, x: Tensor, weight: Tensor, *options
 
 
 def _of_tap(result: Tensor, total: Tensor, maps: Tensor, weight: Tensor, *options: Any) -> int:
-    """One tap of a depthwise kernel times shifted (N, C, h, w) maps, as in a hand-written
-    gradient."""
+    """One tap of a depthwise kernel times shifted (N, C, h, w) maps, in a hand-written gradient."""
     return 2 * maps.numel() if weight.shape[-2:] == (1, 1) else 0
 
 

@@ -1,5 +1,4 @@
-"""Attaches meta networks to a segmentor: inside its backbone, beside it, or on the backbone's
-outputs."""
+"""Attaches meta networks to a segmentor: inside or beside its backbone, or on its outputs."""
 
 from typing import Optional
 

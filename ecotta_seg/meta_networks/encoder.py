@@ -69,8 +69,7 @@ class AdaptedEncoder(MetaEncoder):
             start = part.stop
 
     def align_features(self, **options) -> list[CalibratedFeatures]:
-        """See base class. An aligner runs at the end of each part, before the part's meta
-        network."""
+        """See base class. An aligner runs after each frozen part, before its meta network."""
         for part in self.parts:
             channels = self.units.shapes[part.stop - 1].out_channels
             self.aligners.append(CalibratedFeatures(channels, **options))
@@ -100,8 +99,7 @@ class AdaptedEncoder(MetaEncoder):
         return self.aligners[index](x) if self.aligners else x
 
     def leave_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
-        """If a stage ends with part ``index``, runs the end of that stage. Returns the next part's
-        input."""
+        """Ends the stage if one ends with part ``index``; returns the next part's input."""
         return self._leave_unit(self.parts[index].stop - 1, x, outputs)
 
     def _leave_unit(self, unit: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:

@@ -14,8 +14,7 @@ MERGES = ('sum', 'confidence')
 
 
 class Confidence(nn.Module):
-    """Weighted mean of two (N, C, H, W) maps; the weights are a softmax of two confidences per
-    pixel.
+    """Weighted mean of two (N, C, H, W) maps, by a softmax of two confidences per pixel.
 
     Args:
         channels: C. The parameters that give the confidences start at 0, so that at first the
@@ -27,8 +26,7 @@ class Confidence(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, frozen: Tensor, side: Tensor) -> Tensor:
-        """Computes frozen + c (side - frozen). If both maps are equal, the result is bit for bit
-        equal."""
+        """Computes frozen + c (side - frozen). Two equal maps give this map, bit for bit."""
         away = side - frozen
         # The softmax of two numbers is the sigmoid of their difference.
         share = torch.sigmoid((away * self.weight.view(-1, 1, 1)).sum(dim=1, keepdim=True))

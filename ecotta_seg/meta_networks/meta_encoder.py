@@ -82,8 +82,7 @@ class MetaEncoder(nn.Module):
             self._records, self._measure = None, _part_output
 
     def record(self, frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> None:
-        """Appends the result of one part to the list of ``recording``; does nothing outside of
-        it."""
+        """Appends the result of one part to the list; outside of ``recording`` it does nothing."""
         if self._records is not None:
             self._records.append(self._measure(frozen, adapted, meta_network))
 

@@ -75,8 +75,7 @@ class MixVisionTransformerUnits(EncoderUnits):
         return _to_map(layers[layer](tokens, size), size)
 
     def leave_stage(self, stage: int, x: Tensor) -> Tensor:
-        """See base class. Applies the stage's LayerNorm and makes the map contiguous, as mmseg
-        does."""
+        """See base class. Applies the stage's LayerNorm; the result is contiguous, as in mmseg."""
         normed = self.backbone.layers[stage][2](_to_tokens(x))
         return _to_map(normed, tuple(x.shape[2:])).contiguous()
 

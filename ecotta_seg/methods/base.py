@@ -342,8 +342,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         return None
 
     def fallbacks(self) -> list[str]:
-        """Names of modules that run by plain autograd because the memory engine does not support
-        them."""
+        """Names of modules that autograd runs, because the memory engine does not support them."""
         return []
 
     def reset(self) -> None:

@@ -65,8 +65,7 @@ class BatchNormStatistics(AdaptationMethod):
         calibrate_norms(self._calibrated, frames, self.predict)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class. Prepares no update, because the prediction itself measures the
-        statistics."""
+        """See base class. Prepares no update: the prediction itself measures the statistics."""
         return self.predict_frame(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:

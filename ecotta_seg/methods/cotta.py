@@ -162,8 +162,7 @@ class CoTTA(TeacherAdaptation):
         return logits
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class. The loss is the student's cross-entropy with the teacher's classes as
-        labels."""
+        """See base class. The loss is the student's cross-entropy with the teacher's classes."""
         loss = share * F.cross_entropy(logits, self.next_labels())
         loss.backward()
         self.last_step.loss += float(loss.detach())

@@ -145,8 +145,7 @@ class EATA(GradientAdaptation):
 
     @torch.no_grad()
     def update(self) -> None:
-        """See base class. First adds the regulariser's gradient; then updates the moving
-        average."""
+        """See base class. Also adds the regulariser's gradient and updates the moving average."""
         if self._gradients is not None:
             for total, gradient in zip(self._fisher.values(), self._gradients):
                 total += gradient.square()
@@ -175,8 +174,7 @@ class EATA(GradientAdaptation):
         self.last_step.loss += self.fisher_weight * total
 
     def fisher_information(self, frames: Iterable[tuple[Tensor, list[dict]]]) -> dict[str, Tensor]:
-        """Measures the mean Fisher information of the current parameters over frames; learns
-        nothing.
+        """Measures the mean Fisher information of the parameters over frames; learns nothing.
 
         Args:
             frames: Pairs (inputs, metas) as for ``propose``, preferably from the source domain.

@@ -146,8 +146,7 @@ class EcoTTA(GradientAdaptation):
             self.engine = self.planner = None
 
     def fallbacks(self) -> list[str]:
-        """See base class. If the engine cannot run the model at all, the one entry gives the
-        reason."""
+        """See base class. If the engine cannot run the model, the only entry is the reason."""
         if self.engine is not None:
             return self.engine.fallbacks()
         if self.unsupported_reason is None:

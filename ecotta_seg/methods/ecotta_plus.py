@@ -294,8 +294,7 @@ class EcoTTAPlus(EcoTTA):
         return class_balanced_weights(entropy, logits, self.entropy_threshold, self.class_balance)
 
     def after_update(self) -> None:
-        """See base class. Moves the parameters back, further if Σ_k R_k exceeds
-        ``trust_radius``."""
+        """See base class. Moves the parameters back, further if Σ_k R_k is above the radius."""
         share, distance = self.restore_rate, self.last_step.regularisation
         if self.trust_radius is not None and distance > self.trust_radius:
             share = max(share, 1 - self.trust_radius / distance)

@@ -182,8 +182,7 @@ class HybridTTA(TeacherAdaptation):
     def _cut(
         self, inputs: Tensor, mask: Tensor, labels: Tensor, metas: list[dict]
     ) -> list[_Window]:
-        """The data of all sliding windows of a frame, in reverse order (``learn`` pops the
-        last)."""
+        """The data of all sliding windows of a frame, in reverse order for ``learn``."""
         windows = []
         whole = torch.cat([inputs, mask, labels.unsqueeze(1).to(inputs)], dim=1)
 

@@ -113,8 +113,7 @@ class LabelFreeEstimate:
         part_from(self.source, method)
 
     def forget(self) -> None:
-        """Resets the running estimate to its start, before the first frame; keeps the
-        calibration."""
+        """Restores the estimate before the first frame; keeps the calibration."""
         self._areas: Optional[Tensor] = None
         self._frames = 0
         # The weighted sum of the frames' differences, and the sum of the weights.
@@ -222,8 +221,7 @@ class LabelFreeEstimate:
 
     @property
     def gives_source(self) -> bool:
-        """Whether the estimate so far is in favour of the source's prediction (with
-        ``fallback``)."""
+        """Whether, by the estimate so far, the source's prediction is returned (``fallback``)."""
         return self.fallback and self._difference < 0
 
     def _add(self, areas: Tensor) -> None:
@@ -256,8 +254,7 @@ class LabelFreeEstimate:
 
     @contextmanager
     def stream_kept(self) -> Iterator[None]:
-        """Context manager for frames of another stream: on exit, the running estimate is
-        restored."""
+        """Context manager for frames of another stream: on exit, the estimate is restored."""
         before = self._areas, self._frames, self.latest, self._difference, self._weight
         try:
             yield

@@ -150,8 +150,7 @@ class ROID(GradientAdaptation):
         return weights.masked_fill(diversity < diversity.mean(), 0.0)
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class. Differentiates the loss by the plain frame's logits; the view is
-        constant."""
+        """See base class. The gradient of the plain frame's logits; the view is a constant."""
         plain = logits.detach()
         weights = self.pixel_weights(plain)
         loss = soft_likelihood_ratio(logits)
@@ -167,8 +166,7 @@ class ROID(GradientAdaptation):
         record.confident_fraction += share * float((weights > 0).double().mean())
 
     def update(self) -> None:
-        """See base class. First adds the gradients by the view's logits; the plain frame is
-        constant."""
+        """See base class. First adds the gradients of the view; the plain frame is a constant."""
         if self.consistency:
             self._seen.reverse()
             with self.within_budget(self._view, self._metas), torch.enable_grad():

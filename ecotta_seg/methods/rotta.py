@@ -187,8 +187,7 @@ class RoTTA(TeacherAdaptation):
             self.free_labels()
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class. The loss is the weighted cross-entropy with the teacher's
-        probabilities."""
+        """See base class. The loss is the cross-entropy with the teacher's probabilities."""
         losses = -(self.next_labels() * logits.log_softmax(dim=1)).sum(dim=1)
         loss = share * self._weight * losses.mean()
         loss.backward()

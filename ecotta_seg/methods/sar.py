@@ -102,8 +102,7 @@ class SAR(GradientAdaptation):
             record.entropy += float(loss.detach())
 
     def update(self) -> None:
-        """See base class. Climbs, runs the second pass, goes back, steps, and resets on
-        collapse."""
+        """See base class. Climbs, runs the second pass, goes back and steps; may reset."""
         parameters = list(self.adaptable_parameters().values())
         if all(parameter.grad is None for parameter in parameters):
             return
@@ -132,8 +131,7 @@ class SAR(GradientAdaptation):
 
     @torch.no_grad()
     def climb(self, parameters: list[nn.Parameter]) -> None:
-        """Moves the parameters by the distance ``radius`` along the gradient; frees the
-        gradient."""
+        """Moves the parameters by ``radius`` along the gradient, then frees the gradient."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         for parameter in parameters:

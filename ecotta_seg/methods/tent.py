@@ -30,8 +30,7 @@ class Tent(GradientAdaptation):
         return super().propose(inputs, metas)
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class. The loss is the mean entropy over all pixels (arXiv 2006.10726, Eq.
-        1)."""
+        """See base class. The loss is the mean entropy over pixels (arXiv 2006.10726, Eq. 1)."""
         loss = share * pixel_entropy(logits).mean()
         loss.backward()
         record = self.last_step

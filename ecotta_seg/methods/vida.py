@@ -195,8 +195,7 @@ class ViDA(TeacherAdaptation):
         self.last_step.loss += float(loss.detach())
 
     def update(self) -> None:
-        """See base class. First computes the adapters' gradients from those of the merged
-        weights."""
+        """See base class. First computes the adapters' gradients from the merged weights'."""
         self.adapters.give_gradients(self.adaptable_parameters(), *self._scales)
         super().update()
         self.updates += 1

@@ -152,8 +152,7 @@ class AnswerBag:
 
 
 def _quality(latched: bool) -> Any:
-    """The quality of service: reliable; late subscribers get the last message of a latched
-    topic."""
+    """Reliable quality of service; late subscribers get the last message of a latched topic."""
     from rosbags.interfaces import (
         Qos,
         QosDurability,

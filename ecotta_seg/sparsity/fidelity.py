@@ -35,8 +35,7 @@ def divergence(dense: Tensor, sparse: Tensor) -> float:
 
 
 def output_error(dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> float:
-    """Squared error of the logits over all frames, divided by the sum of the squared dense
-    logits."""
+    """Squared error of the logits, divided by the sum of the squared dense logits."""
     wrong = sum(float((a - b).square().sum()) for a, b in zip(dense, sparse))
     return wrong / max(sum(float(a.square().sum()) for a in dense), 1e-30)
 
@@ -84,8 +83,7 @@ class CutFitness:
 
     @torch.no_grad()
     def __call__(self, cuts: Mapping[str, int]) -> float:
-        """Cuts ``cuts`` weights of each layer, measures the divergence in nats, and restores
-        them."""
+        """Cuts weights of each layer, measures the divergence in nats, restores the weights."""
         before = {name: self.weights[name].detach().clone() for name in cuts}
         try:
             for name, cut in cuts.items():

@@ -80,8 +80,7 @@ class DryRun:
         self._method.adapt(self._inputs, [dict(meta) for meta in self._metas])
 
     def peak(self, names: Iterable[str] = ()) -> int:
-        """Peak bytes of a step that recomputes the named modules, including the optimizer's
-        state."""
+        """Peak bytes of a step that recomputes these modules, with the optimizer's state."""
         names = frozenset(names)
         if names not in self._peaks:
             modules = [self._method.segmentor.get_submodule(name) for name in sorted(names)]

@@ -145,8 +145,7 @@ def _without(plan: Plan, drops: Iterable[Drop]) -> Plan:
 
 
 def _fewest_drops(peak, mode: Plan, drops: list[Drop], budget_bytes: int) -> Optional[list[Drop]]:
-    """A list of drops with which the peak fits, each necessary; None if all drops do not
-    suffice."""
+    """Drops with which the peak fits, each necessary; None if all drops do not suffice."""
 
     def fits(some: list[Drop]) -> bool:
         return peak(_without(mode, some)) <= budget_bytes

@@ -140,8 +140,7 @@ class MetaNetworkOperator:
         return of_frame(x[:, 0:1], self.module.region).numel() == 1
 
     def _measured(self, difference: Tensor) -> Tensor:
-        """Sets the padding of (N, C, H, W) to 0, in place, because R_k does not cover the
-        padding."""
+        """Sets the padding of (N, C, H, W) to 0, in place: R_k does not cover padding."""
         region = self.module.region
         return difference if region is None else region.clear_outside_(difference)
 

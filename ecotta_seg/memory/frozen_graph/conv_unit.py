@@ -34,8 +34,7 @@ _BETWEEN = 2**22
 def channel_pieces(
     shape: torch.Size, contiguous: bool, device: torch.device
 ) -> tuple[tuple[slice, slice], ...]:
-    """Splits channels into pieces; for each piece, also the bytes of its flags in the packed
-    tensor.
+    """Splits channels into pieces, each with the place of its flags in the packed bytes.
 
     If there are several frames, all channels form one piece, because a channel's values are not
     contiguous.
