@@ -36,8 +36,8 @@ class CoTTA(TeacherAdaptation):
        the number of views is set for all methods (``use_views``, ``--views``), the teacher's
        average over these views is scored on every pixel instead.
     2. The student predicts the plain frame and takes a step on the cross-entropy. The labels are
-    the most likely classes of the result of step 1. (Eq. 1 has soft labels, the segmentation code
-    has hard labels.)
+       the most likely classes of the result of step 1. (Eq. 1 has soft labels, the segmentation
+       code has hard labels.)
     3. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student
        (Eq. 5).
     4. Each element of the student returns to its source value with probability

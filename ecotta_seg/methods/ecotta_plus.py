@@ -51,8 +51,8 @@ class EcoTTAPlus(EcoTTA):
     - The entropy of confident pixels is averaged class by class. In a plain mean over pixels, road
       and buildings outweigh small classes, and the model stops predicting small classes.
     - After every update the parameters move back by a small share of the distance to their initial
-      values. So the total change stays bounded: it is about the sum of the steps of the last ``1 /
-      restore_rate`` frames.
+      values. So the total change stays bounded: it is about the sum of the latest steps, as many as
+      ``1 / restore_rate``.
     - The model stays within a radius of the frozen model (see ``trust_radius``). Entropy
       minimisation favours classes with many confident pixels. Without the limit, frequent classes
       replace the others in the prediction.

@@ -49,13 +49,13 @@ class HybridTTA(TeacherAdaptation):
 
     1. The teacher predicts. **This prediction is scored**, as in the public code.
     2. A mask of a learned colour covers ``mask_ratio`` of the patches. The student predicts the
-    masked frame and learns the teacher's classes by cross-entropy on all pixels. A small network,
-    the reconstruction, predicts the colours of the covered pixels from the backbone's maps of the
-    same forward pass; its mean absolute error is the second loss.
+       masked frame and learns the teacher's classes by cross-entropy on all pixels. A small
+       network, the reconstruction, predicts the colours of the covered pixels from the backbone's
+       maps of the same forward pass; its mean absolute error is the second loss.
     3. If the mean cross-entropy of the last ``window`` frames is below (1 + ``margin``) times the
-    slow average of the cross-entropy, the domain does not shift. Then only the norms of the
-    backbone learn, together with everything outside of the backbone (the efficient step). Otherwise
-    all parameters learn.
+       slow average of the cross-entropy, the domain does not shift. Then only the norms of the
+       backbone learn, together with everything outside of the backbone (the efficient step).
+       Otherwise all parameters learn.
     4. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student.
 
     Deviations: the norms take the place of the public code's adapters, which are built for a ViT's
@@ -70,12 +70,12 @@ class HybridTTA(TeacherAdaptation):
         mask_ratio: Share of the patches, 0 to below 1 (0.6 in the public code).
         patch: Side of a patch in pixels, from 1 (32 in the public code).
         reconstruction_weight: Weight of the second loss, from 0 (1 in the public code).
-        window: Frames of the short average, from 1 (10 in the public code).
+        window: Number of frames in the short average, from 1 (10 in the public code).
         margin: From 0 (0.1 in the public code).
-        loss_momentum: Of the slow average, 0 to 1 (0.999 in the public code).
+        loss_momentum: Momentum of the slow average, 0 to 1 (0.999 in the public code).
         teacher_momentum: 0 to 1.
         batch_norm: As in ``CoTTA``, but None means the source's statistics, as in the public code.
-        seed: Seed of the masks and of the reconstruction's start.
+        seed: Seed of the masks and of the reconstruction's initial weights.
 
     Raises:
         ValueError: An option is out of range.

@@ -54,10 +54,10 @@ class LabelFreeEstimate:
         fallback: If True, the source's prediction is returned whenever its running estimate,
             including the current frame, is above that of the adapted prediction.
         scale: Scale of the sides of the second prediction's frame, above 0, not 1.
-        decay: Weight of a frame in the running estimate relative to the next frame, from 0 to below
-            1. The running difference of the two models is the weighted mean of the differences of
-            single frames. It is not computed from summed areas, because a difference of summed
-            areas over two conditions can have the opposite sign of the difference in each
+        decay: Weight of a frame in the running estimate relative to the next frame, at least 0 and
+            below 1. The running difference of the two models is the weighted mean of the
+            differences of single frames. It is not computed from summed areas, because a difference
+            of summed areas over two conditions can have the opposite sign of the difference in each
             condition.
 
     Raises:

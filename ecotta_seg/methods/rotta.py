@@ -35,10 +35,10 @@ class RoTTA(TeacherAdaptation):
     1. The teacher predicts. **This prediction is scored**, as in the public code.
     2. The frame is offered to a bank (see ``FrameBank``).
     3. Frames are drawn from the bank. The student predicts each of them with changed colours. Its
-    loss is the cross-entropy with the teacher's probabilities for the plain frame, times e⁻ᵃ / (1 +
-    e⁻ᵃ) for the frame's age a. Scale and shift of all norms learn. These forward passes also update
-    the statistics of the BatchNorms (see ``RobustBatchNorm2d``). Student and teacher each have
-    their own statistics.
+       loss is the cross-entropy with the teacher's probabilities for the plain frame. A frame of
+       age a has the weight e⁻ᵃ / (1 + e⁻ᵃ). Scale and shift of all norms learn. These forward
+       passes also update the statistics of the BatchNorms (see ``RobustBatchNorm2d``). Student and
+       teacher each have their own statistics.
     4. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student.
 
     Deviations: the bank holds frames, which have many classes. The category of a frame is the class

@@ -48,7 +48,7 @@ class StepPart:
 class PeriodicReset(StepPart):
     """Resets the method after each ``every`` frames (RDumb, arXiv 2306.05401, Section 5).
 
-    The reset comes before the forward of the next frame, as in the public code. Only frames that
+    The reset comes before the prediction of the next frame, as in the public code. Only frames that
     the method learns from count. These do not count: bad frames, frames under
     ``adaptation_disabled``, and frames whose updates a guard rolls back.
 

@@ -34,7 +34,7 @@ class ViDA(TeacherAdaptation):
        weight 1 - U and the low-rank adapters 1 + U.
     2. The teacher predicts. **This prediction is scored**, as in the public code.
     3. The student learns by the symmetric cross-entropy with the teacher's probabilities. All its
-    parameters learn; the adapters have ``adapter_rate`` times the learning rate of the others.
+       parameters learn; the adapters have ``adapter_rate`` times the learning rate of the others.
     4. The teacher moves: momentum * teacher + (1 - momentum) * student, with ``adapter_momentum``
        for the adapters and ``teacher_momentum`` for all other parameters.
 

@@ -150,7 +150,7 @@ class EncoderOperator:
 
         Args:
             pending: Gradients with respect to the outputs, by position.
-            plan: The plan of the forward.
+            plan: The plan of the forward pass.
             regularisation_weight: λ times the weight of this sliding window in the frame.
             deliver: Called with each parameter and its gradient, see ``Deliver``.
         """

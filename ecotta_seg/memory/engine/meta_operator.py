@@ -172,8 +172,8 @@ class MetaNetworkOperator:
 
         Args:
             grad: g, (N, C, H, W), contiguous; the gradient of x overwrites its memory.
-            p: The part's input, as in the forward.
-            tape: The tape of the forward.
+            p: The part's input, as in the forward pass.
+            tape: The tape of the forward pass.
             frozen_output: Recomputes x if it was not kept.
             factor: Weight of the regulariser divided by the number of x's elements. r is this
                 factor times the slope of |x̃_k - x_k| (the sign, or less near 0 if R_k is smooth).

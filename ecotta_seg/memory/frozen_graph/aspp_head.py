@@ -150,7 +150,7 @@ def _row_backward(
     """The backward of a sequence of operators; a depthwise and a pointwise one run as a pair.
 
     Args:
-        row: The operators in the order of the forward.
+        row: The operators in the order of the forward pass.
         handed: A list with the gradient only. The function removes the gradient from the list, so
             that the caller holds no reference and the memory can be freed on the way.
         tape, into: See ``FrozenOperator.backward``.

@@ -158,7 +158,7 @@ def separable_backward(
     operators are not such a pair, their backwards run one after the other.
 
     Args:
-        depthwise, pointwise: The operators, in the order of the forward.
+        depthwise, pointwise: The operators, in the order of the forward pass.
         grad, tape, into: See ``FrozenOperator.backward``.
     """
     if grad.shape[0] > 1 or not _is_separable(depthwise, pointwise):

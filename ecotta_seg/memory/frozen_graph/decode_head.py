@@ -45,7 +45,7 @@ class HeadOperator(ABC):
 
         Args:
             grad: The gradient with respect to the logits; may be overwritten.
-            tape: The tape of the forward.
+            tape: The tape of the forward pass.
 
         Returns:
             A dictionary from the position of an output to a function that adds the gradient to a

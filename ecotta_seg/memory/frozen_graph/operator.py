@@ -58,7 +58,7 @@ class FrozenOperator(ABC):
 
         Args:
             grad: The gradient with respect to the output: contiguous; may be overwritten.
-            tape: The tape of the forward, whose entries are removed.
+            tape: The tape of the forward pass, whose entries are removed.
             into: A tensor of the input's shape, to which the gradient is added. None creates a new
                 tensor.
 

@@ -89,9 +89,9 @@ def frame_norm_backward(
         grad: (N, C, H, W), with respect to the output. The gradient in the padding counts, too,
             because a convolution may carry the output's padding into the frame.
         x: The input.
-        weight: As in the forward.
-        statistics: The statistics of the forward.
-        region: As in the forward.
+        weight: As in the forward pass.
+        statistics: The statistics of the forward pass.
+        region: As in the forward pass.
         wanted: Whether to compute each of the three.
 
     Returns:

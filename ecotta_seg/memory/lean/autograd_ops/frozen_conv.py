@@ -34,7 +34,7 @@ def conv_input_gradient(
         grad: (N, Co, H', W'), with respect to the output.
         weight: (Co, Ci / groups, kh, kw).
         shape: (N, Ci, H, W), of the input.
-        stride, padding, dilation, groups: As in the forward, pairs of numbers.
+        stride, padding, dilation, groups: As in the forward pass, pairs of numbers.
         into: (N, Ci, H, W), contiguous: the gradient is added to it; None creates a new tensor.
         workspace: Elements of a temporary, if the sum is computed in pieces.
 
@@ -168,7 +168,7 @@ def conv_weight_gradient(
     Args:
         x: (N, Ci, H, W), the input.
         grad: (N, Co, H', W'), with respect to the output.
-        kernel_size, stride, padding: As in the forward, pairs of numbers.
+        kernel_size, stride, padding: As in the forward pass, pairs of numbers.
         workspace: Elements of a temporary.
 
     Returns:

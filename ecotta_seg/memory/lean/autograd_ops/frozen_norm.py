@@ -56,10 +56,10 @@ def layer_norm_input_gradient(
 
     Args:
         grad: Shaped as the output, (..., *shape).
-        x: The input of the forward.
+        x: The input of the forward pass.
         shape: The normalised dimensions.
         weight, bias: Tensors of shape ``shape``, or None.
-        eps: As in the forward.
+        eps: As in the forward pass.
     """
     _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
     return torch.ops.aten.native_layer_norm_backward(

@@ -77,7 +77,7 @@ _shared = threading.local()
 def shared_scratch() -> Iterator[None]:
     """Context manager in which this thread's convolutions share one set of temporaries.
 
-    Without it, the system allocates temporaries above 32 MiB anew for each call, and the first
+    Without it, the system allocates temporaries above 32 MiB again for each call, and the first
     access to their pages takes as long as the computation. The temporaries are freed at exit.
     """
     _shared.memory = {}
