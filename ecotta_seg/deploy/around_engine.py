@@ -24,7 +24,8 @@ _ALIKE = 0.9
 class AroundEngine(AdaptationMethod):
     """Predicts with a network in an ONNX file, and learns an adapter beside its classifier.
 
-    From the config's segmentor only the data preprocessor is used. Its network does not run.
+    The config's segmentor gives the data preprocessor, and elsewhere the source's prediction for
+    comparison. None of its layers runs in this method.
 
     Args:
         segmentor: The source model.
