@@ -1,4 +1,4 @@
-"""Methods x models x streams x seeds: each combination is a run; one report covers all runs."""
+"""Runs every combination of methods, models, streams and seeds, and reports on all runs."""
 
 from .aggregate import aggregate, source_of
 from .engine import engine, runs_at_once

@@ -10,19 +10,20 @@ from .paired import DRAWS, paired_differences
 from .runs import settings_digest
 from .summary import NUMBERS
 
-# The keys of a record that describe the source; equal for all methods of a seed.
+# The keys of a record that describe the source model. For one seed, their values are equal for all
+# methods.
 _OF_SOURCE = ('source_mean', 'clear_source', 'batch_statistics', 'source_conditions')
 
 
 def aggregate(records: Iterable[Mapping], draws: int = DRAWS) -> list[dict]:
-    """One entry for each model, stream, method and number of views: the mean over its seeds.
+    """Averages records over seeds: one entry for each model, stream, method and number of views.
 
-    Runs with different rounds, options, checkpoint or adapters get separate entries, whose names
-    state the difference. ``worst_against_source`` is the worst over the seeds; ``event_kinds``
-    counts the events of all seeds.
+    Runs that differ in rounds, options, checkpoint or adapters get separate entries, and the name
+    of the method in each entry states the difference. ``worst_against_source`` is the worst value
+    over the seeds; ``event_kinds`` counts the events of all seeds.
 
     Args:
-        records: From ``read_runs``; records with an ``error`` are left out.
+        records: The records of ``read_runs``. Records with an ``error`` are left out.
         draws: Number of bootstrap draws.
 
     Returns:
@@ -81,13 +82,14 @@ def _difference_of(record: Mapping, namesakes: Sequence[Mapping]) -> str:
 
 
 def source_of(entries: Iterable[Mapping]) -> dict:
-    """The scores of the unadapted source, measured beside the methods: means over distinct seeds.
+    """The mean scores of the source model, which each run also measures; each seed counts once.
 
     Args:
-        entries: From ``aggregate``, of one model and stream.
+        entries: The entries of ``aggregate`` for one model and stream.
 
     Returns:
-        ``source_mean``, ``clear_source``, ``batch_statistics`` and ``source_conditions``.
+        A dictionary with ``source_mean``, ``clear_source``, ``batch_statistics`` and
+        ``source_conditions``, see ``summarise``.
     """
     seeds: dict[str, Mapping] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The engine that a command line chooses."""
+"""Selects the engine for the runs by the command line: this machine, Ray or SLURM."""
 
 import argparse
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from .ray_engine import RayOptions, execute_runs_on_ray, ray_cluster
 from .runner import execute_runs
 from .slurm_engine import SlurmOptions, execute_runs_on_slurm, jobs_at_once, parse_sbatch
 
-# The search of a method proposes so many candidates at once, if SLURM itself sets no limit.
+# The search for a method proposes this many candidates at once on SLURM, if ``--workers`` sets no
+# limit.
 _JOBS_OF_A_SEARCH = 8
 
 
@@ -28,7 +29,7 @@ def runs_at_once(args: argparse.Namespace) -> int:
 
 @contextmanager
 def engine(args: argparse.Namespace) -> Iterator[Callable[..., dict]]:
-    """Yields a function that executes runs as ``execute_runs`` does; all its calls use one cluster.
+    """Yields a function like ``execute_runs`` for the engine; all its calls use the same cluster.
 
     Args:
         args: Parsed arguments of ``add_engine_arguments``.

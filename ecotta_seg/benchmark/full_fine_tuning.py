@@ -1,4 +1,4 @@
-"""Full fine-tuning by entropy: a bound for comparison, not a method to deploy."""
+"""Full fine-tuning by entropy: a bound for the comparison, not a method for deployment."""
 
 from torch import nn
 

@@ -26,7 +26,7 @@ def print_outcome(
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM has the same effect as Ctrl-C."""
+    """Context manager in which SIGTERM has the same effect as Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Outside the main thread, the calling program handles signals.
         return

@@ -22,8 +22,8 @@ METHODS = (
     'inference', 'tent_plain', 'tent', 'full', 'cotta_plain', 'cotta', 'ecotta_plain',
     'ecotta_lean', 'ecotta',
 )  # fmt: skip
-# Standard deviation of a trained head's logits over the classes, roughly. A random head's logits
-# are almost equal.
+# About the standard deviation of a trained head's logits over the classes. The logits of a random
+# head are almost equal.
 _SPREAD = 4.0
 
 
@@ -79,7 +79,7 @@ class ModelSource:
         cfg: A loaded config with a ``model``.
         frame: The frame on which the scale is determined.
         checkpoint: Path of the weights; None for random weights.
-        trust: Allow a checkpoint that runs code when loaded.
+        trust: If True, a checkpoint that runs code when it is loaded is allowed.
         seed: Seed of the random weights.
 
     Raises:
@@ -125,7 +125,7 @@ class ModelSource:
 
 
 class Candidate(NamedTuple):
-    """A row to measure: its name, a function that builds its method on a segmentor, a budget."""
+    """A row to measure: a name, a function that builds the method, and a memory budget or None."""
 
     name: str
     build: Callable[[nn.Module], nn.Module]
@@ -133,7 +133,7 @@ class Candidate(NamedTuple):
 
 
 def _plainly(build: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.Module]:
-    """Builds the same method with torch's own autograd instead of lean autograd."""
+    """Returns a function that builds the same method with plain autograd, not lean autograd."""
 
     def build_plain(segmentor: nn.Module) -> nn.Module:
         method = build(segmentor)
@@ -149,7 +149,7 @@ def make_candidates(
     methods: Iterable[str] = METHODS,
     others: Optional[Mapping[str, dict]] = None,
 ) -> list[Candidate]:
-    """The rows of a benchmark after ``inference``.
+    """Returns the rows of a memory benchmark, without the first row ``inference``.
 
     Args:
         presets: Options of ``tent``, ``cotta`` and ``ecotta`` (a method with meta networks), as
@@ -157,7 +157,7 @@ def make_candidates(
         budgets: Budgets for ``ecotta``, see ``parse_budget``; ``ecotta`` always also has a row
             without a budget.
         methods: Names from ``METHODS`` and ``others``.
-        others: Options of more methods by the name of their row, as for ``build_method``.
+        others: More rows: for each name, the options of the method, as for ``build_method``.
 
     Raises:
         ValueError: A method is unknown, or a budget is invalid.

@@ -1,4 +1,4 @@
-"""The memory benchmark as a picture: peaks compared with inference, and seconds."""
+"""Draws the memory benchmark: peaks and times compared with those of inference."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from ..files.atomic_io import atomic_write
 from ..memory import MIB
 from .plots import _figure, _plain
 
-# From Okabe and Ito's palette, which colour-blind readers can distinguish.
+# Colours from Okabe and Ito's palette, which colour-blind readers can distinguish.
 _OTHERS, _OURS, _INFERENCE = '#e69f00', '#0072b2', '#4d4d4d'
 
 

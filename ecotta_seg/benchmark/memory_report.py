@@ -1,4 +1,4 @@
-"""The memory benchmark as a table on screen and as a JSON document."""
+"""Prints the memory benchmark as tables, and writes it as a JSON document."""
 
 import json
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ _NOTHING = '–'
 
 
 def write_memory_json(document: dict, path: Union[str, Path]) -> Path:
-    """Writes a benchmark atomically.
+    """Writes the results of a memory benchmark atomically.
 
     Args:
-        document: ``rows`` as from ``measure_rows``, ``sweep`` as from ``sweep.sweep``, and the
-            settings of the measurement.
+        document: A dictionary with ``rows`` (the result of ``measure_rows``), ``sweep`` (the result
+            of ``sweep``) and the settings of the measurement.
         path: The file.
 
     Raises:
@@ -37,7 +37,7 @@ def write_memory_json(document: dict, path: Union[str, Path]) -> Path:
 def print_memory_tables(document: dict, console: Optional[Console] = None) -> None:
     """Prints the tables of the rows, the sweep over frame sizes and the comparison, and notes.
 
-    Tables of what was not measured are left out.
+    If the sweep or the comparison was not measured, its table is left out.
     """
     console = console or Console()
     console.print(_rows_table(document))

@@ -7,12 +7,14 @@ The contents of a row, in bytes:
       steps: gradients, the optimizer's state, and other tensors of a step that are neither
       parameters nor copies of parameters (``other_bytes``). It equals ``adaptation_peak_bytes`` of
       a run's report.
-    * ``gradients_bytes``: gradients of one step; 0 if they are applied and dropped piece by piece.
-    * ``copies_bytes``: parameters kept for a reset, parameters of a teacher or an anchor. It equals
-      ``kept_bytes`` of a run's report, which also includes a guard's last good state.
+    * ``gradients_bytes``: gradients of one step; 0 if the optimizer runs in the backward pass,
+    which uses and frees each gradient at once.
+    * ``copies_bytes``: copies of parameters: those for a reset, and those of a teacher or an
+      anchor. It equals ``kept_bytes`` of a run's report, which also includes a guard's last good
+      state.
     * ``total_bytes``: the sum of parameters, adapters, copies and ``peak_bytes``.
 
-All but the first are read off the second step, because the first one creates the optimizer's state.
+The first step is not measured, because it creates the optimizer's state.
 """
 
 import gc
@@ -58,20 +60,20 @@ def measure_rows(
     repeats: int = 5,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[dict]:
-    """Measures stock inference and every candidate; frees each before the next.
+    """Measures stock inference and then every candidate; each candidate is freed before the next.
 
     Memory and time are measured in separate steps, because a meter slows a step. Timed steps
     alternate with stock inference, so that other load on the machine affects both.
 
     Args:
         source: Builds the segmentors.
-        frame: The frame; the same one at every step.
+        frame: The frame, which is the same in every step.
         candidates: The methods.
-        repeats: Timed steps per method.
+        repeats: Number of timed steps per method.
         progress: Called with the name of a row before its measurement.
 
     Returns:
-        Dicts with ``ROW_KEYS``; ``inference`` is the first.
+        One dictionary with ``ROW_KEYS`` for each row; the first row is ``inference``.
     """
     progress('inference')
     stock = source.build()
@@ -130,7 +132,7 @@ def measure_candidate(
         method = candidate.build(source.build()).to(device).eval()
     planning = None
     if getattr(method, 'planner', None) is not None:
-        # Before the first step, which would also plan, but slowly under a meter.
+        # Plan before the first step. The step would plan as well, but slowly under a meter.
         planning = seconds_of(lambda: method.planner.plan_for(*frame), device)
 
     def step() -> None:
@@ -183,9 +185,10 @@ def _row_of(method: nn.Module, standing: StandingMemory, other: int, peak: int) 
 
 
 class _Standing:
-    """The memory of all tensors that were created inside and are still alive.
+    """Context manager that measures the memory of all tensors created inside and still alive.
 
-    The manager may be entered again; on the CPU, tensors created in between do not count.
+    The context may be entered several times. On the CPU, tensors created between two entries do not
+    count.
     """
 
     def __init__(self, device: torch.device) -> None:

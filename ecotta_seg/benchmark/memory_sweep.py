@@ -1,4 +1,4 @@
-"""Peaks over frame sizes and numbers of meta networks, by steps on tensors without data."""
+"""Predicts peaks for frame sizes and numbers of meta networks, with tensors without data."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -21,7 +21,7 @@ def sweep(
     budgets: Iterable[str],
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[dict]:
-    """Predicts the peak memory of EcoTTA's step, without computation and thus for any frame size.
+    """Predicts the peak memory of EcoTTA's step in dry runs, so that any frame size is possible.
 
     Args:
         source: Builds the segmentors.
@@ -33,9 +33,10 @@ def sweep(
         progress: Called with a text before each prediction.
 
     Returns:
-        Dicts of ``height``, ``width``, ``num_parts``, ``adapters_bytes``,
-        ``inference_peak_bytes``, ``fastest_peak_bytes``, ``smallest_peak_bytes`` and ``budgets``
-        (the predicted peak for each budget, None if it cannot be met). All peaks are predictions.
+        For each K and frame size a dictionary with ``height``, ``width``, ``num_parts``,
+        ``adapters_bytes``, ``inference_peak_bytes``, ``fastest_peak_bytes``,
+        ``smallest_peak_bytes`` and ``budgets`` (for each budget the predicted peak, None if the
+        budget cannot be met). All peaks are predictions, in bytes.
     """
     rows = []
     sizes, budgets = list(sizes), list(budgets)

@@ -1,4 +1,4 @@
-"""Paired differences to the source, for one run or for all seeds of one entry together."""
+"""Computes paired differences to the source, for one run or for all seeds of one entry."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -15,7 +15,7 @@ DRAWS = 1000
 
 
 def with_paired(record: Mapping, draws: int = DRAWS) -> dict:
-    """A run's record with ``paired``, see ``paired_differences``."""
+    """Returns a run's record with the new key ``paired``, see ``paired_differences``."""
     paired = None
     if record['error'] is None:
         paired = paired_differences([record['folder']], draws)
@@ -23,18 +23,18 @@ def with_paired(record: Mapping, draws: int = DRAWS) -> dict:
 
 
 def paired_differences(folders: Sequence[str], draws: int = DRAWS) -> Optional[dict]:
-    """The paired differences of runs that differ only in their seed.
+    """Computes the paired differences to the source over runs that differ only in their seed.
 
-    Seeds are combined in the same way as rounds. A draw takes the same frames of all seeds, and
-    each seed is compared with the source under its own weather.
+    Seeds are combined in the same way as rounds. A draw of the bootstrap takes the same frames from
+    all seeds, and each seed is compared with the source under the weather of this seed.
 
     Args:
-        folders: The runs' folders.
+        folders: The folders of the runs.
         draws: See ``paired_bootstrap``.
 
     Returns:
-        The result of ``paired_bootstrap``; None if a run has no frame areas, or those of another
-        run.
+        The result of ``paired_bootstrap``; None if a run has no frame areas, or if its frame areas
+        do not belong to its results.
     """
     stamps = []
     for folder in folders:
@@ -46,7 +46,7 @@ def paired_differences(folders: Sequence[str], draws: int = DRAWS) -> Optional[d
     return _differences(tuple(folders), draws, tuple(stamps))
 
 
-# A report is written after each run, when all runs but one are unchanged.
+# A report is written after each run, and then only one run has changed.
 @lru_cache(maxsize=4096)
 def _differences(folders: tuple, draws: int, stamps: tuple) -> Optional[dict]:
     try:

@@ -1,4 +1,4 @@
-"""Two plots of a benchmark: mIoU over the rounds, and mIoU against memory."""
+"""Draws two plots of a benchmark: mIoU over the rounds, and mIoU against memory."""
 
 from collections.abc import Sequence
 from math import nan
@@ -19,7 +19,7 @@ from .aggregate import source_of
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#7f3c8d', '#4d4d4d')
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _DASHES = ('-', '--', ':')
-# A reader cannot distinguish more names; the methods with the best means are labelled.
+# Only this many methods are labelled, those with the best means: readers cannot distinguish more.
 _MOST_LABELLED = 7
 _OTHER = dict(color='0.8', marker='.', ls='-', mfc='0.8', ms=4, lw=0.8, zorder=1)
 _MIB = 2**20
@@ -29,7 +29,7 @@ def plot_rounds(entries: Sequence[dict], path: Union[str, Path]) -> Path:
     """Draws mIoU over the rounds: a panel for each model and stream, a line for each method.
 
     Args:
-        entries: From ``aggregate``.
+        entries: The entries of ``aggregate``.
         path: The picture to write (atomically).
 
     Returns:

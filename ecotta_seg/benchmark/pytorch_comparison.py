@@ -1,7 +1,7 @@
-"""EcoTTA's step by the means that PyTorch and mmseg offer, beside this package's own.
+"""Compares EcoTTA's step by this package with the same step by PyTorch's and mmseg's own means.
 
-All rows have the same gradients. So the table compares memory and time alone, and shows how large
-the rounding of the gradients is.
+All rows compute the same gradients, up to rounding. So the table compares memory and time, and it
+also shows the rounding errors of the gradients.
 """
 
 import gc
@@ -29,11 +29,11 @@ class Variant(NamedTuple):
 
     Attributes:
         name: The name of the row.
-        options: Options of the method that differ from the base's.
-        lean: Whether lean autograd runs.
+        options: Options that replace those in ``options`` of ``compare``.
+        lean: Whether the step runs by lean autograd (``LeanAutograd``).
         with_cp: Whether the model's blocks recompute their inner tensors (mmseg's ``with_cp``).
         activation_budget: ``activation_memory_budget`` of ``torch.compile``, 0 to 1: the share of
-            the activations that the compiler may keep. None for no compiler.
+            the activations that the compiler may keep. None to run without the compiler.
     """
 
     name: str
@@ -73,25 +73,31 @@ def compare(
     backend: str = 'inductor',
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[dict]:
-    """Measures stock inference and each variant of a method's step; frees each before the next.
+    """Measures stock inference and each variant of a method's step, one after the other.
 
     Args:
         source: Builds the segmentors.
         frame: The frame of each step.
-        options: Of a method with meta networks, without a memory budget, as for ``build_method``.
+        options: Options of a method with meta networks, as for ``build_method``, without a memory
+            budget.
         rows: See ``variants``.
-        repeats: Timed steps of each row, in turn with stock inference.
-        backend: Of ``torch.compile``.
+        repeats: Number of timed steps for each row. They alternate with stock inference.
+        backend: Backend of ``torch.compile``.
         progress: Called with the name of a row before its measurement.
 
     Returns:
-        A dict for each row: ``name``; ``peak_bytes``, what the allocator gives out in a step at
-        most, with the kernels' own buffers; ``compile_seconds``, of the first step, None without a
-        compiler; ``seconds`` of a step and ``inference_seconds`` in turn with it;
-        ``gradient_error``, the largest difference to the gradient in float64 over all parameters,
-        each in relation to the largest entry of its gradient, None if the optimizer runs in the
-        backward; ``error``, the reason of a row that could not be measured. ``inference`` is the
-        first row.
+        A dictionary for each row; the first row is ``inference``. Its keys:
+
+            - ``name``: Name of the row.
+            - ``peak_bytes``: The most bytes that the allocator holds in a step, including the
+              buffers of kernels.
+            - ``compile_seconds``: Time of the first step; None without a compiler.
+            - ``seconds``: Time of a step.
+            - ``inference_seconds``: Time of stock inference, measured in turn with the step.
+            - ``gradient_error``: The largest error of a gradient against float64, divided by the
+              largest entry of the gradient of this parameter. None if the optimizer runs in the
+              backward pass.
+            - ``error``: The reason if the row could not be measured, else None.
     """
     stock, device = source.build(), frame.inputs.device
 
@@ -131,7 +137,7 @@ def _measured(
     repeats: int,
     backend: str,
 ) -> dict:
-    """The row of a variant. Raises ValueError if it does not run, see ``compare``."""
+    """Measures the row of a variant, see ``compare``. Raises ValueError if it cannot run."""
     device = frame.inputs.device
     method = _built(variant, source.build(), options)
     row = _row(variant.name)
@@ -162,10 +168,10 @@ def _built(variant: Variant, segmentor: nn.Module, options: dict) -> nn.Module:
 
 
 def checkpoint_blocks(segmentor: nn.Module) -> None:
-    """Turns on mmseg's ``with_cp`` in each block that has it.
+    """Sets mmseg's option ``with_cp`` in each block that has the option.
 
     Raises:
-        ValueError: No block has it.
+        ValueError: No block has the option.
     """
     blocks = [module for module in segmentor.modules() if hasattr(module, 'with_cp')]
     if not blocks:
@@ -175,7 +181,7 @@ def checkpoint_blocks(segmentor: nn.Module) -> None:
 
 
 class _compiled(nullcontext):
-    """Inside the context, a segmentor's forward is compiled; without a budget, nothing changes."""
+    """Context manager that compiles a segmentor's forward pass; does nothing without a budget."""
 
     def __init__(self, segmentor: nn.Module, budget: Optional[float], backend: str) -> None:
         super().__init__()
@@ -191,7 +197,8 @@ class _compiled(nullcontext):
                 f'expected torch from 2.4 on, whose compiler has a budget, not {torch.__version__}'
             )
         torch._dynamo.reset()
-        # EcoTTA's step differentiates the same graph for the entropy and for each regulariser.
+        # EcoTTA's step runs several backward passes on one graph: for the entropy and each
+        # regulariser.
         changes = {'activation_memory_budget': self.budget, 'donated_buffer': False}
         self.patch = config.patch({k: v for k, v in changes.items() if hasattr(config, k)})
         self.patch.__enter__()
@@ -213,7 +220,7 @@ def _exact_gradients(source: ModelSource, frame: Frame, options: dict) -> dict[s
 
 
 def _gradients(method: nn.Module, frame: Frame) -> Optional[dict[str, Tensor]]:
-    """The gradients of a step that is not made; None if the optimizer runs in the backward."""
+    """The gradients of a proposed step, without an update; None if the backward updates already."""
     with torch.no_grad():
         method.propose(*frame)
     parameters = method.adaptable_parameters()

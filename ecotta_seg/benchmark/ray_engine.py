@@ -1,4 +1,4 @@
-"""Executes the runs of a benchmark on a Ray cluster, as many in parallel as its resources allow."""
+"""Executes the runs of a benchmark in parallel on a Ray cluster, as its resources allow."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from .runner import SECONDS_TO_SAVE, Outcome, execute_run
 from .runs import BenchmarkRun
 
 _SECONDS_TO_CANCEL = 10
-# Variables that affect the libraries' computation, besides those that the configs read.
+# Environment variables that affect the libraries. Those that the configs read are added.
 _VARIABLES = ('PYTHONPATH', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ONEDNN_MAX_CPU_ISA')
 
 
@@ -43,7 +43,7 @@ class RayOptions:
 
 
 class RunDied(Exception):
-    """A run was killed from outside: Ray retries it, and it resumes from its state."""
+    """A run was killed from outside. Ray retries the run, which resumes from its saved state."""
 
 
 def execute_runs_on_ray(
@@ -142,7 +142,7 @@ def _run_here(
 
 
 def _result(reference: Any) -> tuple[Outcome, Optional[str]]:
-    """The outcome of a task; if Ray gave up after its retries, the run has failed."""
+    """The outcome of a task. If all retries of Ray have failed, the outcome is 'failed'."""
     import ray
 
     try:
@@ -210,7 +210,7 @@ def _knock(address: Optional[str]) -> None:
 
 
 def _check_room(runs: Sequence[BenchmarkRun], options: RayOptions) -> float:
-    """The GPUs of a run. Without this check, a run that fits no machine would wait forever.
+    """Returns the GPUs per run; checks that a machine has the resources, or runs would never start.
 
     Raises:
         ValueError: No machine has the resources for a run.
@@ -234,7 +234,7 @@ def _check_room(runs: Sequence[BenchmarkRun], options: RayOptions) -> float:
 
 
 def _variables(runs: Sequence[BenchmarkRun]) -> dict[str, str]:
-    """Environment variables of this machine that the runs depend on."""
+    """Names and values of those environment variables on which the runs depend."""
     names = dict.fromkeys(_VARIABLES)
     for path in dict.fromkeys(run.model.config for run in runs):
         try:

@@ -35,18 +35,18 @@ def write_report(
 ) -> list[Path]:
     """Writes ``benchmark.json``, three CSV files and ``benchmark.md``.
 
-    ``benchmark.csv`` has a row for each condition of each round of each run, ``cells.csv`` one
-    for each run, ``paired.csv`` one for each condition (and their mean) of each method over all
-    its seeds. Each file is written atomically.
+    ``benchmark.csv`` has a row for each run, round and condition. ``cells.csv`` has a row for each
+    run. ``paired.csv`` has a row for each method and condition, over all seeds, and one for the
+    mean over conditions. Each file is written atomically.
 
     Args:
-        records: From ``read_runs``.
+        records: The records of ``read_runs``.
         folder: The output folder.
         command: The command of the benchmark, for the head of the page.
         draws: Number of bootstrap draws.
 
     Returns:
-        The paths.
+        The paths of the five files.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,13 +106,13 @@ def _paired_csv(entries: Iterable[Mapping]) -> str:
 
 
 def _paired_entries(entry: Mapping) -> dict[str, Mapping]:
-    """Differences by condition, then those of the mean; empty if there are none."""
+    """The paired differences by condition, then that of the mean; empty if there are none."""
     paired = entry.get('paired')
     return {**paired['conditions'], 'mean': paired['mean']} if paired else {}
 
 
 def markdown(records: Sequence[Mapping], entries: Sequence[Mapping], command: str = '') -> str:
-    """The page: for each model and stream a table of methods, then rounds and conditions."""
+    """The text of ``benchmark.md``: for each model and stream, tables of methods and rounds."""
     parts = ['# Benchmark', '']
     if command:
         parts += ['```', command, '```', '']

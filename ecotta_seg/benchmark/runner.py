@@ -1,7 +1,7 @@
 """Executes the runs of a benchmark, one after the other, each in its own process.
 
-With one process per run, a crash or lack of memory affects no other run, and each run measures
-its own peak.
+With one process per run, a crash or a lack of memory affects no other run, and each run can measure
+the peak memory of its own process.
 """
 
 import json
@@ -89,13 +89,13 @@ def execute_run(
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
         show: Called with a short progress text from time to time.
-        tied: If this process is killed, whether the run saves its state and ends (on Linux) or
-            runs to its end.
-        patience: Seconds to wait for another process with the same run.
-        started: Called with the process of the run.
+        tied: What the run does if this process is killed. True: the run saves its state and ends
+            (on Linux only). False: the run continues to its end.
+        patience: Seconds to wait if another process executes the same run.
+        started: Called with the process of the run right after its start.
 
     Returns:
-        The outcome; a failing run raises no exception.
+        The outcome. If the run fails, no exception is raised.
     """
     start = time.perf_counter()
     folder = run_folder(run, work_dir)
@@ -137,7 +137,7 @@ def put_aside(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
-    """Locks a run for one process; yields the lock, which a process that inherits it also holds.
+    """Locks a run for one process; yields the file descriptor of the lock for a child process.
 
     Waits for another process for at most ``patience`` seconds.
 
@@ -170,7 +170,7 @@ def _run(
     tied: bool,
     started: Callable[[subprocess.Popen], None],
 ) -> tuple[Optional[str], bool]:
-    """Runs a command to its end; returns its error message, or None, and whether it was killed."""
+    """Runs a command; returns the error message (or None) and whether the process was killed."""
     with open(folder / LOG_FILE, 'a', encoding='utf-8') as log:
         log.write(f'$ {" ".join(command)}\n')
         log.flush()
@@ -211,12 +211,12 @@ def _run(
 
 
 def _wait_for_state(process: subprocess.Popen, interruptible: bool) -> None:
-    """Waits until a process that was told to stop has saved its state, and kills a late one.
+    """Waits until a stopped process has saved its state; kills it if that takes too long.
 
     Args:
         process: The process.
-        interruptible: Whether another KeyboardInterrupt ends the waiting. On Ray it does not: there
-            a cancellation is repeated.
+        interruptible: Whether another KeyboardInterrupt ends the waiting. It must not on Ray, which
+            may repeat a cancellation.
     """
     end = time.monotonic() + SECONDS_TO_SAVE
     while True:
@@ -257,7 +257,7 @@ def execute_runs(
         runs: The runs.
         work_dir, configs, tool: See ``execute_run``.
         after_each: Called after each run.
-        execute: Executes one run; tests can pass another function.
+        execute: The function that executes one run; tests can pass another one.
 
     Returns:
         The outcome of each run.

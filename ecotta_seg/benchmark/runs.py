@@ -84,7 +84,7 @@ class BenchmarkRun:
         model, method: The model and the method of the run.
         stream: A name in ``STREAMS``.
         seed: Seed of the weather, the order of a mixed stream and all random generators.
-        rounds: Number of rounds; None for the config's.
+        rounds: Number of rounds; None for the number in the config.
         views: Number of views; None for the method's default.
         adapters: File of warmed-up meta networks, or None.
         options: ``key=value`` texts for the whole config.
@@ -115,11 +115,11 @@ def make_runs(
     adapters: Optional[Mapping[tuple[str, str], str]] = None,
     **common: Any,
 ) -> list[BenchmarkRun]:
-    """All combinations, model by model.
+    """Makes the runs for all combinations, sorted by model.
 
     Args:
         models, methods, streams, seeds: The values to combine.
-        adapters: Files by (model name, method label).
+        adapters: Files of warmed-up meta networks; the keys are (model name, method label).
         **common: More fields of ``BenchmarkRun``.
 
     Raises:
@@ -188,7 +188,7 @@ def run_folder(run: BenchmarkRun, work_dir: Union[str, Path]) -> Path:
 
 
 def run_settings(run: BenchmarkRun, configs: Union[str, Path]) -> dict:
-    """All settings that determine a run's result, without the code, as plain JSON.
+    """All settings that determine a run's result, except the code, as values of JSON.
 
     Args:
         run: The run.
@@ -217,7 +217,7 @@ def run_settings(run: BenchmarkRun, configs: Union[str, Path]) -> dict:
 def _config_digest(path: Union[str, Path]) -> str:
     config = read_config(path).to_dict()
     config = _without_places({key: config[key] for key in RESULT_KEYS if key in config})
-    # Keeps the results of earlier versions: they had the old keys in their digests.
+    # Digests use the old keys, so that results of earlier versions stay valid.
     old = {new: old for old, new in OLD_KEYS.items()}
     return settings_digest({old.get(key, key): value for key, value in config.items()})
 
@@ -258,7 +258,7 @@ def run_status(folder: Path, settings: Mapping) -> str:
 
 
 def holds_others(run: BenchmarkRun, work_dir: Union[str, Path], configs: Union[str, Path]) -> bool:
-    """Whether a run's folder holds files of other settings, or of unknown ones.
+    """Whether a run's folder holds files of a run with other or unknown settings.
 
     Args:
         run: The run. If its settings cannot be read, the result is True; the run then

@@ -19,7 +19,7 @@ from .runs import BenchmarkRun
 FOLDER = 'jobs'
 """The folder below the work dir with the files and the logs of the jobs."""
 _MINUTES = 24 * 60
-# Of the 90 seconds before the time limit.
+# Seconds in which a run has to save its state. The job is signalled 90 seconds before its limit.
 _SECONDS_AT_THE_LIMIT = 60
 _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_QUEUES = 0.5, 10.0
 
@@ -29,9 +29,9 @@ class SlurmOptions:
     """The resources of a job, and the number of jobs.
 
     Attributes:
-        local: The jobs are processes of this machine, without SLURM: a trial of the engine.
-        workers: Number of jobs at once. None means no limit, and with ``local`` as many as the
-            cores allow.
+        local: If True, the jobs are processes of this machine, without SLURM, to try the engine.
+        workers: Maximum number of jobs at once. None means no limit or, with ``local``, as many
+            jobs as the cores allow.
         cpus: Cores per run.
         gpus: GPUs per run. None means 1 if the run requests CUDA, else 0.
         sbatch: Options of ``sbatch``, such as ``{'partition': 'long', 'time': 600}``; ``time`` is
@@ -46,14 +46,15 @@ class SlurmOptions:
 
 
 class _Job:
-    """What a job executes. The class has the form that submitit requires for a requeued job."""
+    """The function that a job executes, in the form that submitit requires for requeued jobs."""
 
     def __init__(self, run: BenchmarkRun, *paths: str) -> None:
         self.run, self.paths = run, paths
         self.process: Optional[subprocess.Popen] = None
 
     def __call__(self) -> tuple[Outcome, str]:
-        # scancel sends SIGTERM, which submitit ignores: the run could not save its state.
+        # scancel sends SIGTERM, which submitit ignores. Without this handler the run could not save
+        # its state.
         signal.signal(signal.SIGTERM, interrupt)
         outcome = execute_run(
             self.run, *self.paths, tied=True, patience=SECONDS_TO_SAVE, started=self._note
@@ -64,10 +65,10 @@ class _Job:
         self.process = process
 
     def checkpoint(self):
-        """submitit calls this function shortly before the time limit, and requeues the job."""
+        """Saves the state and requeues the job; submitit calls it before the time limit."""
         import submitit
 
-        # SLURM kills all processes of a job that is requeued: the state is saved before.
+        # SLURM kills all processes of a requeued job, so the run must save its state before.
         if self.process is not None:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -97,7 +98,7 @@ def execute_runs_on_slurm(
         runs: The runs.
         work_dir, configs, tool: See ``execute_run``.
         after_each: Called in this process after each run, in the order in which runs end.
-        options: The resources.
+        options: The resources of a job, and the number of jobs.
 
     Returns:
         The outcome of each run.
@@ -106,7 +107,7 @@ def execute_runs_on_slurm(
         ValueError: SLURM or submitit refuses the options.
     """
     paths = [os.path.abspath(path) for path in (work_dir, configs, tool)]
-    # Each job has a folder of its own: jobs of this machine are named by numbers that recur.
+    # Each job has its own folder, because the numbers of jobs on this machine can repeat.
     folders = (Path(paths[0], FOLDER, time.strftime('%Y%m%d_%H%M%S'), f'{n}') for n in count(1))
     waiting, tries = list(runs), dict.fromkeys(runs, 0)
     at_work: dict[BenchmarkRun, Any] = {}
@@ -137,14 +138,14 @@ def execute_runs_on_slurm(
 
 
 def jobs_at_once(options: SlurmOptions, most: int) -> int:
-    """The number of jobs that are submitted before one of them has ended; ``most`` is no limit."""
+    """The maximum number of jobs at once. If the options set no limit, the result is ``most``."""
     if options.workers is None and options.local:
         return max(1, (os.cpu_count() or 1) // options.cpus)
     return options.workers or most
 
 
 def parse_sbatch(texts: Sequence[str]) -> dict[str, Any]:
-    """Options of sbatch from texts such as ``'partition=long'``, ``'time=600'`` or ``'exclusive'``.
+    """Parses options of sbatch, such as ``'partition=long'``, ``'time=600'`` or ``'exclusive'``.
 
     Raises:
         ValueError: The time is not a number of minutes.
@@ -178,7 +179,7 @@ def _submit(job: _Job, folder: Path, options: SlurmOptions) -> Any:
 
 
 def _result(job: Any) -> tuple[Outcome, Optional[str]]:
-    """The outcome of a job that ended, and its machine; a job without a result was killed."""
+    """The outcome of an ended job, and its machine. If a job has no result, it was killed."""
     from submitit.core.utils import FailedJobError
 
     if not job.paths.result_pickle.exists():
@@ -190,10 +191,10 @@ def _result(job: Any) -> tuple[Outcome, Optional[str]]:
 
 
 class _Queue:
-    """Knows which jobs have ended, also on a cluster without accounting, where sacct knows nothing.
+    """Finds the jobs that have ended, even on a cluster without accounting (without sacct).
 
     Args:
-        local: The jobs are processes of this machine.
+        local: Whether the jobs are processes of this machine.
     """
 
     def __init__(self, local: bool) -> None:
@@ -208,13 +209,14 @@ class _Queue:
             return job.done()
         folder = job.paths.folder
         with suppress(OSError):
-            # A shared file system then shows new files of other machines.
+            # This makes a shared file system show the new files of other machines.
             folder.chmod(folder.stat().st_mode)
         if job.paths.result_pickle.exists():
             return True
         if time.monotonic() > self._look + _SECONDS_BETWEEN_QUEUES:
             self._look, self._there = time.monotonic(), _jobs_in_queue()
-        # A job that the newest look at the queue does not show may have a result by the next one.
+        # If a job is missing in the newest list of the queue, its result file may appear late. So
+        # the job has ended only if it is also missing in the next list.
         gone = self._there is not None and job.job_id not in self._there
         self._missed[job.job_id] = self._missed.get(job.job_id, self._look) if gone else self._look
         return gone and self._look > self._missed[job.job_id]

@@ -31,20 +31,22 @@ NUMBERS = (
 
 
 def summarise(document: Mapping) -> dict:
-    """The numbers of one run.
+    """Computes the scores, times and memory of one run from its results.
 
     Args:
-        document: A ``results.json``.
+        document: The content of a ``results.json``.
 
     Returns:
-        ``rounds`` (mIoU by round), ``conditions`` (a list of mIoU by round, by condition),
-        ``source_conditions`` and the numbers in ``NUMBERS``: percent, seconds and bytes a frame,
-        None if not measured. ``forgetting`` is the source's mIoU on the clear day minus the
-        adapted model's after the stream. ``worst_against_source`` is the minimum over conditions
-        and rounds of the method's mIoU minus the source's. ``harness_share`` is the loop overhead:
-        the time that the test loop adds to a step, as a share of the step's time. ``event_kinds``
-        counts the events by kind (``skip``, ``rollback``, ...). ``batch_statistics`` is the mIoU of
-        batch-norm statistics if they were measured, too. ``code`` is the version of this package.
+        A dictionary with ``rounds`` (the mIoU of each round), ``conditions`` (for each condition,
+        the mIoU of each round), ``source_conditions`` (for each condition, the source's mIoU) and
+        the numbers in ``NUMBERS``. mIoU is in percent, times are seconds per frame, peaks are
+        bytes. A number that was not measured is None. ``forgetting`` is the source's mIoU on the
+        clear day minus the adapted model's after the stream. ``worst_against_source`` is the
+        minimum over conditions and rounds of the method's mIoU minus the source's.
+        ``harness_share`` is the loop overhead: the time that the test loop adds to a step, as a
+        share of the step's time. ``event_kinds`` counts the events by kind (``skip``, ``rollback``,
+        ...). ``batch_statistics`` is the mIoU of the method ``batch_norm_statistics``, if the run
+        also measured it as a reference. ``code`` is the version of this package.
     """
     rounds = document['rounds']
     names = document['conditions']
@@ -101,11 +103,11 @@ def _difference(first: Optional[float], second: Optional[float]) -> Optional[flo
 def read_runs(
     runs: Iterable[BenchmarkRun], errors: Mapping[BenchmarkRun, str], work_dir: Union[str, Path]
 ) -> list[dict]:
-    """A record for each run: its identity, ``error`` (or None) and the result of ``summarise``.
+    """Reads a record for each run: identity, ``error`` or None, and the result of ``summarise``.
 
     Args:
         runs: The runs.
-        errors: Error texts of the runs that failed or must not be read.
+        errors: The error texts of runs that failed or must not be read.
         work_dir: The work dir of the benchmark.
     """
     records = []
@@ -123,7 +125,7 @@ def read_runs(
 
 
 def collect_runs(work_dir: Union[str, Path], known: Sequence[Mapping]) -> list[dict]:
-    """Records of the finished runs in a work dir that are not among the ``known`` records."""
+    """Reads the records of the finished runs in a work directory that are not in ``known``."""
     folders = {record['folder'] for record in known}
     records = []
     for path in sorted(Path(work_dir, 'cells').rglob(RUN_FILE)):
@@ -160,7 +162,7 @@ def _filled(record: dict, error: Optional[str]) -> dict:
 
 
 def _settings(folder: str) -> dict:
-    """All settings of a run except its seed, by dotted names; equal for averaged runs."""
+    """All settings of a run except its seed, by dotted names. Runs with equal ones are averaged."""
     try:
         settings = json.loads(Path(folder, RUN_FILE).read_text(encoding='utf-8'))
         return {k: v for k, v in _leaves(dict(settings, seed=None)) if v not in (None, '')}

@@ -1,4 +1,4 @@
-"""Which method to take for a network, or none: a search on clear frames in made weather."""
+"""Searches the best method for a network, or none, on clear frames with synthetic weather."""
 
 from .candidates import Candidate, Choices, candidate_methods
 from .decision import Decision, Finalist, decide

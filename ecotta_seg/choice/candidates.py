@@ -1,4 +1,4 @@
-"""What is searched: methods, and the one setting of each that matters most."""
+"""The candidates of the search: methods, each with values of its most important setting."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -11,7 +11,7 @@ from mmengine.config import Config
 from ..benchmark.runs import MethodSpec
 from ..config.method import with_method
 
-# A rate is searched from a thirtieth to thirty times that of the method's preset.
+# The learning rates in the search, as multiples of the rate in the method's preset.
 _FACTORS = (1 / 30, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 METHODS = (
@@ -23,13 +23,14 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Choices:
-    """A method and the values that are tried of its setting.
+    """A method, and the values of its setting that the search may try.
 
     Attributes:
         name: A file in ``configs/_base_/adaptation`` without its ``.py``.
-        key: The setting below ``adaptation``, or None if the method has none.
-        values: What is tried, from the lowest on; a single None without a setting.
-        preset: Index of the value that the preset has.
+        key: Name of the setting below ``adaptation``, such as 'optimizer.lr'; None if no setting is
+            searched.
+        values: The values to try, in ascending order; (None,) without a setting.
+        preset: Index in ``values`` of the value that the method's preset has.
     """
 
     name: str
@@ -40,11 +41,11 @@ class Choices:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method with a value of its setting.
+    """A method with one value of its setting.
 
     Attributes:
         name, key: See ``Choices``.
-        value: Of the setting; None for the method as it is.
+        value: Value of the setting; None if no setting is searched.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Candidate:
 
     @property
     def method(self) -> MethodSpec:
-        """As the benchmark runs it."""
+        """The candidate as a method of the benchmark."""
         if self.key is None:
             return MethodSpec(self.name, self.name)
         option = f'{self.key}={self.value:g}'
@@ -64,11 +65,11 @@ class Candidate:
 
 
 def candidate_methods(cfg: Config, names: Sequence[str], configs: Path) -> list[Choices]:
-    """The methods with their settings for the model of a config.
+    """Returns the methods with the values to try for the model of a config.
 
     Args:
-        cfg: Of the model.
-        names: Of the methods.
+        cfg: Config of the model.
+        names: Names of the methods.
         configs: The folder ``configs``.
 
     Raises:
@@ -80,7 +81,7 @@ def candidate_methods(cfg: Config, names: Sequence[str], configs: Path) -> list[
 
 
 def adaptation_of(cfg: Config, name: str, configs: Path) -> dict[str, Any]:
-    """The options that ``--method NAME`` gives the model of a config."""
+    """The options of the method that ``--method NAME`` would set for the model of a config."""
     own = deepcopy(cfg)
     with_method(own, name, configs)
     return own.adaptation.to_dict()

@@ -1,4 +1,4 @@
-"""Which of the finalists to take, by frames that the search has not seen."""
+"""Chooses one of the finalists by frames that were not used in the search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,20 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Finalist:
-    """What a candidate came to on the stream that confirms.
+    """The results of a candidate on the confirmation stream.
 
     Attributes:
-        candidate: Which.
+        candidate: The candidate.
         gain: Mean mIoU over conditions and rounds minus the source's on the same frames, in
             percentage points.
-        low, high: The ends of its interval.
-        conditions: The gain of each condition.
+        low, high: The ends of the confidence interval of ``gain``, in percentage points.
+        conditions: For each condition, the gain in percentage points.
         clear_loss: mIoU of the source on the clear day minus that of the adapted model after the
             stream, in percentage points; None if not measured.
-        seconds, source_seconds: Of a frame.
-        peak_bytes, inference_peak_bytes: Memory above the parameters.
+        seconds, source_seconds: Time for a frame in seconds, with the method and with the source
+            alone.
+        peak_bytes, inference_peak_bytes: Peak memory above the parameters in bytes, of a step and
+            of stock inference.
     """
 
     candidate: Candidate
@@ -42,12 +44,12 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Decision:
-    """The choice.
+    """The choice among the finalists.
 
     Attributes:
-        chosen: Which finalist to take; None if adapting does not pay.
-        finalists: All, from the largest gain on.
-        max_clear_loss: What the clear day may lose, in percentage points.
+        chosen: The chosen finalist; None if no finalist may be chosen.
+        finalists: All finalists, the largest gain first.
+        max_clear_loss: The mIoU that the clear day may lose, in percentage points.
     """
 
     chosen: Optional[Finalist]
@@ -55,7 +57,7 @@ class Decision:
     max_clear_loss: float
 
     def why_not(self, finalist: Finalist) -> Optional[str]:
-        """Why a finalist may not be taken; None if it may."""
+        """The reason why a finalist may not be chosen; None if the finalist may be chosen."""
         if finalist.low <= 0:
             return 'its interval includes zero'
         if finalist.clear_loss is not None and finalist.clear_loss > self.max_clear_loss:
@@ -64,19 +66,20 @@ class Decision:
 
 
 def read_finalist(candidate: Candidate, record: Mapping, of: int, draws: int) -> Finalist:
-    """A finalist of its record in the benchmark.
+    """Reads a finalist from its record in the benchmark.
 
-    The intervals of all finalists hold together with 95 %: each is of 1 - 0.05 / ``of``
-    (Bonferroni), because the best of several is taken.
+    With 95 % confidence, the intervals of all finalists contain their true gains at the same time:
+    each interval has the level 1 - 0.05 / ``of`` (Bonferroni). This is needed because the best of
+    several finalists is chosen.
 
     Args:
-        candidate: Which.
-        record: As from ``read_runs``, without an error.
+        candidate: The candidate.
+        record: A record of ``read_runs`` without an error.
         of: The number of finalists.
-        draws: Of the bootstrap.
+        draws: Number of draws of the bootstrap.
 
     Raises:
-        ValueError: The run kept no areas of its frames.
+        ValueError: The run did not save the areas of its frames.
     """
     areas = load_frame_areas(record['folder'], load_results(record['folder']))
     level = 1 - (1 - LEVEL) / of
@@ -97,10 +100,10 @@ def read_finalist(candidate: Candidate, record: Mapping, of: int, draws: int) ->
 
 
 def decide(finalists: Sequence[Finalist], max_clear_loss: float) -> Decision:
-    """Takes the finalist with the largest gain among those that may be taken.
+    """Chooses the finalist with the largest gain among those that may be chosen.
 
-    A finalist may be taken if its interval is above zero and the clear day loses no more than
-    ``max_clear_loss``.
+    A finalist may be chosen if its whole interval is above zero and the clear day loses no more
+    than ``max_clear_loss``, in percentage points.
     """
     ordered = tuple(sorted(finalists, key=lambda finalist: -finalist.gain))
     decision = Decision(None, ordered, max_clear_loss)

@@ -1,4 +1,4 @@
-"""A file of settings that ``--method`` takes."""
+"""Writes the chosen method as a file that ``--method`` accepts."""
 
 import pprint
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from .candidates import Candidate, adaptation_of
 def write_preset(
     path: Path, candidate: Optional[Candidate], cfg: Config, configs: Path, comment: str
 ) -> None:
-    """Writes ``adaptation = dict(...)``, whole or not at all.
+    """Writes a file with ``adaptation = dict(...)``, completely or not at all.
 
-    If the chosen method is a user's file, the ``custom_imports`` of that file are written, too.
+    If the chosen method comes from a user's file, the ``custom_imports`` of that file are copied.
 
     Args:
-        path: The file, ``.py``.
-        candidate: What was chosen; None for the source model as it is.
-        cfg: Of the model.
+        path: The file to write, with the suffix ``.py``.
+        candidate: The chosen candidate; None for the source model without adaptation.
+        cfg: Config of the model.
         configs: The folder ``configs``.
-        comment: Lines for the head of the file.
+        comment: Comment for the head of the file, one or several lines.
     """
     options: dict[str, Any] = dict(type='source')
     imports: Mapping = {}

@@ -1,4 +1,4 @@
-"""The choice as a page, as JSON, and as a preset."""
+"""Writes the choice as a page, as JSON, and as a preset."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ PRESET, PAGE, DOCUMENT = 'chosen.py', 'choice.md', 'choice.json'
 
 @dataclass(frozen=True)
 class Setting:
-    """What the choice is of.
+    """The network, the weather and the frames for which the choice was made.
 
     Attributes:
-        config, checkpoint: Of the network.
-        severity, rounds, conditions: Of the made weather.
-        frames: Number of clear frames that were searched on, and of those that confirm.
-        command: The command line.
+        config, checkpoint: Config and checkpoint of the network.
+        severity, rounds, conditions: Those of the streams with synthetic weather.
+        frames: Number of clear frames in the search, and number in the confirmation.
+        command: The command line of the search.
     """
 
     config: str
@@ -40,7 +40,7 @@ class Setting:
 
 
 def sentences(decision: Decision) -> list[str]:
-    """The choice in a few sentences."""
+    """The choice as a list of sentences."""
     chosen = decision.chosen
     if chosen is None:
         if not decision.finalists:
@@ -84,16 +84,16 @@ def write_choice(
     """Writes ``choice.md``, ``choice.json`` and the preset ``chosen.py``.
 
     Args:
-        folder: Where to.
+        folder: The folder for the three files.
         decision: The choice.
-        scores: Of the search, in its order; None for runs that failed.
-        errors: What was wrong with those.
-        setting: What the choice is of.
-        cfg: Of the network.
+        scores: The score of each candidate, in the order of the search; None if the run failed.
+        errors: For each candidate that failed, the error.
+        setting: The network, the weather and the frames.
+        cfg: Config of the network.
         configs: The folder ``configs``.
 
     Returns:
-        The preset.
+        The path of the preset.
     """
     said = sentences(decision)
     document = {

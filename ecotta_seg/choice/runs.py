@@ -1,4 +1,4 @@
-"""Candidates as runs of the benchmark."""
+"""Runs candidates with the benchmark."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,25 @@ from ..benchmark.summary import read_runs
 from .candidates import Candidate
 from .decision import Finalist, read_finalist
 
-# Of the search, and of what confirms: other weather in each.
+# The seeds of search and confirmation differ, so that their weather differs.
 _SEARCH_SEED, _CONFIRM_SEED = 0, 1
 
 
 class Runs:
-    """Runs candidates on a stream and reads what they came to.
+    """Runs candidates on a stream and reads their results.
 
     Args:
         checkpoint: Weights of the source model.
-        work_dir: The runs go to ``cells`` in it.
+        work_dir: Work directory; the runs write to its subfolder ``cells``.
         configs: The folder ``configs``.
         tool: Path of ``tools/test_tta.py``.
         execute: Executes runs, as ``execute_runs`` does.
-        device: ``'cpu'``, ``'cuda'`` or None for what there is.
-        max_clear_loss: What the clear day may lose, in percentage points.
-        draws: Of the bootstrap.
+        device: ``'cpu'``, ``'cuda'``, or None to use CUDA if available.
+        max_clear_loss: The mIoU that the clear day may lose, in percentage points.
+        draws: Number of draws of the bootstrap.
 
     Attributes:
-        errors: What was wrong with candidates that failed.
+        errors: For each candidate that failed, the error.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Runs:
     def scores(
         self, candidates: Sequence[Candidate], stream: Path
     ) -> dict[Candidate, Optional[float]]:
-        """Runs candidates on the stream that is searched on.
+        """Runs candidates on the stream of the search and returns their scores.
 
         Returns:
-            The gain of each against the source in percentage points. If the clear day loses more
-            than ``max_clear_loss``, the score is minus the excess, so that no such candidate is
-            above one that may be taken. None for one that failed.
+            For each candidate its gain over the source in percentage points. If the clear day loses
+            more than ``max_clear_loss``, the score is minus the excess, so that such a candidate is
+            never above one that beats the source and may be chosen. None if the candidate failed.
         """
         found: dict[Candidate, Optional[float]] = {}
         for candidate, record in self._records(candidates, stream, _SEARCH_SEED).items():
@@ -75,12 +75,12 @@ class Runs:
     def finalists(
         self, scores: Mapping[Candidate, Optional[float]], stream: Path, number: int
     ) -> list[Finalist]:
-        """Runs the best candidates, one of each method, on the stream that confirms.
+        """Runs the best candidates, at most one per method, on the confirmation stream.
 
         Args:
-            scores: Of the search. Candidates that are not above the source are left out.
-            stream: The config.
-            number: How many, at most.
+            scores: The scores of the search. Candidates with a score of 0 or less are left out.
+            stream: Path of the config of the confirmation stream.
+            number: Maximum number of finalists.
         """
         ordered = sorted((c for c, s in scores.items() if s is not None), key=lambda c: -scores[c])
         best = {c.name: c for c in reversed(ordered) if scores[c] > 0}

@@ -1,4 +1,4 @@
-"""The search over methods and rates, by Optuna."""
+"""Searches over methods and learning rates with Optuna."""
 
 import logging
 import random
@@ -7,9 +7,10 @@ from typing import Callable, Optional
 
 from .candidates import Candidate, Choices
 
-# What a run that has failed is told as.
+# The score of a candidate; None if its run failed.
 Score = Optional[float]
-# Known candidates that the sampler may propose before one that was not tried is drawn.
+# If the sampler has proposed more known candidates than this, a candidate that was not tried is
+# drawn.
 _PATIENCE = 10
 
 
@@ -20,18 +21,19 @@ def search(
     at_once: int = 1,
     seed: int = 0,
 ) -> dict[Candidate, Score]:
-    """Tries each method as its preset is, then what Optuna's sampler (TPE) proposes.
+    """Tries each method with its preset, then the candidates that Optuna's sampler (TPE) proposes.
 
-    A proposal that was scored before counts as no trial; if the sampler has no others, one that was
-    not tried is drawn. The same scores, as many at once, give the same search.
+    A proposal that already has a score does not count as a trial. If the sampler proposes only such
+    candidates, an untried candidate is drawn at random. The search is reproducible: with the same
+    seed, the same ``at_once`` and the same scores, it tries the same candidates.
 
     Args:
-        methods: What there is to try.
-        score: Runs candidates, several at once if it can, and gives the score of each, the higher
-            the better; None for one that failed.
-        trials: How many candidates are run, at most.
-        at_once: How many are proposed before their scores are known.
-        seed: Of the sampler.
+        methods: The methods, and the values to try for each.
+        score: Runs some candidates, possibly in parallel, and returns the score of each (higher is
+            better), or None for a candidate that failed.
+        trials: Maximum number of candidates to run.
+        at_once: Maximum number of candidates that are passed to ``score`` together.
+        seed: Seed of the sampler and of the random draws.
 
     Returns:
         The score of each candidate that was run, in the order of the search.
@@ -78,7 +80,7 @@ def search(
 
 def _candidate(trial, by_name: Mapping[str, Choices]) -> Candidate:
     choices = by_name[trial.suggest_categorical('method', list(by_name))]
-    # An index, so that the sampler knows which values are neighbours.
+    # The sampler gets the index of the value, so that it knows which values are neighbours.
     index = trial.suggest_int(choices.name, 0, len(choices.values) - 1)
     return Candidate(choices.name, choices.key, choices.values[index])
 

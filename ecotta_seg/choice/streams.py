@@ -1,4 +1,4 @@
-"""Two streams of made weather from the clear frames of a config: one to search, one to confirm."""
+"""Writes two streams of synthetic weather on clear frames: for the search and to confirm it."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -24,8 +24,8 @@ class Streams(NamedTuple):
     """Configs of the two streams.
 
     Attributes:
-        search, confirm: Paths of the configs.
-        frames: Number of clear frames of each.
+        search, confirm: Paths of the configs of the two streams.
+        frames: Number of clear frames in each stream, in this order.
     """
 
     search: Path
@@ -41,19 +41,20 @@ def write_streams(
     severity: int = REALISTIC,
     conditions: Sequence[str] = ('fog', 'night', 'rain', 'snow'),
 ) -> Streams:
-    """Writes ``search.py`` and ``confirm.py``.
+    """Writes the configs ``search.py`` and ``confirm.py``.
 
-    The clear frames are those of the config's ``forgetting_dataloader``, evenly spaced. Every
-    second one is of one stream, the others are of the other: what is confirmed was not searched on.
+    The clear frames are evenly spaced frames of the config's ``forgetting_dataloader``. They go to
+    the two streams in turn, so the frames of the confirmation are not used in the search.
 
     Args:
-        cfg: With ``forgetting_dataloader``: ``WeatherCityscapesDataset``, or mmseg's
-            ``CityscapesDataset`` in the same layout, alone or in a ``ContinualStream``.
-        folder: Where to.
-        frames: Of both streams together, at most.
-        rounds: Of each.
-        severity: 1 to 5.
-        conditions: Those of ``AdverseWeather``, in their order.
+        cfg: A config with a ``forgetting_dataloader``. Its data set must be a
+            ``WeatherCityscapesDataset`` or mmseg's ``CityscapesDataset`` in the same layout, alone
+            or in a ``ContinualStream``.
+        folder: The folder for the configs.
+        frames: Maximum number of clear frames in both streams together.
+        rounds: Number of rounds of each stream.
+        severity: Severity of the weather, 1 to 5.
+        conditions: Conditions of ``AdverseWeather``, in the order of the streams.
 
     Raises:
         ValueError: The data set is of another kind, has too few frames, or a frame has no label; a
@@ -115,7 +116,7 @@ def _labelled(inner: Mapping) -> list[int]:
         dict(deepcopy(dict(inner)), condition='clear', test_mode=True, missing_labels='some')
     )
     asked = inner.get('indices')
-    # mmengine takes the first N for a number.
+    # If ``indices`` is a number N, mmengine takes the first N frames.
     whole = range(len(built)) if asked is None or isinstance(asked, int) else list(asked)
     return [place for i, place in enumerate(whole) if 'seg_map_path' in built.get_data_info(i)]
 

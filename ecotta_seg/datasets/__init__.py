@@ -1,4 +1,4 @@
-"""Sources of frames: driving data sets, synthetic weather on clear frames, and the stream."""
+"""Data sets: driving data sets, synthetic weather on clear frames, and streams of frames."""
 
 from .acdc import ACDC_CONDITIONS, ACDCDataset
 from .attribute_sets import BDD100KConditionDataset, SHIFTDataset

@@ -23,19 +23,20 @@ _ARCHIVES = {'img_path': 'rgb_anon_trainvaltest', 'seg_map_path': 'gt_trainval'}
 class ACDCDataset(ConditionDataset):
     """The ACDC dataset, or any dataset in its layout.
 
-    ``rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png`` with labels in
-    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. The folders may also be inside
-    those of the archives, ``rgb_anon_trainvaltest/rgb_anon`` and ``gt_trainval/gt``. The labels of
-    ACDC's test split are not public: this split loads without labels, for prediction.
+    The images are ``rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png``, and the labels are
+    ``gt/<condition>/<split>/<sequence>/*_gt_labelTrainIds.png``. These folders may also be inside
+    the folders of the archives, ``rgb_anon_trainvaltest/rgb_anon`` and ``gt_trainval/gt``. The
+    labels of ACDC's test split are not public, so this split is loaded without labels; its frames
+    are predicted and not scored.
 
     Args:
         condition: Folder name of one condition, or None for all in ``rgb_anon``, in sorted order.
-        split: ``'train'``, ``'val'`` or ``'test'``. None if ``data_prefix`` itself names the
-            folder to read, for example
-            ``dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val')``. The condition is then
-            the argument, or the part of the path that is a condition of ACDC.
-        data_prefix: Image and label folders under ``data_root``; with a ``split``, the folders that
-            hold the conditions.
+        split: ``'train'``, ``'val'`` or ``'test'``. None if ``data_prefix`` itself names the folder
+            to read, for example ``dict(img_path='rgb_anon/fog/val', seg_map_path='gt/fog/val')``.
+            The condition is then the argument ``condition`` or, if that is None, the folder in the
+            path that has the name of a condition of ACDC.
+        data_prefix: Image and label folders under ``data_root``. If ``split`` is given, these are
+            the folders that contain the folders of the conditions.
         img_suffix: End of an image's name.
         seg_map_suffix: End of a label's name.
         **kwargs: Arguments of mmseg's ``CityscapesDataset``.

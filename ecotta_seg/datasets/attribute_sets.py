@@ -46,14 +46,14 @@ class FrameAttributes(NamedTuple):
 
 
 class AttributeDataset(DrivingDataset):
-    """Frames of a condition, which tables of weather and time of day define.
+    """Frames of one condition, which is found in tables of weather and time of day.
 
     Args:
         condition: A weather, a time of day or both. None for all frames, each with its own
             condition (``'unknown'`` for a frame that is in no table).
         split: See :class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset`.
-        attribute_files: Tables below ``data_root``. None for the existing files among
-            :attr:`ATTRIBUTE_FILES`. ``{split}`` is replaced.
+        attribute_files: Paths of the tables below ``data_root``; ``{split}`` is replaced by the
+            split. None takes those files of :attr:`ATTRIBUTE_FILES` that exist.
         **kwargs: Arguments of ``DrivingDataset``.
 
     Raises:
@@ -112,7 +112,7 @@ class AttributeDataset(DrivingDataset):
         return chosen
 
     def attribute_key(self, path: str) -> str:
-        """The name of a frame in the tables."""
+        """The name under which the tables list the frame of this path."""
         return osp.basename(path)
 
     def _attributes(self) -> Mapping[str, FrameAttributes]:
@@ -139,7 +139,7 @@ _TABLES: dict[tuple, Mapping[str, FrameAttributes]] = {}
 
 
 def _table(path: str, backend_args: Optional[dict]) -> Mapping[str, FrameAttributes]:
-    """Attributes of the frames in a table, by name."""
+    """Reads a table: the attributes of each frame (or sequence), by name."""
     key = (path, osp.getmtime(path) if osp.isfile(path) else None, repr(backend_args))
     if key not in _TABLES:
         text = fileio.get_text(path, backend_args=backend_args)
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
 
 
 def _from_json(text: str) -> dict[str, FrameAttributes]:
-    """Reads BDD100K's labels in Scalabel's format; frames may have no attributes."""
+    """Reads BDD100K's labels in Scalabel's format; leaves out frames without attributes."""
     document = json.loads(text)
     frames = document['frames'] if isinstance(document, dict) else document
     return {
@@ -185,8 +185,8 @@ class BDD100KConditionDataset(AttributeDataset):
     """BDD100K's 10k images for semantic segmentation, by weather and time of day.
 
     Weather: clear, overcast, partly_cloudy, rainy, snowy, foggy, undefined. Time of day: daytime,
-    dawn_dusk, night, undefined. The labels of the 100k images hold these attributes, but not all
-    of the 10k images are among the 100k. (Yu et al., CVPR 2020.)
+    dawn_dusk, night, undefined. BDD100K lists these attributes in the labels of its 100k images,
+    but not all of the 10k images are among the 100k. (Yu et al., CVPR 2020.)
     """
 
     ATTRIBUTE_FILES = (
@@ -227,5 +227,5 @@ class SHIFTDataset(AttributeDataset):
     )
 
     def attribute_key(self, path: str) -> str:
-        """The sequence of a frame."""
+        """The name of the frame's sequence, because SHIFT's table lists sequences."""
         return osp.basename(osp.dirname(path))

@@ -16,10 +16,10 @@ ClearFrames = Sequence[tuple[Tensor, list[dict]]]
 
 
 def frames_of_dataset(dataset: Dataset, number: int, model: nn.Module) -> ClearFrames:
-    """Returns evenly spaced frames of a data set, preprocessed as in the model's test.
+    """Returns evenly spaced frames of a data set, preprocessed as for a test of the model.
 
     Args:
-        dataset: Gives packed samples. Labels are not used.
+        dataset: A data set whose items are packed samples. Labels are not used.
         number: Maximum number of frames.
         model: A segmentor with a data preprocessor.
 

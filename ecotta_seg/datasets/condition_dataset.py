@@ -1,4 +1,4 @@
-"""Frames in Cityscapes' classes with their condition and drive.
+"""Frames with Cityscapes' classes, a condition and a sequence.
 
 The base of :class:`~ecotta_seg.datasets.acdc.ACDCDataset` and
 :class:`~ecotta_seg.datasets.weather.weather_cityscapes.WeatherCityscapesDataset`.
@@ -26,30 +26,30 @@ TRAIN_IDS_END, LABEL_IDS_END = '_labelTrainIds.png', '_labelIds.png'
 
 
 class ConditionDataset(CityscapesDataset):
-    """``CityscapesDataset`` with a condition and a sequence in each sample, and checked files.
+    """A ``CityscapesDataset`` that adds condition and sequence to each sample and checks files.
 
     Each data info holds ``condition`` and ``sequence`` (the folder of the image below the split),
     so transforms can read them. Each sample has both in its ``data_samples.metainfo``, for any
-    ``meta_keys`` of the packing transform. The class checks files on loading (see
-    :mod:`~ecotta_seg.datasets.checks.checked_loading`), and checks on listing that each image has
-    a label.
+    ``meta_keys`` of the packing transform. When files are listed, the class checks that each image
+    has a label. When a file is loaded, the class checks the file (see
+    :mod:`~ecotta_seg.datasets.checks.checked_loading`).
 
     Args:
         condition: Name of the condition, for example ``'fog'``.
-        missing_labels: ``'error'``, or ``'skip'`` to predict images without a label and leave them
-            out of the scores. ``'some'``, which a ``ContinualStream`` sets, skips such images, but
-            raises if no image has a label, because the label folder is then wrong.
+        missing_labels: ``'error'`` raises if an image has no label. ``'skip'`` predicts such images
+            and leaves them out of the scores. ``'some'`` does the same, but raises if no image has
+            a label, because the label folder is then wrong; a ``ContinualStream`` sets this value.
         **kwargs: Arguments of mmseg's ``CityscapesDataset``.
 
     Raises:
         ValueError: An image folder is missing or empty, or an image has no label.
     """
 
-    # Converts a label file's bytes to (H, W) uint8 ids; None: the pipeline's LoadAnnotations does.
+    # Converts the bytes of a label file to (H, W) uint8 ids. None leaves that to LoadAnnotations.
     decode_label: Optional[Callable[[bytes], np.ndarray]] = None
 
     remedy_for_others = 'set img_suffix, or rename them'
-    # The splits that may be on the disk; the error of a missing one names those that are.
+    # The splits of the data set. If a split is missing, the error names the splits that exist.
     SPLITS = ('train', 'val', 'test')
 
     def __init__(
@@ -100,7 +100,7 @@ class ConditionDataset(CityscapesDataset):
             image_folder: Holds ``<sequence>/*<img_suffix>``.
             label_folder: Holds ``<sequence>/*<seg_map_suffix>``; None or '' if there are no
                 labels.
-            condition: Written into each data info.
+            condition: Name that is written into each data info.
 
         Returns:
             The data infos.
@@ -139,7 +139,7 @@ class ConditionDataset(CityscapesDataset):
         return frames
 
     def files_in(self, image_folder: str, condition: Optional[str]) -> list[str]:
-        """Relative paths of all files below a folder that may be frames of a condition, sorted."""
+        """Sorted relative paths of the files below a folder that may be frames of the condition."""
         return sorted(
             fileio.list_dir_or_file(
                 image_folder, list_dir=False, recursive=True, backend_args=self.backend_args
@@ -184,8 +184,8 @@ class ConditionDataset(CityscapesDataset):
     def _has_label(self, frame: dict) -> bool:
         """Whether the label of a frame exists.
 
-        If there is no file with train ids, the file with Cityscapes' 34 ids beside it becomes the
-        label.
+        If there is no file with train ids, but a file with Cityscapes' 34 ids in the same folder,
+        this file becomes the label.
         """
         path = frame['seg_map_path']
         if self.is_file(path):
@@ -222,7 +222,7 @@ class ConditionDataset(CityscapesDataset):
             )
 
     def _other_splits(self, image_folder: str) -> str:
-        """The remedy if other splits are in the place of a missing one; '' if none is."""
+        """The remedy if the split is missing but other splits exist; '' if no split exists."""
         split, parts = getattr(self, 'split', None), image_folder.split('/')
         if split not in parts:
             return ''
@@ -274,7 +274,7 @@ class ConditionDataset(CityscapesDataset):
 
 
 def root_hint(root: Optional[str], holds: str, variable: str) -> str:
-    """Returns the remedy for a data set that was not found.
+    """Returns the text of the remedy if a data set was not found.
 
     Args:
         root: The ``data_root`` that was searched.

@@ -17,10 +17,10 @@ _OLD_ORDERS = {'sequential': 'continual', 'shuffled': 'mixed'}
 
 
 class StreamPosition(NamedTuple):
-    """The content of one position in a stream.
+    """The frame at one position of a stream.
 
     Attributes:
-        round: From 1.
+        round: Number of the round, from 1.
         condition: Name of the condition.
         frame: Index into the inner dataset of that condition.
         severity: 1 to 5 on a ramp, else None (the severity of the inner dataset).
@@ -38,14 +38,14 @@ class ContinualStream:
 
     The sample at an index depends only on the index, so a run can resume at any position. Each
     sample has ``condition``, ``sequence``, ``round`` (from 1) and ``stream_index`` (from 0) in its
-    metainfo. They are written after the pipeline, so a standard packing transform is enough.
-    Further rounds cost no memory, because they repeat the frames of the first.
+    metainfo. These entries are added after the pipeline, so a standard packing transform is enough.
+    More rounds need no more memory, because they repeat the frames of the first round.
 
     Args:
         dataset: Config of the inner dataset, built once per condition with ``condition=<name>``
             added: :class:`~ecotta_seg.datasets.acdc.ACDCDataset` or
-            :class:`~ecotta_seg.datasets.weather.weather_cityscapes.WeatherCityscapesDataset`. Its
-            ``missing_labels`` is ``'some'`` unless given.
+            :class:`~ecotta_seg.datasets.weather.weather_cityscapes.WeatherCityscapesDataset`. If
+            this config has no ``missing_labels``, the stream sets ``'some'``.
         conditions: Names, in the order of the stream. (CoTTA, arXiv 2203.13591, introduced this
             order and the ten rounds.)
         rounds: Number of passes over all conditions.
@@ -56,14 +56,15 @@ class ContinualStream:
             middle of the condition and falls back to 1; for inner datasets with a ``severity``.
             This version reads the old names ``'sequential'`` and ``'shuffled'`` with a warning.
         seed: Seed of the mixed order.
-        sizes_differ: Frames may differ in size; a new size is no fault of the camera.
-        lazy_init: Leave the listing of files to :meth:`full_init`.
+        sizes_differ: If True, frames may differ in size. If False, the frame check treats a new
+            size as a fault of the camera.
+        lazy_init: If True, files are listed only by :meth:`full_init` and not by the constructor.
 
     Attributes:
-        mark_bad_frames: Return a marked sample instead of raising. If an image cannot be loaded,
-            the sample is black with ``frame_fault`` in its metainfo. If only the label cannot be
-            loaded, the sample has no label but ``label_fault`` in its metainfo. False by default;
-            ``FrameCheckHook`` sets it.
+        mark_bad_frames: If True, a file that cannot be loaded raises no error. If an image cannot
+            be loaded, the sample is black with ``frame_fault`` in its metainfo. If only the label
+            cannot be loaded, the sample has no label but ``label_fault`` in its metainfo. False by
+            default; ``FrameCheckHook`` sets it.
 
     Raises:
         TypeError: ``dataset`` is not a config.
@@ -134,7 +135,8 @@ class ContinualStream:
                 'ACDCDataset or WeatherCityscapesDataset'
             ) from None
         if 'missing_labels' not in config and hasattr(built, 'missing_labels'):
-            # No files are listed yet. A stream may lack some labels.
+            # This takes effect, because no files are listed yet. Some frames of a stream may lack
+            # labels.
             built.missing_labels = 'some'
         return built
 
@@ -278,7 +280,7 @@ class ContinualStream:
         return sample
 
     def _stand_in(self, position: StreamPosition, changes: dict, error: FrameError) -> dict:
-        """Returns a replacement for a frame that cannot be loaded completely."""
+        """Returns a marked sample for a frame whose image or label cannot be loaded."""
         dataset = self.datasets[position.condition]
         try:
             sample = dataset.prepare_frame(position.frame, seg_map_path=None, **changes)
@@ -309,7 +311,7 @@ class ContinualStream:
 
 
 def ramp_severity(place: int, count: int, peak: int) -> int:
-    """Returns the severity at one position of a condition that rises and falls again.
+    """Returns the severity at one position of a condition with rising and falling severity.
 
     Args:
         place: 0 to ``count - 1``.

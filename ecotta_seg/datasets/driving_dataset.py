@@ -1,4 +1,4 @@
-"""A driving data set in Cityscapes' classes, read from a description of its files."""
+"""A driving data set with Cityscapes' classes, whose files a ``DrivingLayout`` describes."""
 
 import os.path as osp
 from typing import Any, Optional
@@ -22,8 +22,8 @@ class DrivingDataset(ConditionDataset):
         condition: A condition of the data set; None for all conditions, one after the other.
         split: A split of the data set; None for its default, ``DEFAULT_SPLIT``.
         data_prefix: ``img_path``, the folder of the images, and ``seg_map_path``, the root of the
-            labels, if they differ from the layout's. Relative to ``data_root`` or absolute;
-            ``{split}`` and ``{condition}`` are replaced.
+            labels. Give them only if they differ from the layout. Paths are absolute or relative to
+            ``data_root``; ``{split}`` and ``{condition}`` in ``img_path`` are replaced.
         **kwargs: Arguments of :class:`~ecotta_seg.datasets.condition_dataset.ConditionDataset`.
 
     Raises:
@@ -76,7 +76,7 @@ class DrivingDataset(ConditionDataset):
         return frames
 
     def conditions_to_list(self) -> list[Optional[str]]:
-        """The requested condition, or all conditions that have a folder."""
+        """The requested condition. If none was requested, all conditions with a folder."""
         if self.condition is not None:
             return [self.condition]
         every = list(self.LAYOUT.conditions)
@@ -91,7 +91,7 @@ class DrivingDataset(ConditionDataset):
         return there or every[:1]
 
     def files_in(self, image_folder: str, condition: Optional[str]) -> list[str]:
-        """The files of a folder, or the files in the split's list."""
+        """The files that the split's list names. If there is no list, all files of the folder."""
         if self.LAYOUT.frame_list is None:
             return super().files_in(image_folder, condition)
         path = self.LAYOUT.fill(self.LAYOUT.frame_list, self.split, condition)
@@ -124,7 +124,7 @@ class DrivingDataset(ConditionDataset):
         return self.LAYOUT.fill(self.LAYOUT.image, self.split, condition, frame='*')
 
     def label_of(self, label_folder: str, stem: str, condition: Optional[str]) -> dict:
-        """The first existing label of a frame, and the mapping of its ids."""
+        """The path of a frame's first existing label; ``label_map`` if ids have to be mapped."""
         paths = [
             osp.join(label_folder, self.LAYOUT.fill(pattern, self.split, condition, stem))
             for pattern in self.LAYOUT.labels

@@ -11,9 +11,9 @@ from typing import Optional
 class DrivingLayout:
     """The folders and file names of a data set.
 
-    Words in braces are replaced: ``{split}``, ``{condition}`` (by ``conditions``) and ``{frame}``,
-    the common part of the names of an image and its label, including subfolders. ``*`` matches any
-    characters of a file name.
+    Words in braces are replaced: ``{split}`` by the split, ``{condition}`` by the text in
+    ``conditions``, and ``{frame}`` by the common part of the names of an image and its label,
+    including subfolders. ``*`` matches any characters of a file name.
 
     Attributes:
         images: Folder of the images below the root.
@@ -22,8 +22,8 @@ class DrivingLayout:
         variable: The environment variable for the root in this project's configs.
         splits: The names of the splits.
         labelled: The splits with labels; others are predicted but not scored.
-        conditions: The text that replaces ``{condition}``, by the name of the condition.
-        more_conditions: Names for several conditions at once.
+        conditions: For each name of a condition, the text that replaces ``{condition}``.
+        more_conditions: The same for names that cover several conditions at once.
         frame_list: A text file below the root with the images of a split, one per line.
         label_map: Maps the ids in the labels to train ids; None if the labels hold train ids.
             Files named ``*_labelIds.png`` hold Cityscapes' 34 ids in any data set.
@@ -45,7 +45,7 @@ class DrivingLayout:
         return {**self.conditions, **self.more_conditions}.get(condition, condition or '')
 
     def fill(self, text: str, split: str, condition: Optional[str], frame: str = '{frame}') -> str:
-        """A pattern with its words in braces replaced."""
+        """Replaces the words in braces in a pattern."""
         # Not str.format: the path of a root may contain braces.
         text = text.replace('{split}', split).replace('{frame}', frame)
         return text.replace('{condition}', self.condition_text(condition))

@@ -1,4 +1,4 @@
-"""Data sets of adverse driving with the condition of each frame in its path.
+"""Data sets of adverse driving whose paths contain the condition of each frame.
 
 Each class describes the files that :class:`~ecotta_seg.datasets.driving_dataset.DrivingDataset`
 reads.

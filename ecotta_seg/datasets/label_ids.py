@@ -53,8 +53,9 @@ def label_map_of(ids: Mapping[int, int], chosen: Optional[Mapping[int, int]]) ->
     """Returns mmseg's ``label_map`` for labels with other ids than train ids.
 
     Args:
-        ids: Train id by the id in the label.
-        chosen: The data set's own ``label_map`` of train ids, for a part of the classes.
+        ids: A mapping from the ids in the label to train ids.
+        chosen: The data set's own ``label_map``, which maps train ids to the indices of the
+            chosen classes; None if all classes are used.
     """
     chosen = chosen or {}
     return {own: chosen.get(train, train) for own, train in ids.items()}
@@ -83,14 +84,14 @@ def ids_in_red(content: bytes) -> np.ndarray:
 
 
 def ids_of_polygons(content: bytes) -> np.ndarray:
-    """Draws IDD's polygons as train ids, in their order, as AutoNUE's ``createLabels.py`` does.
+    """Draws IDD's polygons, in the order of the file, as AutoNUE's ``createLabels.py`` does.
 
     Args:
         content: JSON with ``imgHeight``, ``imgWidth`` and ``objects``. Each object has a ``label``
             and a ``polygon`` of points x, y.
 
     Returns:
-        (H, W) uint8, 255 for pixels outside Cityscapes' classes.
+        (H, W) uint8 train ids; 255 for pixels of no class of Cityscapes.
 
     Raises:
         ValueError: The file is not JSON of this form, or a label's name is unknown.

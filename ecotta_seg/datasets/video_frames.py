@@ -42,9 +42,10 @@ class VideoReader:
         return number
 
     def read(self, number: int) -> Optional[np.ndarray]:
-        """(H, W, 3) uint8 BGR of a frame, from 0; None if it cannot be decoded."""
+        """Frame ``number`` (from 0) as (H, W, 3) uint8 BGR; None if the frame cannot be decoded."""
         if self._capture is not None and self._process != os.getpid():
-            # Closing would wait for the decoder's threads, which a forked process does not have.
+            # The process was forked. Keep the old handle: to close it would wait for the decoder's
+            # threads, which this process does not have.
             self._inherited, self._capture = self._capture, None
         if self._capture is None or number < self._next:
             self._capture, self._next = cv2.VideoCapture(self.path), 0
@@ -62,7 +63,7 @@ class VideoReader:
 
 
 class LoadVideoFrame(BaseTransform):
-    """Replaces ``LoadImageFromFile``.
+    """A transform that loads a video's frame in place of ``LoadImageFromFile``.
 
     Args:
         readers: The reader of each video, by path.
@@ -75,7 +76,7 @@ class LoadVideoFrame(BaseTransform):
         """Loads frame ``results['frame_number']`` of ``results['video']``.
 
         Args:
-            results: Holds both keys, and ``img_path``, the frame's name.
+            results: A dictionary with both keys and ``img_path``, the frame's name.
 
         Returns:
             ``results`` with ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape`` (H, W).

@@ -1,4 +1,4 @@
-"""For vehicles: an adapted network as one file, and adaptation around such a file."""
+"""Exports an adapted network to one file for a vehicle, and adapts around such a file."""
 
 from .around_engine import AroundEngine
 from .classifier_adapter import EntropyMinimisation, FeatureAlignment, build_adapter

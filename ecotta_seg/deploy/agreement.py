@@ -1,4 +1,4 @@
-"""How far an exported network is from the method that it was made of."""
+"""Compares an exported network with the method from which it was exported."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ from ..methods import AdaptationMethod
 
 
 class Agreement(NamedTuple):
-    """The comparison over some frames.
+    """The result of a comparison over some frames.
 
     Attributes:
-        frames: How many.
-        sizes: How many sizes they have.
-        difference: The largest difference of two logits.
-        largest: The largest logit without its sign.
-        equal: The share of pixels of the same class, 0 to 1.
+        frames: Number of frames.
+        sizes: Number of different frame sizes.
+        difference: The largest absolute difference between corresponding logits.
+        largest: The largest absolute value of the method's logits.
+        equal: The share of pixels for which both predict the same class, 0 to 1.
     """
 
     frames: int
@@ -30,7 +30,7 @@ class Agreement(NamedTuple):
     equal: float
 
     def sentence(self) -> str:
-        """The comparison, for people."""
+        """The comparison as a part of a message."""
         return (
             f'{self.frames} frames of {self.sizes} sizes: the logits differ by '
             f'{self.difference:.1e} at most (the largest is {self.largest:.1f}), and '
@@ -40,12 +40,13 @@ class Agreement(NamedTuple):
 
 @torch.no_grad()
 def predicted(method: AdaptationMethod, frame: Tensor, strength: Optional[float] = None) -> Tensor:
-    """What a method predicts if this were the next frame; the method stays as it is.
+    """Predicts a frame as if it were the stream's next one, without changing the method.
 
     Args:
-        method: In evaluation mode.
+        method: The method, in evaluation mode.
         frame: (C, H, W) uint8, before the data preprocessor.
-        strength: Of its meta networks; None for what the method finds.
+        strength: The strength of the meta networks, 0 to 1. None for the strength that the method
+            computes.
 
     Returns:
         Logits (1, classes, H, W).
@@ -66,7 +67,7 @@ def predicted(method: AdaptationMethod, frame: Tensor, strength: Optional[float]
 @contextmanager
 def _acting_by(method: AdaptationMethod, strength: float) -> Iterator[None]:
     if getattr(method, 'shift_gate', None) is not None:
-        # Put back by ``adaptation_disabled``.
+        # ``adaptation_disabled`` restores the old strength on exit.
         method.strength.fill_(strength)
     networks = [module for module in method.segmentor.modules() if isinstance(module, MetaNetwork)]
     before = [network.strength for network in networks]
@@ -85,18 +86,18 @@ def compare(
     frames: Sequence[Tensor],
     strength: Optional[float] = None,
 ) -> Agreement:
-    """Compares a network with a method.
+    """Compares the logits of an exported network with those of a method.
 
     Args:
-        run: Takes (1, C, H, W) float32, 0 to 255, and gives logits (1, classes, H, W).
+        run: Runs the network on (1, C, H, W) float32, 0 to 255; returns logits (1, classes, H, W).
         method: See ``predicted``.
-        frames: (C, H, W) uint8, of sizes that the preprocessor does not pad.
+        frames: (C, H, W) uint8 each, in sizes that the data preprocessor does not pad.
         strength: See ``predicted``.
     """
     difference = largest = equal = 0.0
     for frame in frames:
         expected, found = predicted(method, frame, strength), run(frame[None].float())
-        # Of numbers that are none the difference is none, and is larger than any tolerance.
+        # If a logit is NaN, the difference is NaN and counts as infinite.
         apart = (expected - found).abs().max().nan_to_num(nan=torch.inf)
         difference = max(difference, float(apart))
         largest = max(largest, float(expected.abs().max()))

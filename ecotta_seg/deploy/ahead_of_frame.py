@@ -1,4 +1,4 @@
-"""What EcoTTA+ does ahead of a frame, as ordinary operations: exposure, and the gate by shift."""
+"""EcoTTA+'s exposure and shift gate, as ordinary operations that can be exported."""
 
 from math import log
 from typing import Optional
@@ -13,18 +13,18 @@ from ..methods.ecotta_plus import DRIFT, ENTROPY, EcoTTAPlus
 
 def swaps_channels(preprocessor: nn.Module) -> bool:
     """Whether a data preprocessor turns BGR into RGB, or the other way round."""
-    # The first is the name in mmseg, the second that in mmengine.
+    # The attribute's name in mmseg, and its name in mmengine.
     names = ('channel_conversion', '_channel_conversion')
     return any(getattr(preprocessor, name, False) for name in names)
 
 
 class PlainInput(nn.Module):
-    """A frame as a camera gives it to what the network reads.
+    """Converts a frame from a camera to the input of the network.
 
     Args:
         preprocessor: The segmentor's data preprocessor, whose padding is left out.
-        target: The brightness that darker frames are brought to, 0 to 255, see ``Exposure``; None
-            leaves frames as they are.
+        target: The mean pixel value of darker frames after the correction, 0 to 255, see
+            ``Exposure``. None does not change the brightness.
     """
 
     def __init__(self, preprocessor: nn.Module, target: Optional[float] = None) -> None:
@@ -43,25 +43,25 @@ class PlainInput(nn.Module):
         return image if self.mean is None else (image - self.mean) / self.std
 
     def _brightened(self, image: Tensor, target: float) -> Tensor:
-        """``Exposure.brighten_``."""
+        """Computes the same as ``Exposure.brighten_``."""
         brightness = image.mean((2, 3), keepdim=True).mean(1, keepdim=True)
         dark = (brightness >= 1) & (brightness < target)
-        # Of a frame that stays as it is the exponent is never used, and has to be a number.
+        # If the frame is not dark, the exponent is not used, but it must not be NaN.
         usable = torch.where(dark, brightness, torch.full_like(brightness, target))
         gamma = log(target / 255) / torch.log(usable / 255)
         return torch.where(dark, 255 * torch.pow((image / 255).clamp(0, 1), gamma), image)
 
 
 class PlainGate(nn.Module):
-    """``EcoTTAPlus``' strength for a frame: the frozen model's drift and entropy.
+    """Computes the strength of ``EcoTTAPlus`` from the frozen model's drift and entropy.
 
     Args:
-        method: With a shift gate.
-        classes: The number of logits.
-        sample: A frame (1, C, H, W) of the sizes that the network is to take.
+        method: The method, with a shift gate.
+        classes: The number of classes.
+        sample: A frame (1, C, H, W) in a size that the exported network has to accept.
 
     Attributes:
-        scale: Of the probe.
+        scale: Scale of the sides of the frame on which the frozen model runs (the probe).
     """
 
     def __init__(self, method: EcoTTAPlus, classes: int, sample: Tensor) -> None:
@@ -73,7 +73,7 @@ class PlainGate(nn.Module):
         self.scale = 1.0 if method.probes_whole(sample) else method.probe_scale
 
     def probe(self, frame: Tensor) -> Tensor:
-        """``reduced_frame`` of (1, C, H, W) without padding."""
+        """Reduces a frame (1, C, H, W) as ``reduced_frame`` does for a frame without padding."""
         if self.scale == 1:
             return frame
         sides, parts = frame.shape[2:], round(1 / self.scale)
@@ -89,11 +89,11 @@ class PlainGate(nn.Module):
         return F.interpolate(frame, size=size, mode='bilinear', align_corners=False)
 
     def forward(self, logits: Tensor, drift: Optional[Tensor]) -> Tensor:
-        """``ShiftGate.strength`` as a scalar.
+        """Computes ``ShiftGate.strength`` as a scalar tensor.
 
         Args:
-            logits: (1, classes, h, w), the frozen model's of the probe.
-            drift: A scalar; None of a model without norms to measure it by.
+            logits: (1, classes, h, w), the frozen model's logits of the probe.
+            drift: The mean drift, a scalar; None if the model has no norms that measure drift.
         """
         logits = logits[:, :, ::4, ::4]
         chances = logits.softmax(1)
@@ -101,5 +101,6 @@ class PlainGate(nn.Module):
         ratio = entropy / (self.most * self.usual_entropy * self.half)
         if drift is not None:
             ratio = ratio * drift / self.usual_drift
-        # r^p / (1 + r^p) as a logistic function of ln r, which no large r can overflow.
+        # r^p / (1 + r^p), written as a logistic function of ln r, so that a large r does not
+        # overflow.
         return torch.sigmoid(self.exponent * torch.log(ratio.clamp(min=1e-12)))

@@ -1,4 +1,4 @@
-"""Adaptation around an exported network as a method, so that a stream scores it."""
+"""Adaptation around an exported network, as a method that can be scored on a stream."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,26 +15,28 @@ from .ahead_of_frame import swaps_channels
 from .classifier_adapter import build_adapter
 from .frozen_engine import FrozenEngine, Seen
 
-# Cosine of two classifiers: methods that learn the classifier, and float16, change it by little.
+# Least cosine between an exported classifier and the checkpoint's. Float16, and methods that train
+# the classifier, change it only a little.
 _ALIKE = 0.9
 
 
 @ADAPTATION_METHODS.register_module(name='around_engine')
 class AroundEngine(AdaptationMethod):
-    """Predicts by an ONNX file, and learns an adapter beside its classifier.
+    """Predicts with a network in an ONNX file, and learns an adapter beside its classifier.
 
-    The segmentor of the config gives the data preprocessor and the reference alone: none of its
-    layers is run here.
+    The config's segmentor gives the data preprocessor, and elsewhere the source's prediction for
+    comparison. None of its layers runs in this method.
 
     Args:
         segmentor: The source model.
-        onnx: A file of ``tools/export.py --features``.
-        adapter: 'statistics', 'entropy', see ``build_adapter``; None for the network alone.
+        onnx: Path of a file that ``tools/export.py --features`` wrote.
+        adapter: 'statistics' or 'entropy', see ``build_adapter``; None for no adapter.
         threads: See ``OnnxSession``.
         adapter_options: Options of the adapter.
 
     Raises:
-        ValueError: The file is no such network, or belongs to another one than the model.
+        ValueError: The file does not contain such a network, or the network is not that of the
+            config and the checkpoint.
     """
 
     def __init__(
@@ -66,13 +68,13 @@ class AroundEngine(AdaptationMethod):
 
     @torch.no_grad()
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: keeps the features of the frame for the adapter's update."""
+        """See base class. Keeps the features of the frame for the adapter's update."""
         self._pending, logits = self._predicted(inputs)
         return logits
 
     @torch.no_grad()
     def update(self) -> None:
-        """See base class: the adapter learns from the features of the frame."""
+        """See base class. The adapter learns from the features of the frame."""
         if self.adapter is not None:
             self._learn(self._pending)
 
@@ -88,7 +90,7 @@ class AroundEngine(AdaptationMethod):
 
     @torch.no_grad()
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: statistics follow the stream."""
+        """See base class. If the adapter only measures statistics, it updates them."""
         seen, logits = self._predicted(inputs)
         if self.adapter is not None and self.adapter.follows:
             self._learn(seen)
@@ -96,7 +98,7 @@ class AroundEngine(AdaptationMethod):
 
     @contextmanager
     def adaptation_disabled(self) -> Iterator[None]:
-        """See base class. Afterwards the adapter is that of the stream again."""
+        """See base class. On exit the adapter has the values from before the context."""
         tensors = {} if self.adapter is None else self.adapter.tensors()
         before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         with super().adaptation_disabled():
@@ -117,14 +119,14 @@ class AroundEngine(AdaptationMethod):
 
     @torch.no_grad()
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the exported network's own prediction."""
+        """See base class. Returns the prediction of the exported network without the adapter."""
         return torch.cat([self._seen(frame[None]).logits for frame in inputs]).to(inputs.device)
 
     def _seen(self, frame: Tensor) -> Seen:
-        """Runs the engine on (1, C, H, W), preprocessed: what the preprocessor did is undone."""
+        """Runs the engine on a preprocessed frame (1, C, H, W), after undoing the preprocessing."""
         preprocessor = self.segmentor.data_preprocessor
         if getattr(preprocessor, 'mean', None) is not None:
-            # Of whole numbers, so that nothing is lost on the way.
+            # Pixels are whole numbers: rounding restores them exactly.
             frame = (frame * preprocessor.std + preprocessor.mean).round().clamp(0, 255)
         return self._engine.run(frame[:, [2, 1, 0]] if swaps_channels(preprocessor) else frame)
 
@@ -134,7 +136,7 @@ class AroundEngine(AdaptationMethod):
         return self.adapter.added(seen.features, seen.logits, self._engine.align_corners)
 
     def adaptable_parameters(self) -> dict[str, nn.Parameter]:
-        """See base class: the adapter's."""
+        """See base class. These are the adapter's parameters."""
         return {} if self.adapter is None else dict(self.adapter.named_parameters())
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
@@ -148,7 +150,7 @@ class AroundEngine(AdaptationMethod):
 
     @torch.no_grad()
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: what the features are on clear frames."""
+        """See base class. Calibrates the adapter on the features of the clear frames."""
         super().calibrate(frames)
         if self.adapter is not None:
             self.adapter.calibrate([self._seen(inputs).features for inputs, _ in frames])
@@ -160,7 +162,7 @@ class AroundEngine(AdaptationMethod):
 
 
 def _is_the_classifier_of(segmentor: nn.Module, weight: Tensor) -> bool:
-    """Whether an engine's classifier is that of a segmentor; True if the segmentor has none."""
+    """Whether an engine's classifier is like that of a segmentor; True if the latter has none."""
     own = find_classifier(segmentor)
     if own is None:
         return True

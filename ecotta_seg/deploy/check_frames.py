@@ -1,4 +1,4 @@
-"""Frames that an exported network is compared with torch on."""
+"""Frames on which an exported network is compared with the network in torch."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -19,18 +19,19 @@ from ..config.checks import check_data_root
 from ..datasets.scenes.driving_scenes import draw_scene
 from ..meta_networks import input_channels
 
-# Sides of the frames as shares of their own, so that a graph of one size alone is found out.
+# Scales of the frames' sides. With several sizes, the check finds a graph that is right for one
+# size only.
 _SCALES = (1.0, 0.75, 1.3)
-# Brightness of made scenes: night as well.
+# Brightness of synthetic scenes, from day to night.
 _LIGHT = (1.0, 0.6, 0.25, 0.08)
 
 
 class CheckFrames(NamedTuple):
-    """Frames as they come before a data preprocessor.
+    """Frames for the check, not yet preprocessed.
 
     Attributes:
         frames: (C, H, W) uint8 tensors.
-        origin: Where they are from, for people.
+        origin: Where the frames come from, as a part of a message.
     """
 
     frames: list[Tensor]
@@ -38,16 +39,18 @@ class CheckFrames(NamedTuple):
 
 
 def check_frames(cfg: Config, model: nn.Module, number: int, folder: Optional[str]) -> CheckFrames:
-    """Evenly spaced frames of a folder, or else of the config's test; made ones without either.
+    """Returns evenly spaced frames of a folder, of the config's test data, or synthetic scenes.
 
     Args:
         cfg: The config.
         model: The segmentor.
-        number: How many, at least 1; a folder with fewer pictures gives fewer.
-        folder: A video or a folder of pictures; None for the config's test.
+        number: Number of frames, at least 1. If the folder has fewer pictures, all of them are
+            taken.
+        folder: A video or a folder of pictures. None takes the config's test data or, if these are
+            missing, synthetic scenes.
 
     Raises:
-        ValueError: The folder does not exist, or has no pictures that can be read.
+        ValueError: The folder does not exist, or none of its pictures can be read.
     """
     if folder is not None:
         return CheckFrames(_of_folder(cfg, number, folder), f'of {folder}')
@@ -66,29 +69,29 @@ def check_frames(cfg: Config, model: nn.Module, number: int, folder: Optional[st
 
 
 def scaled(frame: Tensor, index: int) -> Tensor:
-    """A frame at the size that is its turn: two of three at another one than their own.
+    """Resizes a frame by one of three scales, in turn; the first scale is 1.
 
     Args:
         frame: (C, H, W) uint8.
-        index: Its place among the frames.
+        index: The frame's number, which selects the scale.
     """
     scale = _SCALES[index % len(_SCALES)]
     return resized(frame, [round(side * scale) for side in frame.shape[1:]])
 
 
 def unpadded(frame: Tensor, preprocessor: nn.Module) -> Tensor:
-    """A frame resized to what a data preprocessor pads to, so that nothing is padded.
+    """Resizes a frame to the size to which the data preprocessor would pad it.
 
     Args:
         frame: (C, H, W) uint8.
-        preprocessor: The segmentor's.
+        preprocessor: The segmentor's data preprocessor.
     """
     size = preprocessor(dict(inputs=[frame]), False)['inputs'].shape[2:]
     return resized(frame, size)
 
 
 def resized(frame: Tensor, size: Sequence[int]) -> Tensor:
-    """A frame (C, H, W) uint8 at another size."""
+    """Resizes a frame (C, H, W) uint8 to ``size``, (H, W)."""
     if tuple(frame.shape[1:]) == tuple(size):
         return frame
     other = F.interpolate(frame[None].float(), tuple(size), mode='bilinear', align_corners=False)
@@ -97,11 +100,11 @@ def resized(frame: Tensor, size: Sequence[int]) -> Tensor:
 
 def _of_folder(cfg: Config, number: int, folder: str) -> list[Tensor]:
     source = FrameSource(folder)
-    # A stream that tells no length gives its first frames.
+    # If the length of a video is unknown, take its first frames.
     count = source.count or number
     places = set(np.linspace(0, count - 1, min(number, count)).astype(int).tolist())
     readable = []
-    # One after the other: a video has more frames than memory has room for.
+    # Read one frame after the other, because not all frames of a video fit into memory.
     for place, (_, frame) in enumerate(source):
         if place in places and frame is not None:
             readable.append(frame)

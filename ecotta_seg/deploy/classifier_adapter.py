@@ -1,5 +1,5 @@
 """Adapters outside of a frozen network: a 1x1 convolution on the classifier's input, added to the
-logits. Nothing enters the network, so that the network may be anything that gives both."""
+logits. They suit any network that returns its logits and the input of its classifier."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ..registry import check_keys, constructor_options
 
 
 class Residual(NamedTuple):
-    """What is added to the logits: a 1x1 convolution of the features.
+    """Weights of a 1x1 convolution on the features, whose result is added to the logits.
 
     Attributes:
         weight: (classes, channels).
@@ -28,18 +28,19 @@ class Residual(NamedTuple):
 
 
 def convolved(features: Tensor, residual: Residual) -> Tensor:
-    """(1, channels, h, w) to (1, classes, h, w)."""
+    """Applies the convolution: (1, channels, h, w) features to (1, classes, h, w)."""
     return F.conv2d(features, residual.weight[:, :, None, None], residual.bias)
 
 
 class ClassifierAdapter(nn.Module):
-    """Learns from features and logits that a frozen network gives; starts with no change at all.
+    """Learns from features and logits of a frozen network; at first it changes no prediction.
 
     Args:
-        weight: (classes, channels) of the frozen classifier.
+        weight: (classes, channels), the weights of the frozen classifier.
 
     Attributes:
-        follows: Whether the adapter follows a stream, as statistics do, where nothing is learned.
+        follows: Whether ``learn`` only updates statistics of the stream. If True, frames that are
+            predicted without learning update them as well.
     """
 
     follows = False
@@ -47,17 +48,17 @@ class ClassifierAdapter(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer('classifier', weight.detach().clone(), persistent=False)
-        # None is persistent: a run tells by the state dict whether somebody changed weights.
+        # No buffer is persistent, because a run checks the state dict to find changed weights.
         self.register_buffer('calibrated', weight.new_zeros(()), persistent=False)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is learned and measured, live, by name."""
+        """The learned parameters and measured buffers by name; the tensors are not copies."""
         found = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return {name: tensor for name, tensor in found.items() if name != 'classifier'}
 
     @abstractmethod
     def residual(self) -> Optional[Residual]:
-        """What has been learned; None before the first frame."""
+        """The convolution that is added to the logits; None if nothing has been learned."""
 
     @abstractmethod
     def learn(self, features: Tensor, logits: Tensor) -> bool:
@@ -65,30 +66,30 @@ class ClassifierAdapter(nn.Module):
 
         Args:
             features: (1, channels, h, w), the classifier's input.
-            logits: (1, classes, h, w), the frozen network's at that size.
+            logits: (1, classes, h, w), the frozen network's logits in the size of the features.
 
         Returns:
-            Whether something was changed.
+            Whether the adapter has changed.
         """
 
     def calibrate(self, features: Sequence[Tensor]) -> None:
-        """Measures what is usual to the network.
+        """Measures the usual statistics of the features on clear frames.
 
         Args:
-            features: (1, channels, h, w) of some clear frames.
+            features: For each clear frame, the features (1, channels, h, w).
         """
         self.calibrated.fill_(1.0)
 
     def reset(self) -> None:
-        """Forgets the stream; the calibration stays."""
+        """Restores the state before the first frame; keeps the calibration."""
 
     def added(self, features: Tensor, logits: Tensor, align_corners: bool) -> Tensor:
-        """The adapted logits.
+        """Returns the adapted logits: the sum of ``logits`` and the resized convolution.
 
         Args:
             features: (1, channels, h, w).
-            logits: (1, classes, H, W), the frozen network's.
-            align_corners: How the network resizes its logits.
+            logits: (1, classes, H, W), the frozen network's logits.
+            align_corners: Option of the bilinear interpolation, as in the network's decode head.
 
         Returns:
             (1, classes, H, W); ``logits`` itself if nothing has been learned.
@@ -101,14 +102,15 @@ class ClassifierAdapter(nn.Module):
 
 
 class FeatureAlignment(ClassifierAdapter):
-    """Brings the features' mean and variance back to what clear frames show (ours), in closed form.
+    """Corrects mean and variance of the features to those of clear frames, in closed form (ours).
 
-    As ``CalibratedBatchNorm2d`` does inside of a network: a channel counts as drifted by what
-    exceeds the usual drift, of a moving average over the stream. The classifier is linear, so that
+    The correction follows ``CalibratedBatchNorm2d``: it takes a moving average of the statistics
+    over the stream, and corrects a channel only as far as its drift exceeds the usual drift. m and
+    v are the blended mean and variance. The classifier W is linear, so the correction of the logits
 
         W ((x - m) s + m_clear) - W x,    s = sqrt(v_clear / v)
 
-    is a 1x1 convolution again. Without a calibration nothing is changed.
+    is a 1x1 convolution again. Without a calibration the logits do not change.
 
     Args:
         weight: See base class.
@@ -132,7 +134,7 @@ class FeatureAlignment(ClassifierAdapter):
 
     @torch.no_grad()
     def calibrate(self, features: Sequence[Tensor]) -> None:
-        """See base class: mean and variance over all frames, and the usual drift of one frame."""
+        """See base class. Measures mean and variance over all frames, and a frame's usual drift."""
         if not features:
             return
         means = torch.stack([x.mean((0, 2, 3)) for x in features])
@@ -160,7 +162,7 @@ class FeatureAlignment(ClassifierAdapter):
         )
 
     def learn(self, features: Tensor, logits: Tensor) -> bool:
-        """See base class: the frame goes into the moving average."""
+        """See base class. Adds the frame's statistics to the moving average."""
         if not self.calibrated:
             return False
         with following([self.norm]):
@@ -173,16 +175,18 @@ class FeatureAlignment(ClassifierAdapter):
 
 
 class EntropyMinimisation(ClassifierAdapter):
-    """A residual of the classifier that makes sure pixels surer, by SGD (as Tent, arXiv 2006.10726,
-    does with norms). Autograd runs through the residual alone.
+    """Learns a residual of the classifier by SGD on the entropy of confident pixels.
 
-    Features count in units of their standard deviation, which clear frames tell; without a
-    calibration the first frame tells the unit.
+    Tent (arXiv 2006.10726) does so with norms. Gradients pass through the residual alone.
+
+    Features are divided by their standard deviation on clear frames. Without a calibration the
+    standard deviation is that of the first frame.
 
     Args:
         weight: See base class.
-        lr: Of plain SGD, above 0.
-        entropy_threshold: Pixels below this share of ln C are learned from, above 0.
+        lr: Learning rate of plain SGD, above 0.
+        entropy_threshold: Limit of a pixel's entropy as a multiple of ln C, above 0. Only pixels
+            below the limit are in the loss.
         class_balance: Exponent of the class weights, 0 to 1, see ``EcoTTAPlus``.
 
     Raises:
@@ -218,7 +222,7 @@ class EntropyMinimisation(ClassifierAdapter):
             values = torch.cat([x.flatten(2)[0] for x in features], 1)
             self.mean.copy_(values.mean(1))
             std = values.std(1)
-            # A channel that clear frames leave alone would count without bound elsewhere.
+            # A channel that hardly varies on clear frames would have an unbounded factor on others.
             self.std.copy_(std.clamp(min=0.1 * float(std.mean())))
             super().calibrate(features)
 
@@ -227,7 +231,8 @@ class EntropyMinimisation(ClassifierAdapter):
         return self._residual() if self.learned else None
 
     def _residual(self) -> Residual:
-        # The root of their number keeps the rate independent of the number of channels.
+        # Divided by the root of the number of channels, so that ``lr`` suits any number of
+        # channels.
         weight = self.weight / (self.std * len(self.std) ** 0.5)
         return Residual(weight, self.bias - weight @ self.mean)
 
@@ -265,8 +270,8 @@ def build_adapter(name: str, weight: Tensor, **options) -> ClassifierAdapter:
 
     Args:
         name: 'statistics' for ``FeatureAlignment``, 'entropy' for ``EntropyMinimisation``.
-        weight: (classes, channels).
-        **options: Of the class.
+        weight: (classes, channels), the weights of the frozen classifier.
+        **options: Options of the adapter's class.
 
     Raises:
         ValueError: The name or an option is unknown.

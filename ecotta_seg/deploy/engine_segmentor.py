@@ -1,4 +1,4 @@
-"""A segmentor for a camera loop whose network is an exported file."""
+"""A segmentor for a camera loop that runs an exported network."""
 
 import io
 import threading
@@ -23,27 +23,29 @@ _FORMAT = 'ecotta_seg classifier adapter'
 
 
 class EngineSegmentor:
-    """Predicts frames by an exported network, and adapts outside of it.
+    """Predicts frames with an exported network, and adapts outside of the network.
 
-    The first prediction is the network's own, bit for bit. A prediction never profits from what is
-    learned from the same frame.
+    The first prediction equals that of the network, bit for bit. A frame is predicted before the
+    adapter learns from it.
 
     Args:
-        path: An ONNX file of ``tools/export.py --features``.
-        adapter: 'statistics' or 'entropy', see ``build_adapter``; None predicts alone.
+        path: An ONNX file that ``tools/export.py --features`` wrote.
+        adapter: 'statistics' or 'entropy', see ``build_adapter``; None predicts without learning.
         providers, threads: See ``OnnxSession``.
-        check_frames: Do not learn from frames that are black, frozen, noise and so on.
-        **options: Of the adapter.
+        check_frames: If True, the adapter does not learn from bad frames (black, frozen, noise and
+            so on).
+        **options: Options of the adapter.
 
     Attributes:
         meta: Names and colours of the classes.
-        frames: Frames that ``step`` was given.
-        updates: Frames that something was learned from.
-        events: What was found wrong: dicts with ``event``, ``stream_index`` and ``reason``; the
-            last 1000.
+        frames: Number of frames that ``step`` has predicted.
+        updates: Number of frames from which the adapter has learned.
+        events: The last 1000 bad frames: dictionaries with ``event``, ``stream_index`` and
+            ``reason``.
 
     Raises:
-        ValueError: The file is no such network, or an option is unknown or out of range.
+        ValueError: The file does not contain such a network, or an option is unknown or out of
+            range.
     """
 
     def __init__(
@@ -67,10 +69,10 @@ class EngineSegmentor:
         self.events: list[dict] = []
 
     def calibrate(self, frames: Iterable[np.ndarray]) -> None:
-        """Measures on a dozen clear frames, without labels, what is usual to the network.
+        """Calibrates the adapter on a dozen clear frames without labels.
 
         Args:
-            frames: As ``step`` takes them.
+            frames: Clear frames in the form that ``step`` takes.
 
         Raises:
             ValueError: There is no frame, or no adapter.
@@ -82,18 +84,19 @@ class EngineSegmentor:
             self.adapter.calibrate(features)
 
     def step(self, frame: np.ndarray) -> SegDataSample:
-        """Predicts a frame with what has been learned before, then learns from it.
+        """Predicts a frame with the adapter as it is, then learns from the frame.
 
         Args:
-            frame: (H, W, 3) uint8 in the order of the file's description (BGR), of the size that
-                the test pipeline of the config gives.
+            frame: (H, W, 3) uint8 with the channels in the order that the file's description names
+                (BGR in mmseg), resized as the config's test pipeline does.
 
         Returns:
-            A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``; in its metainfo
-            ``updated`` tells whether something was learned, ``frame_fault``, where there, why not.
+            A sample with ``pred_sem_seg`` (1, H, W) and ``seg_logits``. In its metainfo,
+            ``updated`` is True if the adapter has learned. If the frame is bad, ``frame_fault`` is
+            the reason.
 
         Raises:
-            TypeError, ValueError: The frame is no such array.
+            TypeError, ValueError: The frame is not such an array.
         """
         image = _tensor(frame)
         seen = self.engine.run(image)
@@ -112,7 +115,7 @@ class EngineSegmentor:
         return _sample(logits, told)
 
     def predict(self, frame: np.ndarray) -> SegDataSample:
-        """Predicts a frame with what has been learned, and learns nothing; from any thread.
+        """Predicts a frame with the adapter as it is and learns nothing; any thread may call it.
 
         Arguments, result and errors as of ``step``.
         """
@@ -121,14 +124,14 @@ class EngineSegmentor:
             return _sample(self._adapted(seen), {})
 
     def reset(self) -> None:
-        """Forgets all that was learned; the calibration stays."""
+        """Resets the adapter to its state before the first frame; keeps the calibration."""
         with self._lock:
             if self.adapter is not None:
                 self.adapter.reset()
             self._checker = FrameChecker() if self._check else None
 
     def save_adapter(self, path: Union[str, Path]) -> None:
-        """Writes what was learned and the calibration, whole or not at all.
+        """Writes the adapter with its calibration to a file, completely or not at all.
 
         Raises:
             ValueError: There is no adapter.
@@ -139,16 +142,16 @@ class EngineSegmentor:
             tensors = {name: tensor.detach() for name, tensor in own.tensors().items()}
             state = {'format': _FORMAT, 'adapter': self._name, 'tensors': tensors}
             torch.save({**state, 'classifier': self.engine.classifier}, written)
-        # By torch itself a full disk would be another error.
+        # If torch wrote the file, a full disk would not raise an OSError.
         with atomic_write(path) as temporary:
             temporary.write_bytes(written.getvalue())
 
     def load_adapter(self, path: Union[str, Path]) -> None:
-        """Takes over what ``save_adapter`` wrote.
+        """Loads a file that ``save_adapter`` wrote.
 
         Raises:
-            ValueError: The file is missing, damaged, or of another network or adapter; nothing is
-                changed then.
+            ValueError: The file is missing, damaged, or belongs to another network or adapter. The
+                adapter is then unchanged.
         """
         own = self._own()
         if not Path(path).is_file():

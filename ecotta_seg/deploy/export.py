@@ -1,4 +1,4 @@
-"""A method's network to a file that has been compared with torch before it is there."""
+"""Exports a method's network to a file; before that, compares the result with torch."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,18 @@ from .onnx_session import OnnxSession
 from .plain_network import PlainNetwork
 from .torch_export_file import check_torch, exported_program, loaded_program, takes
 
-# The largest difference of two logits in float32; in half precision as a share of the largest.
+# The largest allowed difference of two logits in float32, and in half precision the same as a share
+# of the largest logit.
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.02
 
 
 class Exported(NamedTuple):
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        network: The network.
-        agreement: Its comparison with the method.
-        size: Of the file, in bytes.
+        network: The exported network as a module.
+        agreement: The comparison of the exported network with the method.
+        size: Size of the file in bytes.
     """
 
     network: PlainNetwork
@@ -49,34 +50,35 @@ def export_network(
     tolerance: float = TOLERANCE,
     description: Optional[Mapping[str, Any]] = None,
 ) -> Exported:
-    """Exports the network that a method predicts the next frame with.
+    """Exports the network with which a method would predict the next frame.
 
     Args:
-        method: On the CPU, with what it has learned. It stays as it is.
+        method: The adapted method, on the CPU. It is not changed.
         path: The file.
-        frames: (C, H, W) uint8, at least one, to compare on. If sizes are open, two of three are
-            resized first.
+        frames: At least one frame (C, H, W) uint8, for the comparison. Unless ``fixed_size`` is
+            set, two of three frames are resized first.
         format: 'onnx' or 'torch_export'.
-        half: Weights and maps in half precision; input, outputs and the statistics of frames stay
-            in float32.
-        features: Whether the classifier's input is an output, too.
+        half: If True, weights and maps are in half precision. Input, outputs and the statistics of
+            frames stay in float32.
+        features: Whether the network also returns the classifier's input.
         strength: See ``PlainNetwork``.
-        fixed_size: Whether the file takes frames of the first one's size alone.
+        fixed_size: If True, the exported network accepts only frames in the size of the first
+            frame.
         tolerance: The largest difference of two logits in float32. In half precision it is 2 % of
             the largest logit.
-        description: Kept in the file.
+        description: Entries that are added to the description in the file.
 
     Raises:
         ValueError: The method cannot be exported, or the exported network differs by more than the
-            tolerance; nothing is written then.
-        OSError: The file cannot be written; an earlier one stays.
+            tolerance. No file is written then.
+        OSError: The file cannot be written. An earlier file of that name is not changed.
     """
     if format == 'torch_export':
         check_torch()
     preprocessor = method.segmentor.data_preprocessor
     frames = [unpadded(frame, preprocessor) for frame in frames]
     sample = frames[0][None].float()
-    # A first prediction tells which sizes the method can be probed at.
+    # After a first prediction the method knows whether it can run at half size (``probes_whole``).
     predicted(method, frames[0])
     network = PlainNetwork(method, sample, strength, features)
     said = dict(_described(network, sample, half, fixed_size), **(description or {}))
@@ -116,18 +118,18 @@ def export_network(
 
 
 def _of_another_size(method: AdaptationMethod, frame: Tensor, index: int) -> Tensor:
-    """A frame at another size, if its turn comes and the method takes that size."""
+    """Resizes a frame with ``scaled``, or returns it if the method cannot run on that size."""
     other = unpadded(scaled(frame, index), method.segmentor.data_preprocessor)
     try:
         predicted(method, other)
     except (AssertionError, RuntimeError, ValueError):
-        # A BEiT takes its own size alone, a UNet multiples of 16.
+        # A BEiT accepts one size only, a UNet multiples of 16.
         return frame
     return other
 
 
 def _described(network: PlainNetwork, sample: Tensor, half: bool, fixed_size: bool) -> dict:
-    """What a file says of its network."""
+    """The description of a network that is written to the file."""
     size = 'x'.join(map(str, sample.shape[2:])) if fixed_size else 'any height and width'
     return {
         'version': __version__,
@@ -150,7 +152,7 @@ def _described(network: PlainNetwork, sample: Tensor, half: bool, fixed_size: bo
 
 
 def _classifier(network: PlainNetwork) -> Optional[dict]:
-    """The weights that make logits of features, for an adapter outside of the network."""
+    """The classifier's weights, for an adapter outside of the network; None without features."""
     if network.classifier is None:
         return None
     weight = network.classifier.weight.detach()[:, :, 0, 0]
@@ -160,7 +162,7 @@ def _classifier(network: PlainNetwork) -> Optional[dict]:
             f'{network.classifier.kernel_size}: leave out --features'
         )
     if len(weight) == 1:
-        # Of a model with one logit, whose network gives 0 beside it.
+        # A model with one logit z: the exported network returns the two logits 0 and z.
         weight = torch.cat([torch.zeros_like(weight), weight])
     head = network.segmentor.decode_head
     head = head[-1] if isinstance(head, torch.nn.ModuleList) else head

@@ -1,4 +1,4 @@
-"""Which methods predict by a single forward, and with which weights."""
+"""Checks whether a method predicts by a single forward pass, and selects its weights."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Optional
@@ -15,7 +15,7 @@ from ..methods.gradient_adaptation import GradientAdaptation
 
 
 def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> None:
-    """Refuses what no single forward predicts.
+    """Refuses a method whose prediction is not a single forward pass.
 
     Args:
         method: The method.
@@ -23,7 +23,8 @@ def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> Non
 
     Raises:
         ValueError: The model predicts in sliding windows, the method averages over views or does
-            not predict by one forward, or the strength goes with no meta network.
+            not predict by one forward pass, or a strength is given but the method has no meta
+            networks with an identity start.
     """
     if slides(method.segmentor):
         raise ValueError(
@@ -59,7 +60,7 @@ def check_exportable(method: AdaptationMethod, strength: Optional[float]) -> Non
 
 
 def weights_of_prediction(method: AdaptationMethod) -> AbstractContextManager:
-    """Inside, the segmentor has the weights that the method predicts with."""
+    """Context manager in which the segmentor has the weights with which the method predicts."""
     if isinstance(method, GradientAdaptation) and 'teacher' in method.learned_beside():
         return method.using(method.learned_beside()['teacher'])
     return nullcontext()
@@ -69,8 +70,8 @@ def classifier_of(segmentor: nn.Module) -> nn.Conv2d:
     """The last convolution of a decode head, which gives the logits.
 
     Raises:
-        ValueError: The head has none that is called ``conv_seg``, or its logits are no convolution
-            of the features.
+        ValueError: The head has no convolution ``conv_seg``, or its logits are not a convolution of
+            the features.
     """
     classifier = find_classifier(segmentor)
     if isinstance(classifier, PrototypeExperts):

@@ -1,4 +1,4 @@
-"""Norms that are part of the convolution before them: y = (w s) * x + (b - m) s + t."""
+"""Folds norms into the convolutions before them: y = (w s) * x + (b - m) s + t."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Uses(TorchFunctionMode):
-    """Counts the calls of torch that make a tensor of one of the tensors that are tracked."""
+    """Counts how many torch functions compute a tensor from each tracked tensor."""
 
     def __init__(self) -> None:
         super().__init__()
-        # The tensors are kept, so that no other one can have the same id.
+        # The tensors are kept alive, so that no new tensor gets the same id.
         self.tracked: dict[int, Tensor] = {}
         self.counts: dict[int, int] = {}
 
@@ -47,16 +47,17 @@ def _has_tensor(value: Any) -> bool:
 
 @torch.no_grad()
 def fold_norms(network: nn.Module, sample: Tensor) -> int:
-    """Folds each BatchNorm by constant statistics into the convolution whose output it alone reads.
+    """Folds each BatchNorm with constant statistics into the convolution before it.
 
-    Which follows which is found by running the network, whatever the architecture.
+    A BatchNorm is folded only if nothing else reads the output of the convolution. The function
+    runs the network to find which norm follows which convolution, so it works for any architecture.
 
     Args:
-        network: In evaluation mode, changed in place.
-        sample: What it is run on.
+        network: The network, in evaluation mode; changed in place.
+        sample: The input on which the network runs.
 
     Returns:
-        How many norms were folded.
+        The number of folded norms.
     """
     uses, made_by = _Uses(), {}
     before: dict[nn.Module, set] = {}

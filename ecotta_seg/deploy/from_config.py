@@ -1,4 +1,4 @@
-"""From a config, a checkpoint and what was learned to an exported file."""
+"""Exports a network, given a config, a checkpoint and a run's learned state."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -15,20 +15,20 @@ from ..resume.state_file import StateFileError, read_state
 from .check_frames import check_frames
 from .export import export_network
 
-# What is around a prediction and no part of the network.
+# Options of a method that are not part of the network.
 _AROUND = ('estimate', 'memory_budget', 'compute_budget', 'autocast')
 
 
 def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Iterator[str]:
-    """Exports what a config describes.
+    """Exports the adapted network that a config describes.
 
     Args:
         cfg: The config.
         path: The file.
-        args: Those of ``tools/export.py``.
+        args: The parsed arguments of ``tools/export.py``.
 
     Yields:
-        Sentences for people, as they come.
+        Messages on the progress and the result.
 
     Raises:
         ValueError: See ``init_adaptive_segmentor``, ``take_state`` and ``export_network``.
@@ -93,17 +93,17 @@ def export_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> Ite
 
 
 def take_state(method: AdaptationMethod, path: str) -> int:
-    """Loads what a run has learned.
+    """Loads the saved state of a run into a method.
 
     Args:
-        method: Built as the run's was: with the same config and checkpoint.
-        path: A work dir, or one state of the run.
+        method: A method that was built with the config and the checkpoint of the run.
+        path: The work directory of the run, or one file of a saved state.
 
     Returns:
-        How many frames of the stream were done.
+        The number of frames that the run had finished when the state was saved.
 
     Raises:
-        ValueError: There is no whole state, or it is of another run.
+        ValueError: There is no complete saved state, or it belongs to another run.
     """
     newest = [Path(path)]
     if Path(path).is_dir():
@@ -140,5 +140,5 @@ def _taken(method: AdaptationMethod, state: Mapping[str, Any], file: Path) -> in
 
 
 def _without_surroundings(options: dict[str, Any]) -> set[str]:
-    """Takes out of a method's options what is no part of a network; gives their names."""
+    """Removes those options of a method that are not part of a network; returns their names."""
     return {name for name in _AROUND if options.pop(name, None)}

@@ -1,4 +1,4 @@
-"""A frozen network in an ONNX file, whose classifier an adapter can sit beside."""
+"""A frozen network in an ONNX file that also returns the input of its classifier."""
 
 from base64 import b64decode
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .onnx_session import OnnxSession
 
 
 class Seen(NamedTuple):
-    """What a network gave for a frame.
+    """The outputs of the network for a frame.
 
     Attributes:
         logits: (1, classes, H, W).
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 
 class FrozenEngine:
-    """Runs a network that was exported with ``--features``; nothing goes back into the network.
+    """Runs a network that was exported with ``--features``.
 
     Args:
         path: The ONNX file.
@@ -42,10 +42,10 @@ class FrozenEngine:
         classes: The names of the classes.
         palette: Their RGB colours, 0 to 255.
         classifier: (classes, channels), the weights of the frozen classifier.
-        align_corners: How the network resizes its logits.
+        align_corners: Option of the bilinear interpolation by which the network resizes its logits.
 
     Raises:
-        ValueError: See ``OnnxSession``; or the network was exported without ``--features``.
+        ValueError: The network was exported without ``--features``; see also ``OnnxSession``.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class FrozenEngine:
         """Runs the network.
 
         Args:
-            frame: (1, C, H, W), 0 to 255.
+            frame: A frame (1, C, H, W), 0 to 255.
 
         Raises:
-            ValueError: The frame is of another shape than the network takes.
+            ValueError: The network does not accept a frame of this shape.
         """
         found = self.session.run(np.ascontiguousarray(frame.float().cpu().numpy()))
         return Seen(torch.from_numpy(found[LOGITS]), torch.from_numpy(found[FEATURES]))

@@ -1,4 +1,4 @@
-"""A plain network as an ONNX model: traced, described, in half precision if that is asked for."""
+"""Converts a plain network to an ONNX model with a description, also in half precision."""
 
 import inspect
 import io
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .plain_network import IN_FLOAT32
 
 OPSET = 17
-# The key of the metadata that says what the file is, and the text that it begins with.
+# The key of the metadata that holds the description, and the description's entry ``format``.
 KEY, FORMAT = 'ecotta_seg', 'ecotta_seg network 1'
 INPUT, LOGITS, FEATURES = 'frame', 'logits', 'features'
 
@@ -26,22 +26,23 @@ def onnx_model(
     fixed_size: bool = False,
     half: bool = False,
 ) -> bytes:
-    """Traces a network.
+    """Traces a network and returns it as an ONNX model.
 
     Args:
         network: A ``PlainNetwork``.
-        sample: (1, C, H, W), 0 to 255.
-        description: What the metadata say, beside the format; for JSON.
-        features: Whether the network gives features, too.
-        fixed_size: Whether the model takes frames of the sample's size alone.
-        half: Whether weights and maps are in half precision; input, outputs and the statistics of
+        sample: The frame (1, C, H, W), 0 to 255, with which the network is traced.
+        description: Entries of the description in the metadata; they must be valid in JSON.
+        features: Whether the network also returns features.
+        fixed_size: If True, the model accepts only frames in the sample's size.
+        half: If True, weights and maps are in half precision. Input, outputs and the statistics of
             frames stay in float32.
 
     Returns:
         The serialised model.
 
     Raises:
-        ValueError: The model has an operation that ONNX does not know.
+        ValueError: torch cannot export the model to ONNX, for example because of an unknown
+            operation.
     """
     import onnx
 
@@ -66,11 +67,12 @@ def _traced(network: nn.Module, sample: Tensor, outputs: list[str], axes: dict) 
     written = io.BytesIO()
     options: dict[str, Any] = {}
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
-        # The exporter that torch 2.1 has as well.
+        # This exporter also exists in torch 2.1.
         options['dynamo'] = False
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # A tracer warns of every branch on a size; the check on frames finds a wrong one.
+            # The tracer warns of every branch on a size. The later check on frames finds a wrong
+            # branch.
             warnings.simplefilter('ignore')
             torch.onnx.export(
                 network, (sample,), written, opset_version=OPSET, input_names=[INPUT],
@@ -87,12 +89,13 @@ def _traced(network: nn.Module, sample: Tensor, outputs: list[str], axes: dict) 
 
 
 def _drop_identities(graph: Any) -> None:
-    """Takes out the nodes by which torch names equal weights, which onnxruntime may trip over."""
+    """Removes Identity nodes, by which torch names equal weights; onnxruntime may fail on them."""
     outputs = {output.name for output in graph.output}
     names: dict[str, str] = {}
     kept = []
     for node in graph.node:
-        # In the order of the graph, so that a name's own name is known already.
+        # The nodes are in the order of the graph, so the replacement of each input is already
+        # known.
         for index, name in enumerate(node.input):
             node.input[index] = names.get(name, name)
         if node.op_type == 'Identity' and node.output[0] not in outputs:
@@ -104,11 +107,11 @@ def _drop_identities(graph: Any) -> None:
 
 
 def _halved(model: Any) -> Any:
-    """Half precision but for what is computed in modules that stay in float32."""
+    """Converts a model to half precision, except the modules that have to stay in float32."""
     from onnxruntime.transformers import float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    # A tracer names nodes by the modules that they come from.
+    # The tracer names each node after the module in which it is computed.
     wide = [node.name for node in model.graph.node if f'{IN_FLOAT32}/' in node.name]
     halved = OnnxModel(
         float16.convert_float_to_float16(model, keep_io_types=True, node_block_list=wide)
@@ -118,13 +121,13 @@ def _halved(model: Any) -> Any:
 
 
 def described(properties: Mapping[str, str]) -> Optional[dict]:
-    """What the metadata of a model say.
+    """Reads the description from a model's metadata.
 
     Args:
         properties: The custom metadata of an ONNX model.
 
     Returns:
-        The description; None of a model that ``onnx_model`` did not make.
+        The description; None if ``onnx_model`` did not make the model.
     """
     try:
         found = json.loads(properties.get(KEY, 'null'))

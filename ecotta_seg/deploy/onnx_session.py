@@ -1,4 +1,4 @@
-"""An ONNX model of this package, opened by onnxruntime."""
+"""Runs an ONNX model that this package wrote, with onnxruntime."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +15,17 @@ class OnnxSession:
     """Runs a model that ``tools/export.py`` wrote.
 
     Args:
-        model: The file, or its content.
-        providers: Of onnxruntime, for example ``['CUDAExecutionProvider']``; None for the CPU.
-        threads: Of the CPU, for one operation; None for onnxruntime's choice.
+        model: The path of the file, or the content of the file.
+        providers: Execution providers of onnxruntime, for example ``['CUDAExecutionProvider']``;
+            None for the CPU.
+        threads: Number of CPU threads for one operation; None for onnxruntime's choice.
 
     Attributes:
-        description: What the metadata of the model say.
-        outputs: The names of what the model gives.
+        description: The description in the model's metadata, see ``export_network``.
+        outputs: The names of the model's outputs.
 
     Raises:
-        ValueError: The file does not exist, is damaged, or is an ONNX model of somebody else.
+        ValueError: The file does not exist or is damaged, or another program wrote the ONNX model.
         ImportError: onnxruntime is not installed.
     """
 
@@ -47,7 +48,7 @@ class OnnxSession:
                 f'onnxruntime is needed to run {name}, and cannot be imported ({error}): {INSTALL}'
             ) from None
         options = onnxruntime.SessionOptions()
-        # Errors are raised: their log would be a second text.
+        # No log, because errors are raised with the same text.
         options.log_severity_level = 4
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -77,7 +78,7 @@ class OnnxSession:
             )
         self.description: dict = found
         self.outputs = tuple(output.name for output in self._session.get_outputs())
-        # None, or a name, where a side is open.
+        # An open side is None or a name.
         self._shape = self._session.get_inputs()[0].shape
 
     def run(self, frame: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,10 +88,10 @@ class OnnxSession:
             frame: (1, C, H, W) float32, 0 to 255.
 
         Returns:
-            Its outputs by name.
+            The model's outputs by name.
 
         Raises:
-            ValueError: The frame is of another shape than the model takes.
+            ValueError: The model does not accept a frame of this shape.
         """
         expected = [side if isinstance(side, int) else None for side in self._shape]
         if len(frame.shape) != 4 or any(

@@ -1,4 +1,4 @@
-"""Attention as matrix products whose shapes follow the input."""
+"""Attention as matrix products whose shapes depend on the input, for the tracer."""
 
 from typing import Optional
 
@@ -10,10 +10,10 @@ from torch.nn import functional as F
 class PlainAttention(nn.Module):
     """``nn.MultiheadAttention`` without masks and without dropout.
 
-    A tracer takes the lengths in torch's own for constants.
+    In torch's own module, the tracer treats the lengths as constants.
 
     Args:
-        source: Its parameters are shared.
+        source: The module to replace; not changed.
     """
 
     def __init__(self, source: nn.MultiheadAttention) -> None:
@@ -39,11 +39,11 @@ class PlainAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, **options
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """Gives the attended values, and None for their weights.
+        """Returns the attended values, and None in place of the attention weights.
 
         Args:
             query, key, value: (length, 1, channels); (1, length, channels) if batches come first.
-            **options: Those of ``nn.MultiheadAttention``; no mask.
+            **options: Options of ``nn.MultiheadAttention``, but no masks.
 
         Raises:
             ValueError: There is a mask.
@@ -63,7 +63,7 @@ class PlainAttention(nn.Module):
 
 
 def is_plain(attention: nn.Module) -> bool:
-    """Whether ``PlainAttention`` does what a module does."""
+    """Whether ``PlainAttention`` can replace a module."""
     return (
         type(attention) is nn.MultiheadAttention
         and attention.bias_k is None

@@ -1,4 +1,4 @@
-"""A meta network as ordinary operations, with what is constant in it multiplied out."""
+"""A meta network as ordinary operations; a constant strength is multiplied into its weights."""
 
 from typing import Callable, Optional
 
@@ -11,14 +11,14 @@ from .shared_frame import SharedFrame
 
 
 class PlainMetaNetwork(nn.Module):
-    """``MetaNetwork.forward`` without autograd, regions and a convolution of its own.
+    """Computes ``MetaNetwork.forward`` without autograd, regions and Winograd's algorithm.
 
     Args:
-        source: Its modules are taken over.
-        shared: Of the network.
-        norm_of: Gives what takes the place of a norm.
-        fixed: The strength, if it is the same for every frame: the parameters take it in. None for
-            the strength of ``shared``.
+        source: The meta network. Its modules are used and changed.
+        shared: The ``SharedFrame`` of the network.
+        norm_of: Returns the module that replaces a norm.
+        fixed: The strength, if it is the same for every frame; the parameters are multiplied by it.
+            None takes the strength of ``shared`` for each frame.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PlainMetaNetwork(nn.Module):
         self.register_buffer('gain', gain)
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
-        """See ``MetaNetwork.forward``; one frame."""
+        """See ``MetaNetwork.forward``. The batch has one frame."""
         if self.pool is not None:
             part_input = self.pool(part_input)
         block = torch.relu(self.block_norm(self.conv(part_input)))
@@ -58,15 +58,15 @@ class PlainMetaNetwork(nn.Module):
 
 
 class LeftOut(nn.Module):
-    """In the place of a meta network that changes nothing."""
+    """Replaces a meta network that changes nothing."""
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
-        """Gives ``part_output``."""
+        """Returns ``part_output``."""
         return part_output
 
 
 def changes_nothing(source: MetaNetwork, fixed: Optional[float]) -> bool:
-    """Whether a meta network gives its part's output as it is, whatever the frame.
+    """Whether a meta network returns its part's output unchanged for every frame.
 
     Args:
         source: The meta network.

@@ -1,4 +1,4 @@
-"""The network that a method predicts the next frame with, as a module of ordinary operations."""
+"""The network with which a method predicts the next frame, as ordinary operations."""
 
 from contextlib import nullcontext
 from copy import deepcopy
@@ -22,30 +22,31 @@ from .plain_meta_network import LeftOut, PlainMetaNetwork, changes_nothing
 from .plain_norm import FrameStatistics, plain_norm
 from .shared_frame import SharedFrame
 
-# The names of modules that stay in float32 end so.
+# The names of modules that stay in float32 have this ending.
 IN_FLOAT32 = '_in_float32'
 
 
 class PlainNetwork(nn.Module):
-    """A frame to logits, and to what the classifier reads of it; nothing else is needed around it.
+    """Computes logits from a camera frame; it needs no data preprocessor and no method.
 
-    It computes what ``method.predict_frame(method.prepare(...))`` does for a frame without padding.
+    The logits equal those of ``method.predict_frame(method.prepare(...))`` for a frame without
+    padding.
 
     Args:
-        method: A method with what it has learned. It is copied, and stays as it is.
-        sample: (1, C, H, W), 0 to 255, as ``forward`` takes it: a frame that the network is run on
-            to see which norm follows which convolution.
-        strength: The strength of all meta networks, 0 to 1, in the place of a gate by shift; None
-            leaves the gate in the network.
-        features: Whether ``forward`` gives the classifier's input, too.
-        fold: False leaves all norms where they are.
+        method: The adapted method. Its segmentor is copied; the method is not changed.
+        sample: A frame for ``forward``, (1, C, H, W), 0 to 255. The network runs on this frame to
+            find which norm follows which convolution.
+        strength: A fixed strength of all meta networks, 0 to 1, which replaces the shift gate. None
+            keeps the gate in the network.
+        features: Whether ``forward`` also returns the classifier's input.
+        fold: Whether norms are folded into convolutions.
 
     Attributes:
-        folded: How many norms are part of a convolution.
-        by_frame: How many norms measure the frame.
-        left_out: How many meta networks change nothing, and are not there.
-        kept: How many meta networks are there.
-        gate_in_float32: The ``PlainGate``; None if no frame changes the strength.
+        folded: Number of norms that are folded into convolutions.
+        by_frame: Number of norms that measure the statistics of the frame.
+        left_out: Number of meta networks that are left out because they change nothing.
+        kept: Number of meta networks in the network.
+        gate_in_float32: The ``PlainGate``; None if the strength is the same for all frames.
 
     Raises:
         ValueError: See ``check_exportable`` and ``classifier_of``.
@@ -67,7 +68,7 @@ class PlainNetwork(nn.Module):
         self.shared, self.half_precision = SharedFrame(), False
         plus = method if isinstance(method, EcoTTAPlus) else None
         for norm, weight in () if plus is None else plus.gated_norms:
-            # The strength of the last frame is in the norm's own.
+            # The norm's own weight still depends on the strength of the last frame.
             copies[id(norm)].blend_weight = weight
         gate = None if plus is None else plus.shift_gate
         target = 0.0 if plus is None or plus.exposure is None else float(plus.usual_values[TARGET])
@@ -102,7 +103,7 @@ class PlainNetwork(nn.Module):
                 preprocessor takes (BGR in mmseg).
 
         Returns:
-            Logits (1, classes, H, W) in float32; with ``features`` the pair of them and of the
+            Logits (1, classes, H, W) in float32. With ``features``, a pair: these logits and the
             classifier's input (1, channels, h, w).
         """
         image = self.input_in_float32(frame)
@@ -121,7 +122,7 @@ class PlainNetwork(nn.Module):
         return _wide(logits), _wide(seen[-1])
 
     def to_half_precision(self) -> 'PlainNetwork':
-        """Weights and maps in half precision; statistics, input and outputs stay in float32."""
+        """Converts weights and maps to half precision, but not statistics, input and outputs."""
         wide = [module for name, module in self.named_modules() if name.endswith(IN_FLOAT32)]
         self.half()
         for module in wide:
@@ -130,7 +131,7 @@ class PlainNetwork(nn.Module):
         return self
 
     def _strength(self, image: Tensor) -> Tensor:
-        """The strength for a frame, by a forward of the frozen model."""
+        """Computes the strength for a frame with a forward pass of the frozen model."""
         probe = self.gate_in_float32.probe(image)
         self.shared.strength, self.shared.drifts = image.new_zeros(()), []
         with nullcontext() if self.encoder is None else self.encoder.bypass():
@@ -139,13 +140,13 @@ class PlainNetwork(nn.Module):
         return self.gate_in_float32(_wide(logits), drift)
 
     def _logits(self, image: Tensor) -> Tensor:
-        # A torch.Size is what mmseg's heads resize to.
+        # mmseg's heads resize the logits to this torch.Size.
         meta = dict(img_shape=image.shape[2:], pad_shape=image.shape[2:], padding_size=[0] * 4)
         return self.segmentor.encode_decode(image, [meta])
 
     @torch.no_grad()
     def _single_values(self, sample: Tensor) -> dict[int, bool]:
-        """Which norms see maps of one value a channel, such as ASPP's pool of the image."""
+        """For each norm, whether its map has one value per channel, as ASPP's image pool has."""
         found: dict[int, bool] = {}
 
         def see(norm: nn.Module, inputs: tuple) -> None:
@@ -160,7 +161,7 @@ class PlainNetwork(nn.Module):
         return found
 
     def _replace(self, module: nn.Module) -> None:
-        """Puts plain modules in the place of those of adaptation, below a module."""
+        """Replaces the modules of the adaptation below a module by plain ones."""
         for name, child in module.named_children():
             new = self._plain(child)
             if new is None:
@@ -169,13 +170,13 @@ class PlainNetwork(nn.Module):
                 setattr(module, name, new.eval().requires_grad_(False))
 
     def _plain(self, module: nn.Module) -> Optional[nn.Module]:
-        """What takes a module's place; None if the module stays."""
+        """The module that replaces a module; None if it is not replaced."""
         if isinstance(module, MetaNetwork):
             if changes_nothing(module, self._fixed):
                 plain = LeftOut()
             else:
                 plain = PlainMetaNetwork(module, self.shared, self._plain_norm, self._fixed)
-            # The merge of a rung's inputs in a ladder is plain.
+            # The module that merges the inputs of a ladder's rung needs no replacement.
             plain.confidence = getattr(module, 'confidence', None)
             return plain
         if is_plain(module):

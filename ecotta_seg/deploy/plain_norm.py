@@ -1,6 +1,6 @@
 """Norms by the frame's statistics as ordinary operations: means, products, sums.
 
-A module whose name ends in ``_in_float32`` stays in float32 where the network is in half precision.
+If the network is in half precision, modules with names that end in ``_in_float32`` stay in float32.
 """
 
 from typing import Optional
@@ -16,18 +16,18 @@ from .shared_frame import SharedFrame
 
 
 class FrameStatistics(nn.Module):
-    """By what a map is multiplied, and what is added, so that it is normalised.
+    """Computes the scale and the shift that normalise a map.
 
     The modes are those of ``AdaptiveBatchNorm2d``, and 'calibrated' for ``CalibratedBatchNorm2d``.
-    The moving average of a calibrated norm is a constant here: each frame counts as the one that
-    comes next.
+    The moving average of a calibrated norm is a constant here: each frame is treated as the first
+    frame after the export.
 
     Args:
         source: An ``AdaptiveBatchNorm2d`` or a ``FrameBatchNorm2d``; its tensors are copied.
-        shared: Of the network.
+        shared: The ``SharedFrame`` of the network.
         listened: Whether the norm records its drift.
-        gated: Whether a weight above 1 of mode 'drift' follows the strength, see
-            ``EcoTTAPlus``.
+        gated: Whether the weight of a norm of mode 'drift', if above 1, depends on the strength,
+            see ``EcoTTAPlus``.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FrameStatistics(nn.Module):
         self.mode = getattr(source, 'mode', 'frame')
         self.eps = source.eps
         self.blend_weight = float(getattr(source, 'blend_weight', 1.0))
-        # A weight up to 1 is not gated, nor is a calibrated one.
+        # The strength does not change a weight up to 1 or the weight of a calibrated norm.
         self.gated = gated and self.mode == 'drift' and self.blend_weight > 1
         ones = torch.ones_like(source.running_var)
         scale = ones if source.weight is None else source.weight
@@ -67,8 +67,8 @@ class FrameStatistics(nn.Module):
         self.register_buffer(name, tensor.detach().clone().view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Two (1, C, 1, 1) tensors in float32, of a map (1, C, H, W)."""
-        # Sums over a map need more than the eleven bits of half precision.
+        """Returns scale and shift for a map (1, C, H, W): two (1, C, 1, 1) float32 tensors."""
+        # Sums over a map need more precision than half precision has.
         x = x.float() if x.dtype == torch.float16 else x
         mean = x.mean((2, 3), keepdim=True)
         var = (x - mean).square().mean((2, 3), keepdim=True)
@@ -123,7 +123,7 @@ class FrameStatistics(nn.Module):
 
 
 class PlainNorm(nn.Module):
-    """Normalises a map by its own statistics, blended with the source's as a mode says.
+    """Normalises a map by the statistics of the map, blended with the source's by the mode.
 
     Args:
         *options: See ``FrameStatistics``.
@@ -148,17 +148,18 @@ def plain_norm(
     listened: bool = False,
     gated: bool = False,
 ) -> Optional[nn.Module]:
-    """What takes a norm's place in a plain network.
+    """Builds the module that replaces a norm in a plain network.
 
     Args:
         norm: Any module.
-        shared: Of the network.
-        one_value: Whether the norm's maps have one value a channel, whose variance says nothing.
+        shared: The ``SharedFrame`` of the network.
+        one_value: Whether the norm's maps have one value per channel, which has no variance.
         listened, gated: See ``FrameStatistics``.
 
     Returns:
-        A ``PlainNorm``; a ``BatchNorm2d`` if the norm goes by the source's statistics, which can
-        be folded into a convolution; None if the module can stay.
+        A ``PlainNorm``. A ``BatchNorm2d``, which can be folded into a convolution, if the norm uses
+        the source's statistics. An ``Identity`` if features are not aligned. None if the module
+        needs no replacement.
     """
     if isinstance(norm, CalibratedFeatures) and (one_value or not norm.measured):
         return nn.Identity()
@@ -172,7 +173,7 @@ def plain_norm(
 
 
 def _frozen(norm: nn.Module) -> nn.BatchNorm2d:
-    """A BatchNorm by the norm's running statistics."""
+    """A BatchNorm that normalises by the norm's running statistics."""
     frozen = nn.BatchNorm2d(norm.num_features, norm.eps, affine=norm.weight is not None)
     frozen.load_state_dict(norm.state_dict(), strict=False)
     return frozen.to(norm.running_mean.dtype).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What the layers of a plain network share while a frame goes through."""
+"""Data of the current frame that the layers of a plain network share."""
 
 from typing import Optional
 
@@ -7,11 +7,13 @@ from torch import Tensor
 
 
 class SharedFrame:
-    """The strength of the frame, and the drift of its statistics. No module: nothing is kept.
+    """The strength for a frame and the drift of its statistics; not part of the state dict.
 
     Attributes:
-        strength: A scalar from 0 to 1, see ``MetaNetwork.strength``; None if all is let through.
-        drifts: The mean drift of each norm that is listened to, as scalars; None if nobody listens.
+        strength: A scalar from 0 to 1, see ``MetaNetwork.strength``; None if the network uses no
+            strength.
+        drifts: The mean drift of each norm that records its drift, as scalars; None outside of the
+            gate's forward pass.
     """
 
     def __init__(self) -> None:
@@ -19,10 +21,10 @@ class SharedFrame:
         self.drifts: Optional[list[Tensor]] = None
 
     def record(self, drift: Tensor) -> None:
-        """Notes the drift (C,) of a norm's channels, if somebody listens."""
+        """Adds the mean of a norm's drift (C,) to ``drifts``; does nothing if that is None."""
         if self.drifts is not None:
             self.drifts.append(drift.mean())
 
     def mean_drift(self) -> Optional[Tensor]:
-        """The mean over all norms that have told theirs; None if none has."""
+        """The mean drift over all norms that have recorded a drift; None if there is none."""
         return torch.stack(self.drifts).mean() if self.drifts else None

@@ -1,4 +1,4 @@
-"""A plain network as a program of ``torch.export``: a ``.pt2`` file."""
+"""Exports a plain network as a program of ``torch.export``: a ``.pt2`` file."""
 
 import io
 import json
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from .onnx_file import FORMAT, KEY
 
-# Sides of frames in pixels: torch wants limits to reason with.
+# Limits of the frames' sides in pixels, which torch needs for open sizes.
 SMALLEST_SIDE, LARGEST_SIDE = 32, 8192
 
 
 def check_torch() -> None:
-    """Looks whether torch can export programs with sizes that are open.
+    """Checks that the installed torch can export programs with open sizes.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: torch cannot do so.
     """
     if not hasattr(getattr(torch, 'export', None), 'Dim'):
         raise ValueError(
@@ -29,7 +29,7 @@ def check_torch() -> None:
 
 
 def takes(frame: Tensor) -> bool:
-    """Whether a program of open sizes takes a frame (..., H, W)."""
+    """Whether a program with open sizes accepts a frame (..., H, W)."""
     return all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in frame.shape[-2:])
 
 
@@ -41,14 +41,14 @@ def exported_program(
     Args:
         network: A ``PlainNetwork``.
         sample: (1, C, H, W), 0 to 255.
-        description: Kept in the file as JSON.
-        fixed_size: Whether the program takes frames of the sample's size alone.
+        description: Description that is written to the file as JSON.
+        fixed_size: If True, the program accepts only frames in the sample's size.
 
     Returns:
         The content of the file.
 
     Raises:
-        ValueError: The model has an operation that cannot be exported.
+        ValueError: torch cannot export the model.
     """
     shapes = None
     if not fixed_size:
@@ -79,5 +79,5 @@ def exported_program(
 
 
 def loaded_program(content: bytes) -> Callable[[Tensor], Any]:
-    """What runs a program that ``exported_program`` gave."""
+    """Loads the content of a file of ``exported_program``; returns a function of a frame."""
     return torch.export.load(io.BytesIO(content)).module()

@@ -1,4 +1,4 @@
-"""Several processes: their start without a GPU, and the average of their learned parameters."""
+"""Starts several processes without a GPU, and averages their learned parameters."""
 
 from .exchange import average_tensors
 from .launch import end_launch, prepare_cpu_launch

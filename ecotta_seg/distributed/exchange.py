@@ -18,9 +18,9 @@ def average_tensors(
     tensors of equal shapes.
 
     Args:
-        tensors: Floating point, on one device, of one dtype.
+        tensors: Floating-point tensors on one device and of one dtype.
         weight: Weight of this process, from 0. With weight 0, the process receives the mean of the
-            others, and its own values, which need not be finite, do not count.
+            other processes, and its own values do not count. These may then be NaN or infinite.
         group: The process group; None for all processes.
 
     Returns:

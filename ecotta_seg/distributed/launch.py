@@ -1,4 +1,4 @@
-"""mmengine's own launchers on machines without a GPU."""
+"""Makes mmengine's own launchers work on machines without a GPU."""
 
 import time
 from unittest import mock
@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed
 
-# Time for the threads of a group to free the tensors of the last exchange.
+# Seconds in which the threads of a group free the tensors of the last exchange.
 _SECONDS_TO_FREE = 0.5
 
 

@@ -1,4 +1,4 @@
-"""Runs the network's forward, and nothing else, under ``torch.autocast``.
+"""Runs only the network's forward pass under ``torch.autocast``.
 
 Autocast runs convolutions and matrix products on bfloat16 copies of their inputs and weights, and
 autograd keeps those copies. The parameters, gradients and the optimizer stay float32. The logits
@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 PRECISIONS = {'bf16': torch.bfloat16}
-# In units of the largest correct value; rounding stays below 0.01.
+# A convolution is wrong if an error exceeds this share of the largest correct value. Rounding
+# errors stay below 0.01.
 _WRONG = 0.1
-# These methods only pass the features to ``forward``.
+# mmseg's own ``predict`` methods, which only pass the features to ``forward``.
 _STOCK_PREDICTS = (BaseDecodeHead.predict, BaseCascadeDecodeHead.predict)
 
 
 def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
-    """The dtype for an ``autocast`` option; None for None.
+    """The dtype that a config's ``autocast`` option names; None if the option is None.
 
     Raises:
         ValueError: The name is unknown.
@@ -37,10 +38,11 @@ def autocast_dtype(name: Optional[str]) -> Optional[torch.dtype]:
 
 
 def run_under_autocast(segmentor: nn.Module, dtype: torch.dtype) -> None:
-    """Makes every later forward of a segmentor's network run under autocast.
+    """Makes a segmentor's network run under autocast in every later forward pass.
 
-    Callers see a difference in the numbers only. The function replaces methods of the objects: a
-    wrapper around the modules would rename the keys of a checkpoint.
+    The segmentor is called as before; only its numbers differ slightly. The function replaces
+    methods of the objects, because a wrapper around the modules would rename the keys of a
+    checkpoint.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``; changed in place.
@@ -69,10 +71,10 @@ def leave_autocast(segmentor: nn.Module) -> None:
 
 
 def as_in_network(segmentor: nn.Module, x: Tensor) -> AbstractContextManager:
-    """The precision that a segmentor's network runs in, for a part of it that is run alone.
+    """Context manager with the precision of a segmentor's network, to run one of its layers alone.
 
     Args:
-        segmentor: Under autocast or not, see ``run_under_autocast``.
+        segmentor: A segmentor, with or without ``run_under_autocast``.
         x: A tensor on the segmentor's device.
     """
     dtype = getattr(segmentor, 'autocast_dtype', None)
@@ -80,13 +82,13 @@ def as_in_network(segmentor: nn.Module, x: Tensor) -> AbstractContextManager:
 
 
 def _autocast(x: Tensor, dtype: torch.dtype) -> torch.autocast:
-    # No cache of cast weights: a forward uses each weight once, and an update may change weights
-    # in place between two forwards.
+    # Cast weights are not cached: a forward pass uses each weight once, and an update may change
+    # weights in place between two passes.
     return torch.autocast(x.device.type, dtype=dtype, cache_enabled=False)
 
 
 def wrong_convolutions(segmentor: nn.Module, dtype: torch.dtype) -> list[str]:
-    """Convolutions that this machine computes wrongly under autocast, beyond rounding.
+    """Finds convolutions whose results under autocast are wrong on this machine, beyond rounding.
 
     torch 2.13 on processors with AMX returns unrelated values if a convolution reduces 8 to 24
     channels patch by patch (kernel size equal to stride, 4 or more). The function tests every
@@ -129,7 +131,7 @@ def _extract_feat(segmentor: nn.Module, inputs: Tensor):
 
 
 def _head_forward(head: nn.Module, features, *args, **kwargs):
-    # Backbones may return pairs (a map and a class token), heads several predictions at once.
+    # Backbones may return pairs (a map and a class token). Heads may return several predictions.
     first = next(leaf for leaf in tree_flatten(features)[0] if isinstance(leaf, Tensor))
     with _autocast(first, head.autocast_dtype):
         logits = type(head).forward(head, features, *args, **kwargs)
@@ -137,7 +139,7 @@ def _head_forward(head: nn.Module, features, *args, **kwargs):
 
 
 def _head_predict(head: nn.Module, features, *args, **kwargs):
-    # The head's work around its forward (PointRend samples features) needs float32 features.
+    # The head's code outside ``forward`` (PointRend samples features) needs float32 features.
     features = _widened(features, head.autocast_dtype)
     return type(head).predict(head, features, *args, **kwargs)
 

@@ -21,7 +21,7 @@ def dropout_variance(
     rate: float = 0.5,
     seed: int = 0,
 ) -> Tensor:
-    """Σ_c Var[p_c] of each pixel's probabilities over predictions with random dropout.
+    """Σ_c Var[p_c] of each pixel: the variance of the probabilities over dropout predictions.
 
     The dropout removes channels of the maps before the classifier, the head's ``conv_seg``, and
     only the classifier runs once more for each sample. If a head has no such layer, the dropout
@@ -41,7 +41,7 @@ def dropout_variance(
     """
 
     def run(crop: Tensor, window_metas: list[dict], share: float) -> Tensor:
-        # A CPU generator on every device.
+        # The generator is on the CPU for every device, so that the draws are the same.
         draw = _Dropout(rate, torch.Generator().manual_seed(seed))
         variance = _variance(_predictions(segmentor, crop, window_metas, draw, samples))
         return F.interpolate(variance, crop.shape[2:], mode='bilinear', align_corners=False)
@@ -56,7 +56,7 @@ class _Dropout:
         self.rate, self.generator = rate, generator
 
     def __call__(self, maps: Any) -> Any:
-        """Also of the maps in nested tuples and lists; other values stay."""
+        """Applies the dropout to a map, or to all maps in nested tuples and lists."""
         if isinstance(maps, (list, tuple)):
             return type(maps)(self(item) for item in maps)
         if not isinstance(maps, Tensor) or maps.dim() != 4:
@@ -72,11 +72,11 @@ def _predictions(
     drop: Callable[[Any], Any],
     samples: int,
 ) -> Iterator[Tensor]:
-    """Logits (N, C, h, w) of each sample."""
+    """Yields the logits (N, C, h, w) of each dropout prediction."""
     classifier = find_classifier(segmentor)
     features, seen = segmentor.extract_feat(crop), []
-    # An attribute of the object, so that all kinds of segmentors predict from the same maps; under
-    # autocast there is one already.
+    # An attribute of the object replaces the method, so that every kind of segmentor predicts from
+    # the same maps. Under autocast there is such an attribute already.
     own = vars(segmentor).get('extract_feat')
     segmentor.extract_feat = lambda inputs: features
     try:
@@ -109,7 +109,7 @@ def _of_two_classes(logits: Tensor) -> Tensor:
 
 
 def _variance(predictions: Iterator[Tensor]) -> Tensor:
-    """Σ_c Var[p_c] over (N, C, h, w) logits: (N, 1, h, w), without all of them at once."""
+    """Σ_c Var[p_c] over (N, C, h, w) logits: (N, 1, h, w). Holds one prediction at a time."""
     mean = squares = None
     for number, logits in enumerate(predictions, 1):
         p = logits.softmax(dim=1)

@@ -1,4 +1,4 @@
-"""Random numbers that a network draws in its forward, the same for each frame."""
+"""Makes the random numbers that a network draws in its forward pass the same for each frame."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ import torch
 
 @contextmanager
 def fixed_draws(device: torch.device) -> Iterator[None]:
-    """Inside, torch's generators start from one seed; afterwards they continue where they were.
+    """Context manager that seeds torch's generators at entry and restores their state at exit.
 
-    SegNeXt's head (``LightHamHead``) draws new bases in each forward. Without a seed of its own,
-    the source's prediction is not reproducible, and meta networks that change nothing do not give
-    the source's prediction.
+    SegNeXt's head (``LightHamHead``) draws new bases in each forward pass. Without a fixed seed,
+    the prediction of the source model is not reproducible, and a model with meta networks that
+    change nothing does not give the same prediction as the source model.
 
     Args:
-        device: Of the network; its generator is seeded with that of the CPU.
+        device: The network's device. Its generator is seeded, and the CPU's as well.
     """
     cuda = device.type == 'cuda'
     with torch.random.fork_rng([device] if cuda else []):

@@ -5,12 +5,13 @@ from torch import Tensor, nn
 
 
 class _MaskClassification:
-    """A mixin before the class of a segmentor whose head gives scores s: makes logits ln s.
+    """A mixin for a segmentor whose head gives scores s: its logits become ln s.
 
     A head that classifies masks gives each class of a pixel a score from 0: a sum of mask
-    probabilities, weighted by class probabilities. The softmax of such scores is never sure, so an
-    entropy loss finds no confident pixel. The softmax of ln s is s / Σ s. The masks come from the
-    resized scores, as in mmseg. With sliding windows the mean is over the windows' logits.
+    probabilities, weighted by class probabilities. The softmax of such scores is never close to
+    one-hot, so an entropy loss finds no confident pixel. The softmax of ln s is s / Σ s. The masks
+    come from the resized scores, as in mmseg. With sliding windows, overlapping windows are
+    averaged as logits, not as scores.
     """
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -18,7 +19,7 @@ class _MaskClassification:
         return _logits(super().encode_decode(inputs, batch_img_metas))
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """mmseg's own method on the scores; ``seg_logits`` of the samples are logits."""
+        """Calls mmseg's method with the scores; ``seg_logits`` of the results are logits."""
         samples = super().postprocess_result(seg_logits.exp(), data_samples)
         for sample in samples:
             sample.seg_logits.data = _logits(sample.seg_logits.data)

@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 
 class _OneLogit:
-    """A mixin before the class of a segmentor with one logit z: makes the logits 0 and z.
+    """A mixin for a segmentor with one logit z: its logits become 0 and z.
 
-    The softmax of (0, z) is the complement of the sigmoid of z, and the sigmoid. So entropies,
-    averages over views and labels are correct for two classes. The masks use the head's threshold.
+    With σ for the sigmoid, the softmax of (0, z) is (1 - σ(z), σ(z)). So entropies, averages over
+    views and pseudo-labels are correct for two classes. The predicted masks use the head's
+    threshold.
     """
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -17,7 +18,7 @@ class _OneLogit:
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples=None) -> list:
-        """mmseg's own method on the difference of the two (N, 2, H, W) logits."""
+        """Calls mmseg's method with z, the difference of the two (N, 2, H, W) logits."""
         return super().postprocess_result(seg_logits[:, 1:] - seg_logits[:, :1], data_samples)
 
 
@@ -33,7 +34,7 @@ def with_two_logits(segmentor: nn.Module) -> nn.Module:
         The same object.
 
     Raises:
-        ValueError: The one output is not a class: the decode head has no threshold.
+        ValueError: The decode head has one output but no threshold, so this output is not a class.
     """
     if getattr(segmentor, 'out_channels', None) != 1:
         return segmentor

@@ -1,4 +1,4 @@
-"""The padding by the data preprocessor: padding is predicted, but does not count."""
+"""Finds the padding that the data preprocessor adds: padding is predicted, but does not count."""
 
 from typing import Optional
 
@@ -29,7 +29,7 @@ def padding_sizes(left: int, right: int, top: int, bottom: int) -> dict:
 
 
 def frame_region(inputs: Tensor, meta: dict) -> Optional[FrameRegion]:
-    """The region of the frame in (N, 3, H, W) inputs; None without padding."""
+    """The region of (N, 3, H, W) inputs that is not padding; None if there is no padding."""
     rows, columns = padding_of(inputs, meta)
     height, width = inputs.shape[2:]
     if (rows, columns) == (slice(0, height), slice(0, width)):

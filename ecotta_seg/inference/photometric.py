@@ -21,15 +21,16 @@ def photometric_view(
 ) -> Tensor:
     """Frames with other brightness, contrast, saturation and gamma, and with noise.
 
-    All frames of a batch change by the same four factors. CoTTA's public code also changes the hue
-    and blurs; it draws the order of the changes, too.
+    All frames of a batch change by the same four factors. CoTTA's public code also changes the hue,
+    blurs the image and applies the changes in a random order.
 
     Args:
         inputs: (N, C, H, W), preprocessed.
         metas: The metainfo of the N samples; the padding stays as it is.
         preprocessor: The segmentor's data preprocessor, whose mean and standard deviation give the
-            pixels' values. Without them the inputs are pixels. Pixels outside of 0 to 255 count
-            from the lowest to the highest one.
+            pixels' values. If it has no mean and standard deviation, the inputs are pixel values.
+            If some pixel values lie outside of 0 to 255, the lowest value counts as black and the
+            highest as white.
         seed: The same seed gives the same change on all devices.
 
     Returns:
@@ -62,7 +63,7 @@ def photometric_view(
 def _range(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """The lowest and the highest value of pixels: 0 and 255 for 8 bits, else the pixels' own."""
     low, high = pixels.amin(), pixels.amax()
-    # Up to rounding by the preprocessor.
+    # The half allows for the preprocessor's rounding.
     eight_bits = (low > -0.5) & (high < 255.5)
     return torch.where(eight_bits, 0.0, low), torch.where(
         eight_bits, 255.0, high.clamp(min=low + 1)

@@ -11,7 +11,7 @@ SMALLEST_SIDE = 128
 def reduced_frame(inputs: Tensor, metas: list[dict], scale: float) -> tuple[Tensor, list[dict]]:
     """Reduces a frame if its sides stay at least 128 pixels long; else returns it unchanged.
 
-    Padding keeps its share of the input, for models that need padding. The frame is resized
+    The padding is reduced by the same scale, for models that need padding. The frame is resized
     without the padding, so no pixel of the frame mixes with padding.
 
     Args:

@@ -57,7 +57,7 @@ def view_probabilities(
     Its logits are resized back before the softmax, as mmseg does.
 
     Args:
-        predict: From (N, 3, h, w) frames and their metainfo to (N, C, h, w) logits.
+        predict: Returns (N, C, h, w) logits of (N, 3, h, w) frames and their metainfo.
         inputs: (N, 3, H, W) float.
         metas: Metainfo of the N samples.
         view: The view.

@@ -54,7 +54,7 @@ def _frame_windows(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> l
 
 
 def first_window(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Tensor:
-    """The first window that ``over_windows`` runs; the whole inputs without sliding windows."""
+    """The crop of the first window in ``over_windows``; without sliding windows, all inputs."""
     if not slides(segmentor):
         return inputs
     top, bottom, left, right = _frame_windows(segmentor, inputs, metas)[0].box
@@ -77,7 +77,7 @@ def learned_regions(
 
 
 def predict_frames(segmentor: nn.Module, inputs: Tensor, metas: list[dict]) -> Tensor:
-    """``segmentor.inference``, but layers measure only the frame and not its padding.
+    """Predicts like ``segmentor.inference``, but statistics of layers leave the padding out.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``.
@@ -108,16 +108,16 @@ def forward_windows(
 ) -> Tensor:
     """Predicts frames like ``segmentor.inference`` and passes each window's logits to ``learn``.
 
-    A window's graph is freed before the next window runs. So ``learn`` accumulates the mean of the
-    windows' losses, not of all pixels': if no pixel of a window passes a method's filter, the
-    frame's step becomes smaller.
+    The graph of a window is freed before the next window runs. So the frame's loss is the mean of
+    the windows' losses and not a mean over all pixels. If no pixel of a window passes a method's
+    filter, the frame's step becomes smaller.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``.
         inputs: (N, 3, H, W).
         metas: Metainfo of the N samples.
-        learn: Called with (N, classes, h, w) logits with graph and the window's share of the
-            frame (the shares sum to 1).
+        learn: Called with the (N, classes, h, w) logits of a window, which have a graph, and with
+            the window's weight. The weights of a frame sum to 1.
 
     Returns:
         (N, classes, H, W) logits, detached; bit for bit equal to those of ``predict_frames``.
@@ -140,19 +140,21 @@ def over_windows(
     run: Callable[[Tensor, list[dict], float], Tensor],
     most: Optional[int] = None,
 ) -> Tensor:
-    """Assembles a frame from windows that ``run`` predicts, by the model's test mode.
+    """Predicts each sliding window with ``run`` and averages the windows to a frame.
 
-    During ``run``, layers that measure their maps measure only the frame's part of the window (see
-    ``measuring``). A window with padding alone does not run; its logits are 0.
+    If the model's test mode is 'whole', ``run`` is called once, with the whole frame. During
+    ``run``, the statistics of layers leave the window's padding out (see ``measuring``). ``run`` is
+    not called for a window that is only padding; its logits are 0.
 
     Besides the memory of ``run``, this function holds the frame's logits and one number per pixel;
     mmseg's own ``slide_inference`` holds the logits twice.
 
     Args:
         segmentor, inputs, metas: See ``forward_windows``.
-        run: Called with a window (N, 3, h, w), its metainfo (with the padding in the window), and
-            its share of the frame; returns (N, classes, h, w) logits without a graph.
-        most: Stop after this many windows (for memory planning). None for all.
+        run: Called with the window's crop (N, 3, h, w), its metainfo (with the padding in the
+            window), and 1 divided by the number of windows; returns (N, classes, h, w) logits
+            without a graph.
+        most: Maximum number of windows that run, for memory planning; None for all windows.
 
     Returns:
         (N, classes, H, W) logits.

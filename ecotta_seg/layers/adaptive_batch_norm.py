@@ -1,8 +1,8 @@
 """BatchNorms of a source model that normalise by selectable statistics.
 
 The statistics of the *frozen* part matter more than any update. In severe weather the source's
-running statistics are far off; on a clear day the frame's own statistics cost accuracy. A blend by
-the distance of the two works in both cases.
+running statistics are far off; on a clear day the frame's own statistics cost accuracy. A blend of
+the two works in both cases, if its weight depends on the distance between them.
 """
 
 from typing import Optional
@@ -21,25 +21,26 @@ MODES = ('source', 'frame', 'blend', 'drift')
 class AdaptiveBatchNorm2d(nn.Module):
     """Replaces a BatchNorm, with the same parameters, buffers and state-dict names.
 
-    In every mode the source's statistics normalise an input without positions, (N, C) or
-    (N, C, L), such as EncNet's codes of the whole frame. Such an input is only one sample per
-    frame: its own mean and variance would remove the differences between frames.
+    An input that is not a map, (N, C) or (N, C, L), such as EncNet's codes of the whole frame, is
+    normalised by the source's statistics in every mode. Such an input is only one sample per frame:
+    its own mean and variance would remove the differences between frames.
 
     Args:
-        source: The BatchNorm to replace; parameters and buffers are shared, never written.
-        mode: The mean and variance for the normalisation:
-            'source': the running ones.
-            'frame': the input's.
+        source: The BatchNorm to replace. The new layer shares its parameters and buffers and never
+            writes to them.
+        mode: Which mean and variance the layer normalises by:
+            'source': the source's running mean and variance.
+            'frame': the mean and variance of the input.
             'blend': (1 - weight) * source + weight * frame.
             'drift': as 'blend' with a weight per channel and frame, 1 - exp(-weight * d), where d
             is the distance of the channel's statistics from the source's (see ``drift``).
         weight: See ``mode``; 0 to 1 for 'blend', at least 0 for 'drift'.
         through_statistics: Whether gradients flow through the frame's mean and variance (as in
-            training). If False, the layer is an affine map in backward and keeps only its scale.
-            Only for mode 'frame'.
+            training). If False, the statistics are constants in the backward pass. True is for mode
+            'frame' only.
 
     Raises:
-        ValueError: An unknown mode or a weight out of range.
+        ValueError: The mode is unknown or the weight is out of range.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class AdaptiveBatchNorm2d(nn.Module):
         self.through_statistics = through_statistics
         # The part of the input to measure, see ``measuring``; None for the whole input.
         self.region: Optional[FrameRegion] = None
-        # Sums of the drift over the last input's channels, by the first channel of each normalised
-        # piece; None if no meter is listening. Calibrated norms have a unit, ``drift_unit``.
+        # The drift of the last input, summed over channels. The memory engine normalises a map in
+        # pieces of channels; the keys are the first channels of the pieces. None if no meter is
+        # listening. Calibrated norms divide by ``drift_unit``.
         self.last_drift: Optional[dict[int, Tensor]] = None
 
     def extra_repr(self) -> str:
@@ -77,13 +79,15 @@ class AdaptiveBatchNorm2d(nn.Module):
     def drift(self, mean: Tensor, var: Tensor, channels: slice = slice(None)) -> Tensor:
         """The distance of a frame's statistics from the source's: (C,), each at least 0.
 
-        The Kullback-Leibler divergence of the source's normal distribution from the frame's, for
-        each channel: ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2.
+        The distance of each channel is a Kullback-Leibler divergence, between normal distributions
+        with the frame's statistics and with the source's:
+
+            ((m_f - m_s)^2 / v_s + v_f / v_s - 1 - ln(v_f / v_s)) / 2
 
         Args:
-            mean: (C,), the frame's.
-            var: (C,), the frame's, biased.
-            channels: The slice of the layer's channels.
+            mean: (C,), the frame's mean.
+            var: (C,), the frame's biased variance.
+            channels: The slice of the layer's channels that ``mean`` and ``var`` cover.
         """
         return self._divergence(mean, var, self.running_mean[channels], self.running_var[channels])
 
@@ -96,7 +100,7 @@ class AdaptiveBatchNorm2d(nn.Module):
 
     @torch.no_grad()
     def statistics(self, x: Tensor, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """The mean and (biased) variance to normalise by: two (C,) tensors.
+        """Returns the mean and (biased) variance to normalise by: two (C,) tensors.
 
         Args:
             x: (N, C, H, W), or (N, C) or (N, C, L).
@@ -129,8 +133,9 @@ class AdaptiveBatchNorm2d(nn.Module):
     def _has_variance(self, x: Tensor) -> bool:
         """Whether an input's own statistics are usable.
 
-        They are if the input is a map with more than one value of the frame per channel (ASPP's
-        image pool at batch 1 has one).
+        They are usable if the input is a map with more than one value per channel, not counting
+        padding. (The output of ASPP's image pool has one value per channel if the batch has one
+        frame.)
         """
         if x.dim() != 4:
             return False

@@ -11,17 +11,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..memory.lean.autograd_ops.frame_norm import frame_statistics
 from .adaptive_batch_norm import AdaptiveBatchNorm2d
 
-# The usual drift of a channel without a calibration: about the mean over all channels of
-# convolutional segmentors on clear frames (docs/tuning.md).
+# The usual drift of every channel if there is no calibration. Convolutional segmentors have about
+# this mean drift on clear frames (docs/tuning.md).
 ESTIMATED_DRIFT = 0.05
-# A frame jumps if its divergence from the moving average exceeds this multiple of the usual drift,
-# both as means over channels.
+# A frame jumps if the divergence of its statistics from the moving average exceeds this multiple of
+# the usual drift. Both are means over channels.
 JUMP = 5.0
 _LEAST_UNIT = 1e-3
 
 
 class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
-    """Blends in the stream's statistics if the drift exceeds the drift of clear frames (ours).
+    """Blends in the stream's statistics as far as their drift exceeds that of clear frames (ours).
 
     The statistics of a single frame depend on the frame's content: even on a clear day, a frame
     without sky differs from the source's statistics. A channel is therefore normalised by
@@ -34,9 +34,9 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
     the mean over some clear frames without labels. Without a calibration u is a
     constant, ``ESTIMATED_DRIFT``.
 
-    A forward does not change the moving average; ``following`` does, once per frame. So all
-    forwards on a frame (several views, recomputed parts) use the same statistics. With sliding
-    windows the average uses the mean over the windows.
+    A forward pass does not change the moving average; ``following`` changes it once per frame. So
+    all forward passes on a frame (several views, recomputed parts) start from the same average.
+    With sliding windows, the average takes the mean over the windows.
 
     Args:
         source: See base class.
@@ -65,7 +65,8 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
                 f'{tolerance} and {momentum}'
             )
         self.tolerance, self.momentum = tolerance, momentum
-        # Not persistent: the state dict keeps the names of the source.
+        # The buffers are not persistent, so that the state dict has the same names as the source
+        # model's.
         like = self.running_mean
         self.register_buffer('usual_drift', torch.full_like(like, ESTIMATED_DRIFT), False)
         self.register_buffer('stream_mean', torch.zeros_like(like), False)
@@ -73,8 +74,8 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         self.register_buffer('followed', like.new_zeros(()), False)
         # The number of the current sliding window, see ``measuring``.
         self.window = 0
-        # The moving average including this frame, by window and by the first channel of each
-        # piece; None outside of ``following``.
+        # The moving average including this frame. The keys are the window's number and the first
+        # channel of a piece (see ``last_drift``). None outside of ``following``.
         self._next: Optional[dict[tuple[int, int], tuple[slice, Tensor, Tensor]]] = None
         self._drifts: Optional[list[Tensor]] = None
 
@@ -84,7 +85,7 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
 
     @property
     def drift_unit(self) -> Tensor:
-        """The mean usual drift of the channels, a scalar; ``last_drift`` counts in this unit."""
+        """The mean usual drift of the channels, a scalar; ``last_drift`` is a multiple of it."""
         return self.usual_drift.mean().clamp_min(_LEAST_UNIT)
 
     @torch.no_grad()
@@ -110,8 +111,8 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         """Blends the source's statistics with the stream's by the drift beyond the usual drift.
 
         Args:
-            mean, var: (C,), the stream's.
-            drift: (C,), their drift, see ``drift``.
+            mean, var: (C,), the stream's mean and variance.
+            drift: (C,), the drift of these statistics, see ``drift``.
             channels: The slice of the layer's channels.
 
         Returns:
@@ -123,9 +124,9 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
         return torch.lerp(source_mean, mean, weight), torch.lerp(source_var, var, weight)
 
     def _averaged(self, mean: Tensor, var: Tensor, channels: slice) -> tuple[Tensor, Tensor]:
-        """The moving average including the frame: mean and variance of the mixture."""
-        # The first frame, or a frame that jumps, becomes the average. Computed by tensors, so that
-        # a dry run without data works.
+        """Mean and variance of the moving average after the frame with this mean and variance."""
+        # The first frame, or a frame that jumps, becomes the average. The choice uses tensor
+        # operations and no `if`, so that a dry run without data works.
         old_mean, old_var = self.stream_mean[channels], self.stream_var[channels]
         distance = self._divergence(mean, var, old_mean, old_var).mean()
         jumped = distance > JUMP * self.usual_drift[channels].mean()
@@ -154,14 +155,14 @@ class CalibratedBatchNorm2d(AdaptiveBatchNorm2d):
 
     @torch.no_grad()
     def forget(self) -> None:
-        """Forgets the stream; the calibration stays."""
+        """Resets the moving average to its start, before the first frame; keeps the calibration."""
         for buffer in (self.stream_mean, self.stream_var, self.followed):
             buffer.zero_()
 
 
 @contextmanager
 def following(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
-    """Inside the context, run the stream's next frame; on exit the moving averages include it."""
+    """Context manager for one frame: on exit, the moving averages include the frame run inside."""
     norms = list(norms)
     for norm in norms:
         norm._next = {}
@@ -180,8 +181,8 @@ def following(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
 def calibrating(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
     """Measures the usual drift of each channel: run one forward per clear frame inside the context.
 
-    Inside, the norms use the source's statistics. A norm that receives no map keeps its usual
-    drift.
+    Inside, the norms normalise by the source's statistics. If a norm receives no map, its usual
+    drift does not change.
     """
     norms = list(norms)
     for norm in norms:
@@ -220,7 +221,7 @@ def calibrate_norms(
 
 @contextmanager
 def stream_kept(norms: Iterable[CalibratedBatchNorm2d]) -> Iterator[None]:
-    """Inside the context, the norms follow another stream; on exit their state returns."""
+    """Context manager for frames of another stream: on exit, the moving averages are restored."""
     norms = list(norms)
     before = [(n.stream_mean.clone(), n.stream_var.clone(), n.followed.clone()) for n in norms]
     try:

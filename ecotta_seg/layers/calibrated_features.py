@@ -36,7 +36,8 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
 
     def __init__(self, channels: int, **options) -> None:
         super().__init__(nn.BatchNorm2d(channels, affine=False), **options)
-        # Not in the state dict, which keeps the names of the source.
+        # The buffers are not persistent, so that the state dict has the same names as the source
+        # model's.
         mean, var = self.running_mean, self.running_var
         del self.running_mean, self.running_var, self.num_batches_tracked
         self.register_buffer('running_mean', mean, persistent=False)
@@ -47,7 +48,7 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
     def blended(
         self, mean: Tensor, var: Tensor, drift: Tensor, channels: slice = slice(None)
     ) -> tuple[Tensor, Tensor]:
-        """See base class; the source's statistics without a calibration."""
+        """See base class. Without a calibration, the result is the running mean and variance."""
         mean, var = super().blended(mean, var, drift, channels)
         source_mean, source_var = self.running_mean[channels], self.running_var[channels]
         return (
@@ -57,7 +58,7 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
 
     @torch.no_grad()
     def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Two (C, 1, 1) tensors, constants in the backward: y = scale * x + shift.
+        """Returns scale and shift of y = scale * x + shift: two (C, 1, 1) tensors without a graph.
 
         Args:
             x: (N, C, H, W).
@@ -79,10 +80,10 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
 
     @torch.no_grad()
     def take_source(self, means: Tensor, variances: Tensor) -> None:
-        """Takes M and V from the statistics of clear frames.
+        """Computes M and V from the statistics of clear frames.
 
         Args:
-            means, variances: (frames, C) each.
+            means, variances: (frames, C) each, the mean and variance of every clear frame.
         """
         self.running_mean.copy_(means.mean(0))
         self.running_var.copy_(variances.mean(0) + means.var(0, unbiased=False))
@@ -93,7 +94,8 @@ class CalibratedFeatures(CalibratedBatchNorm2d):
 def measuring_source(layers: Iterable[CalibratedFeatures]) -> Iterator[None]:
     """Measures M and V: run one forward per clear frame inside the context.
 
-    Inside, the layers are the identity. A layer that receives no map keeps its statistics.
+    Inside, the layers return their input unchanged. If a layer receives no map, its M and V do not
+    change.
     """
     layers = list(layers)
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Calibrations on clear frames: a method's measurements as tensors for a file."""
+"""Calibration on clear frames: a method's measurements there, as tensors by name."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-# Prefix of the names of the estimate's tensors.
+# Prefix of the names of the tensors that belong to the estimate of mIoU.
 _ESTIMATE = 'estimate.'
 
 
 def calibration_of(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors that a calibration measures, by name; the tensors are not copies.
+    """Returns the tensors that a calibration measures, by name. The tensors are not copies.
 
-    A module with such buffers lists their names in its attribute ``calibrated_buffers``.
+    If a module has such tensors as buffers, its attribute ``calibrated_buffers`` lists their names.
     """
     return {
         f'{prefix}.{name}' if prefix else name: getattr(part, name)
@@ -29,11 +29,11 @@ def take_calibration(module: nn.Module, saved: Mapping[str, Tensor]) -> bool:
 
     Args:
         module: Changed in place.
-        saved: The tensors, on any device. Names that the module does not measure are ignored.
+        saved: The tensors by name, on any device. Unknown names are ignored.
 
     Returns:
-        Whether the module took a calibration: it measures some tensors and ``saved`` has all of
-        them. If one is missing, the calibration is of another method and nothing changes.
+        True if the tensors were copied. False if the module measures nothing, or if a tensor is
+        missing in ``saved`` because another method wrote it; then nothing changes.
 
     Raises:
         ValueError: A tensor has another shape, or is not finite. Nothing has changed then.
@@ -119,12 +119,12 @@ class CalibratedOnFrames:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether ``calibrate_all`` would measure nothing new: all was measured or loaded."""
+        """Whether everything that ``calibrate_all`` measures is already measured or loaded."""
         estimate = self.estimate is None or bool(self.estimate.calibration())
         return estimate and (self.has_calibration or not self.uses_clear_frames)
 
     def calibration(self) -> dict[str, Tensor]:
-        """The tensors that ``calibrate_all`` measures, by name; default values before that."""
+        """The tensors that ``calibrate_all`` measures, by name; before it, their default values."""
         estimate = {} if self.estimate is None else self.estimate.calibration()
         return {
             **calibration_of(self.calibrated_part),
@@ -132,10 +132,10 @@ class CalibratedOnFrames:
         }
 
     def take_calibration(self, saved: Mapping[str, Tensor]) -> bool:
-        """Loads the ``calibration`` of another run instead of ``calibrate_all``.
+        """Loads the ``calibration`` of another run, so that ``calibrate_all`` is not needed.
 
         Returns:
-            Whether the method's part was taken, see the function ``take_calibration``.
+            True if the method's own tensors were loaded, see the function ``take_calibration``.
 
         Raises:
             ValueError: A tensor does not fit.

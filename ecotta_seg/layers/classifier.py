@@ -4,12 +4,12 @@ from typing import Optional
 
 from torch import nn
 
-# The name that mmseg's decode heads have for it.
+# The attribute of mmseg's decode heads that holds this convolution.
 CLASSIFIER = 'conv_seg'
 
 
 def last_head(segmentor: nn.Module) -> Optional[nn.Module]:
-    """The decode head, the last one of a cascade; None if there is none."""
+    """The decode head, or the last head of a cascade; None if there is no decode head."""
     head = getattr(segmentor, 'decode_head', None)
     return head[-1] if isinstance(head, nn.ModuleList) else head
 

@@ -20,10 +20,10 @@ def drift_norms(model: nn.Module) -> list[AdaptiveBatchNorm2d]:
 
 
 class DriftMeter:
-    """The mean of ``AdaptiveBatchNorm2d.drift`` over some layers, for a frame.
+    """Measures the drift of a frame: the mean of ``AdaptiveBatchNorm2d.drift`` over some norms.
 
-    A ``CalibratedBatchNorm2d`` counts in multiples of its own usual drift. So each layer has the
-    same say, although layers differ in their drift on clear frames.
+    The drift of a ``CalibratedBatchNorm2d`` is divided by the layer's own usual drift. So all
+    layers count alike, although layers differ in their drift on clear frames.
 
     Args:
         norms: Norms of mode 'drift' or 'calibrated'.
@@ -35,7 +35,7 @@ class DriftMeter:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside the context, measures the frame that the model runs; keeps only the mean."""
+        """Context manager: measures the frame that the model runs inside, for ``mean``."""
         for norm in self.norms:
             norm.last_drift = {}
         try:

@@ -22,14 +22,16 @@ class Exposure:
     single pixels, so they cannot correct a dark frame.
 
     Args:
-        preprocessor: The segmentor's data preprocessor. A preprocessor without a mean does not
-            change pixels.
-        brightness: Target mean of dark frames as a multiple of the preprocessor's mean, above 0,
-            at most 1. Clear frames can be darker than the preprocessor's mean, too.
+        preprocessor: The segmentor's data preprocessor. If it has no mean, frames are not
+            corrected.
+        brightness: Target mean of dark frames as a multiple of the preprocessor's mean, above 0, at
+            most 1. The default is below 1 because clear frames can be darker than the
+            preprocessor's mean, too.
 
     Attributes:
         target: The mean pixel value of dark frames after the correction, 0 to 255. If the
-            preprocessor's mean is impossible for 8-bit frames, 0: nothing is corrected.
+            preprocessor's mean does not fit 8-bit frames, the target is 0 and frames are not
+            corrected.
 
     Raises:
         ValueError: ``brightness`` is out of range.
@@ -55,7 +57,7 @@ class Exposure:
     def brightness(self, frame: Tensor) -> float:
         """The mean pixel value, 0 to 255, of a preprocessed frame (3, H, W) without padding."""
         mean, std = self.scale
-        # Computed from the channels' means to avoid a tensor of the frame's size.
+        # The mean is computed from the channels' means, to avoid a tensor of the frame's size.
         return float((frame.mean((1, 2), keepdim=True) * std + mean).mean())
 
     @torch.no_grad()

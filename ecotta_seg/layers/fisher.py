@@ -24,11 +24,12 @@ def pseudo_label_gradients(
 
     Args:
         logits: (N, C, H, W) with graph.
-        parameters: With ``requires_grad``.
-        share: Weight of the window in its frame.
+        parameters: Parameters with ``requires_grad=True``.
+        share: Weight of this sliding window in the frame's loss; 1 for a whole frame.
 
     Returns:
-        A tensor for each parameter, of its shape; zeros if the logits do not depend on it.
+        A gradient for each parameter, of the same shape; zeros if the logits do not depend on the
+        parameter.
     """
     loss = share * F.cross_entropy(logits, logits.detach().argmax(dim=1))
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
@@ -36,7 +37,7 @@ def pseudo_label_gradients(
 
 
 def write_fisher(information: Mapping[str, Tensor], path: Union[str, Path]) -> None:
-    """Writes the information by parameter name, atomically."""
+    """Writes Fisher information (a tensor for each parameter name) to a file, atomically."""
     state = {'format': _FORMAT, 'fisher': {k: v.detach().cpu() for k, v in information.items()}}
     save_whole(state, path)
 
@@ -49,7 +50,7 @@ def read_fisher(path: Union[str, Path], parameters: Mapping[str, Tensor]) -> dic
         parameters: The parameters that the file must fit, by name.
 
     Returns:
-        The information by parameter name, on the parameters' devices.
+        The Fisher information by parameter name, on the devices of the parameters.
 
     Raises:
         ValueError: The file is missing, damaged, or of another model.

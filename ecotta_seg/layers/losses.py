@@ -25,17 +25,17 @@ class ConfidentEntropy(NamedTuple):
 
 
 def confident_weights(entropy: Tensor, threshold: float) -> Tensor:
-    """Weights that make sum(weights * entropy) the mean over the pixels below H0.
+    """Weights with which sum(weights * entropy) is the mean over the pixels with entropy below H0.
 
-    EcoTTA, arXiv 2303.01904, Eq. 2; the paper's H0 is 0.4 ln C. If no pixel passes, all weights
-    are 0; the public ports take the mean of an empty set and get NaN.
+    See EcoTTA, arXiv 2303.01904, Eq. 2; the paper's H0 is 0.4 ln C. If no pixel is below H0, all
+    weights are 0. (Public ports take the mean of an empty set there and get NaN.)
 
     Args:
         entropy: (N, H, W) in nats, without a graph.
         threshold: H0, in nats.
 
     Returns:
-        (N, H, W): 1 over the number of confident pixels, or 0.
+        (N, H, W): 1 / (number of confident pixels) for a confident pixel, 0 for any other.
     """
     confident = entropy < threshold
     return confident / confident.sum().clamp(min=1).to(entropy.dtype)
@@ -44,12 +44,12 @@ def confident_weights(entropy: Tensor, threshold: float) -> Tensor:
 def class_balanced_weights(
     entropy: Tensor, logits: Tensor, threshold: float, exponent: float
 ) -> Tensor:
-    """``confident_weights`` with pixels weighted by how rare their predicted class is (ours).
+    """Like ``confident_weights``, but pixels of rarer predicted classes have larger weights (ours).
 
     A confident pixel of class c has the weight n_c ** -exponent, where n_c is the number of
-    confident pixels of that class in the frame. Exponent 0 gives the plain mean over pixels, 1 the
-    mean of the classes' means. Road, buildings and sky dominate a plain mean, and the model stops
-    predicting the rare classes.
+    confident pixels of that class in the frame. Exponent 0 gives the plain mean over pixels, and
+    exponent 1 the mean of the classes' means. In a plain mean, road, buildings and sky dominate,
+    and the model stops predicting rare classes.
 
     Args:
         entropy: (N, H, W) in nats, without a graph.
@@ -58,7 +58,7 @@ def class_balanced_weights(
         exponent: 0 to 1.
 
     Returns:
-        (N, H, W), with sum 1, or 0 if no pixel is confident.
+        (N, H, W), weights that sum to 1, or all 0 if no pixel is confident.
     """
     confident = (entropy < threshold).to(entropy.dtype)
     predicted = logits.argmax(dim=1)
@@ -69,7 +69,7 @@ def class_balanced_weights(
 
 
 def weighted_entropy(logits: Tensor, weigh: Callable[[Tensor, Tensor], Tensor]) -> ConfidentEntropy:
-    """sum(weights * entropy), differentiable; the weights are constants.
+    """Computes sum(weights * entropy), with gradients through the entropy but not the weights.
 
     Args:
         logits: (N, C, H, W).
@@ -102,7 +102,7 @@ def class_balanced_confident_entropy(
 
 
 def symmetric_cross_entropy(first: Tensor, second: Tensor) -> Tensor:
-    """The mean of both cross-entropies of two (N, C, H, W) logits, of each pixel: (N, H, W)."""
+    """Per pixel, the mean of both cross-entropies of two (N, C, H, W) logits: (N, H, W)."""
     one, other = first.log_softmax(dim=1), second.log_softmax(dim=1)
     return -0.5 * (other.exp() * one + one.exp() * other).sum(dim=1)
 
@@ -121,8 +121,8 @@ def self_distilled_regularisation(
         adapted: x̃_k, (N, C, H, W).
         frozen: x_k, the same shape; no gradient flows into it.
         relative: Whether to divide by mean |x_k| (1e-6 at least); ours.
-        smoothing: The knee of the smooth L1 as a multiple of mean |x_k|, from 0; ours. Below the
-            knee b the distance is d² / 2b, above it |d| - b / 2. 0 for the paper's L1.
+        smoothing: The knee b of the smooth L1 as a multiple of mean |x_k|, from 0; ours. If |d| is
+            below b, the distance is d² / 2b, else |d| - b / 2. 0 gives the paper's L1.
 
     Returns:
         Scalar, at least 0; float32 if the features have half precision (autocast).
@@ -133,7 +133,7 @@ def self_distilled_regularisation(
         return F.l1_loss(adapted, frozen)
     size = frozen.abs().mean().clamp(min=SMALLEST_SIZE)
     if smoothing:
-        # A dry run has no values; any knee has the same memory.
+        # In a dry run the tensors have no values. Any knee needs the same memory.
         knee = smoothing * (1.0 if size.is_meta else float(size))
         difference = F.smooth_l1_loss(adapted, frozen, beta=knee)
     else:
@@ -142,7 +142,7 @@ def self_distilled_regularisation(
 
 
 def smooth_distance_(difference: Tensor, knee: float) -> Tensor:
-    """|d| of each element, or the smooth L1 with a knee above 0; overwrites ``difference``."""
+    """|d| per element if ``knee`` is 0, else the smooth L1 of d; overwrites ``difference``."""
     distance = difference.abs_()
     if not knee:
         return distance

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from ..memory.lean.autograd_ops.frame_region import FrameRegion, of_frame
 from ..names.choices import WEATHER
 
-# Of the public code: the least noise of a router, and the deviation of all weights at the start.
+# From the public code: the least noise of a router, and the standard deviation of initial weights.
 _LEAST_NOISE, _START = 0.01, 0.02
 
 
 class DomainChoice:
-    """The domains of the frames in one forward, shared by all layers of a network.
+    """The domains of the frames in one forward pass; all layers of a network share this object.
 
     Attributes:
-        given: (N,) int64, domains that are known; None if the classifier finds them.
-        domains: (N,) int64, the domains that the routers of the latest forward belong to.
+        given: (N,) int64, the known domains; None if the classifier has to find the domains.
+        domains: (N,) int64, the domains whose routers the latest forward pass used.
     """
 
     given: Optional[Tensor] = None
@@ -30,9 +30,9 @@ class DomainClassifier(nn.Module):
     """Finds the domain whose features have the most similar statistics.
 
     The statistics of a frame are the mean and the standard deviation of each channel. The
-    classifier measures their mean in each domain and their variance within the domains. A frame
-    belongs to the domain of the least squared distance in units of this variance. Before the first
-    measurement the domain is 0.
+    classifier measures the mean of these statistics for each domain and their variance within the
+    domains. For a frame it chooses the domain with the least squared distance, in units of this
+    variance. Before the first measurement it chooses domain 0.
 
     Args:
         channels: C of the features.
@@ -53,7 +53,7 @@ class DomainClassifier(nn.Module):
 
     @torch.no_grad()
     def measure(self, features: Tensor, domains: Tensor) -> None:
-        """Adds frames to the measurement.
+        """Updates the measured means and variances with frames of known domains.
 
         Args:
             features: (N, C, L).
@@ -75,7 +75,7 @@ class DomainClassifier(nn.Module):
 
 
 class LowRankExperts(nn.Module):
-    """x + Σ g_e A_e(x) over the best experts e of a frame (BECoTTA, arXiv 2402.08712).
+    """Computes x + Σ g_e A_e(x) over the best experts e of a frame (BECoTTA, arXiv 2402.08712).
 
     An expert A_e is a pair of 1x1 convolutions with a GELU between them. The mean of the features
     passes the router of the frame's domain, which gives one logit for each expert. In training mode
@@ -83,10 +83,11 @@ class LowRankExperts(nn.Module):
     their softmax gives the weights g. The experts start at 0, so that the features are unchanged,
     bit for bit.
 
-    The shape of the arguments is that of a ``MetaNetwork``: the layer sits at the end of a part.
+    The layer takes the same arguments as a ``MetaNetwork``, because it also sits at the end of a
+    part.
 
     Args:
-        in_channels, stride: Of the part; not used.
+        in_channels, stride: Those of the part; not used.
         out_channels: C.
         experts: E.
         top: Number of experts for each frame, 1 to E.
@@ -96,9 +97,9 @@ class LowRankExperts(nn.Module):
     Attributes:
         region: The part of the features that the router reads, see ``measuring``.
         choice: The domains of the frames, see ``connect``.
-        classifier: Finds the domains; None if another layer does.
-        assigned: (N, E), the softmax of the logits without noise, with a graph; of the latest
-            forward in training mode.
+        classifier: Finds the domains of the frames; None if the classifier of another layer does.
+        assigned: (N, E), the softmax of the router's logits without noise, with a graph, from the
+            latest forward pass in training mode.
 
     Raises:
         ValueError: An option is out of range.
@@ -137,7 +138,7 @@ class LowRankExperts(nn.Module):
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
-        """Draws the start of the routers and of the first halves of the experts on the CPU."""
+        """Draws the initial weights of the routers and of each expert's first convolution (CPU)."""
         for parameter in (self.route, self.noise, self.down):
             drawn = torch.empty(parameter.shape)
             nn.init.trunc_normal_(drawn, std=_START, generator=generator)
@@ -161,7 +162,7 @@ class LowRankExperts(nn.Module):
         return best.softmax(dim=1), chosen
 
     def forward(self, part_output: Tensor, part_input: Tensor) -> Tensor:
-        """Adds the mixture.
+        """Adds the weighted outputs of the chosen experts to the features.
 
         Args:
             part_output: x, (N, C, H, W).
@@ -174,7 +175,8 @@ class LowRankExperts(nn.Module):
         down = self.down[chosen].flatten(1, 2)
         hidden = down @ part_output.flatten(2) + self.down_bias[chosen].flatten(1).unsqueeze(2)
         hidden = F.gelu(hidden) * gates.repeat_interleave(self.rank, dim=1).unsqueeze(2)
-        # The ranks of all chosen experts side by side: one matrix product adds the experts.
+        # The matrices of all chosen experts lie side by side, so that one matrix product adds the
+        # experts.
         up = self.up[chosen].transpose(1, 2).flatten(2)
         bias = (gates.unsqueeze(2) * self.up_bias[chosen]).sum(dim=1).unsqueeze(2)
         change = up @ hidden + bias
@@ -182,13 +184,13 @@ class LowRankExperts(nn.Module):
 
 
 def connect(layers: Sequence[LowRankExperts], seed: int) -> None:
-    """Draws the start of a network's layers and makes them share the domains of the frames.
+    """Draws the initial weights of a network's layers; the layers then share one ``DomainChoice``.
 
-    The first layer finds the domain, because no expert has changed its features.
+    The first layer finds the domain, because no expert has changed the features that enter it.
 
     Args:
-        layers: In the order of the forward.
-        seed: Seed of the start.
+        layers: The layers in the order in which a forward pass runs them.
+        seed: Seed of the initial weights.
     """
     generator, choice = torch.Generator().manual_seed(seed), DomainChoice()
     for layer in layers:
@@ -200,7 +202,7 @@ def connect(layers: Sequence[LowRankExperts], seed: int) -> None:
 
 
 def synergy_loss(assigned: Tensor) -> Tensor:
-    """The negative mutual information of domains and experts, if all domains are equally likely.
+    """The negative mutual information of domains and experts, with all domains equally likely.
 
     Args:
         assigned: (D, E), the probabilities of the experts in each domain; each row sums to 1.

@@ -25,8 +25,7 @@ def release_norm_parameters(segmentor: nn.Module, skip: Sequence[str] = ()) -> N
 
     Args:
         segmentor: An mmseg ``EncoderDecoder``, changed in place.
-        skip: Name prefixes of modules whose norms stay frozen, too, such as
-            ``'backbone.layer4'``.
+        skip: Names of modules whose norms stay frozen as well, such as ``'backbone.layer4'``.
     """
     segmentor.requires_grad_(False)
     replace_batch_norms(segmentor, 'frame', through_statistics=True)

@@ -9,14 +9,15 @@ from .losses import pixel_entropy
 
 
 def mask_agreement(current: Tensor, reference: Tensor, min_share: float = 0.002) -> float:
-    """Mean IoU of two class masks, over the classes that cover enough of the reference.
+    """Mean IoU of two class masks, over the classes with enough pixels in the reference.
 
-    A model that collapses loses small classes first; the share of equal pixels hardly shows that.
+    A model that collapses loses small classes first. The share of equal pixels would hardly change.
 
     Args:
-        current: Integer class indices of any shape, of one pixel at least.
+        current: Integer class indices, in a tensor of any shape with at least one pixel.
         reference: The same shape.
-        min_share: Classes on a smaller share of the reference's pixels do not count.
+        min_share: A class does not count if its share of the reference's pixels is smaller than
+            this.
 
     Returns:
         0 to 1; 1 if the two masks are equal.
@@ -68,7 +69,7 @@ def entropy_share(logits: Tensor) -> float:
 
 
 def surest_half(logits: Tensor) -> Tensor:
-    """The half of the pixels that a prediction is surest of.
+    """Marks the half of the pixels with the lowest entropy.
 
     Args:
         logits: (N, C, H, W).

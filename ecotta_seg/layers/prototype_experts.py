@@ -1,4 +1,4 @@
-"""A classifier beside which experts of class prototypes predict, mixed by a gating network."""
+"""A classifier whose probabilities are mixed with those of experts with class prototypes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,20 +14,22 @@ _MOST_ROUNDS = 100
 
 
 class PrototypeExperts(nn.Conv2d):
-    """Takes the place of a 1x1 classifier: logarithms of mixed probabilities in place of logits.
+    """Replaces a 1x1 classifier; returns logarithms of mixed probabilities in place of logits.
 
     Each of the E experts has one prototype for each class, a vector of D features. Expert e gives
     class c the probability softmax over c of cosine(feature, prototype) / ``temperature``. A gating
-    network, a 1x1 convolution on the cosines to all prototypes and a softmax, weighs the experts.
-    The prediction of a pixel is
+    network gives each expert a weight per pixel: a 1x1 convolution on the cosines to all
+    prototypes, and a softmax. The prediction of a pixel is
 
-        s p + (1 - s) (p on classes without a prototype, and the weighed experts on all others),
+        s p + (1 - s) q,
 
-    where p are the probabilities of the classifier and s is ``source_share``. Without any prototype
-    this is p. The gating network starts with equal weights.
+    where p are the probabilities of the classifier and s is ``source_share``. For a class without a
+    prototype, q equals p. The other classes share the rest of the probability as the weighted mean
+    of the experts' probabilities. If no class has a prototype, the prediction is p. The gating
+    network starts with equal weights.
 
     Args:
-        classifier: A convolution with kernel size 1. Weight and bias are shared and not copied.
+        classifier: A convolution with kernel size 1. The new layer shares its weight and bias.
         experts: E, from 1.
         temperature: Above 0.
         source_share: s, 0 to below 1.
@@ -37,9 +39,10 @@ class PrototypeExperts(nn.Conv2d):
         known: (C,) bool, the classes with prototypes.
         gate_weight: (E, E C), learned.
         gate_bias: (E,), learned.
-        region: The frame's part of a padded map, see ``measuring``; None if there is no padding.
-        correlations: (N, E C, h, w) of the latest forward with gradients, the frame's part; or
-            None.
+        region: The region of the map that is not padding, see ``measuring``; None if there is no
+            padding.
+        correlations: (N, E C, h, w), the cosines of the latest forward pass with gradients, without
+            the padding; None before that.
     """
 
     calibrated_buffers = ('prototypes', 'known')
@@ -47,7 +50,7 @@ class PrototypeExperts(nn.Conv2d):
     def __init__(
         self, classifier: nn.Conv2d, experts: int, temperature: float, source_share: float
     ) -> None:
-        # No memory and no random numbers for weights that are replaced.
+        # On the meta device, because these weights are replaced: no memory and no random numbers.
         super().__init__(classifier.in_channels, classifier.out_channels, 1, device='meta')
         self.weight, self.bias = classifier.weight, classifier.bias
         self.temperature, self.source_share = temperature, source_share
@@ -93,7 +96,7 @@ class PrototypeExperts(nn.Conv2d):
         return products / lengths.clamp(min=1e-6)
 
     def _select(self, correlations: Tensor) -> Tensor:
-        """The gating network: (N, E C, h, w) to (N, E, h, w), which sum to 1 over E."""
+        """Runs the gating network: (N, E C, h, w) to weights (N, E, h, w) that sum to 1 over E."""
         scores = F.conv2d(correlations, self.gate_weight[:, :, None, None], self.gate_bias)
         return scores.to(self.weight.dtype).softmax(dim=1)
 
@@ -110,15 +113,16 @@ class PrototypeExperts(nn.Conv2d):
         return mixed
 
     def selection(self) -> Tensor:
-        """The mean weight of each expert over the frame's pixels of the latest forward: (E,).
+        """The mean weight of each expert over the pixels of the latest forward pass: (E,).
 
-        The result has a graph to the gating network, whether or not the forward is recomputed.
+        Padding does not count. The result has a graph to the gating network's parameters, even if
+        the forward pass kept no graph.
         """
         return self._select(self.correlations).mean(dim=(0, 2, 3))
 
     @contextmanager
     def collecting(self) -> Iterator[Tensor]:
-        """Inside the context, the layer is the classifier alone and adds up features by class.
+        """Context manager in which the layer is the plain classifier and sums up features by class.
 
         Yields:
             (C, D + 1): the sum of the features of the pixels that the classifier assigns to each
@@ -140,10 +144,10 @@ class PrototypeExperts(nn.Conv2d):
 
     @torch.no_grad()
     def take(self, sums: Sequence[Tensor]) -> None:
-        """Makes the experts from the sums of ``collecting``, one of each clear frame.
+        """Computes the prototypes from the sums of ``collecting``, one tensor per clear frame.
 
-        The mean features of a class in the frames are clustered. Expert e takes the e-th largest
-        cluster; if a class has fewer clusters, they repeat.
+        For each class, the mean features of the frames are clustered. The class's prototype in
+        expert e is the e-th largest cluster; if a class has fewer clusters, they repeat.
         """
         self.prototypes.zero_()
         self.known.zero_()

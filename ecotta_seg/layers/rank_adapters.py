@@ -14,15 +14,16 @@ class RankAdapters(nn.Module):
     """Two adapters beside each linear layer, convolution and attention projection of a network.
 
     ViDA (arXiv 2306.04344, Eq. 1) adds U D x to a layer's output W x, once with few and once with
-    many columns of U. The sum is (W + U D) x, so this module computes the merged weights, and the
-    network runs as it is: no layer is replaced, and no activation is added. The kernel of a
-    convolution counts as a matrix of its outputs by all its inputs.
+    many columns of U. Because W x + U D x = (W + U D) x, this module computes the merged weights.
+    The network runs with them, so no layer is replaced and no activation is added. A convolution's
+    kernel is treated as a matrix with a row for each output channel.
 
     Args:
         module: The network; not changed.
-        prefix: The name of the network in the model whose parameters are merged, with a dot.
+        prefix: The name of the network inside the whole model, with a dot at the end.
         low_rank, high_rank: Columns of U, from 1; at most the smaller side of the weight.
-        seed: Seed of the random start of D; U starts at 0, so that the network is unchanged.
+        seed: Seed of the initial random D. U starts at 0, so that the network is unchanged at
+            first.
 
     Attributes:
         names: The names of the adapted weights, with the prefix.
@@ -50,7 +51,7 @@ class RankAdapters(nn.Module):
                     (high_rank, self.high_down, self.high_up),
                 ):
                     rank = min(rank, outputs, inputs)
-                    # The standard deviation of the public code.
+                    # The public code has the same standard deviation, 1 / rank².
                     start = torch.randn(rank, inputs, generator=generator) / rank**2
                     down.append(nn.Parameter(start.to(weight)))
                     up.append(nn.Parameter(weight.new_zeros(outputs, rank)))
@@ -59,12 +60,12 @@ class RankAdapters(nn.Module):
     def merged(
         self, tensors: Mapping[str, Tensor], own: str, low_scale: float, high_scale: float
     ) -> dict[str, Tensor]:
-        """Tensors in which the adapted weights are W + low_scale U D + high_scale U' D'.
+        """Returns tensors whose adapted weights are W + low_scale U D + high_scale U' D'.
 
         Args:
-            tensors: By name: the weights and the adapters.
-            own: The name of this module in the model, with a dot.
-            low_scale, high_scale: See above.
+            tensors: The model's tensors by name, including the adapted weights and the adapters.
+            own: The name of this module in the model, with a dot at the end.
+            low_scale, high_scale: The factors of the low-rank and the high-rank product.
 
         Returns:
             A dictionary with the same names; only the adapted weights are new tensors.
@@ -80,10 +81,11 @@ class RankAdapters(nn.Module):
     def give_gradients(
         self, parameters: Mapping[str, nn.Parameter], low_scale: float, high_scale: float
     ) -> None:
-        """Sets the gradients of the adapters from those of the merged weights.
+        """Computes the adapters' ``.grad`` from the gradients of the merged weights.
 
         Args:
-            parameters: By name; the adapted weights have the gradients of the merged ones.
+            parameters: The model's parameters by name. ``.grad`` of an adapted weight is the
+                gradient of the merged weight.
             low_scale, high_scale: See ``merged``.
         """
         for index, name in enumerate(self.names):

@@ -10,7 +10,7 @@ from .adaptive_batch_norm import AdaptiveBatchNorm2d
 from .calibrated_batch_norm import CalibratedBatchNorm2d
 
 _CALIBRATED = 'calibrated'
-# All norms of mode 'calibrated' share this weight.
+# The weight in mode 'calibrated', which is divided by the number of norms.
 CALIBRATED_WEIGHT = 40.0
 
 
@@ -25,8 +25,9 @@ def replace_batch_norms(
 ) -> list[AdaptiveBatchNorm2d]:
     """Replaces every BatchNorm of maps below ``module`` by an ``AdaptiveBatchNorm2d``.
 
-    SyncBN counts as BatchNorm (its frame statistics are those of the process). A BatchNorm1d stays:
-    it normalises vectors, and a frame has only one. The state dict keeps its names and its tensors.
+    A SyncBN is replaced, too; the new layer's frame statistics are those of one process. A
+    BatchNorm1d is not replaced, because it normalises vectors and a frame has only one vector. The
+    state dict keeps its names and its tensors.
 
     Args:
         module: Changed in place.
@@ -34,8 +35,8 @@ def replace_batch_norms(
         weight: See ``AdaptiveBatchNorm2d``; default 1, or 40 in mode 'calibrated'.
         through_statistics: See ``AdaptiveBatchNorm2d``.
         skip: A submodule that is not changed (the meta networks).
-        shared: Whether all L layers share ``weight``, so that each has ``weight / L``: the
-            corrections of the layers add up along the depth. Always so in mode 'calibrated'.
+        shared: If True, each of the L layers has the weight ``weight / L``, because the corrections
+            of the layers add up along the depth. Mode 'calibrated' always divides the weight so.
         **options: ``tolerance`` and ``momentum`` of ``CalibratedBatchNorm2d``, in that mode.
 
     Returns:
@@ -81,7 +82,7 @@ def replace_trained_norms(segmentor: nn.Module, options: dict) -> None:
 
 
 def batch_norm_places(module: nn.Module, skip: Optional[nn.Module] = None):
-    """(parent, name, norm) of each BatchNorm of maps below a module."""
+    """Yields (parent, name, norm) of each BatchNorm of maps below a module."""
     for name, child in module.named_children():
         if child is skip:
             continue

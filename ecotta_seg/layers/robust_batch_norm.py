@@ -16,19 +16,19 @@ from .replace_norms import batch_norm_places
 class RobustBatchNorm2d(AdaptiveBatchNorm2d):
     """Normalises by a moving average of statistics (Yuan et al., arXiv 2303.13899, Eq. 2 and 3).
 
-    While the statistics move, an input's mean and (biased) variance enter the average with the
-    weight ``momentum`` before the input is normalised, and gradients flow through them. An input
-    without variance does not move the average.
+    If ``moving`` is True, an input's mean and (biased) variance enter the average with the weight
+    ``momentum`` before the input is normalised, and gradients flow through that mean and variance.
+    An input with one value per channel has no variance and does not change the average.
 
     Args:
-        source: See base class; the average starts at its statistics.
+        source: See base class. The average starts at the running statistics of this BatchNorm.
         momentum: 0 to 1.
         sets: Number of independent averages: one for each model that uses the layer (student and
             teacher).
 
     Attributes:
-        chosen: Index of the average; None for the source's statistics.
-        moving: Whether the statistics move.
+        chosen: Index of the average to normalise by; None for the source's statistics.
+        moving: Whether inputs update the chosen average.
     """
 
     def __init__(self, source: _BatchNorm, momentum: float, sets: int = 1) -> None:
@@ -54,7 +54,7 @@ class RobustBatchNorm2d(AdaptiveBatchNorm2d):
         """See base class."""
         if self.chosen is None or not self.moving or not self._has_variance(x):
             return super().forward(x)
-        # Sums over a map need more precision than the 8 bits of autocast.
+        # Sums over a map need more precision than bfloat16 has (under autocast).
         wide = torch.promote_types(x.dtype, torch.float32)
         frame = of_frame(x, self.region).to(wide)
         var, mean = torch.var_mean(frame, dim=(0, 2, 3), correction=0)
@@ -71,7 +71,7 @@ class RobustBatchNorm2d(AdaptiveBatchNorm2d):
 
     @torch.no_grad()
     def forget(self) -> None:
-        """Sets all averages back to the source's statistics."""
+        """Resets all averages to the source's statistics."""
         self.robust_mean.copy_(self.running_mean.expand_as(self.robust_mean))
         self.robust_var.copy_(self.running_var.expand_as(self.robust_var))
 
@@ -95,7 +95,7 @@ def robust_batch_norms(module: nn.Module, momentum: float, sets: int) -> list[Ro
 def choosing(
     norms: list[RobustBatchNorm2d], chosen: Optional[int], moving: bool = False
 ) -> Iterator[None]:
-    """Inside the context, the norms use (and move) one of their averages."""
+    """Context manager in which the norms use the chosen average, and update it if ``moving``."""
     before = [(norm.chosen, norm.moving) for norm in norms]
     try:
         for norm in norms:

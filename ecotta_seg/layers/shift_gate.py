@@ -1,4 +1,4 @@
-"""The strength of the meta networks by a frame's distance from the source domain."""
+"""Computes the strength of the meta networks from a frame's distance to clear frames."""
 
 from math import isfinite
 from typing import Optional
@@ -10,9 +10,9 @@ class ShiftGate:
     """A strength from 0 to 1 for the meta networks: r^p / (1 + r^p) with r = D E / ``half``.
 
     D is the mean drift of the frozen model's norms (see ``DriftMeter``), E the mean entropy of the
-    frozen model's prediction. Both are multiples of the same network's values on clear frames,
-    because networks differ in both. Each value alone misses some weather: in one network rain
-    causes hardly any drift, in another fog hardly changes the entropy.
+    frozen model's prediction. Both are given as multiples of the same network's values on clear
+    frames, because networks differ in drift and entropy. Each value alone misses some weather: in
+    one network rain causes hardly any drift, in another fog hardly changes the entropy.
 
     Both values come from the frozen model on the current frame, so learned parameters have no
     influence. Values of the adapted model would not work: its drift could stay high on the next
@@ -20,7 +20,7 @@ class ShiftGate:
 
     Args:
         half: The product D E at strength 0.5, above 0.
-        exponent: p, the steepness of the strength at ``half``, above 0.
+        exponent: p, above 0. A larger p makes the strength steeper near ``half``.
 
     Raises:
         ValueError: A value is out of range.
@@ -35,7 +35,7 @@ class ShiftGate:
 
     @classmethod
     def from_options(cls, options: dict) -> 'ShiftGate':
-        """From a config's dictionary.
+        """Builds a gate from a config's dictionary.
 
         Raises:
             ValueError: An option is unknown or out of range.
@@ -47,12 +47,13 @@ class ShiftGate:
         """The strength for a frame.
 
         Args:
-            drift: D as a multiple of the usual drift, at least 0. None for a model without norms
-                to measure drift; the strength then depends on the entropy alone.
+            drift: D as a multiple of the usual drift, at least 0. If the model has no norms that
+                measure drift, None; the strength then depends on the entropy alone.
             entropy: E as a multiple of the usual entropy, at least 0.
 
         Returns:
-            0 to 1; 0 for a broken frame, if one of the two values is not a number.
+            The strength, 0 to 1. If one of the two values is NaN, the frame is broken and the
+            strength is 0.
         """
         ratio = (entropy if drift is None else drift * entropy) / self.half
         if drift is not None and not drift >= 0 or not isfinite(entropy) or not ratio > 0:

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def allocator_peak_bytes(function: Callable[[], object], device: torch.device) -> int:
-    """The largest number of bytes that the allocator gives out at a time, above those before.
+    """Peak bytes that the allocator holds during the call, above the bytes held before the call.
 
     On the CPU the number is the running sum of the ``[memory]`` events of torch's profiler. These
     events count what a ``StorageMeter`` cannot see: tensors in compiled code, and the buffers of

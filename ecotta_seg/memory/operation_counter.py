@@ -21,7 +21,7 @@ class OperationCounter(TorchDispatchMode):
     All other operators count as 0.
 
     Attributes:
-        operations: The number so far.
+        operations: The number of operations counted so far.
     """
 
     def __init__(self) -> None:
@@ -37,17 +37,17 @@ class OperationCounter(TorchDispatchMode):
 
 
 def _of_product(result: Tensor, a: Tensor, b: Tensor, *options: Any) -> int:
-    """(..., M, K) times (..., K, N)."""
+    """Operations of the matrix product (..., M, K) times (..., K, N)."""
     return 2 * a.numel() * b.shape[-1]
 
 
 def _of_added_product(result: Tensor, total: Tensor, a: Tensor, b: Tensor, *options: Any) -> int:
-    """The same, added to a total."""
+    """Operations of a matrix product that is added to ``total``; the addition counts as 0."""
     return _of_product(result, a, b)
 
 
 def _of_convolution(result: Tensor, x: Tensor, weight: Tensor, *options: Any) -> int:
-    """Each site of the output multiplies the kernel; of the input if it is transposed."""
+    """One kernel is applied per output pixel; in a transposed convolution, per input pixel."""
     sites = x if options[4] else result
     return 2 * len(sites) * sites.shape[2:].numel() * weight.numel()
 
@@ -59,7 +59,7 @@ def _of_gradients(result: Any, grad: Tensor, x: Tensor, weight: Tensor, *options
 
 
 def _of_tap(result: Tensor, total: Tensor, maps: Tensor, weight: Tensor, *options: Any) -> int:
-    """One tap of a depthwise kernel, which a gradient multiplies with shifted (N, C, h, w) maps."""
+    """One tap of a depthwise kernel times shifted (N, C, h, w) maps, in a hand-written gradient."""
     return 2 * maps.numel() if weight.shape[-2:] == (1, 1) else 0
 
 

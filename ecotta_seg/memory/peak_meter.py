@@ -8,7 +8,7 @@ from .storage_meter import StorageMeter
 
 
 class PeakMeter:
-    """A context manager: the peak tensor memory inside, above the memory held before.
+    """Context manager that measures the peak tensor memory inside, above the memory at entry.
 
     Args:
         device: The device of the computation. ``cpu`` is measured with ``StorageMeter`` (exact and
@@ -18,7 +18,7 @@ class PeakMeter:
         peak_bytes: Bytes; 0 before the context has ended.
 
     Raises:
-        ValueError: The device is neither, or CUDA is requested but not available.
+        ValueError: The device is neither a CPU nor CUDA, or torch finds no CUDA device.
     """
 
     def __init__(self, device: Union[str, torch.device]) -> None:

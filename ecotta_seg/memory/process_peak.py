@@ -40,7 +40,7 @@ def process_peak_bytes() -> int:
 
 
 def process_current_bytes() -> int:
-    """Resident memory now, in bytes; the peak if the system does not report it."""
+    """Resident memory now, in bytes. If the system does not report it, the peak is returned."""
     found = _status_field('VmRSS')
     return process_peak_bytes() if found is None else found
 

@@ -34,7 +34,7 @@ class StandingMemory:
 
     @property
     def total_bytes(self) -> int:
-        """The sum of all five."""
+        """The sum of the five attributes, in bytes."""
         return (
             self.parameters_bytes
             + self.adapters_bytes
@@ -55,11 +55,12 @@ class MemoryReport:
             frames or created during a frame.
         parameters_bytes: See ``StandingMemory``.
         adapters_bytes: See ``StandingMemory``.
-        gradients_bytes: Gradients of one step; if they are released part by part, the most that
-            exists at once.
+        gradients_bytes: Gradients of one step. If a step frees some gradients before it creates
+            others, only the largest amount that exists at the same time counts.
         optimizer_bytes: See ``StandingMemory``.
-        kept_bytes: See ``StandingMemory``; not in the peaks.
-        activations_bytes: ``adaptation_peak_bytes`` minus gradients and optimizer state.
+        kept_bytes: See ``StandingMemory``. The two peaks do not include these bytes.
+        activations_bytes: ``adaptation_peak_bytes`` minus ``gradients_bytes`` and
+            ``optimizer_bytes``.
         process_peak_bytes: Peak resident size of the process; None if not measured.
         device: ``'cpu'`` or ``'cuda:0'`` ...
         meter: How the peaks were measured: ``'storage'`` (exact, by ``StorageMeter``) or
@@ -96,8 +97,8 @@ class MemoryReport:
                 state. Measure the second step, because the first step creates this state.
             step_peak_bytes: Peak of this step above ``standing``, by ``measure_peak``; None if no
                 step was measured.
-            inference_peak_bytes: The same peak for stock inference.
-            transient_gradients_bytes: Gradients that the step created and freed.
+            inference_peak_bytes: Peak of stock inference on one frame, by ``measure_peak``.
+            transient_gradients_bytes: Bytes of gradients that the step created and also freed.
             **fields: Other attributes of the report.
         """
         adaptation = activations = None
@@ -121,7 +122,7 @@ class MemoryReport:
 
     @property
     def total_bytes(self) -> Optional[int]:
-        """Everything: parameters, adapters, kept copies and the adaptation peak."""
+        """The sum of parameters, adapters, kept tensors and the adaptation peak, in bytes."""
         if self.adaptation_peak_bytes is None:
             return None
         standing = self.parameters_bytes + self.adapters_bytes + self.kept_bytes
@@ -139,8 +140,8 @@ def storage_bytes(tensors: Iterable[Tensor], seen: Optional[set] = None) -> int:
 
     Args:
         tensors: Any tensors; views and shared storages are allowed.
-        seen: Storages already counted elsewhere. They are skipped; the storages counted here are
-            added.
+        seen: Storages that are already counted elsewhere; these are skipped. The function adds the
+            storages that it counts to this set.
     """
     seen = set() if seen is None else seen
     total = 0
@@ -178,8 +179,8 @@ def standing_memory(
             found through its attributes, see ``reachable_tensors``.
         adapters: The adapters: a module, tensors, or tensors by name.
         optimizer: The optimizer, or None.
-        beside: Other objects that the adaptation holds and the model does not reference (a second
-            set of adapters). Storages shared with the model are not counted again.
+        beside: Other objects that the adaptation holds and the model does not reference, for
+            example a second set of adapters. Storages shared with the model are not counted again.
     """
     if isinstance(adapters, nn.Module):
         adapters = module_tensors(adapters)

@@ -10,13 +10,13 @@ Known limitations:
       reorder), which exist below the dispatcher. It does not see the memory of Python objects and
       NumPy arrays or the allocator's rounding either. ``process_peak`` sees all of these.
     * A storage created outside the dispatcher (``torch.from_numpy``, a C++ extension with its own
-      allocation) counts as existing before.
+    allocation) is not counted, as if it had existed at entry.
     * The meter tracks only operators of the thread that entered it. It sees autograd's backward,
       which runs in the calling thread on CPU and inherits the thread's modes on CUDA. It does not
       see a ``DataLoader`` worker or other threads.
     * If code calls ``storage.resize_()`` on the storage itself, the meter notices it at the next
       operator that uses the storage, or at the next reading of ``current_bytes``.
-    * Of a tensor subclass that wraps other tensors, only its own storage counts.
+    * If a tensor subclass wraps other tensors, only the subclass's own storage counts.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class LiveTensor(NamedTuple):
     Attributes:
         bytes: Size of the storage.
         shape: Shape of the tensor that the operator returned.
-        dtype: Its dtype.
+        dtype: Dtype of this tensor.
         operator: The operator that made the storage, such as ``'aten.convolution.default'``.
     """
 
@@ -68,8 +68,8 @@ class StorageMeter(TorchDispatchMode):
     is the memory that the code under the meter still holds.
 
     Args:
-        breakdown: Keep the list of live storages at the peak, for ``peak_breakdown``. Costs a copy
-            of this list at each new peak.
+        breakdown: Whether to keep the list of live storages at the peak, for ``peak_breakdown``.
+            The meter then copies this list at each new peak.
         device: Count only storages on devices of this type (``'cpu'``, ``'cuda'``); None counts
             all. ``'meta'`` counts the bytes that tensors without data would need.
 

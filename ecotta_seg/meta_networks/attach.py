@@ -1,4 +1,4 @@
-"""Attaches meta networks to a segmentor: inside its backbone, beside it, or on its outputs."""
+"""Attaches meta networks to a segmentor: inside or beside its backbone, or on its outputs."""
 
 from typing import Optional
 
@@ -37,8 +37,8 @@ def attach_meta_networks(
             of norm, see ``norm_like``.
 
     Returns:
-        The encoder, now ``segmentor.backbone``. Only its ``meta_networks`` are trained; they have
-        the device and dtype of the original backbone.
+        The encoder, which is now ``segmentor.backbone``. Only the encoder's ``meta_networks`` are
+        trained; they have the device and dtype of the original backbone.
 
     Raises:
         TypeError: The segmentor has no backbone, meta networks cannot be attached to its backbone,
@@ -63,14 +63,15 @@ def attach_meta_networks(
     if is_described(backbone):
         segmentor.backbone = encoder(backbone, **options)
     else:
-        # There are no rungs between the parts of a backbone that is not divided.
+        # An ``OutputEncoder`` does not divide the backbone into parts, so it has no ladder options.
         options = {name: v for name, v in options.items() if name not in LADDER_OPTIONS}
         if traced and find_blocks(backbone):
             segmentor.backbone = TracedEncoder(backbone, **options)
         else:
             segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
     if weight is not None:
-        # Created on the CPU, so that random weights are the same on every device.
+        # The meta networks are created on the CPU, so that their random weights are the same for
+        # every device.
         segmentor.backbone.meta_networks.to(weight.device, weight.dtype)
     return segmentor.backbone
 

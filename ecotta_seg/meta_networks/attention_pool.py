@@ -5,15 +5,16 @@ from torch import Tensor, nn
 
 
 class AttentionPool(nn.Module):
-    """The mean of each cell of a map, weighed by a softmax of its pixels' scores.
+    """The weighted mean of each cell of a map; the weights are a softmax of the pixels' scores.
 
-    After self-attentive pooling (arXiv 2209.07659), which takes the scores from self-attention
-    over all patches of the map. Here a 1x1 convolution gives them, because self-attention over a
-    frame would keep more activations than the coarser grid saves.
+    The layer follows self-attentive pooling (arXiv 2209.07659), which computes the scores by
+    self-attention over all patches of the map. Here a 1x1 convolution computes the scores, because
+    self-attention over a frame would keep more activations than the coarser grid saves.
 
     Args:
         channels: C.
-        factor: Side of a cell in pixels, from 2. The scores start at 0: the plain mean.
+        factor: Side of a cell in pixels, from 2. All scores are 0 at first, so the layer starts as
+            a plain mean.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -25,7 +26,7 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, ceil(H / factor), ceil(W / factor)).
 
-        Cells at the lower and the right edge are the mean of the pixels that they have.
+        If a cell reaches over the lower or the right edge, only its pixels inside the map count.
         """
         factor = self.factor
         height, width = x.shape[2:]

@@ -21,7 +21,8 @@ class BlockUnits(EncoderUnits):
     measured on one frame of zeros, so the subclass does not state them.
 
     Args:
-        backbone: See base class. It runs once, in evaluation mode and without gradients.
+        backbone: See base class. The constructor runs the backbone once, in evaluation mode and
+            without gradients.
     """
 
     @abstractmethod
@@ -37,7 +38,7 @@ class BlockUnits(EncoderUnits):
 
     @torch.no_grad()
     def describe(self) -> list[UnitShape]:
-        """See base class; measured on one frame."""
+        """See base class. The geometry is measured on one frame of zeros."""
         modes = {module: module.training for module in self.backbone.modules()}
         self.backbone.eval()
         weight = next(self.backbone.parameters())

@@ -16,7 +16,7 @@ from .units import EncoderUnits, find_units
 
 @dataclass(frozen=True)
 class Part:
-    """Units ``start`` (included) to ``stop`` (excluded) of the encoder."""
+    """One part of the encoder: the units from ``start`` (included) to ``stop`` (excluded)."""
 
     start: int
     stop: int
@@ -27,7 +27,7 @@ class AdaptedEncoder(MetaEncoder):
 
     Args:
         backbone: See base class; an ``EncoderUnits`` must describe this backbone.
-        num_parts: K.
+        num_parts: K, the number of parts and of meta networks.
         split: Units per part; None for the paper's proportions.
         layer: The class of a meta network.
         **meta_network: Options of this class.
@@ -69,7 +69,7 @@ class AdaptedEncoder(MetaEncoder):
             start = part.stop
 
     def align_features(self, **options) -> list[CalibratedFeatures]:
-        """See base class: at the end of each part, before its meta network."""
+        """See base class. An aligner runs after each frozen part, before its meta network."""
         for part in self.parts:
             channels = self.units.shapes[part.stop - 1].out_channels
             self.aligners.append(CalibratedFeatures(channels, **options))
@@ -78,16 +78,18 @@ class AdaptedEncoder(MetaEncoder):
     def run_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
         """Runs the frozen units of part ``index``.
 
-        If a stage ends *inside* the part, this method puts its output into ``outputs``. If a stage
-        ends with the part, ``leave_part`` does so, after the meta network.
+        If a stage ends *inside* the part, this method puts the stage's output into ``outputs``. If
+        a stage ends together with the part, ``leave_part`` stores its output, after the meta
+        network.
 
         Args:
             index: The part, from 0.
             x: x̃_{k-1}, (N, C, H, W).
-            outputs: Receives the stage outputs inside the part, by stage index.
+            outputs: A dictionary from stage index to output. The method adds the outputs of stages
+                that end inside the part.
 
         Returns:
-            x_k, (N, C', H', W'), aligned if there are aligners.
+            x_k, (N, C', H', W'). If there are aligners, the part's aligner has changed this map.
         """
         part = self.parts[index]
         for unit in range(part.start, part.stop):
@@ -97,7 +99,7 @@ class AdaptedEncoder(MetaEncoder):
         return self.aligners[index](x) if self.aligners else x
 
     def leave_part(self, index: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:
-        """Ends the stage if it ends with part ``index``; returns the next part's input."""
+        """Ends the stage if one ends with part ``index``; returns the next part's input."""
         return self._leave_unit(self.parts[index].stop - 1, x, outputs)
 
     def _leave_unit(self, unit: int, x: Tensor, outputs: dict[int, Tensor]) -> Tensor:

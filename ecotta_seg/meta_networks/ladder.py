@@ -1,4 +1,4 @@
-"""Meta networks beside a frozen backbone, not inside: no gradient passes through its blocks."""
+"""Meta networks beside a frozen backbone, so that no gradient passes through the frozen blocks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ MERGES = ('sum', 'confidence')
 
 
 class Confidence(nn.Module):
-    """Merges two (N, C, H, W) maps by the softmax of one confidence for each map and pixel.
+    """Weighted mean of two (N, C, H, W) maps, by a softmax of two confidences per pixel.
 
     Args:
-        channels: C. The weights start at 0, so that both maps count half.
+        channels: C. The parameters that give the confidences start at 0, so that at first the
+            result is the plain mean of both maps.
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,7 +26,7 @@ class Confidence(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, frozen: Tensor, side: Tensor) -> Tensor:
-        """frozen + c (side - frozen): two equal maps give this map, bit for bit."""
+        """Computes frozen + c (side - frozen). Two equal maps give this map, bit for bit."""
         away = side - frozen
         # The softmax of two numbers is the sigmoid of their difference.
         share = torch.sigmoid((away * self.weight.view(-1, 1, 1)).sum(dim=1, keepdim=True))
@@ -44,13 +45,14 @@ class LadderEncoder(AdaptedEncoder):
         x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1})   a rung (``start='identity'``)
 
     The stage outputs come from x̃, so a decode head sees adapted features. If a stage ends *inside*
-    a part, its output is the frozen one; the default is one part per stage. In a MiT, the side
-    network also passes the frozen LayerNorm that ends a stage, with a graph, but no block.
+    a part, its output is the frozen one; the default is one part per stage. In a MiT, the frozen
+    LayerNorm that ends a stage also runs on the side network's map, with a graph; the frozen blocks
+    do not.
 
-    After LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), whose side networks
-    read the frozen features of a whole network. The rungs are EcoTTA's meta networks (2303.01904),
-    so saved adapters, the regulariser and the warm-up are the same. The drawback: frozen parts
-    never see adapted features, except in open parts.
+    The idea comes from LST (arXiv 2206.06522), UniPT (2308.14316) and SHERL (2407.07523), whose
+    side networks read the frozen features of a whole network. The rungs are EcoTTA's meta networks
+    (2303.01904), so saved adapters, the regulariser and the warm-up are the same. The drawback:
+    frozen parts never see adapted features, except in open parts.
 
     With ``merge='confidence'`` each rung also reads the frozen features, as UniPT's layers do. Both
     inputs are merged for each pixel by a softmax of their confidences (UniPT's aggregation), which
@@ -59,15 +61,16 @@ class LadderEncoder(AdaptedEncoder):
 
     ``open_parts`` is SHERL's idea that gradients pass through the last few frozen layers only. The
     frozen blocks of an open part read the side network's output, with a graph, as in an
-    ``AdaptedEncoder``; with all parts open the outputs are those of one. SHERL merges the early
-    layers with a penalty on redundancy; here the rungs merge them.
+    ``AdaptedEncoder``. If all parts are open, the outputs equal those of an ``AdaptedEncoder``.
+    SHERL merges the early layers with a penalty on redundancy; here the rungs merge them.
 
     Args:
         backbone, num_parts, **meta_network: See ``AdaptedEncoder``.
         split: Units per part. None takes the backbone's stages if their number is ``num_parts``,
             else the paper's proportions.
         merge: 'sum', where a rung reads the side network alone, or 'confidence'.
-        open_parts: Number of the last parts whose blocks gradients pass, from 0.
+        open_parts: Number of open parts, from 0. Gradients pass through the blocks of the last
+            ``open_parts`` parts.
 
     Raises:
         ValueError: ``merge`` is unknown, or ``open_parts`` is out of range; see also base class.
@@ -98,8 +101,8 @@ class LadderEncoder(AdaptedEncoder):
             )
         self.closed_parts = len(self.parts) - open_parts
         if merge == 'confidence':
-            # The first rung's two inputs are the same. From the second open part on there are no
-            # frozen features beside those of the side network.
+            # The first rung needs no merge, because its two inputs are the same. From the second
+            # open part on, the frozen backbone no longer runs alone, so there is only one map.
             for index in range(1, min(len(self.parts), self.closed_parts + 1)):
                 channels = self.units.shapes[self.parts[index].start].in_channels
                 self.meta_networks[index].confidence = Confidence(channels)

@@ -10,7 +10,7 @@ from ..layers.calibrated_features import CalibratedFeatures
 
 
 class PartOutput(NamedTuple):
-    """The outputs of one part in one forward.
+    """The outputs of one part in one forward pass.
 
     Attributes:
         frozen: x_k, (N, C, H, W), the frozen part's own output.
@@ -32,12 +32,14 @@ class MetaEncoder(nn.Module):
     """Replaces a backbone in a segmentor; a subclass places the meta networks.
 
     Args:
-        backbone: The backbone to wrap. The constructor freezes its parameters
-            (``requires_grad=False``); the caller sets the mode of its norms.
+        backbone: The backbone to wrap. The constructor freezes the backbone's parameters
+            (``requires_grad=False``). The caller chooses the statistics by which the backbone's
+            norms normalise.
 
     Attributes:
-        kind: How meta networks and parts are connected; adapters of another kind do not fit.
-        split: Where the meta networks sit; adapters with another split are refused.
+        kind: Name of the way in which meta networks and parts are connected. An adapter file of
+            another kind is refused.
+        split: The places of the meta networks. An adapter file with another split is refused.
         meta_networks: One per part.
         aligners: One per part, see ``align_features``; empty without them.
     """
@@ -61,17 +63,17 @@ class MetaEncoder(nn.Module):
             **options: Options of ``CalibratedFeatures``.
 
         Returns:
-            The aligners; empty for an encoder that cannot reach into its backbone.
+            The aligners; an empty list if the encoder cannot add layers inside its backbone.
         """
         return []
 
     @contextmanager
     def recording(self, measure: Optional[Measure] = None) -> Iterator[list]:
-        """Inside, each forward appends the result of ``measure`` for each of the K parts.
+        """Context manager that yields a list; each forward pass appends one result per part.
 
         Args:
-            measure: Takes x_k, x̃_k with its graph, and the meta network. None records the two
-                maps as a ``PartOutput``.
+            measure: Computes the result of a part from x_k, x̃_k (with its graph) and the meta
+                network. None appends the two maps as a ``PartOutput``.
         """
         self._records, self._measure = [], measure or _part_output
         try:
@@ -80,13 +82,13 @@ class MetaEncoder(nn.Module):
             self._records, self._measure = None, _part_output
 
     def record(self, frozen: Tensor, adapted: Tensor, meta_network: nn.Module) -> None:
-        """Appends a part to the list; outside of ``recording`` it does nothing."""
+        """Appends the result of one part to the list; outside of ``recording`` it does nothing."""
         if self._records is not None:
             self._records.append(self._measure(frozen, adapted, meta_network))
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """Inside, the frozen backbone runs without the meta networks."""
+        """Context manager in which the frozen backbone runs without the meta networks."""
         self._bypassed = True
         try:
             yield

@@ -20,9 +20,10 @@ class MetaNetwork(nn.Module):
 
     With ``start='identity'`` (ours, not the paper's) the same terms form a residual that starts at
     zero: x̃_k = x_k + norm(x_k) + gain * conv_block(x̃_{k-1}). The norm's scale, the norm's shift
-    and the gain start at zero. An attached model therefore computes bit for bit the same as its
-    source and is usable without a warm-up. The gain has one number per channel. Without the gain,
-    the conv block's own norm would have to start at zero, and its ReLU would stay dead forever.
+    and the gain start at zero. A model with new meta networks therefore gives bit for bit the same
+    outputs as the source model, and no warm-up is needed. The gain has one number per channel.
+    Without the gain, the conv block's own norm would have to start at zero, and its ReLU would stay
+    dead forever.
 
     Shapes: N frames, C_in channels of the part's input, C_out of its output, s the part's stride.
 
@@ -31,19 +32,20 @@ class MetaNetwork(nn.Module):
         out_channels: C_out.
         stride: s, the product of the strides of the part's units.
         kernel_size: Odd kernel of the conv block: 3 as in the paper, 1 for the light variant.
-        depthwise: Depthwise kernel followed by a 1x1 convolution, instead of a full kernel.
-        norm: Norm on the part's output: 'BN' (paper), 'LN' (over channels: suits tokens), 'GN',
-            or 'affine' (scale and shift alone).
-        block_norm: Norm of the conv block, the same names. None takes ``norm``, with 'BN' instead
-            of 'affine'.
+        depthwise: If True, the conv block has a depthwise convolution and a 1x1 convolution in
+            place of one full convolution.
+        norm: Norm on the part's output: 'BN' (paper), 'LN' (over the channels, as transformers
+            have), 'GN', or 'affine' (scale and shift alone).
+        block_norm: Norm of the conv block, one of the same names. None takes the name in ``norm``;
+            if that is 'affine', None takes 'BN'.
         start: 'paper' or 'identity'.
         reduction: r. The conv block is C_out / r wide, and a 1x1 convolution without an activation
             expands it to C_out (as in adapters and LST's side networks, arXiv 2206.06522). The
             activations kept for backward and the weights shrink accordingly. With an identity
             start, this convolution starts at zero and there is no gain. 1 is the paper's block.
-        coarse: The conv block works on cells of ``coarse`` x ``coarse`` pixels, pooled by attention
-            (see ``AttentionPool``), and its output is enlarged: less memory, a larger receptive
-            field. 1 is the paper's block.
+        coarse: The input of the conv block is pooled by attention over cells of ``coarse`` x
+            ``coarse`` pixels (see ``AttentionPool``), and its output is enlarged again. A larger
+            value needs less memory and gives a larger receptive field. 1 is the paper's block.
 
     Attributes:
         strength: With an identity start, the factor on the meta network's change, 0 to 1:
@@ -106,7 +108,7 @@ class MetaNetwork(nn.Module):
                 self.gain = nn.Parameter(torch.zeros(out_channels))
 
     def convolve(self, part_input: Tensor) -> Tensor:
-        """The block's convolution, by Winograd's algorithm or by torch.
+        """Runs the block's convolution, by Winograd's algorithm or by torch.
 
         Winograd's algorithm runs if the convolution is faster with it and the module is not in
         training mode. Under autocast, torch's convolution runs, in the lower precision: Winograd's

@@ -75,12 +75,12 @@ class MixVisionTransformerUnits(EncoderUnits):
         return _to_map(layers[layer](tokens, size), size)
 
     def leave_stage(self, stage: int, x: Tensor) -> Tensor:
-        """See base class: the stage's LayerNorm, then a contiguous (N, C, H, W) as in mmseg."""
+        """See base class. Applies the stage's LayerNorm; the result is contiguous, as in mmseg."""
         normed = self.backbone.layers[stage][2](_to_tokens(x))
         return _to_map(normed, tuple(x.shape[2:])).contiguous()
 
     def operator(self, index: int) -> FrozenOperator:
-        """See base class; a stage's first layer includes the patch embedding."""
+        """See base class. The operator of a stage's first layer includes the patch embedding."""
         stage, layer = self._positions()[index]
         patch_embedding, layers, _ = self.backbone.layers[stage]
         name = f'block {index + 1}'
@@ -88,7 +88,8 @@ class MixVisionTransformerUnits(EncoderUnits):
         if layer == 0 and stage > 0:
             parts.insert(0, build_operator(patch_embedding, name))
         if any(part.fallbacks() for part in parts):
-            # These modules also take the tokens' size, which autograd's operator does not pass.
+            # A fallback operator calls its module with the tokens alone, but these modules also
+            # need (H, W).
             return super().operator(index)
         return Sequence(parts)
 
@@ -98,5 +99,5 @@ class MixVisionTransformerUnits(EncoderUnits):
         return StageNorm(norm) if type(norm) is LayerNorm else super().stage_operator(stage)
 
     def collect(self, outputs: list[Tensor]) -> list[Tensor]:
-        """See base class: MiT returns a list."""
+        """See base class. A MiT returns its outputs as a list."""
         return outputs

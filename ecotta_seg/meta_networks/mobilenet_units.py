@@ -20,5 +20,5 @@ class MobileNetV2Units(BlockUnits):
         return [getattr(self.backbone, name) for name in self.backbone.layers]
 
     def collect(self, outputs: list[Tensor]):
-        """See base class: a single output is returned without a tuple."""
+        """See base class. A MobileNetV2 returns a single output without a tuple."""
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -16,13 +16,13 @@ _GROUPS = 32
 class FrameBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm that normalises by the statistics of its input, in every mode.
 
-    At test time a meta network's BatchNorms use the frame's own statistics, as in Tent and
-    EcoTTA; running statistics of the source would defeat the adaptation. The running statistics
-    are updated in training mode only (the warm-up). They are used only if a batch has one value
-    per channel, which has no variance.
+    At test time a meta network's BatchNorms use the frame's own statistics, as in Tent and EcoTTA;
+    running statistics of the source data would defeat the adaptation. The running statistics are
+    updated in training mode only (the warm-up). The layer normalises by them only if its input has
+    one value per channel, because one value has no variance.
 
     Attributes:
-        region: The part of the input that the statistics cover outside training, see
+        region: The part of the input whose statistics are computed outside of training, see
             ``measuring``; None for all of the input.
     """
 
@@ -47,7 +47,7 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """The (N, C, H, W) tensor with contiguous strides, also for dimensions of size 1.
+    """The same (N, C, H, W) tensor with contiguous strides, including the dimensions of size 1.
 
     torch's backward of BatchNorm gives wrong gradients (seen in 2.13, CPU) if input and gradient
     differ in the stride of a batch of 1. Views of one frame's tokens differ in this stride.
@@ -80,7 +80,7 @@ class ChannelAffine(nn.Module):
 
 
 class FrameGroupNorm(nn.GroupNorm):
-    """GroupNorm of an (N, C, H, W) map by the statistics of the frame's region of the map.
+    """GroupNorm of an (N, C, H, W) map by the statistics of the region that is not padding.
 
     Attributes:
         region: See ``FrameBatchNorm2d``.
@@ -96,7 +96,7 @@ class FrameGroupNorm(nn.GroupNorm):
         """(N, C, H, W) to the same shape."""
         if self.region is None:
             return super().forward(x)
-        # Sums over a map need more precision than the 8 bits of a narrower dtype (autocast).
+        # Sums over a map need more precision than bfloat16 has (under autocast).
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         grouped = x.unflatten(1, (self.num_groups, -1))
         frame = self.region.crop(x).unflatten(1, (self.num_groups, -1))

@@ -10,35 +10,35 @@ from .input_channels import input_channels
 from .meta_encoder import MetaEncoder
 from .meta_network import MetaNetwork
 
-# Sides of the square trial frames for a backbone, in pixels; its own size is tried as well.
+# Sides of the square trial frames in pixels. The backbone's ``img_size`` is tried as well.
 _TRIAL_SIDES = (64, 128, 256, 512)
 
 
 class OutputEncoder(MetaEncoder):
     """A frozen backbone of any kind with a meta network on each of its output feature maps.
 
-    This is ours and not the paper's. EcoTTA (arXiv 2303.01904) splits the encoder into K parts and
-    feeds each meta network's output into the next part, which needs a description of the backbone
-    (``EncoderUnits``). Here x_k is the backbone's k-th output, and the adapted output
+    This design is ours and not the paper's. EcoTTA (arXiv 2303.01904) splits the encoder into K
+    parts and feeds each meta network's output into the next part, which needs a description of the
+    backbone (``EncoderUnits``). Here x_k is the backbone's k-th output, and the adapted output
 
         x̃_k = x_k + norm(x_k) + gain * conv_block(x_k)    (``start='identity'``)
 
-    replaces it before the neck and the decode head. Frozen blocks never see adapted features. The
+    replaces x_k before the neck and the decode head. Frozen blocks never see adapted features. The
     backbone therefore runs without a graph. Plain autograd keeps only the activations of meta
     networks, neck and head for the backward.
 
-    An output may be a map (N, C, H, W), tokens (N, L, C), treated as a map of one column, or a
-    pair that begins with one of these, such as a map and a class token; the rest of the pair is
-    passed through. A backbone may also return a single tensor.
+    An output may be a map (N, C, H, W) or tokens (N, L, C), which are treated as a map of one
+    column. An output may also be a pair that begins with a map or tokens, such as a map and a class
+    token; the rest of the pair stays unchanged. A backbone may also return a single tensor.
 
     Args:
         backbone: See base class. The constructor runs it on an empty frame, in evaluation mode,
             to find its outputs.
         num_parts: Maximum number of meta networks. If the backbone has fewer feature outputs, each
-            gets one meta network; if it has more, only the last ones do.
+            output gets a meta network. If it has more, only the last ``num_parts`` outputs do.
         split: Must be None, because the backbone is not split into parts.
-        reads: Positions of the outputs that are used, as a decode head's ``in_index``, counted
-            from 0, or from the end if negative; None for all outputs.
+        reads: Positions of the outputs that the decode heads use, as their ``in_index``. Positions
+            count from 0; negative ones count from the end. None for all outputs.
         layer: The class of a meta network.
         **meta_network: Options of this class.
 
@@ -46,8 +46,8 @@ class OutputEncoder(MetaEncoder):
         split: The positions of the outputs that have a meta network.
 
     Raises:
-        TypeError: The backbone runs on no frame of a usual size, none of its outputs suits a meta
-            network, or an option is unknown.
+        TypeError: The backbone fails on all trial frames, none of its outputs suits a meta network,
+            or an option is unknown.
         ValueError: An option has a wrong value.
     """
 
@@ -92,7 +92,7 @@ class OutputEncoder(MetaEncoder):
             image: (N, 3, H, W) float, normalised as the segmentor's data preprocessor does.
 
         Returns:
-            The backbone's outputs, adapted, packed as the backbone packs them.
+            The adapted outputs, in the container (tensor, tuple or list) that the backbone returns.
         """
         with torch.no_grad():
             outputs = self.backbone(image)
@@ -122,7 +122,7 @@ class OutputEncoder(MetaEncoder):
 
 
 def output_channels(backbone: nn.Module) -> list[Optional[int]]:
-    """The number of channels of each output of a backbone, found by a run on an empty frame.
+    """Runs a backbone on an empty frame and returns the number of channels of each output.
 
     Args:
         backbone: Set to evaluation mode.
@@ -131,7 +131,7 @@ def output_channels(backbone: nn.Module) -> list[Optional[int]]:
         C of each output; None for an output that is neither (N, C, H, W) nor (N, L, C).
 
     Raises:
-        TypeError: The backbone runs on none of the usual sizes.
+        TypeError: The backbone fails on all trial frames.
     """
     # A separate statement, because ``eval`` of some mmseg backbones does not return the backbone.
     backbone.eval()

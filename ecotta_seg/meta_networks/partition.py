@@ -10,8 +10,9 @@ _SHALLOW_WEIGHT, _DEEP_WEIGHT, _NUM_SHALLOW = 3, 5, 2
 def default_split(num_units: int, num_parts: int) -> tuple[int, ...]:
     """Divides units into parts in the paper's proportions.
 
-    The two shallow parts have weight 3 and the others 5, rounded by largest remainder. The result
-    equals the paper's numbers for its ResNet-50 and extends to any other depth.
+    The two shallow parts have weight 3 and the others weight 5. Each part gets its weight's share
+    of the units, rounded by the largest-remainder method. The result equals the paper's numbers for
+    its ResNet-50 and extends to any other depth.
 
     Args:
         num_units: Residual blocks or transformer layers of the encoder.

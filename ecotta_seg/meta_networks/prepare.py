@@ -25,16 +25,18 @@ def prepare_meta_networks(
 
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
-        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``: True for a
-            ``LadderEncoder``, whose own options are then known, too. A backbone without a
-            description gets an ``OutputEncoder``, or with ``traced=True`` a ``TracedEncoder``.
-        frozen_norm: Options of ``replace_batch_norms``. With ``features=True`` the end of each part
-            is aligned, too, see ``CalibratedFeatures``; the norms and the aligners share the
-            weight. Only in mode 'calibrated'; an ``OutputEncoder`` has no aligners.
+        options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``. With
+            ``ladder=True`` the encoder is a ``LadderEncoder``, and its own options are allowed,
+            too. A backbone without a description gets an ``OutputEncoder``, or with ``traced=True`` a
+            ``TracedEncoder``.
+        frozen_norm: Options of ``replace_batch_norms``, and ``features``. With ``features=True``,
+            which needs mode 'calibrated', a ``CalibratedFeatures`` layer (an aligner) also corrects
+            the output of each part, and ``weight`` is divided by the number of norms and aligners.
+            An ``OutputEncoder`` gets no aligners.
         layer: The class of a meta network, called with the geometry of the part and its options.
 
     Returns:
-        The encoder, now the segmentor's backbone.
+        The encoder, which is now the segmentor's backbone.
 
     Raises:
         TypeError: Meta networks cannot be attached to the segmentor, see ``attach_meta_networks``.
@@ -74,7 +76,7 @@ def _align(
     shared: bool = True,
     **options,
 ) -> None:
-    """Adds the aligners; they and the norms share the weight, because corrections add up."""
+    """Adds the aligners. Divides the weight among norms and aligners: their corrections add up."""
     aligners = encoder.align_features(**options)
     like = next(encoder.backbone.parameters())
     for layer in aligners:

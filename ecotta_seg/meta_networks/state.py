@@ -1,4 +1,4 @@
-"""Adapter files: the meta networks alone, small, safe to load, refused if they do not fit."""
+"""Adapter files: they hold the meta networks alone and are refused if they do not fit the model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

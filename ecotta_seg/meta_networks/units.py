@@ -42,7 +42,7 @@ class EncoderUnits(ABC):
     (N, C, H, W).
 
     Args:
-        backbone: The mmseg backbone. It is referenced, never copied or changed.
+        backbone: The mmseg backbone. This class keeps a reference and never copies or changes it.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -73,7 +73,7 @@ class EncoderUnits(ABC):
         return x
 
     def operator(self, index: int) -> FrozenOperator:
-        """Unit ``index`` as an operator of the memory engine, bit for bit equal to ``run``.
+        """Returns unit ``index`` as an operator of the memory engine, bit for bit equal to ``run``.
 
         The base class uses plain autograd; a subclass that knows its unit's modules can return
         an operator that needs less memory.
@@ -127,8 +127,8 @@ def _units_class(backbone: nn.Module) -> Optional[type[EncoderUnits]]:
 def find_units(backbone: nn.Module) -> EncoderUnits:
     """Finds the description of a backbone.
 
-    A subclass of a known backbone is accepted only if it keeps the ``forward``. With a new
-    ``forward``, the description could be wrong.
+    A subclass of a known backbone is accepted only if it inherits ``forward``. If the subclass
+    overrides ``forward``, the description could be wrong.
 
     Raises:
         TypeError: No description fits the backbone.

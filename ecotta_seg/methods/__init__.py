@@ -1,4 +1,4 @@
-"""Adaptation methods: one a file, pure PyTorch, no Runner."""
+"""Adaptation methods: each has its own file, uses PyTorch alone and needs no Runner."""
 
 from ..registry import ADAPTATION_METHODS
 from .base import AdaptationMethod

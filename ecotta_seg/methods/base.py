@@ -25,18 +25,19 @@ from .step_record import StepRecord, device_time
 def missing_methods(kind: type) -> list[str]:
     """Names of the methods that a class leaves abstract.
 
-    Python itself refuses such a class only under ``ABCMeta``, which ``nn.Module`` does not use.
+    Python itself refuses to instantiate such a class only if its metaclass is ``ABCMeta``, but
+    ``nn.Module`` has another metaclass.
     """
     names = (name for name in dir(kind) if not name.startswith('__'))
     return [n for n in names if getattr(getattr(kind, n, None), '__isabstractmethod__', False)]
 
 
 class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
-    """Replaces a segmentor in a test loop.
+    """Base class of the methods; an instance takes a segmentor's place in a test loop.
 
-    Each frame takes one forward. The same forward gives the prediction that is returned (and
-    scored) and the adaptation step's loss, so a frame never profits from its own update (unless the
-    method ``predicts_after_update``).
+    Each frame takes one forward pass. This pass gives both the prediction that is returned (and
+    scored) and the loss of the adaptation step. So the update by a frame never improves the frame's
+    own score, unless the method ``predicts_after_update``.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with its source weights; changed in place.
@@ -46,27 +47,31 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         ValueError: The parameters are in half precision.
 
     Attributes:
-        predicts_after_update: Whether a frame is predicted again after its update, and this second
-            prediction is scored. Costs one more forward.
-        adapting: If False, ``test_step`` predicts with the learned state and learns nothing.
-        views: Number of augmented views that the prediction is averaged over, see
-            ``prediction_views``. All are predicted before the update. The loss uses the plain
-            frame only.
+        predicts_after_update: If True, a frame is predicted again after its update, and this second
+            prediction is scored. The second prediction costs one more forward pass.
+        adapting: If False, ``test_step`` predicts with the parameters learned so far and learns
+            nothing.
+        views: Number of augmented views whose probabilities are averaged, see ``prediction_views``.
+            All views are predicted before the update. The loss uses the plain frame only.
         autocast: Precision of the network's convolutions and matrix products, see
             ``use_autocast``; None for the precision of the parameters.
         last_step: The record of the latest step.
-        observer: A context manager around the next step, such as a ``PeakMeter``; None for none.
-        guard: An ``UpdateGuard`` that checks each step; None for none.
-        estimate: A ``LabelFreeEstimate`` that reads the predictions and may return the source's
-            prediction instead; None for none.
-        estimating: If False, the estimate does not change; its latest choice stays in force.
-        compute_budget: A ``ComputeBudget`` that chooses the frames to learn from; None for all.
-        learned_from: (N, classes, H, W) logits that a proposed update was learned from, if they
-            are not the logits that ``propose`` returns (a student's logits); None between frames.
-        beyond_one_forward: The part of the prediction that one forward with fixed weights does not
-            compute, such as 'a prompt'; None if there is none. Such a method is not exported.
-        warm_up_model: Registered name of the model by which ``tools/warm_up.py`` trains the meta
-            networks, if the method has some.
+        observer: A context manager in which ``test_step`` runs, such as a ``PeakMeter``, or None.
+        guard: An ``UpdateGuard`` that checks each step; None if there is no guard.
+        estimate: A ``LabelFreeEstimate`` that estimates mIoU from the predictions. It may replace
+            the adapted prediction by the source's. None if there is no estimate.
+        estimating: If False, the estimate does not change, and its latest choice (adapted or
+            source) applies to all further frames.
+        compute_budget: A ``ComputeBudget`` that chooses the frames to learn from. None to learn
+            from all frames.
+        learned_from: (N, classes, H, W) logits of the forward pass whose loss gave the proposed
+            update. They can differ from the logits that ``propose`` returns, for example if a
+            student learns and a teacher predicts. The guard checks them. None between frames.
+        beyond_one_forward: Name of a part of the prediction, such as 'a prompt', that one forward
+            pass with fixed weights cannot compute; None if there is no such part. A method with
+            such a part cannot be exported.
+        warm_up_model: Registered name of the model with which ``tools/warm_up.py`` trains the meta
+            networks, if the method has meta networks.
     """
 
     predicts_after_update = False
@@ -112,27 +117,27 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         return predict_and_learn(self, inputs, metas)
 
     def begin_frame(self) -> None:
-        """Called before ``propose`` on each frame that is learned from."""
+        """Called before ``propose``, on each frame from which the method learns."""
 
     @abstractmethod
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """Predicts frames and prepares an update, which ``update`` makes.
 
-        A method that learns by the forward itself (statistics) has nothing to prepare.
+        A method that only measures statistics during the forward pass has nothing to prepare.
 
         Args:
             inputs: (N, 3, H, W) float, preprocessed and padded.
             metas: The metainfo of the N samples.
 
         Returns:
-            Logits (N, classes, H, W), detached, of the forward before the update.
+            Detached logits (N, classes, H, W) of the forward pass before the update.
         """
 
     def update(self) -> None:
         """Makes the update that ``propose`` has prepared, and sets ``last_step.updated``."""
 
     def discard(self) -> None:
-        """Frees all data of the latest frame; called after each frame, with an update or without.
+        """Frees all data of the latest frame; called after each ``propose``, updated or not.
 
         An override calls the base class.
         """
@@ -146,15 +151,16 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """Predicts the stream's next frame without learning, otherwise like ``predict``.
 
-        State that follows the stream without learning, such as moving statistics, advances here.
+        The moving averages of statistics that follow the stream change here, though not in
+        ``predict``.
         """
         return self.predict(inputs, metas)
 
     def worth_learning(self, inputs: Tensor, metas: list[dict]) -> bool:
         """Whether a step on the stream's next frame would change the predictions noticeably.
 
-        A ``ComputeBudget`` too small for a step on each frame asks this right before ``propose`` or
-        ``predict_frame``, and spends nothing on frames that are not worth a step.
+        If a ``ComputeBudget`` is too small for a step on each frame, it calls this method right
+        before ``propose`` or ``predict_frame``. If the result is False, the frame gets no step.
 
         Args:
             inputs, metas: As in ``propose``.
@@ -162,7 +168,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         return True
 
     def test_step(self, data: dict) -> list:
-        """mmengine's test interface: a batch of packed samples to predictions (``SegDataSample``).
+        """mmengine's test interface: takes a batch of packed samples, returns ``SegDataSample``s.
 
         Raises:
             ValueError: The call is under ``torch.autocast``, see ``use_autocast``.
@@ -189,7 +195,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         return inputs
 
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """The summed probabilities of the views that ``with_views`` adds to the plain frame.
+        """The sum of the probabilities of all views except the plain frame, for ``with_views``.
 
         Args:
             inputs, metas: As in ``propose``.
@@ -204,7 +210,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         """Averages the scored prediction over all views.
 
         Args:
-            logits: (N, classes, H, W), of the plain frame.
+            logits: (N, classes, H, W) of the plain frame.
             others: The result of ``other_views``.
 
         Returns:
@@ -264,10 +270,10 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         raise self._needs_gradients('memory_budget')
 
     def use_reset_every(self, frames: int) -> None:
-        """Resets the method after each number of frames (RDumb); call before the first frame.
+        """Resets the method at fixed intervals (RDumb); call before the first frame.
 
         Args:
-            frames: Frames between two resets, see ``PeriodicReset``.
+            frames: Number of frames between two resets, see ``PeriodicReset``.
 
         Raises:
             ValueError: The number is below 1, or the method does not learn by gradients.
@@ -305,7 +311,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
             self.adapting, self.compute_budget = before
 
     def _apply(self, fn, recurse: bool = True) -> nn.Module:
-        """Moves (``to``, ``cuda``) the estimate's source model as well."""
+        """Also moves the source model of the estimate (``to``, ``cuda``)."""
         super()._apply(fn, recurse)
         if self.estimate is not None:
             self.estimate.source._apply(fn, recurse)
@@ -323,20 +329,20 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         return {}
 
     def optimizer_state(self) -> dict:
-        """Tensors that the optimizer keeps: one dictionary for each parameter."""
+        """The optimizer's state: for each parameter a dictionary of tensors (momentum, steps)."""
         return {}
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
         """Predicts with the state before the first frame, without learning or changing anything.
 
-        The prediction has the source's parameters and the method's own normalisation (for Tent, the
-        statistics of the frame). Arguments and result as in ``predict``; None if the method learns
-        nothing.
+        The prediction uses the parameters from before the first frame, but the method's own
+        normalisation (for Tent, the statistics of the frame). Arguments and result as in
+        ``predict``; None if the method learns nothing.
         """
         return None
 
     def fallbacks(self) -> list[str]:
-        """Names of modules that autograd runs because the memory engine does not support them."""
+        """Names of modules that autograd runs, because the memory engine does not support them."""
         return []
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of the frame instead of the source's: adaptation without learning."""
+"""Adapts only the statistics of the BatchNorms and learns no parameters."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,12 +60,12 @@ class BatchNormStatistics(AdaptationMethod):
         return bool(self._calibrated)
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: measures the usual drift of norms of mode 'calibrated'."""
+        """See base class. Measures the usual drift of the norms of mode 'calibrated'."""
         super().calibrate(frames)
         calibrate_norms(self._calibrated, frames, self.predict)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class; there is no gradient, because the prediction measures the statistics."""
+        """See base class. Prepares no update: the prediction itself measures the statistics."""
         return self.predict_frame(inputs, metas)
 
     def predict_frame(self, inputs: Tensor, metas: list[dict]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Taken from Lee, Yoon and Hwang, ICML 2024 (arXiv 2402.08712), and their public code: the mixture of
 domain low-rank experts (MoDE), the domain-adaptive routing, the domain-expert synergy loss and the
-initialisation on the source in made weather (``ExpertWarmUp``). The class names the differences.
+initialisation on source data with synthetic weather (``ExpertWarmUp``). The docstring of the class
+lists the differences.
 """
 
 from math import log
@@ -22,11 +23,12 @@ def attach_experts(segmentor: nn.Module, options: dict, seed: int) -> MetaEncode
 
     Args:
         segmentor: Changed in place; all its own parameters are frozen.
-        options: ``num_parts`` and ``split`` of ``AdaptedEncoder``, and of ``LowRankExperts``.
-        seed: Seed of the start.
+        options: ``num_parts`` and ``split`` of ``AdaptedEncoder``, and the options of
+            ``LowRankExperts``.
+        seed: Seed of the initial weights.
 
     Returns:
-        The encoder, now the segmentor's backbone.
+        The encoder, which is now the segmentor's backbone.
 
     Raises:
         TypeError, ValueError: See ``prepare_meta_networks``.
@@ -44,28 +46,30 @@ class BECoTTA(GradientAdaptation):
     frame selects a router, and the router blends the best experts. For each frame, the experts and
     the routers learn by the mean entropy of the confident pixels.
 
-    The routers have no use without the initialisation: ``tools/warm_up.py --method becotta`` trains
-    them on the source's training set in made weather, with labels. The option ``adapters`` is the
-    file that the tool writes. Without this file the method starts as the source, bit for bit, and
-    has one router with random weights, because the classifier has measured no domain.
-    ``meta_networks.domains=('clear',)`` is the paper's setting without made weather.
+    The routers need an initialisation: ``tools/warm_up.py --method becotta`` trains them on the
+    labelled training set of the source, with synthetic weather. The option ``adapters`` names the
+    file that the tool writes. Without this file, the first predictions equal those of the source,
+    bit for bit, and all frames use one router with random weights, because the classifier of
+    domains has measured nothing. ``meta_networks.domains=('clear',)`` is the paper's setting
+    without synthetic weather.
 
-    Deviations: experts at the end of each part; the public code has them after each block of a
-    SegFormer. The experts start at 0. The router reads the mean of the features and not the sum,
-    which grows with the frame. Its weights pass gradients; in the public code they are constants,
-    so that no router learns. Noise in the warm-up alone; the public code adds noise in the test,
-    too. The domain is the nearest one by the statistics of the first part's features; the public
-    code trains a network of 8 million weights on the frame. The loss is the entropy of the pixels
-    below a threshold. The public code learns from labels that it makes of several views by the
-    largest probability, and returns 1 % of the parameters to their start after each step.
+    Deviations: the experts are at the end of each part; in the public code they are after each
+    block of a SegFormer. The experts start at 0. The router reads the mean of the features and not
+    the sum, which grows with the frame. The router's output weights have gradients; in the public
+    code they are constants, so that no router learns. The router has noise only in the warm-up; the
+    public code adds noise during the test as well. The domain of a frame is the nearest one by the
+    statistics of the first part's features; the public code trains a network of 8 million weights
+    that reads the frame. The loss is the entropy of the pixels below a threshold. The public code
+    learns from pseudo-labels, for which it takes the largest probability over several views, and
+    resets 1 % of the parameters to their initial values after each step.
 
     Args:
         segmentor: The source model.
         meta_networks: See ``attach_experts``.
         optimizer: A config of a torch optimizer.
         entropy_threshold: κ as a multiple of ln C, above 0 (0.4).
-        adapters: File of warmed-up experts; None for the start.
-        seed: Seed of the start.
+        adapters: File of warmed-up experts; None for the initial weights.
+        seed: Seed of the initial weights.
 
     Raises:
         ValueError: An option is unknown or out of range, or the adapters do not fit.
@@ -106,12 +110,12 @@ class BECoTTA(GradientAdaptation):
         return super().propose(inputs, metas)
 
     def discard(self) -> None:
-        """See base class: frees the domain of the frame."""
+        """See base class. Also frees the domain of the frame."""
         super().discard()
         self.encoder.meta_networks[0].choice.domains = None
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: the mean entropy of the pixels below κ."""
+        """See base class. The loss is the mean entropy of the pixels below κ."""
         entropy, fraction = confident_entropy(logits, self.entropy_threshold)
         if entropy.requires_grad:
             (share * entropy).backward()

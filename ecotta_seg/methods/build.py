@@ -36,12 +36,13 @@ def build_method(config: dict, segmentor: nn.Module, views: Optional[int] = None
 
     Args:
         config: ``type`` (a registered name or class) and the method's options. Every method takes
-            ``views``, ``autocast`` and ``memory_budget``, see ``AdaptationMethod``. (CoTTA has its
-            own ``views``, for its labels.) ``compute_budget`` is that of a ``ComputeBudget``.
-            ``estimate`` has the options of ``LabelFreeEstimate``, or True for the defaults; None or
-            False for no estimate. A method with a ``memory_budget`` has no estimate.
-            Methods that learn by gradients take ``reset_every`` (RDumb, see ``PeriodicReset``) and
-            ``layer_weights``, a dictionary of the options of ``LayerWeights`` (LAW).
+            ``views``, ``autocast`` and ``memory_budget``, see ``AdaptationMethod``. (CoTTA's own
+            option ``views`` sets the views of the teacher's labels.) ``compute_budget`` sets the
+            budget of a ``ComputeBudget``. ``estimate`` is a dictionary of options of
+            ``LabelFreeEstimate``, or True for the defaults; None or False mean no estimate. With a
+            ``memory_budget`` the estimate is left out. Methods that learn by gradients take
+            ``reset_every`` (RDumb, see ``PeriodicReset``) and ``layer_weights``, a dictionary of
+            the options of ``LayerWeights`` (LAW).
         segmentor: The source model; the method changes it in place.
         views: Number of views of the prediction; overrides the config. None keeps the config's.
 

@@ -1,4 +1,4 @@
-"""A limit on the mean arithmetic of a stream: which frames a method learns from."""
+"""Limits the mean operations per frame: chooses the frames that a method learns from."""
 
 from math import ceil
 from typing import Any, Union
@@ -12,20 +12,21 @@ from ..startup.compute_budget import parse_compute_budget
 from .frame_costs import FrameCosts, frame_costs
 from .source import SourceModel
 
-# Steps for which a stream can save operations.
+# The bucket holds the operations of at most this many steps.
 _SAVED_STEPS = 2
 
 
 class ComputeBudget:
-    """Keeps the mean operations of a stream at or below a multiple of stock inference's.
+    """Keeps the mean operations per frame at or below a multiple of those of stock inference.
 
-    A token bucket: each frame adds the budget minus the operations of its prediction. A frame is
-    learned from if the bucket has at least the operations that a step adds, and these are then
-    taken out. The bucket holds two steps at most, so a long drive without steps saves up no burst.
-    If the budget is below the mean operations of steps on all frames, frames that are not worth
-    learning from (``AdaptationMethod.worth_learning``) are predicted only. The estimate of mIoU is
-    paid for in even parts, beginning with the whole of the first one, so the mean stays at or below
-    the budget from the first step on.
+    This is a token bucket. Each frame adds the budget minus the operations of the frame's
+    prediction. The method learns from a frame if the bucket holds at least the operations that a
+    step adds; these are then taken out. The bucket holds two steps at most, so that after a long
+    drive without steps there is no burst of steps. If the budget is below the mean operations of
+    steps on all frames, frames that are not worth learning from
+    (``AdaptationMethod.worth_learning``) are predicted only. An estimate of mIoU on every n-th
+    frame is paid for in n equal parts, one per frame, but the first estimate is paid for at once.
+    So the mean stays at or below the budget from the first step on.
 
     The unit is the floating-point operation and not the second, so a run depends neither on the
     machine nor on its load, and a resumed run takes the same steps.
@@ -42,8 +43,8 @@ class ComputeBudget:
         balance: The content of the bucket, in operations.
         frames: Number of frames.
         learned: Number of frames with a step, whether or not a guard accepted the update.
-        inference_operations: Of stock inference on these frames.
-        operations: Of the run on these frames.
+        inference_operations: Operations that stock inference would take on these frames.
+        operations: Operations that the method has taken on these frames.
     """
 
     def __init__(self, budget: Union[str, int, float], segmentor: nn.Module) -> None:
@@ -78,7 +79,7 @@ class ComputeBudget:
         return self._costs[size]
 
     def _least(self, method: Any, costs: FrameCosts) -> float:
-        """The mean operations of a frame without a step, to inference's."""
+        """The mean operations of a frame without a step, as a multiple of stock inference."""
         return (costs.prediction + self._mean_estimate(method, costs)) / costs.inference
 
     @staticmethod
@@ -90,7 +91,8 @@ class ComputeBudget:
         costs = self._now = self.costs_of(method, inputs, metas)
         mean = self._mean_estimate(method, costs)
         if not self.frames:
-            # The first frame is in the estimate: the others of its period have to pay for it.
+            # The first frame is estimated, and the bucket is empty: the next frames pay for the
+            # estimate.
             self.balance = mean - costs.estimate
         operations = costs.prediction
         estimated = method.estimate is not None and method.estimate.is_due(method, metas)
@@ -136,7 +138,7 @@ class ComputeBudget:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All state that later steps depend on, and the account."""
+        """All state that later steps depend on, and the numbers for ``to_dict``."""
         names = ('balance', 'frames', 'learned', 'inference_operations', 'operations')
         return {name: getattr(self, name) for name in names}
 
@@ -144,7 +146,7 @@ class ComputeBudget:
         """Restores a state from ``state_dict``.
 
         Raises:
-            ValueError: The state is of something else.
+            ValueError: The keys of ``state`` are not those of ``state_dict``.
         """
         expect_keys(state, self.state_dict(), 'the compute budget')
         for name, value in state.items():
@@ -163,5 +165,5 @@ class ComputeBudget:
 
 
 def _rounded_up(multiple: float) -> str:
-    """A multiple as a budget with two decimals, not below the multiple."""
+    """The multiple as the text of a budget, rounded up to two decimals."""
     return f'{ceil(100 * multiple) / 100:.2f}x'

@@ -28,16 +28,16 @@ class CoTTA(TeacherAdaptation):
     Wang et al., arXiv 2203.13591. If the paper leaves a detail open, this class follows the
     authors' segmentation code. For each frame:
 
-    1. The teacher predicts ``views`` views (Eq. 2 and 3); the anchor (the source) predicts one. On
-       pixels where the anchor's largest probability exceeds ``anchor_threshold``, the teacher's
-       plain prediction counts. On the other pixels its average over the views counts (Eq. 4; per
-       pixel in the code).
-       **This prediction of the teacher, made before the update, is scored**, as in the public
-       code. If all methods use a set number of views (``use_views``, ``--views``), the teacher's
-       average over these views is scored instead, on every pixel.
-    2. The most likely classes of the teacher's prediction are the labels of the student's
-       cross-entropy step on the plain frame. (Eq. 1 has soft labels, the segmentation code hard
-       ones.)
+    1. The teacher predicts ``views`` views (Eq. 2 and 3); the anchor (the source model) predicts
+       the plain frame. On pixels where the anchor's largest probability exceeds
+       ``anchor_threshold``, the result is the teacher's prediction of the plain frame. On the other
+       pixels the result is the teacher's average over the views (Eq. 4; the public code decides per
+       pixel, too). **This result, made before the update, is scored**, as in the public code. If
+       the number of views is set for all methods (``use_views``, ``--views``), the teacher's
+       average over these views is scored on every pixel instead.
+    2. The student predicts the plain frame and takes a step on the cross-entropy. The labels are
+       the most likely classes of the result of step 1. (Eq. 1 has soft labels, the segmentation
+       code has hard labels.)
     3. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student
        (Eq. 5).
     4. Each element of the student returns to its source value with probability
@@ -53,13 +53,14 @@ class CoTTA(TeacherAdaptation):
         segmentor: The source model. All its parameters are trained except an auxiliary head's.
         optimizer: A config of a torch optimizer.
         teacher_momentum: 0 to 1.
-        anchor_threshold: A probability; with 1 the average counts on every pixel.
+        anchor_threshold: A probability, 0 to 1. With 1, the average over the views is used on every
+            pixel.
         restore_probability: 0 to 1.
         views: Number of the teacher's views in step 1, see ``prediction_views``; 14 in the paper.
-        batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for all three models. None
-            for the frame's statistics, as in the paper's classification. The segmentation code runs
-            SegFormer, whose BatchNorms are all in the head, in evaluation mode
-            (``dict(mode='source')``).
+        batch_norm: ``mode`` and ``weight`` of ``AdaptiveBatchNorm2d``, for student, teacher and
+            anchor. None means the frame's statistics, as in the paper's classification. The
+            segmentation code runs SegFormer, whose BatchNorms are all in the head, in evaluation
+            mode (``dict(mode='source')``).
         seed: Seed of the random restoring.
 
     Attributes:
@@ -94,18 +95,19 @@ class CoTTA(TeacherAdaptation):
         self._views_asked_for = False
         self.anchor_threshold, self.restore_probability = anchor_threshold, restore_probability
         self.seed = seed
-        # A CPU generator on every device, so that all devices restore the same elements.
+        # The generator is on the CPU for every device, so that all devices restore the same
+        # elements.
         self._generator = CopiedGenerator().manual_seed(seed)
         self.start()
 
     def use_views(self, number: int) -> None:
-        """See base class: changes only the scored prediction; labels use ``label_views``."""
+        """See base class. Changes only the scored prediction; labels still use ``label_views``."""
         super().use_views(number)
         self._views_asked_for = True
 
     @torch.no_grad()
     def other_views(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """See base class: all views, including the plain frame; None without ``use_views``.
+        """See base class. Sums all views, including the plain frame; None without ``use_views``.
 
         The plain frame is included because ``predict`` and ``propose`` return the teacher's plain
         prediction on some pixels only.
@@ -118,12 +120,12 @@ class CoTTA(TeacherAdaptation):
             return summed_probabilities(self._inference, inputs, metas, views)
 
     def with_views(self, logits: Tensor, others: Tensor) -> Tensor:
-        """See base class: averages ``others``, which has all views; ``logits`` are not used."""
+        """See base class. Averages ``others``, which has all views; ``logits`` are not used."""
         return mean_logits(others, self.views)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction, step 1 of the class docstring."""
+        """See base class. Returns the result of step 1 in the docstring of the class."""
         with self.using(self._initial):
             anchor = self._inference(inputs, metas)
         confident = anchor.softmax(dim=1).amax(dim=1, keepdim=True) > self.anchor_threshold
@@ -140,18 +142,18 @@ class CoTTA(TeacherAdaptation):
         return torch.where(confident, logits.log_softmax(dim=1), averaged)
 
     def teacher_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """The frames as the teacher sees them; a subclass may change a copy."""
+        """Returns the frames that the teacher predicts; a subclass may return a changed copy."""
         return inputs
 
     def student_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """The frames as the student sees them; a subclass may change a copy."""
+        """Returns the frames that the student predicts; a subclass may return a changed copy."""
         return inputs
 
     def _inference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         return predict_frames(self.segmentor, inputs, metas)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher predicts, the student learns."""
+        """See base class. The teacher predicts, and the student learns."""
         logits = self.predict(inputs, metas)
         self.give_labels(logits.argmax(dim=1), inputs, metas)
         self.last_step.loss, self.last_step.confident_fraction = 0.0, self._confident_fraction
@@ -160,24 +162,24 @@ class CoTTA(TeacherAdaptation):
         return logits
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: cross-entropy of the student against the teacher's classes."""
+        """See base class. The loss is the student's cross-entropy with the teacher's classes."""
         loss = share * F.cross_entropy(logits, self.next_labels())
         loss.backward()
         self.last_step.loss += float(loss.detach())
 
     def update(self) -> None:
-        """See base class; then the teacher follows and the student is restored."""
+        """See base class. Then the teacher moves (step 3) and the student is restored (step 4)."""
         super().update()
         if self.last_step.updated:
             self.follow()
             self.restore()
 
     def after_update(self) -> None:
-        """See base class; ``update`` moves the teacher, if the student has moved."""
+        """Does nothing: ``update`` moves the teacher, and only if the student has changed."""
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Sets a random share of the student's elements back to the source's."""
+        """Resets a random share of the student's elements to the values of the source."""
         for name, parameter in self.adaptable_parameters().items():
             drawn = torch.rand(parameter.shape, generator=self._generator)
             chosen = (drawn < self.restore_probability).to(parameter.device)

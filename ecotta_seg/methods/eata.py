@@ -15,7 +15,7 @@ from ..layers.norm_parameters import release_norm_parameters
 from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
 
-_MOMENTUM = 0.9  # of the mean prediction, in the public code
+_MOMENTUM = 0.9  # momentum of the mean prediction, as in the public code
 
 
 @ADAPTATION_METHODS.register_module(name='eata')
@@ -30,13 +30,13 @@ class EATA(GradientAdaptation):
       pixels that are both (Eq. 2 and 6).
     - ``fisher_weight`` * Σ F (θ - θ_source)² keeps important parameters near the source (Eq. 8).
 
-    Deviations, because the paper's images have one class each: the filters work on pixels, as in
-    dense ports, and the moving average over the learned pixels moves once per frame. The paper
-    takes F from unlabelled frames of the source domain: pass a file of F as ``fisher`` (see
+    Deviations: the filters work on pixels, as in ports to segmentation, because the paper's images
+    have one class each. The moving average over the learned pixels changes once per frame. The
+    paper takes F from unlabelled frames of the source domain: pass a file of F as ``fisher`` (see
     ``fisher_information`` and ``write_fisher``). Without a file, F is the mean over the first
     ``fisher_frames`` frames of the stream, measured during adaptation without source data; each of
-    these frames costs one extra backward. If no pixel passes, there is no step.
-    ``fisher_weight=0`` is ETA.
+    these frames costs one extra backward. If no pixel passes the filters, there is no step.
+    ``fisher_weight=0`` gives the method ETA.
 
     Args:
         segmentor: The source model.
@@ -44,8 +44,8 @@ class EATA(GradientAdaptation):
         entropy_threshold: E0 as a multiple of ln C (0.4 in the paper).
         redundancy_threshold: 0 to 1 (0.05 for 1000 classes, 0.4 for 10 in the paper).
         fisher_weight: At least 0 (2000 for ImageNet, 1 for CIFAR-10 in the paper).
-        fisher_frames: From 0.
-        fisher: File of Fisher information; None to take it from the stream.
+        fisher_frames: Number of frames of the stream for F, from 0.
+        fisher: File of Fisher information; None to measure it on the stream.
 
     Raises:
         ValueError: An option is out of range, or the file is missing or does not fit.
@@ -81,7 +81,7 @@ class EATA(GradientAdaptation):
         self.fisher_frames = 0 if self._given or fisher_weight == 0 else fisher_frames
         parameters = self.adaptable_parameters()
         if self._given:
-            # The sum over frames; a file counts as one frame.
+            # The sum of the Fisher information over frames; a file counts as one frame.
             self._fisher = read_fisher(fisher, parameters)
             self.fisher_frames_seen += 1
         else:
@@ -145,7 +145,7 @@ class EATA(GradientAdaptation):
 
     @torch.no_grad()
     def update(self) -> None:
-        """See base class; adds the regulariser's gradient and moves the averages."""
+        """See base class. Also adds the regulariser's gradient and updates the moving average."""
         if self._gradients is not None:
             for total, gradient in zip(self._fisher.values(), self._gradients):
                 total += gradient.square()
@@ -156,7 +156,7 @@ class EATA(GradientAdaptation):
         super().update()
         if self._count:
             new = self._passed / self._count
-            # An average of all zeros has no earlier value to average with.
+            # If the average is all zeros, there is no earlier value yet.
             started = bool(self.mean_prediction.any())
             self.mean_prediction.lerp_(new, 1 - _MOMENTUM if started else 1.0)
 
@@ -174,10 +174,10 @@ class EATA(GradientAdaptation):
         self.last_step.loss += self.fisher_weight * total
 
     def fisher_information(self, frames: Iterable[tuple[Tensor, list[dict]]]) -> dict[str, Tensor]:
-        """The mean Fisher information of the current parameters over frames, without learning.
+        """Measures the mean Fisher information of the parameters over frames; learns nothing.
 
         Args:
-            frames: Pairs of the arguments of ``propose``, preferably of the source domain.
+            frames: Pairs (inputs, metas) as for ``propose``, preferably from the source domain.
 
         Returns:
             A tensor for each adaptable parameter, by name, for ``write_fisher``.
@@ -201,7 +201,7 @@ class EATA(GradientAdaptation):
         return {name: total / count for name, total in totals.items()}
 
     def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the Fisher information."""
+        """See base class. This is the Fisher information."""
         return {'fisher': self._fisher}
 
     @torch.no_grad()

@@ -39,7 +39,7 @@ from .step_record import StepRecord
 
 @ADAPTATION_METHODS.register_module(name='ecotta')
 class EcoTTA(GradientAdaptation):
-    """L = 1[H < H0] H + λ Σ_k R_k over the meta networks alone (EcoTTA, arXiv 2303.01904, Eq. 4).
+    """Minimises 1[H < H0] H + λ Σ_k R_k over the meta networks (EcoTTA, arXiv 2303.01904, Eq. 4).
 
     Args:
         segmentor: The source model.
@@ -49,34 +49,35 @@ class EcoTTA(GradientAdaptation):
         optimizer: A config of a torch optimizer.
         entropy_threshold: H0 as a multiple of ln C (0.4 in the paper).
         regularisation_weight: λ (0.25 to 0.5 in the paper).
-        relative_regularisation: Divide R_k by mean |x_k|. One λ then suits models whose features
-            differ in magnitude.
+        relative_regularisation: If True, R_k is divided by mean |x_k|. One λ then suits models
+            whose features differ in magnitude.
         regularisation_smoothing: See ``self_distilled_regularisation``; 0 for the paper's L1.
         frozen_norm: ``mode`` of ``replace_batch_norms`` for the frozen model's BatchNorms, and
             the mode's options. The paper does not say which statistics they use.
-        fast_convolutions: Run the frozen model's wide convolutions by
-            ``frozen_graph/fast_conv.py``, with or without the engine. They are faster on a CPU and
-            round differently, so an identity start equals the source only up to rounding.
-        adapters: File of warmed-up meta networks; None starts from their initial values.
-        memory_engine: Run the step by ``MemoryEngine``: the same gradients in a fraction of the
-            memory. False for plain autograd. ``autocast`` always uses plain autograd, and so do
-            models that the engine does not support (see ``unsupported_reason``; ``fallbacks`` names
-            the cause).
+        fast_convolutions: If True, ``frozen_graph/fast_conv.py`` runs the frozen model's wide
+            convolutions, with or without the memory engine. These convolutions are faster on a CPU
+            and round differently, so a model with an identity start equals the source only up to
+            rounding.
+        adapters: File of warmed-up meta networks; None for their initial values.
+        memory_engine: If True, ``MemoryEngine`` runs the step: it computes the same gradients with
+            a fraction of the memory. False means plain autograd. ``autocast`` always uses plain
+            autograd, and so do models that the engine does not support (see ``unsupported_reason``;
+            ``fallbacks`` names the cause).
         memory_budget: Maximum memory of a step without parameters and adapters, but with gradients
             and the optimizer's state: ``'600MB'``, or ``'1.0x'`` times the peak of stock
             inference on the same frame. None for the fastest step. Without the engine a step
             recomputes modules until it fits, see ``RecomputePlanner``.
 
     Raises:
-        ValueError: An option is unknown or out of range, or the adapters do not fit. On the first
-            frame of each size: no plan meets the budget.
+        ValueError: An option is unknown or out of range, or the adapters do not fit. Also raised on
+            the first frame of a size if no plan meets the memory budget.
         TypeError: There is no backbone, or meta networks cannot be attached to it.
 
     Attributes:
-        unsupported_reason: The part of the model that the engine does not support; None if the
-            engine supports the model or is not wanted.
-        probe_scale: Size of the frame for the frozen model's run before the step, as a share of
-            the step's frame; None if there is no such run.
+        unsupported_reason: The part of the model that the engine does not support. None if the
+            engine supports the model, or if ``memory_engine`` is False.
+        probe_scale: Some subclasses run the frozen model on a reduced frame before the step. This
+            is the scale of that frame's sides; None if there is no such run.
         kept_calibration: The calibration in the file of adapters, if the file has one.
     """
 
@@ -115,7 +116,7 @@ class EcoTTA(GradientAdaptation):
         self.regularisation_weight = regularisation_weight
         self.relative_regularisation = relative_regularisation
         self.regularisation_smoothing = regularisation_smoothing
-        # A ladder has no gradients through frozen parts that an engine could make cheap.
+        # In a ladder no gradients pass through frozen parts, so the engine would save nothing.
         memory_engine = memory_engine and not isinstance(self.encoder, LadderEncoder)
         self.unsupported_reason = unsupported_reason(segmentor) if memory_engine else None
         memory_engine = memory_engine and self.unsupported_reason is None
@@ -145,7 +146,7 @@ class EcoTTA(GradientAdaptation):
             self.engine = self.planner = None
 
     def fallbacks(self) -> list[str]:
-        """See base class: frozen modules without an operator, or why the engine is not used."""
+        """See base class. If the engine cannot run the model, the only entry is the reason."""
         if self.engine is not None:
             return self.engine.fallbacks()
         if self.unsupported_reason is None:
@@ -159,7 +160,7 @@ class EcoTTA(GradientAdaptation):
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
         """See base class."""
         with following(self._calibrated):
-            # The layer weights need autograd's graph for its own gradients.
+            # The layer weights compute gradients of their own, which need autograd's graph.
             if self.engine is not None and self.layer_weights is None:
                 return self._propose_by_engine(inputs, metas)
             self._clear_record()
@@ -177,7 +178,7 @@ class EcoTTA(GradientAdaptation):
         return bool(self._calibrated)
 
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: measures the statistics of the aligned features, then the usual drift."""
+        """See base class. Measures the statistics of the aligned features, then the usual drift."""
         super().calibrate(frames)
         with self.encoder.bypass():
             if self.encoder.aligners:
@@ -199,7 +200,7 @@ class EcoTTA(GradientAdaptation):
             norm.forget()
 
     def _clear_record(self) -> StepRecord:
-        """Sets the losses of the step's record to 0; each window of a frame adds its own."""
+        """Sets the losses of the step's record to 0; each sliding window then adds its share."""
         record = self.last_step
         record.entropy = record.confident_fraction = record.regularisation = 0.0
         return record
@@ -236,7 +237,7 @@ class EcoTTA(GradientAdaptation):
 
         Args:
             entropy: (N, H, W) in nats, without a graph.
-            logits: (N, classes, H, W), likewise.
+            logits: (N, classes, H, W), without a graph.
 
         Returns:
             (N, H, W), at least 0.
@@ -259,9 +260,9 @@ class EcoTTA(GradientAdaptation):
     def learn(self, logits: Tensor, share: float) -> None:
         """See base class.
 
-        Each R_k is differentiated with respect to meta network k alone, as in Algorithm 1, which
-        also detaches the part's input. The results agree: the target x_k is detached, and R_k
-        depends on the parameters of meta network k in no other way.
+        R_k is differentiated with respect to meta network k alone, as in Algorithm 1. Algorithm 1
+        also detaches the part's input x̃_{k-1}, which gives the same gradients: the target x_k is
+        detached, and only the parameters of meta network k receive a gradient.
         """
         entropy, fraction = self.entropy_loss(logits)
         if entropy.requires_grad:

@@ -1,4 +1,4 @@
-"""EcoTTA+ (ours): as light as EcoTTA, no source data needed, and no decay on long drives."""
+"""EcoTTA+ (ours): EcoTTA without source data and without decay on long drives."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,52 +25,54 @@ from ..registry import ADAPTATION_METHODS
 from .ecotta import EcoTTA
 
 _PROBE_SCALE = 0.5
-# Indices in ``usual_values``, its values without a calibration (docs/tuning.md), the least unit.
+# The indices of ``usual_values``, its values without a calibration (docs/tuning.md), and a lower
+# limit of the calibrated values.
 DRIFT, ENTROPY, TARGET = range(3)
 _ESTIMATED_DRIFT, _ESTIMATED_ENTROPY = 0.07, 0.13
 _LEAST = 1e-3
-# The least strength of a frame that is worth a step.
+# A frame is worth a step if its strength is at least this.
 _OPEN = 0.5
 
 
 @ADAPTATION_METHODS.register_module(name='ecotta_plus')
 class EcoTTAPlus(EcoTTA):
-    """Meta networks with an identity start and a shift gate, pulled back towards their start.
+    """EcoTTA with a shift gate, whose parameters are pulled back towards their initial values.
 
     Differences from EcoTTA (arXiv 2303.01904):
 
     - Before the stream, ``calibrate`` measures the network's usual drift and entropy on clear
       frames. All limits are multiples of these values.
     - The further a frame is from the source domain, the more the meta networks act (see
-      ``ShiftGate``). On a clear day they hardly act, so the predictions stay close to the
-      source's. The strength of the meta networks is computed for each frame, so conditions may
-      change from frame to frame. This takes a run of the frozen model at half size, a quarter of an
-      inference. A norm of mode 'drift' with a weight above 1 has the weight
-      1 + strength * (weight - 1).
+      ``ShiftGate``). On a clear day they hardly act, so the predictions stay close to the source's.
+      The strength of the meta networks is computed for each frame, so conditions may change from
+      frame to frame. For the strength, the frozen model runs on the frame at half size, which takes
+      a quarter of the operations of an inference. If a norm of mode 'drift' has a weight above 1,
+      the weight becomes 1 + strength * (weight - 1).
     - The entropy of confident pixels is averaged class by class. In a plain mean over pixels, road
       and buildings outweigh small classes, and the model stops predicting small classes.
-    - After every update the parameters move a little back towards their start. This turns an
-      unbounded sum of steps into a mean over the last ``1 / restore_rate`` frames.
+    - After every update the parameters move back by a small share of the distance to their initial
+      values. So the total change stays bounded: it is about the sum of the latest steps, as many as
+      ``1 / restore_rate``.
     - The model stays within a radius of the frozen model (see ``trust_radius``). Entropy
-      minimisation favours classes with many confident pixels. Far from the frozen model the
-      frequent classes replace the others.
+      minimisation favours classes with many confident pixels. Without the limit, frequent classes
+      replace the others in the prediction.
     - Dark frames are brightened first, if a ``brightness`` is set (see ``Exposure``).
 
     Args:
         segmentor: The source model.
-        restore_rate: Share of the distance to the start by which the parameters move back after
-            each update, 0 to 1.
+        restore_rate: Share of the distance to the initial values by which the parameters move back
+            after each update, 0 to 1.
         class_balance: Exponent of the class weights: 0 for the plain mean over pixels, 1 for
             equal weight to each class in the frame.
-        shift_gate: Options of ``ShiftGate``; None for meta networks at full strength. A gate needs
-            an identity start and norms of mode 'drift' or 'calibrated'. In a model without any
-            BatchNorm the gate uses the entropy alone.
+        shift_gate: Options of ``ShiftGate``; with None the meta networks always have full strength.
+            A gate needs meta networks with an identity start, and all norms must have mode 'drift'
+            or 'calibrated'. In a model without any BatchNorm the gate uses the entropy alone.
         trust_radius: Upper limit of Σ_k R_k, above 0. After a frame above the limit, the parameters
             move back by the share 1 - ``trust_radius`` / Σ_k R_k if that is above
             ``restore_rate``. A few such steps bring the model back below the limit. None for no
             limit.
-        brightness: See ``Exposure``; None does not brighten frames. A calibration replaces this
-            value by a target from the clear frames.
+        brightness: See ``Exposure``; with None frames are not brightened. A calibration replaces
+            the target brightness by one that it measures on clear frames.
         **options: See ``EcoTTA``.
 
     Raises:
@@ -122,7 +124,7 @@ class EcoTTAPlus(EcoTTA):
             self.probe_scale = _PROBE_SCALE
             self._probe_meter = DriftMeter(drifting)
             self._only_whole: set[tuple[int, ...]] = set()
-            # Calibrated norms decide themselves which frames need a correction.
+            # The strength does not change the weights of calibrated norms: their own drift does.
             self._norm_weights = [
                 (norm, norm.blend_weight)
                 for norm in norms
@@ -131,13 +133,14 @@ class EcoTTAPlus(EcoTTA):
             # A buffer, so that the strength is saved, rolled back and shared like learned tensors.
             # Before the first frame the stream counts as the source domain.
             self.register_buffer('strength', like.new_zeros(()), persistent=False)
-            # Whether the strength is the next frame's already.
+            # Whether the strength was already computed for the next frame (by ``worth_learning``).
             self._gated = False
         target = 0.0 if self.exposure is None else self.exposure.target
         drift = _ESTIMATED_DRIFT / (ESTIMATED_DRIFT if calibrated_norms(segmentor) else 1.0)
         usual = like.new_tensor([drift, _ESTIMATED_ENTROPY, target])
-        # Values on clear frames, estimates until ``calibrate``: the mean drift of the probe's
-        # norms, the mean entropy of the probe as a share of ln C, the exposure's target.
+        # Values on clear frames; before ``calibrate``, estimates of them. In this order: the mean
+        # drift of the norms in the run at half size, the mean entropy of that run as a share of ln
+        # C, and the exposure's target.
         self.register_buffer('usual_values', usual, persistent=False)
 
     def prepare(self, inputs: Tensor, metas: list[dict]) -> Tensor:
@@ -155,7 +158,7 @@ class EcoTTAPlus(EcoTTA):
 
     @torch.no_grad()
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: the exposure's target, the norms' usual drift, the gate's units.
+        """See base class. Measures the exposure's target, the usual drift and the usual entropy.
 
         A frame counts as dark if its brightness is more than one standard deviation below the
         mean of the clear frames.
@@ -193,7 +196,7 @@ class EcoTTAPlus(EcoTTA):
         return tuple(inputs.shape[2:]) in self._only_whole
 
     def worth_learning(self, inputs: Tensor, metas: list[dict]) -> bool:
-        """See base class: the gate is half open at least."""
+        """See base class. True if the strength is at least 0.5, or if there is no gate."""
         if self.shift_gate is None:
             return True
         self._gate(inputs, metas)
@@ -232,7 +235,7 @@ class EcoTTAPlus(EcoTTA):
             self.strength.copy_(before)
 
     def _gate(self, inputs: Tensor, metas: list[dict]) -> None:
-        """Runs the frozen model on the stream's next frame and sets the strength."""
+        """Runs the frozen model on the stream's next frame and sets the strength for this frame."""
         if self.shift_gate is None:
             return
         gated, self._gated = self._gated, False
@@ -261,7 +264,8 @@ class EcoTTAPlus(EcoTTA):
         16), the frame keeps its size.
         """
         if self.engine is not None:
-            # The budget applies to this run, too; it may be below a plain inference's memory.
+            # The memory budget applies to this run, too, and may be below the memory of plain
+            # inference.
             reduced = reduced_frame(inputs, metas, self.probe_scale)
             return without_padding(self.engine.predict_frozen(*reduced), reduced[1])
         size = tuple(inputs.shape[2:])
@@ -271,13 +275,13 @@ class EcoTTAPlus(EcoTTA):
                     reduced = reduced_frame(inputs, metas, self.probe_scale)
                     return without_padding(super().predict(*reduced), reduced[1])
                 except (AssertionError, RuntimeError, ValueError):
-                    # A real fault of the frame or the model raises again at full size.
+                    # If the frame or the model has a real fault, the run at full size raises again.
                     self._only_whole.add(size)
             return without_padding(super().predict(inputs, metas), metas)
 
     def _act_by(self, strength: Union[Tensor, float]) -> None:
         if isinstance(strength, Tensor) and strength.is_meta:
-            # A dry run has no value: take the general case, strictly between 0 and 1.
+            # In a dry run the strength has no value: take the general case, between 0 and 1.
             strength = 0.5
         strength = float(strength)
         for module in self.encoder.meta_networks:
@@ -290,7 +294,7 @@ class EcoTTAPlus(EcoTTA):
         return class_balanced_weights(entropy, logits, self.entropy_threshold, self.class_balance)
 
     def after_update(self) -> None:
-        """See base class: moves the parameters back, further if the frame was beyond the radius."""
+        """See base class. Moves the parameters back, further if Σ_k R_k is above the radius."""
         share, distance = self.restore_rate, self.last_step.regularisation
         if self.trust_radius is not None and distance > self.trust_radius:
             share = max(share, 1 - self.trust_radius / distance)
@@ -298,7 +302,7 @@ class EcoTTAPlus(EcoTTA):
 
     @torch.no_grad()
     def restore(self, share: float) -> None:
-        """Moves every parameter towards its start by a share of the distance, 0 to 1."""
+        """Moves each parameter towards its initial value by a share of the distance, 0 to 1."""
         for name, parameter in self.adaptable_parameters().items():
             parameter.lerp_(self._initial[name], share)
 

@@ -1,4 +1,4 @@
-"""The model that initialises BECoTTA's experts on source data in made weather."""
+"""The model that initialises BECoTTA's experts on source data with synthetic weather."""
 
 from typing import Optional
 
@@ -19,20 +19,21 @@ _DOMAIN = 'made_weather'
 class ExpertWarmUp(MetaNetworkWarmUp):
     """A frozen source segmentor; its experts and routers learn (BECoTTA, arXiv 2402.08712).
 
-    Each frame of a batch gets the weather of a random domain with a random severity. The loss is
-    the decode head's, and ``synergy_weight`` * the synergy loss of the routers, in the mean of the
-    layers. In each batch the rows of the domains that the batch lacks are those of the latest batch
-    that had them. The classifier of domains is measured on the same frames.
+    Each frame of a batch gets the synthetic weather of a random domain with a random severity. The
+    loss is the decode head's loss plus ``synergy_weight`` times the synergy loss of the routers,
+    averaged over the layers. The synergy loss needs the mean probabilities of the experts in every
+    domain. If a batch has no frame of a domain, those of the latest batch with such a frame are
+    used. The classifier of domains is measured on the same frames.
 
-    Deviations: the public code translates the source to rain, night and fog by networks, before
-    the training. Its synergy loss has no gradient, because its matrix is detached; here the loss is
-    the mutual information of the paper, with gradients. The public weight, 0.0005, is for a sum
-    about 20 times as large.
+    Deviations: the public code translates the source images to rain, night and fog with generative
+    networks before the training. Its synergy loss has no gradient, because its matrix is detached;
+    here the loss is the mutual information of the paper, with gradients. The public weight, 0.0005,
+    is for a sum about 20 times as large.
 
     Args:
-        synergy_weight: From 0.
-        seed: Seed of the experts' start.
-        **options: Of the base class.
+        synergy_weight: Weight of the synergy loss, from 0.
+        seed: Seed of the experts' initial weights.
+        **options: Options of the base class.
     """
 
     def __init__(self, synergy_weight: float = 0.01, seed: int = 0, **options) -> None:

@@ -1,4 +1,4 @@
-"""A bank of recent, certain and diverse frames, as RoTTA keeps of images."""
+"""A bank of recent, certain and diverse frames, after RoTTA's bank of images."""
 
 from dataclasses import asdict, dataclass, fields
 from math import exp, log
@@ -17,8 +17,9 @@ class BankedFrame:
 
     Attributes:
         frame: (1, C, H, W), preprocessed, without padding.
-        padding: [left, right, top, bottom] in pixels, which the segmentor adds to the frame.
-        category: The class that the frame stands for.
+        padding: [left, right, top, bottom] in pixels: the padding that ``padded`` adds to the
+            frame.
+        category: The class that the frame represents.
         uncertainty: Mean entropy of the prediction in nats.
         age: Frames of the stream since the frame entered the bank.
     """
@@ -45,10 +46,11 @@ class FrameBank:
     """Category-balanced sampling with timeliness and uncertainty (arXiv 2303.13899, Alg. 1).
 
     If the category of a new frame has at least capacity / classes frames, the new frame may replace
-    a frame of its own category. Otherwise the new frame enters while there is room, and in a full
-    bank it may replace a frame of the largest categories. Of these frames the one with the highest
-    score is replaced, if its score is above the score of the new frame. Otherwise the new frame
-    does not enter. The score is timeliness / (1 + exp(-age / capacity)) + uncertainty * H / ln C.
+    a frame of its own category. Otherwise, if the bank has room, the new frame enters; if the bank
+    is full, the new frame may replace a frame of the largest categories. Among the frames that may
+    be replaced, the one with the highest score is replaced if its score is above the new frame's
+    score. If not, the new frame does not enter. The score is timeliness / (1 + exp(-age /
+    capacity)) + uncertainty * H / ln C.
 
     Args:
         capacity: Number of frames, from 1.
@@ -94,11 +96,11 @@ class FrameBank:
             item.frame = fn(item.frame)
 
     def state(self) -> list[dict[str, Any]]:
-        """Copies of all frames and their numbers."""
+        """Copies of all frames with their category, uncertainty, age and padding."""
         return [{**asdict(item), 'frame': item.frame.clone()} for item in self.items]
 
     def fits(self, state: Any) -> bool:
-        """Whether ``load`` can take a state."""
+        """Whether ``load`` can restore this saved state."""
         keys = {field.name for field in fields(BankedFrame)}
         return (
             isinstance(state, list)
@@ -109,14 +111,14 @@ class FrameBank:
         )
 
     def load(self, state: list[dict[str, Any]], like: Tensor) -> None:
-        """Restores a state, on the device and with the dtype of ``like``."""
+        """Restores the frames of ``state``, on the device and with the dtype of ``like``."""
         self.items = [
             BankedFrame(**{**item, 'frame': item['frame'].to(like, copy=True)}) for item in state
         ]
 
 
 def timeliness_weight(age: float) -> float:
-    """exp(-a) / (1 + exp(-a)) of an age as a multiple of the bank's capacity (Eq. 7)."""
+    """exp(-a) / (1 + exp(-a)); a is the age as a multiple of the bank's capacity (Eq. 7)."""
     return exp(-age) / (1 + exp(-age))
 
 

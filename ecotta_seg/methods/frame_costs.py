@@ -1,4 +1,4 @@
-"""The floating-point operations of a frame by a method, counted on tensors without data."""
+"""Counts the floating-point operations of a method on a frame, with tensors without data."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,10 +21,12 @@ class FrameCosts(NamedTuple):
     Attributes:
         inference: Stock inference with one view.
         prediction: A frame that the method predicts only, with all of its views.
-        step: What learning adds to ``prediction``, with the guard's checks at their mean frequency.
-        estimate: What a frame in the estimate of mIoU adds; 0 without an estimate.
-        source: What the source's prediction adds to a frame that is not in the estimate, if the
-            run gives out this prediction.
+        step: The operations that learning adds to ``prediction``. The guard checks only some steps;
+            its checks are averaged over all steps.
+        estimate: The operations that the estimate of mIoU adds to a frame that is estimated; 0
+            without an estimate.
+        source: The operations of the source's prediction, which are added to a frame that is not
+            estimated if the run returns the source's prediction.
     """
 
     inference: int
@@ -35,10 +37,10 @@ class FrameCosts(NamedTuple):
 
 
 def frame_costs(method: Any, stock: SourceModel, inputs: Tensor, metas: list[dict]) -> FrameCosts:
-    """Counts the operations of a frame; computes nothing.
+    """Counts the operations of a frame in dry runs.
 
-    A step's number is that of a frame that the method learns from in full. A step that finds, for
-    example, no confident pixel takes fewer.
+    The number for a step assumes that the whole step runs. If the method finds, for example, no
+    confident pixel, the step takes fewer operations.
 
     Args:
         method: An ``AdaptationMethod``; not changed.
@@ -61,11 +63,11 @@ def frame_costs(method: Any, stock: SourceModel, inputs: Tensor, metas: list[dic
 def _frame_costs(method: Any, stock: SourceModel, inputs: Tensor, metas: list[dict]) -> FrameCosts:
     planner = getattr(method, 'planner', None)
     if planner is not None:
-        # The copy uses this plan, which may recompute modules for a memory budget.
+        # The copy below uses this plan, which may recompute modules to keep a memory budget.
         planner.plan_for(inputs, metas)
     copy = method_without_data(method).eval()
     leave_autocast(copy.segmentor)
-    # The start of a stream: the same numbers in a resumed run.
+    # Count from the initial state, so that a resumed run counts the same numbers.
     copy.reset()
     if planner is not None:
         copy.planner = planner

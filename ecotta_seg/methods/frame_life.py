@@ -3,9 +3,10 @@
 A Runner's test loop and ``AdaptiveSegmentor.step`` take each frame through these steps:
 
 1. **Check.** ``check_frame`` marks a bad frame. A bad frame is predicted and not learned from.
-2. **Preprocess, predict, learn.** ``run_step``; ``predict_and_learn`` is its core. The method
-   proposes an update. The guard accepts or discards the update, or restores earlier parameters.
-3. **Record.** ``frame_events`` has the interventions of the guard and of the method.
+2. **Preprocess, predict, learn.** ``run_step`` makes these steps; ``predict_and_learn`` is its
+core. The method proposes an update. The guard accepts or discards the update, or restores earlier
+parameters.
+3. **Record.** ``frame_events`` returns the interventions of the guard and of the method.
 4. **Save.** ``StreamStateHook`` saves the state of a Runner's stream at intervals.
 
 In a Runner each step is a hook. ``Turn`` is the order of the hooks.
@@ -53,7 +54,8 @@ def check_frame(checker: Any, image: Tensor, sample: Any) -> Optional[str]:
         sample: The sample of the frame. Its metainfo gets ``frame_fault`` if the frame is bad.
 
     Returns:
-        The fault, or None. A fault that the data set has found counts, too.
+        The text of the fault, or None. If the data set has already found a fault, its text is
+        returned.
     """
     info = sample.metainfo
     fault = info.get('frame_fault')
@@ -67,7 +69,7 @@ def check_frame(checker: Any, image: Tensor, sample: Any) -> Optional[str]:
 
 
 def run_step(method: Any, data: dict) -> list:
-    """Preprocesses, predicts, learns, estimates and postprocesses.
+    """Runs one step on a batch: preprocesses, predicts, learns, estimates and postprocesses.
 
     Args:
         method: An ``AdaptationMethod``.
@@ -121,8 +123,8 @@ def predict_and_learn(
     """Predicts frames and learns from them.
 
     The method proposes an update. The guard accepts or discards the update, and may afterwards
-    restore earlier parameters. A method that updates during its backward has made the update by
-    then: the guard can only undo it.
+    restore earlier parameters. If a method updates its parameters during the backward pass, the
+    update is already made when the guard checks it, so the guard can only undo the update.
 
     Args:
         method: An ``AdaptationMethod``.
@@ -132,11 +134,11 @@ def predict_and_learn(
         budget: A ``ComputeBudget`` that chooses the frames to learn from; None chooses all.
 
     Returns:
-        (N, classes, H, W) logits, detached, of the forward before the update, or of one after the
-        update if the method ``predicts_after_update``. If the parameters and these logits are not
-        finite, the logits of the repaired model.
+        Detached (N, classes, H, W) logits of the forward pass before the update, or of one after
+        the update if the method ``predicts_after_update``. If the parameters and these logits are
+        not finite and the guard restores earlier parameters, the logits of the restored model.
     """
-    # A cooldown of the guard counts frames with steps, so it passes over frames without.
+    # A cooldown of the guard counts only frames with a step, so do not ask the guard on others.
     skips = budget is not None and not budget.affords_step(method, inputs, metas)
     if skips or (guard is not None and guard.pauses_frame(method)):
         return method.predict_frame(inputs, metas)
@@ -158,7 +160,7 @@ def predict_and_learn(
 
 
 def frame_events(method: Any, stream_index: Optional[int]) -> list[dict]:
-    """The interventions in the latest frame: a reset of the method's own, and those of the guard.
+    """Returns the interventions in the latest frame: resets by the method, and those of the guard.
 
     Args:
         method: An ``AdaptationMethod``, after its step.

@@ -32,7 +32,7 @@ def _copied(value):
 
 
 class GradientAdaptation(AdaptationMethod):
-    """A method that takes one optimizer step per frame, on a loss of its own prediction.
+    """A method that takes one optimizer step per frame; the loss depends on the frame's prediction.
 
     The same optimizer serves the whole stream and does not know when a condition ends.
 
@@ -41,14 +41,16 @@ class GradientAdaptation(AdaptationMethod):
         optimizer: A config of a torch optimizer, e.g. ``dict(type='SGD', lr=5e-4, momentum=0.9)``.
 
     Attributes:
-        parts: The parts that the method has (``StepPart``), by the name of the option.
+        parts: Optional parts of the step (``StepPart``), by the name of the option that adds the
+            part.
         layer_weights: The ``LayerWeights`` of LAW, or None, see ``use_layer_weights``. The method
-            calls ``see(logits, share)`` with each window's logits and their graph before
-            ``learn``, and ``weigh(optimizer)`` before each optimizer step. With them the optimizer
-            has one group for each parameter.
+            calls their ``see(logits, share)`` for each window before ``learn``, and their
+            ``weigh(optimizer)`` before each optimizer step. With layer weights the optimizer has
+            one group for each parameter.
         planner: Plans steps for a memory budget; None without a budget.
         planned: The ``PlannedStep`` of the latest frame; None without a budget.
-        lean: Whether steps run under ``LeanAutograd``. False is for comparisons.
+        lean: Whether steps run under ``LeanAutograd``, which saves memory. False is for
+            comparisons.
 
     Raises:
         TypeError: ``optimizer`` is not a dictionary.
@@ -154,19 +156,19 @@ class GradientAdaptation(AdaptationMethod):
         self.learn(logits, share)
 
     def begin_frame(self) -> None:
-        """See base class: each part begins the frame."""
+        """See base class. Calls ``begin_frame`` of each part."""
         for part in self.parts.values():
             part.begin_frame(self)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the gradients of the loss are the proposal."""
+        """See base class. The proposed update consists of the gradients of the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.within_budget(inputs, metas), torch.enable_grad():
             self.learned_from = forward_windows(self.segmentor, inputs, metas, self.show)
         return self.learned_from
 
     def discard(self) -> None:
-        """See base class: frees the gradients."""
+        """See base class. Also frees the gradients."""
         super().discard()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -204,7 +206,7 @@ class GradientAdaptation(AdaptationMethod):
         super().use_autocast(name)
 
     def use_memory_budget(self, budget: Union[str, int, float]) -> None:
-        """See base class: a step recomputes modules of the model until the step fits."""
+        """See base class. A step recomputes as many modules of the model as the budget needs."""
         self.planner = RecomputePlanner(self, budget)
         for other, there in (
             (f'{self.views} views', self.views > 1),
@@ -216,7 +218,7 @@ class GradientAdaptation(AdaptationMethod):
 
     @contextmanager
     def within_budget(self, inputs: Tensor, metas: list[dict]) -> Iterator[None]:
-        """Inside the context, a step on these frames keeps the memory budget, if there is one.
+        """Context manager in which a step on these frames keeps the memory budget, if there is one.
 
         Raises:
             BudgetError: No plan meets the budget.
@@ -229,7 +231,7 @@ class GradientAdaptation(AdaptationMethod):
             yield
 
     def update(self) -> None:
-        """See base class: takes the optimizer step if there are gradients."""
+        """See base class. Takes the optimizer step if there are gradients."""
         if any(p.grad is not None for p in self.adaptable_parameters().values()):
             if self.layer_weights is not None:
                 self.layer_weights.weigh(self.optimizer)
@@ -282,14 +284,15 @@ class GradientAdaptation(AdaptationMethod):
     def take_method_state(self, state: dict) -> None:
         """See base class."""
         super().take_method_state(state)
-        # torch keeps the given tensors themselves: copy them, so that a state can be loaded twice.
+        # torch keeps the given tensors without a copy: copy them, so that a state can be loaded
+        # twice.
         self.optimizer.load_state_dict(_copied(state['optimizer']))
         for name, part in self.parts.items():
             part.load_state_dict(state['parts'][name])
 
     @contextmanager
     def using(self, tensors: dict[str, Tensor]) -> Iterator[None]:
-        """Inside the context, ``tensors`` replace the adaptable parameters, without a copy."""
+        """Context manager in which ``tensors`` replace the adaptable parameters, without a copy."""
         parameters = self.adaptable_parameters()
         learned = {name: parameter.data for name, parameter in parameters.items()}
         try:
@@ -306,7 +309,7 @@ class GradientAdaptation(AdaptationMethod):
             return self.predict(inputs, metas)
 
     def reset(self) -> None:
-        """See base class: restores the initial parameters and clears the optimizer's momenta."""
+        """See base class. Restores the initial parameters and clears the optimizer's momenta."""
         parameters = self.adaptable_parameters()
         with torch.no_grad():
             for name, parameter in parameters.items():

@@ -1,8 +1,8 @@
-"""Hybrid-TTA: full or efficient tuning by the trend of the loss, on masked frames.
+"""Hybrid-TTA: learns on masked frames; the trend of the loss selects the parameters that learn.
 
 Taken from Park et al., ICCV 2025 (arXiv 2409.08566), and their public code: dynamic domain shift
-detection by the moving mean of the loss, and masked image modelling adaptation. The class names
-the differences.
+detection by the moving mean of the loss, and masked image modelling adaptation. The docstring of
+the class lists the differences.
 """
 
 from math import ceil
@@ -26,13 +26,13 @@ COLOUR, RECONSTRUCTION = 'mask_colour', 'reconstruction'
 
 
 class _Window(NamedTuple):
-    """What the student's loss on one window needs.
+    """The data for the student's loss on one sliding window.
 
     Attributes:
         frame: (N, C, h, w), not masked, without padding.
-        mask: (N, 1, h, w), 1 at pixels that the mask covered.
+        mask: (N, 1, h, w), 1 at pixels that the mask covers, else 0.
         labels: (N, h, w), the teacher's classes.
-        place: Rows and columns of the frame in the window.
+        place: Rows and columns of the window that are not padding.
     """
 
     frame: Tensor
@@ -49,12 +49,13 @@ class HybridTTA(TeacherAdaptation):
 
     1. The teacher predicts. **This prediction is scored**, as in the public code.
     2. A mask of a learned colour covers ``mask_ratio`` of the patches. The student predicts the
-       masked frame and learns the teacher's classes by cross-entropy on all pixels. From the
-       backbone's maps of this forward a reconstruction predicts the colours of the covered pixels;
-       its mean absolute error is the second loss.
-    3. If the mean cross-entropy of the last ``window`` frames is below (1 + ``margin``) times its
-       slow average, the domain does not shift, and in the backbone only the norms learn (the
-       efficient step). Otherwise all parameters learn.
+       masked frame and learns the teacher's classes by cross-entropy on all pixels. A small
+       network, the reconstruction, predicts the colours of the covered pixels from the backbone's
+       maps of the same forward pass; its mean absolute error is the second loss.
+    3. If the mean cross-entropy of the last ``window`` frames is below (1 + ``margin``) times the
+       slow average of the cross-entropy, the domain does not shift. Then only the norms of the
+       backbone learn, together with everything outside of the backbone (the efficient step).
+       Otherwise all parameters learn.
     4. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student.
 
     Deviations: the norms take the place of the public code's adapters, which are built for a ViT's
@@ -68,13 +69,13 @@ class HybridTTA(TeacherAdaptation):
         optimizer: A config of a torch optimizer.
         mask_ratio: Share of the patches, 0 to below 1 (0.6 in the public code).
         patch: Side of a patch in pixels, from 1 (32 in the public code).
-        reconstruction_weight: From 0 (1 in the public code).
-        window: Frames of the short average, from 1 (10 in the public code).
+        reconstruction_weight: Weight of the second loss, from 0 (1 in the public code).
+        window: Number of frames in the short average, from 1 (10 in the public code).
         margin: From 0 (0.1 in the public code).
-        loss_momentum: Of the slow average, 0 to 1 (0.999 in the public code).
+        loss_momentum: Momentum of the slow average, 0 to 1 (0.999 in the public code).
         teacher_momentum: 0 to 1.
-        batch_norm: As in ``CoTTA``, but None for the source's statistics, as in the public code.
-        seed: Seed of the masks and of the reconstruction's start.
+        batch_norm: As in ``CoTTA``, but None means the source's statistics, as in the public code.
+        seed: Seed of the masks and of the reconstruction's initial weights.
 
     Raises:
         ValueError: An option is out of range.
@@ -119,7 +120,7 @@ class HybridTTA(TeacherAdaptation):
         self.loss_momentum = loss_momentum
         # The number of updates; with the seed it chooses the mask of the next frame.
         self.register_buffer('updates', torch.zeros_like(one, dtype=torch.int64))
-        # The latest first.
+        # The cross-entropy of the last frames, the latest frame first.
         self.register_buffer('recent_losses', one.new_zeros(window))
         self.register_buffer('slow_loss', torch.zeros_like(one))
         self._maps: list[Tensor] = []
@@ -129,21 +130,21 @@ class HybridTTA(TeacherAdaptation):
         self.start()
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """See base class: the mask's colour and the reconstruction."""
+        """See base class. These are the mask's colour and the reconstruction."""
         parts = (COLOUR, f'{RECONSTRUCTION}.')
         return {n: p for n, p in self.adaptable_parameters().items() if n.startswith(parts)}
 
     def mask(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """The covered patches of (N, C, H, W) frames: (N, 1, H, W), 1 where covered, else 0.
+        """Draws the mask of (N, C, H, W) frames: (N, 1, H, W), 1 at covered pixels, else 0.
 
-        The patches begin where the frame does; the padding is not covered.
+        The patches begin at the frame's first pixel; the padding is not covered.
         """
         place = padding_of(inputs, metas[0])
         mask = torch.zeros_like(inputs[:, :1])
         frame = mask[:, :, place[0], place[1]]
         rows, columns = (ceil(side / self.patch) for side in frame.shape[2:])
         covered = ceil(rows * columns * self.mask_ratio)
-        # A CPU generator on every device.
+        # The generator is on the CPU for every device, so that the draws are the same.
         generator = torch.Generator().manual_seed(self.seed + int(self.updates))
         grid = inputs.new_zeros(len(inputs), rows * columns)
         for patches in grid:
@@ -155,7 +156,7 @@ class HybridTTA(TeacherAdaptation):
         return mask
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher predicts, the student learns from the masked frame."""
+        """See base class. The teacher predicts, and the student learns from the masked frame."""
         logits = self.predict(inputs, metas)
         self._mask = self.mask(inputs, metas)
         self._windows = self._cut(inputs, self._mask, logits.argmax(dim=1), metas)
@@ -174,14 +175,14 @@ class HybridTTA(TeacherAdaptation):
         return logits
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._maps, self._windows, self._mask, self._shown = [], [], None, None
 
     def _cut(
         self, inputs: Tensor, mask: Tensor, labels: Tensor, metas: list[dict]
     ) -> list[_Window]:
-        """The windows of a frame, the first one last."""
+        """The data of all sliding windows of a frame, in reverse order for ``learn``."""
         windows = []
         whole = torch.cat([inputs, mask, labels.unsqueeze(1).to(inputs)], dim=1)
 
@@ -201,7 +202,7 @@ class HybridTTA(TeacherAdaptation):
         self._side = args[0].shape[2:]
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: step 2."""
+        """See base class. Computes both losses of step 2 for one window."""
         window = self._windows.pop()
         cross_entropy = F.cross_entropy(logits, window.labels)
         colours = self.segmentor.get_submodule(RECONSTRUCTION)(self._maps, self._side)
@@ -215,14 +216,14 @@ class HybridTTA(TeacherAdaptation):
         record.loss = self._cross_entropy + self.reconstruction_weight * record.regularisation
 
     def shifts(self) -> bool:
-        """Whether the latest losses show a shift of the domain; all parameters learn then."""
+        """Whether the latest losses show a shift of the domain. If so, all parameters learn."""
         if int(self.updates) + 1 < len(self.recent_losses):
             return True
         return float(self.recent_losses.mean()) >= (1 + self.margin) * float(self.slow_loss)
 
     @torch.no_grad()
     def update(self) -> None:
-        """See base class; first makes the choice of step 3 and the gradient of the colour."""
+        """See base class. First makes the choice of step 3 and computes the colour's gradient."""
         loss = self._cross_entropy
         self.recent_losses.copy_(self.recent_losses.roll(1))
         self.recent_losses[0] = loss
@@ -245,7 +246,7 @@ class HybridTTA(TeacherAdaptation):
 
 
 class _Reconstruction(nn.Module):
-    """Colours from the maps of a backbone: a 1x1 convolution of each, enlarged and added."""
+    """Predicts colours: a 1x1 convolution on each map of the backbone, enlarged and summed."""
 
     def __init__(self, channels: list[int], colours: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -272,7 +273,7 @@ def _maps(output: Any) -> list[Tensor]:
 
 
 def _reconstruction(segmentor: nn.Module, like: Tensor, seed: int) -> _Reconstruction:
-    """A reconstruction for the maps of a backbone."""
+    """Builds the reconstruction network for the maps of a segmentor's backbone."""
     widths = [x.shape[1] for x in _maps(trial_outputs(segmentor.backbone))]
     if not widths:
         raise TypeError(

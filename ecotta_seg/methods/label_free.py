@@ -31,8 +31,8 @@ class Estimate(NamedTuple):
     """Estimated running mIoU in percent.
 
     Attributes:
-        adapted: Of the adapted prediction.
-        source: Of the source's prediction.
+        adapted: mIoU of the adapted prediction.
+        source: mIoU of the source's prediction.
     """
 
     adapted: float
@@ -42,29 +42,30 @@ class Estimate(NamedTuple):
 class LabelFreeEstimate:
     """Estimates running mIoU without labels, and chooses the adapted or the source's prediction.
 
-    Both models predict the frame once more at ``scale``; see
-    :mod:`ecotta_seg.evaluation.label_free` for the estimate. An estimated frame costs one extra
-    forward at full size and two at ``scale``. Other frames cost nothing, or one forward at full
-    size if the source's prediction is returned.
+    The source model also predicts each estimated frame, and both models predict it once more at
+    ``scale``; see :mod:`ecotta_seg.evaluation.label_free` for the estimate. So an estimated frame
+    costs one extra forward pass at full size and two at ``scale``. Any other frame costs nothing
+    extra, or one forward pass at full size if the source's prediction is returned.
 
     Args:
         segmentor: The source model, before a method is built around it. Call ``attach`` when the
             method is built.
         every: Estimate every n-th frame of the stream.
-        fallback: Return the source's prediction if its running estimate, including the current
-            frame, is above the adapted model's.
-        scale: Scale of the other view's sides, above 0, not 1.
-        decay: Weight of a frame in the running estimate relative to the next frame, from 0 to
-            below 1. The running difference of the two models is the mean of the frames'
-            differences. The difference of the summed areas of two conditions can have the opposite
-            sign of the difference in each condition.
+        fallback: If True, the source's prediction is returned whenever its running estimate,
+            including the current frame, is above that of the adapted prediction.
+        scale: Scale of the sides of the second prediction's frame, above 0, not 1.
+        decay: Weight of a frame in the running estimate relative to the next frame, at least 0 and
+            below 1. The running difference of the two models is the weighted mean of the
+            differences of single frames. It is not computed from summed areas, because a difference
+            of summed areas over two conditions can have the opposite sign of the difference in each
+            condition.
 
     Raises:
         ValueError: An option is out of range.
 
     Attributes:
-        latest: (N, 2, 2, 3, C) areas of the latest frames passed to ``choose``; None if these were
-            not estimated.
+        latest: (N, 2, 2, 3, C), the areas of the frames in the latest call of ``choose``; None if
+            these frames were not estimated.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class LabelFreeEstimate:
 
     @classmethod
     def from_options(cls, options: Union[dict, bool], segmentor: nn.Module) -> 'LabelFreeEstimate':
-        """From a config's dictionary; True for the defaults.
+        """Builds an estimate from a config's dictionary, or from True with the default options.
 
         Raises:
             ValueError: An option is unknown or out of range.
@@ -108,11 +109,11 @@ class LabelFreeEstimate:
         return cls(segmentor, **dict(options))
 
     def attach(self, method) -> None:
-        """Makes the source independent of the method's updates; call before the first frame."""
+        """Copies those source parameters that the method changes; call before the first frame."""
         part_from(self.source, method)
 
     def forget(self) -> None:
-        """Forgets the stream; the calibration stays."""
+        """Restores the estimate before the first frame; keeps the calibration."""
         self._areas: Optional[Tensor] = None
         self._frames = 0
         # The weighted sum of the frames' differences, and the sum of the weights.
@@ -120,7 +121,7 @@ class LabelFreeEstimate:
 
     @torch.no_grad()
     def calibrate(self, method, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """Measures on clear frames: the classes that count, ``clear_share`` and ``level_factor``.
+        """Measures on clear frames which classes count, ``clear_share`` and ``level_factor``.
 
         Args:
             method: The ``AdaptationMethod``, already calibrated, before the first frame.
@@ -155,7 +156,7 @@ class LabelFreeEstimate:
         """Loads the result of ``calibration``.
 
         Raises:
-            ValueError: The tensors are not those of such an estimate.
+            ValueError: The names or shapes of the tensors do not fit this estimate.
         """
         number = self.source.segmentor.out_channels
         if set(saved) != {'classes', 'share', 'factor'} or saved['classes'].shape != (number,):
@@ -194,7 +195,8 @@ class LabelFreeEstimate:
             logits: (N, C, H, W), the adapted prediction.
 
         Returns:
-            These logits or the source's; ``method.last_step`` records the choice and the estimates.
+            ``logits``, or the logits of the source. ``method.last_step`` records the choice and the
+            estimates.
         """
         self.latest, source = None, None
         due = self.is_due(method, metas)
@@ -219,7 +221,7 @@ class LabelFreeEstimate:
 
     @property
     def gives_source(self) -> bool:
-        """Whether the source's prediction is returned, by the estimate so far."""
+        """Whether, by the estimate so far, the source's prediction is returned (``fallback``)."""
         return self.fallback and self._difference < 0
 
     def _add(self, areas: Tensor) -> None:
@@ -242,7 +244,8 @@ class LabelFreeEstimate:
     ) -> Tensor:
         """(N, 2, 2, 3, C) areas of frames."""
         masks = [_thinned(both, metas).argmax(1) for both in (logits, source)]
-        # One after the other to save memory: a view is as large as the frame's logits.
+        # The models run one after the other to save memory: each result is as large as the frame's
+        # logits.
         chances = [
             _thinned(view_probabilities(predict, frame, metas, self.view), metas)
             for predict, frame in ((method.predict, prepared), (self.source.predict, inputs))
@@ -251,7 +254,7 @@ class LabelFreeEstimate:
 
     @contextmanager
     def stream_kept(self) -> Iterator[None]:
-        """Inside the context, frames of another stream are estimated; on exit the state returns."""
+        """Context manager for frames of another stream: on exit, the estimate is restored."""
         before = self._areas, self._frames, self.latest, self._difference, self._weight
         try:
             yield

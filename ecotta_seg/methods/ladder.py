@@ -1,4 +1,4 @@
-"""EcoTTA's loss on meta networks beside the frozen backbone: needs little memory."""
+"""Trains meta networks beside the frozen backbone with EcoTTA's loss; needs little memory."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""LAW: a learning weight for each layer, by the layer's Fisher information on the target domain."""
+"""LAW: scales each layer's learning rate by the layer's Fisher information on the stream."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -20,7 +20,7 @@ def learning_weights(information: Tensor, exponent: float) -> Tensor:
         exponent: τ, above 0.
 
     Returns:
-        (L,), 0 to 1: 0 for the least informative layer, 1 (minus an epsilon) for the most.
+        (L,), 0 to 1: 0 for the layer with the least information, about 1 for that with the most.
     """
     low, high = information.min(), information.max()
     scale = information.new_tensor(_EPSILON) if high == 0 else _EPSILON * high
@@ -30,28 +30,28 @@ def learning_weights(information: Tensor, exponent: float) -> Tensor:
 class LayerWeights(StepPart):
     """Weights the learning rates of the layers of a ``GradientAdaptation`` (LAW).
 
-    Park et al., WACV 2024, arXiv 2311.05858. For each frame an extra backward over the same
-    forward gives the gradient of the negative log-likelihood of the model's own classes. The sum
-    of its squares over the stream is the layers' Fisher information (Eq. 3 and 4). The
-    root of a layer's mean information, scaled to 0 to 1 over the layers and raised to
-    ``exponent``, multiplies the layer's learning rate (Eq. 6). A layer is a parameter tensor, as
-    in the public code.
+    Park et al., WACV 2024, arXiv 2311.05858. For each frame an extra backward pass gives the
+    gradient of the negative log-likelihood of the classes that the model itself predicts. The
+    squares of this gradient, summed over the stream, are the Fisher information (Eq. 3 and 4). For
+    each layer, the square root of the mean information is scaled to 0 to 1 over the layers and
+    raised to the power ``exponent``. The result multiplies the layer's learning rate (Eq. 6). A
+    layer is a parameter tensor, as in the public code.
 
-    Deviations: the loss is the method's own; the paper adds a consistency loss with an
-    augmented view. The optimizer persists; the public code makes a new Adam for each batch.
-    The scaler's epsilon is relative to the largest information, because the information of a mean
-    likelihood over pixels is far smaller than an image's.
+    Deviations: the loss is the method's own; the paper adds a consistency loss with an augmented
+    view. One optimizer serves the whole stream; the public code makes a new Adam for each batch.
+    The epsilon of the scaler is relative to the largest information, because a likelihood averaged
+    over pixels has far smaller information than the likelihood of an image.
 
     Args:
-        parameters: The layers; the optimizer has one group for each, in this order.
+        parameters: The layers. The optimizer must have one group for each, in this order.
         exponent: τ, above 0 (1 for ImageNet-C in the paper).
 
     Raises:
         ValueError: ``exponent`` is not above 0.
 
     Attributes:
-        information: (L,) float64. For each layer, the squared gradient averaged over its elements
-            and summed over frames; the scaler accepts any unit.
+        information: (L,) float64. For each layer, the squared gradient, averaged over the layer's
+            elements and summed over frames.
         weights: (L,) float64, the weights of the latest step.
     """
 
@@ -75,11 +75,11 @@ class LayerWeights(StepPart):
         self._gradients = None
 
     def begin_frame(self, method: Any) -> None:
-        """See base class: discards the gradients of a frame whose step was dropped."""
+        """See base class. Drops gradients that are left from a frame without an update."""
         self._gradients = None
 
     def state_dict(self) -> dict[str, Any]:
-        """See base class: the information of the layers."""
+        """See base class. Holds the Fisher information of the layers."""
         return {'information': self.information.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

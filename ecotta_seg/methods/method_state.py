@@ -1,4 +1,4 @@
-"""The state of a method that a file keeps: tensors, and what else later steps depend on."""
+"""Saves and restores the state of a method: tensors, counters and other values."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from ..resume.saved_state import expect_keys, misfit
 
 
 class MethodState:
-    """A mixin for adaptation methods (modules) that saves and restores their state."""
+    """A mixin for adaptation methods; with it, a method saves and restores its state."""
 
     def learned_tensors(self) -> dict[str, Tensor]:
         """All tensors that adaptation changes in place, by name; the tensors are not copies.
@@ -20,10 +20,10 @@ class MethodState:
         return tensors
 
     def method_state(self) -> dict:
-        """Copies all state that later steps depend on: plain tensors, numbers, strings.
+        """Returns copies of all state that later steps depend on: plain tensors, numbers, strings.
 
-        The state loads with ``weights_only=True``. A method with state beyond its tensors
-        (counters, generators) adds a key of its own here and in ``state_keys``,
+        ``torch.load`` can read a file of this state with ``weights_only=True``. A method with state
+        beyond its tensors (counters, generators) adds a key of its own here and in ``state_keys``,
         ``check_method_state`` and ``take_method_state``.
         """
         return {'tensors': {k: t.detach().clone() for k, t in self.learned_tensors().items()}}

@@ -1,7 +1,8 @@
 """Mixture of Prototypes: experts of class prototypes, mixed by a gating network that learns.
 
-After the abstract of Li, Zhu and Ge, CVPR 2026, "Mixture of Prototypes for Test-time Adaptive
-Segmentation". The class names what the abstract leaves open, and the differences.
+This file follows the abstract of Li, Zhu and Ge, CVPR 2026, "Mixture of Prototypes for Test-time
+Adaptive Segmentation". The docstring of the class lists the details that the abstract leaves open,
+and the differences.
 """
 
 from collections.abc import Sequence
@@ -32,24 +33,23 @@ class MixtureOfPrototypes(GradientAdaptation):
       the experts. It starts with equal weights.
     - The loss of a frame is the mean entropy over its pixels, minus ``selection_weight`` times the
       entropy of the mean selection over its pixels.
-    - The prediction is the mean of the classifier's probabilities, with the weight
-      ``source_share``, and the experts'. So the method starts near the source and stays near the
-      source. 0 leaves out the classifier: the experts alone predict.
+    - The prediction is the weighted mean of the classifier's probabilities, with the weight
+      ``source_share``, and the experts' probabilities. So the method starts and stays near the
+      source. With ``source_share=0`` the experts alone predict.
 
     Deviations: the prototypes come from a calibration on clear frames without labels before the
     stream, and not from the training of the source. So a prototype is the mean feature of the
-    pixels that the source assigns to a class, one for each clear frame and class. For classes that
-    the source finds in no clear frame, the classifier's probability stays.
-
-    No gradient enters the network: the gating network is behind its last layer.
+    pixels that the source assigns to a class, one for each clear frame and class. If the source
+    predicts a class in no clear frame, the class keeps the classifier's probability. No gradient
+    passes through the segmentor, because the gating network comes after its last layer.
 
     Args:
         segmentor: The source model. Its last head has a 1x1 convolution ``conv_seg``.
         optimizer: A config of a torch optimizer.
         experts: Number of experts, from 1.
-        temperature: Of the softmax over the cosines to an expert's prototypes, above 0.
+        temperature: Temperature of the softmax over the cosines to an expert's prototypes, above 0.
         source_share: 0 to below 1.
-        selection_weight: From 0.
+        selection_weight: Weight of the entropy of the mean selection, from 0.
 
     Raises:
         ValueError: An option is out of range, or the head has no such classifier.
@@ -85,11 +85,11 @@ class MixtureOfPrototypes(GradientAdaptation):
 
     @property
     def experts(self) -> PrototypeExperts:
-        """The layer in the classifier's place."""
+        """The layer that replaces the classifier."""
         return find_classifier(self.segmentor)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """See base class: the gating network."""
+        """See base class. These are the parameters of the gating network."""
         return self.adaptable_parameters()
 
     @property
@@ -104,7 +104,7 @@ class MixtureOfPrototypes(GradientAdaptation):
 
     @torch.no_grad()
     def calibrate(self, frames: Sequence[tuple[Tensor, list[dict]]]) -> None:
-        """See base class: the prototypes, and the experts from them.
+        """See base class. Computes the prototypes of the experts.
 
         Raises:
             ValueError: There are no frames, or the head does not run its classifier.
@@ -139,7 +139,7 @@ class MixtureOfPrototypes(GradientAdaptation):
         return super().propose(inputs, metas)
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: the min-max entropy of the abstract."""
+        """See base class. The loss is the min-max entropy of the abstract."""
         entropy = pixel_entropy(logits).mean()
         selection = self.experts.selection()
         least = torch.finfo(selection.dtype).tiny

@@ -2,8 +2,8 @@
 
 Taken from Marsden, Döbler and Yang, WACV 2024 (arXiv 2306.00650), and their public code: the
 certainty and diversity weights (Section 3.2), the soft likelihood ratio and the symmetric
-cross-entropy (3.3), weight ensembling (3.1) and the adaptive prior correction (3.4). The class
-names the differences.
+cross-entropy (3.3), weight ensembling (3.1) and the adaptive prior correction (3.4). The docstring
+of the class lists the differences.
 """
 
 import torch
@@ -18,7 +18,7 @@ from ..layers.norm_parameters import release_norm_parameters
 from ..registry import ADAPTATION_METHODS
 from .gradient_adaptation import GradientAdaptation
 
-# Of the soft likelihood ratio, in the public code.
+# Constants of the soft likelihood ratio, from the public code.
 _CLIP, _EPSILON = 0.99, 1e-5
 
 
@@ -30,24 +30,25 @@ class ROID(GradientAdaptation):
 
     - The loss of a pixel is the soft likelihood ratio −Σ p ln(p / (1 − p)) of its probabilities,
       and the symmetric cross-entropy between the frame and a view of it with other colours.
-    - A pixel weighs exp(d c / ``temperature``). d is 1 minus the cosine between its probabilities
-      and their moving average over the stream, c the negative entropy; both are scaled to 0 to 1
-      over the frame. Pixels with d below the mean of d do not count.
+    - The weight of a pixel is exp(d c / ``temperature``). d is 1 minus the cosine between the
+      pixel's probabilities and their moving average over the stream. c is the negative entropy.
+      Both are scaled to 0 to 1 over the frame. A pixel with d below the mean of d has weight 0.
     - After the step the parameters are ``source_momentum`` * learned + (1 - ``source_momentum``) *
       source.
-    - The prediction is multiplied by the smoothed mean of the frame's probabilities.
+    - The predicted probabilities are multiplied by the prior: the smoothed mean of the frame's
+      probabilities.
 
-    Deviations: pixels replace images, and a window of the frame replaces the batch. The view
-    changes only colours, see ``photometric_view``. The loss has gradients through both views, as
-    published. They are computed one after the other, so that only the activations of one view exist
-    at a time; this takes a third forward, without a graph. The prior multiplies probabilities, as
-    in the paper; the public code multiplies logits.
+    Deviations: pixels replace images, and a sliding window of the frame replaces the batch. The
+    view changes only colours, see ``photometric_view``. The loss has gradients through both views,
+    as published. The gradients of the two views are computed one after the other, so that only the
+    activations of one view exist at a time. This takes a third forward pass, without a graph. The
+    prior multiplies probabilities, as in the paper; the public code multiplies logits.
 
     Args:
         segmentor: The source model.
         optimizer: A config of a torch optimizer.
         source_momentum: 0 to 1 (0.99 in the paper).
-        prediction_momentum: Of the moving average, 0 to 1 (0.9 in the code).
+        prediction_momentum: Momentum of the moving average, 0 to 1 (0.9 in the public code).
         temperature: Above 0 (1/3 in the paper).
         consistency: Whether the loss has the symmetric cross-entropy.
         prior_correction: Whether the prediction is multiplied by the prior.
@@ -90,7 +91,7 @@ class ROID(GradientAdaptation):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class; with the prior correction."""
+        """See base class. Applies the prior correction."""
         return self.corrected(super().predict(inputs, metas), metas)
 
     def corrected(self, logits: Tensor, metas: list[dict]) -> Tensor:
@@ -104,7 +105,7 @@ class ROID(GradientAdaptation):
             metas: Metainfo of the N samples.
 
         Returns:
-            (N, C, H, W), logarithms of the products; ``logits`` without the correction.
+            (N, C, H, W), logarithms of the products; with ``prior_correction=False``, ``logits``.
         """
         if not self.prior_correction:
             return logits
@@ -114,7 +115,7 @@ class ROID(GradientAdaptation):
         return logits.log_softmax(dim=1) + ((prior + smooth) / (1 + smooth * classes)).log()
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: one forward learns; the view needs two more."""
+        """See base class. One forward pass learns; the view needs two more passes."""
         self.last_step.loss = self.last_step.entropy = self.last_step.confident_fraction = 0.0
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._mean = torch.zeros_like(self.mean_prediction)
@@ -131,7 +132,7 @@ class ROID(GradientAdaptation):
         return self.corrected(super().propose(inputs, metas), metas)
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame and its view."""
         super().discard()
         self._seen, self._mean, self._view, self._others, self._metas = [], None, None, None, []
 
@@ -149,7 +150,7 @@ class ROID(GradientAdaptation):
         return weights.masked_fill(diversity < diversity.mean(), 0.0)
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: the loss of the plain frame, with the view as a constant."""
+        """See base class. The gradient of the plain frame's logits; the view is a constant."""
         plain = logits.detach()
         weights = self.pixel_weights(plain)
         loss = soft_likelihood_ratio(logits)
@@ -165,7 +166,7 @@ class ROID(GradientAdaptation):
         record.confident_fraction += share * float((weights > 0).double().mean())
 
     def update(self) -> None:
-        """See base class; before that adds the gradients of the view, with the frame constant."""
+        """See base class. First adds the gradients of the view; the plain frame is a constant."""
         if self.consistency:
             self._seen.reverse()
             with self.within_budget(self._view, self._metas), torch.enable_grad():
@@ -180,7 +181,7 @@ class ROID(GradientAdaptation):
 
     @torch.no_grad()
     def after_update(self) -> None:
-        """See base class: weight ensembling."""
+        """See base class. Averages the parameters with the source's (weight ensembling)."""
         for name, parameter in self.adaptable_parameters().items():
             parameter.lerp_(self._initial[name], 1 - self.source_momentum)
 
@@ -193,7 +194,7 @@ class ROID(GradientAdaptation):
 
 
 def soft_likelihood_ratio(logits: Tensor) -> Tensor:
-    """−Σ p ln(p / (1 − p) + 1e-5) of each pixel, p at most 0.99: (N, C, H, W) to (N, H, W)."""
+    """−Σ p ln(p / (1 − p) + 1e-5) per pixel, with p clamped to 0.99: (N, C, H, W) to (N, H, W)."""
     p = logits.softmax(dim=1).clamp(max=_CLIP)
     return -(p * (p / (1 - p) + _EPSILON).log()).sum(dim=1)
 

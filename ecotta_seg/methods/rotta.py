@@ -1,9 +1,9 @@
-"""RoTTA: slow statistics, a teacher, and a bank of frames, in which old frames count less.
+"""RoTTA: slow statistics, a teacher, and a bank of frames; older frames have smaller weights.
 
 Taken from Yuan, Xie and Li, CVPR 2023 (arXiv 2303.13899), and its port in
 mariodoebler/test-time-adaptation: robust batch normalisation (Eq. 2 and 3), category-balanced
 sampling with timeliness and uncertainty (Alg. 1), and the teacher-student step with timeliness
-reweighting (Eq. 6 to 8). The class names the differences.
+reweighting (Eq. 6 to 8). The docstring of the class lists the differences.
 """
 
 from contextlib import AbstractContextManager
@@ -34,28 +34,28 @@ class RoTTA(TeacherAdaptation):
 
     1. The teacher predicts. **This prediction is scored**, as in the public code.
     2. The frame is offered to a bank (see ``FrameBank``).
-    3. Frames of the bank are drawn. The student predicts each frame with changed colours, and
-       learns the teacher's probabilities for the plain frame by cross-entropy, times
-       e⁻ᵃ / (1 + e⁻ᵃ) for the age a. Scale and shift of all norms learn. These forwards also move
-       the statistics of the BatchNorms (see ``RobustBatchNorm2d``). Student and teacher have
-       statistics of their own.
+    3. Frames are drawn from the bank. The student predicts each of them with changed colours. Its
+       loss is the cross-entropy with the teacher's probabilities for the plain frame. A frame of
+       age a has the weight e⁻ᵃ / (1 + e⁻ᵃ). Scale and shift of all norms learn. These forward
+       passes also update the statistics of the BatchNorms (see ``RobustBatchNorm2d``). Student and
+       teacher each have their own statistics.
     4. The teacher moves: ``teacher_momentum`` * teacher + (1 - ``teacher_momentum``) * student.
 
-    Deviations: the bank holds frames, which have no one class. A frame stands for the class whose
-    share of its pixels exceeds the mean share over the stream most, and its uncertainty is the
-    mean over its pixels. The public code takes one step after every 64 images, on all 64 images of
-    the bank in one batch. Here each frame of the stream has a step on ``frames_per_update`` frames,
-    one after the other, so that all steps take the same time and the memory of one frame. Views
-    change only colours.
+    Deviations: the bank holds frames, which have many classes. The category of a frame is the class
+    whose share of the frame's pixels exceeds the class's mean share over the stream most. The
+    uncertainty of a frame is the mean over its pixels. The public code takes one step after every
+    64 images, on all 64 images of the bank in one batch. Here each frame of the stream has a step
+    on ``frames_per_update`` frames of the bank, one after the other, so that all steps take the
+    same time and need the memory of one frame. The changed frame differs only in its colours.
 
     Args:
         segmentor: The source model.
         optimizer: A config of a torch optimizer.
-        norm_momentum: α of the statistics, 0 to 1 (0.05 in the paper).
+        norm_momentum: α, the weight of a frame in the statistics, 0 to 1 (0.05 in the paper).
         teacher_momentum: 1 - ν, 0 to 1 (0.999 in the paper).
         capacity: Frames in the bank, from 1 (64 images in the paper). A frame takes 12 bytes a
             pixel.
-        frames_per_update: Frames of the bank in a step, from 1.
+        frames_per_update: Number of frames that are drawn from the bank for a step, from 1.
         timeliness, uncertainty: λ_t and λ_u of the bank's score (1 in the paper).
         seed: Seed of the draws and the views.
 
@@ -108,7 +108,8 @@ class RoTTA(TeacherAdaptation):
         """See base class.
 
         Raises:
-            ValueError: Always, because a step runs on frames of the bank, which no plan knows.
+            ValueError: Always. The step runs on frames of the bank, and memory is planned for the
+                current frame only.
         """
         raise ValueError(
             'expected a method that learns from the current frame for a memory_budget, but RoTTA '
@@ -117,18 +118,18 @@ class RoTTA(TeacherAdaptation):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction."""
+        """See base class. Returns the teacher's prediction."""
         with self.using(self.teacher), self._by(_TEACHER):
             return predict_frames(self.segmentor, inputs, metas)
 
     @torch.no_grad()
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: with the source's parameters and statistics."""
+        """See base class. Predicts with the source's parameters and statistics."""
         with self.using(self._initial), self._by(None):
             return predict_frames(self.segmentor, inputs, metas)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher predicts. The bank and the student change in ``update``."""
+        """See base class. The teacher predicts. The bank and the student change in ``update``."""
         logits = self.predict(inputs, metas)
         self.last_step.loss, self.last_step.confident_fraction = 0.0, 1.0
         self.last_step.entropy = float(pixel_entropy(without_padding(logits, metas)).mean())
@@ -136,19 +137,19 @@ class RoTTA(TeacherAdaptation):
         return logits
 
     def update(self) -> None:
-        """See base class: puts the frame into the bank, and the student learns from the bank."""
+        """See base class. Offers the frame to the bank; then the student learns from the bank."""
         self._offer(*self._proposed)
         for item in self._drawn():
             self._learn_from(item)
         super().update()
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._proposed = None
 
     def _offer(self, inputs: Tensor, metas: list[dict], logits: Tensor) -> None:
-        """Step 2."""
+        """Step 2: offers each frame of the batch to the bank."""
         rows, columns = padding_of(inputs, metas[0])
         height, width = inputs.shape[2:]
         sides = (columns.start, width - columns.stop, rows.start, height - rows.stop)
@@ -164,7 +165,7 @@ class RoTTA(TeacherAdaptation):
             self.mean_shares += (shares - self.mean_shares) / self.updates
 
     def _drawn(self) -> list[BankedFrame]:
-        """The frames to learn from; a CPU generator draws, on every device."""
+        """Draws the frames to learn from; the draw is the same on all devices."""
         generator = torch.Generator().manual_seed(self.seed + int(self.updates))
         order = torch.randperm(len(self.bank.items), generator=generator)
         return [self.bank.items[index] for index in order[: self.frames_per_update].tolist()]
@@ -186,7 +187,7 @@ class RoTTA(TeacherAdaptation):
             self.free_labels()
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: cross-entropy against the teacher's probabilities."""
+        """See base class. The loss is the cross-entropy with the teacher's probabilities."""
         losses = -(self.next_labels() * logits.log_softmax(dim=1)).sum(dim=1)
         loss = share * self._weight * losses.mean()
         loss.backward()

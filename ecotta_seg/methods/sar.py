@@ -14,8 +14,8 @@ from ..registry import ADAPTATION_METHODS
 from ..resume.saved_state import misfit
 from .gradient_adaptation import GradientAdaptation
 
-_MOMENTUM = 0.9  # of the mean entropy, in the paper and its code
-# The last stage of ResNets and MiTs and what comes after it.
+_MOMENTUM = 0.9  # momentum of the mean entropy, in the paper and its code
+# The last stage of ResNets, the last stage of MiTs, and the decode head.
 TOP_LAYERS = ('backbone.layer4', 'backbone.layers.3', 'decode_head')
 
 
@@ -23,18 +23,18 @@ TOP_LAYERS = ('backbone.layer4', 'backbone.layers.3', 'decode_head')
 class SAR(GradientAdaptation):
     """Sharpness-aware and reliable entropy minimisation (Niu et al., ICLR 2023, arXiv 2302.12400).
 
-    A first forward and backward gives the gradient g of the mean entropy of reliable pixels
-    (H < E0, Eq. 2). The parameters climb by ``radius`` * g / |g| (Eq. 4). A second forward and
-    backward there gives the gradient of the optimizer's step (Eq. 5), over the pixels that are
-    reliable both times. **The first forward's prediction is scored.** If a moving average of the
-    second entropy falls below ``recovery_threshold``, the method has collapsed and resets to the
-    source.
+    A first forward and backward gives the gradient g of the mean entropy of reliable pixels (H <
+    E0, Eq. 2). The parameters climb by ``radius`` * g / |g| (Eq. 4). A second forward and backward
+    pass at these parameters gives the gradient for the optimizer's step (Eq. 5), over the pixels
+    that are reliable in both passes. The step starts from the parameters before the climb. **The
+    first forward's prediction is scored.** If a moving average of the second entropy falls below
+    ``recovery_threshold``, the method has collapsed and resets to the source.
 
     Deviations: pixels replace images. The public code does not update the last stage (layer4) and
     the final norm; here these are the last stage and the decode head. If no pixel is reliable
     before or after climbing, there is no step. In the public code ``reset`` clears the moving
-    average, but the caller then restores the low value, so each following step resets again until
-    the average is above the limit. Here the average starts empty after a reset.
+    average, but the caller then writes the low value back. So each following step resets again
+    until the average is above the limit. Here the average is empty after a reset.
 
     Args:
         segmentor: The source model; scale and shift of its norms are updated, see
@@ -44,7 +44,7 @@ class SAR(GradientAdaptation):
         radius: ρ (0.05 in the paper).
         recovery_threshold: e0 as a multiple of ln C; 0 for no resets. (The paper has 0.2 nats for
             1000 classes and images: 0.029 ln C.)
-        skip: Name prefixes of modules that are not updated.
+        skip: Names of modules whose norms are not updated.
 
     Raises:
         ValueError: An option is out of range, or nothing is left to update.
@@ -76,20 +76,20 @@ class SAR(GradientAdaptation):
         self.start()
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the first forward; ``update`` has the second."""
+        """See base class. Makes the first forward pass; ``update`` makes the second one."""
         self._reliable: list[Tensor] = []
         self._inputs, self._metas = inputs, metas
         self.last_step.loss = self.last_step.entropy = 0.0
         return super().propose(inputs, metas)
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._inputs = self._metas = self._masks = None
         self._reliable = []
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: the gradient for the climb."""
+        """See base class. Computes the gradient g for the climb."""
         entropy = pixel_entropy(logits)
         reliable = entropy.detach() < self.entropy_threshold
         self._reliable.append(reliable)
@@ -102,7 +102,7 @@ class SAR(GradientAdaptation):
             record.entropy += float(loss.detach())
 
     def update(self) -> None:
-        """See base class: climbs, runs the second pass, restores, steps, and resets on collapse."""
+        """See base class. Climbs, runs the second pass, goes back and steps; may reset."""
         parameters = list(self.adaptable_parameters().values())
         if all(parameter.grad is None for parameter in parameters):
             return
@@ -131,7 +131,7 @@ class SAR(GradientAdaptation):
 
     @torch.no_grad()
     def climb(self, parameters: list[nn.Parameter]) -> None:
-        """Moves parameters by ``radius`` along their gradient and frees the gradient."""
+        """Moves the parameters by ``radius`` along the gradient, then frees the gradient."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
         for parameter in parameters:

@@ -10,13 +10,13 @@ from .source import SourceModel
 
 
 def shared_source(segmentor: nn.Module) -> SourceModel:
-    """A source model on the parameters of a segmentor, before a method is built around it.
+    """Builds a source model that shares its parameters with a segmentor.
 
     Args:
-        segmentor: Not changed.
+        segmentor: The segmentor, before a method is built around it; not changed.
 
     Returns:
-        The source model. Structure and buffers are copies; the parameters are the segmentor's own.
+        The source model. Its modules and buffers are copies; its parameters are the segmentor's.
     """
     memo = {id(p): p for p in segmentor.parameters()}
     wanted = [p.requires_grad for p in segmentor.parameters()]
@@ -32,8 +32,8 @@ def part_from(source: SourceModel, method: AdaptationMethod) -> int:
     """Gives a shared source its own copies of the parameters that a method changes.
 
     Args:
-        source: From ``shared_source``; changed in place.
-        method: Built around the segmentor, before its first frame.
+        source: The result of ``shared_source``; changed in place.
+        method: The method that was built around the segmentor, before its first frame.
 
     Returns:
         The number of copied bytes.

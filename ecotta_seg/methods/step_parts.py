@@ -12,7 +12,7 @@ class StepPart:
     """A part of a ``GradientAdaptation`` with a state of its own. The defaults do nothing."""
 
     def begin_frame(self, method: Any) -> None:
-        """Called before each frame that ``method`` learns from."""
+        """Called before each frame from which ``method`` learns."""
 
     def forget(self) -> None:
         """Restores the state before the first frame; called by each reset of the method."""
@@ -48,9 +48,9 @@ class StepPart:
 class PeriodicReset(StepPart):
     """Resets the method after each ``every`` frames (RDumb, arXiv 2306.05401, Section 5).
 
-    The reset comes before the forward of the next frame, as in the public code. Only frames that
-    the method learns from count. Bad frames, frames under ``adaptation_disabled`` and frames whose
-    updates a guard rolls back do not count.
+    The reset comes before the prediction of the next frame, as in the public code. Only frames that
+    the method learns from count. These do not count: bad frames, frames under
+    ``adaptation_disabled``, and frames whose updates a guard rolls back.
 
     Args:
         every: Frames between two resets (1000 batches of 64 images in the paper).
@@ -73,11 +73,11 @@ class PeriodicReset(StepPart):
         self.frames += 1
 
     def forget(self) -> None:
-        """See base class: restarts the count."""
+        """See base class. Restarts the count of frames."""
         self.frames = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """See base class: the frames since the last reset."""
+        """See base class. Holds the number of frames since the last reset."""
         return {'frames': self.frames}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -11,15 +11,15 @@ from torch import nn
 
 @dataclass
 class StepRecord:
-    """The record of one adaptation step; nan for numbers that a method does not have.
+    """The record of one adaptation step. A number that the method does not compute is NaN.
 
     Attributes:
         loss: The whole loss.
         entropy: Mean entropy of the pixels in the loss, in nats.
-        regularisation: Sum of the regularising terms, before their weight.
-        confident_fraction: Share of the pixels in the loss, 0 to 1.
+        regularisation: Sum of the regularising terms, not yet multiplied by their weight.
+        confident_fraction: Share of the pixels that the loss covers, 0 to 1.
         updated: Whether the step changed parameters.
-        own_reset: Why the method reset itself (without a guard), or None.
+        own_reset: The reason if the method reset itself (without a guard), else None.
         estimated_mIoU: Running mIoU of the adapted prediction in percent, estimated without labels;
             None without an estimate.
         source_estimated_mIoU: The same for the source's prediction.

@@ -2,7 +2,8 @@
 
 Taken from Yang et al., AAAI 2024 (arXiv 2303.09792), and their public code: the sparse visual
 prompt, its placement by MC dropout (Domain Prompt Placement) and the teacher's rate for the prompt
-by the uncertainty of the frame (Domain Prompt Updating). The class names the differences.
+by the uncertainty of the frame (Domain Prompt Updating). The docstring of the class lists the
+differences.
 """
 
 from typing import NamedTuple, Optional
@@ -20,7 +21,7 @@ PROMPT = 'prompt'
 
 
 class _Placement(NamedTuple):
-    """Where the prompt of a frame is.
+    """The pixels to which the prompt of a frame is added.
 
     Attributes:
         pixels: (N, k), indices into the H W pixels of each frame, the most uncertain first.
@@ -37,24 +38,26 @@ class SVDP(CoTTA):
 
     A prompt is a list of colours. The variance of the teacher's prediction under dropout is the
     uncertainty of a pixel. The i-th colour is added to the i-th most uncertain pixel of the frame.
-    Student and teacher have prompts of their own at the same pixels; the anchor sees the plain
-    frame. The student learns its prompt with all its parameters, and the teacher's prompt follows
-    with the momentum ``teacher_momentum`` - ``prompt_scale`` * mean uncertainty. CoTTA's random
-    restoring does not change the prompt. Everything else is as in CoTTA.
+    Student and teacher each have their own prompt, at the same pixels; the anchor predicts the
+    plain frame. The student learns its prompt together with all its parameters. The teacher's
+    prompt follows the student's with the momentum ``teacher_momentum`` - ``prompt_scale`` * mean
+    uncertainty. CoTTA's random restoring does not change the prompt. Everything else is as in
+    CoTTA.
 
     Deviations: the prompt starts at 0, so that the first prediction is the source's; in the public
-    code it starts at random. A frame of any size has the same number of prompted pixels; the code
-    fixes a share of 960x540. The views are made from the prompted frame; the code places a prompt
-    in the frame of each scale. The dropout removes channels (see ``dropout_variance``), and its
-    random numbers depend on ``seed`` and the number of updates alone.
+    code it starts at random. A frame of any size has the same number of prompted pixels; the public
+    code takes 0.001 of 960x540 pixels. The views are made from the frame with the prompt; the
+    public code adds the prompt to the frame at each scale. The dropout removes channels (see
+    ``dropout_variance``), and its random numbers depend on ``seed`` and the number of updates
+    alone.
 
     Args:
         segmentor, optimizer: See ``CoTTA``.
         prompts: Number of prompted pixels, from 1 (518 in the public code: 0.001 of 960x540).
-        prompt_scale: From 0 (0.1 in the public code).
-        dropout_samples: Predictions under dropout, from 2 (10 in the public code).
+        prompt_scale: Factor of the uncertainty in the momentum, from 0 (0.1 in the public code).
+        dropout_samples: Number of predictions under dropout, from 2 (10 in the public code).
         dropout_rate: 0 to below 1 (0.5 in the public code).
-        **options: Of ``CoTTA``.
+        **options: Options of ``CoTTA``.
 
     Raises:
         ValueError: An option is out of range.
@@ -87,7 +90,7 @@ class SVDP(CoTTA):
         self.register_buffer('updates', like.new_zeros((), dtype=torch.int64))
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """See base class: the prompt."""
+        """See base class. This is the prompt."""
         return {PROMPT: self.adaptable_parameters()[PROMPT]}
 
     @torch.no_grad()
@@ -105,11 +108,13 @@ class SVDP(CoTTA):
             )  # fmt: skip
         rows, columns = padding_of(inputs, metas[0])
         frame = variance[:, :, rows, columns]
-        # The padding is never chosen: there are at most as many prompts as pixels of the frame.
+        # The padding ranks last, and at most as many pixels are chosen as the frame has, so no
+        # pixel of the padding is chosen.
         ranked = torch.full_like(variance, -1.0)
         ranked[:, :, rows, columns] = frame
         count = min(len(self.teacher[PROMPT]), frame[0].numel())
-        # Pixels at the edges are equally uncertain; a stable order is the same on all devices.
+        # Some pixels at the edges are equally uncertain. A stable sort orders them alike on all
+        # devices.
         order = ranked.flatten(1).argsort(dim=1, descending=True, stable=True)
         return _Placement(order[:, :count], float(frame.mean()))
 
@@ -121,29 +126,29 @@ class SVDP(CoTTA):
         return flat.scatter_add(2, places, colours.to(flat)).view_as(inputs)
 
     def teacher_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the frames with the teacher's prompt."""
+        """See base class. Adds the teacher's prompt to a copy of the frames."""
         placed = self._placed or self.place(inputs, metas)
         return self._prompted(inputs, self.teacher[PROMPT], placed.pixels)
 
     def student_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the frames with the student's prompt, as a leaf of the graph."""
+        """See base class. Adds the student's prompt to a copy, which is a leaf with a gradient."""
         prompt = self.adaptable_parameters()[PROMPT].detach()
         prompted = self._prompted(inputs, prompt, self._placed.pixels)
         self._shown = prompted.requires_grad_(True)
         return self._shown
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class; places the prompt before."""
+        """See base class. First finds the pixels for the prompt."""
         self._placed = self.place(inputs, metas)
         return super().propose(inputs, metas)
 
     def discard(self) -> None:
-        """See base class: frees the frame."""
+        """See base class. Also frees the frame."""
         super().discard()
         self._placed = self._shown = None
 
     def update(self) -> None:
-        """See base class; first gives the prompt its gradient."""
+        """See base class. First computes the prompt's gradient from that of the frame."""
         gradient = self._shown.grad.flatten(2)
         places = self._placed.pixels.unsqueeze(1).expand(-1, gradient.shape[1], -1)
         prompt = self.adaptable_parameters()[PROMPT]
@@ -153,7 +158,7 @@ class SVDP(CoTTA):
         self.updates += 1
 
     def momentum_of(self, name: str) -> float:
-        """See base class; the prompt follows faster if the frame is uncertain."""
+        """See base class. The teacher's prompt follows faster if the frame is more uncertain."""
         if name != PROMPT:
             return super().momentum_of(name)
         return max(0.0, self.teacher_momentum - self.prompt_scale * self._placed.uncertainty)
@@ -167,6 +172,6 @@ class SVDP(CoTTA):
         prompt.copy_(kept)
 
     def reset(self) -> None:
-        """See base class; also restarts the dropout."""
+        """See base class. Also resets the counter of updates, which seeds the dropout."""
         super().reset()
         self.updates.zero_()

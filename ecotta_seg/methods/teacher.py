@@ -1,4 +1,4 @@
-"""The base class of methods with a teacher: a copy of the parameters that follows the student."""
+"""The base class of methods with a teacher: a moving average of the student's parameters."""
 
 from collections.abc import Iterator
 from typing import Optional
@@ -13,8 +13,8 @@ from .gradient_adaptation import GradientAdaptation
 class TeacherAdaptation(GradientAdaptation):
     """A student learns by gradients; a teacher predicts, and follows the student.
 
-    Both share one network: ``using`` gives the network the teacher's parameters for a forward.
-    After each update the teacher moves: momentum * teacher + (1 - momentum) * student.
+    Student and teacher share one network: inside ``using``, the network has the teacher's
+    parameters. After each update the teacher becomes momentum * teacher + (1 - momentum) * student.
 
     Args:
         segmentor, optimizer: See base class.
@@ -31,18 +31,18 @@ class TeacherAdaptation(GradientAdaptation):
         self._labels: Iterator[Tensor] = iter(())
 
     def start(self) -> None:
-        """See base class; the teacher starts as the student."""
+        """See base class. The teacher starts with the student's parameters."""
         super().start()
         self.teacher = {name: tensor.clone() for name, tensor in self._initial.items()}
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction."""
+        """See base class. Returns the teacher's prediction."""
         with self.using(self.teacher):
             return predict_frames(self.segmentor, inputs, metas)
 
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Optional[Tensor]:
-        """See base class: with the initial parameters as teacher."""
+        """See base class. Predicts with the initial parameters in place of the teacher's."""
         teacher, self.teacher = self.teacher, self._initial
         try:
             return self.predict(inputs, metas)
@@ -50,10 +50,10 @@ class TeacherAdaptation(GradientAdaptation):
             self.teacher = teacher
 
     def give_labels(self, labels: Tensor, inputs: Tensor, metas: list[dict]) -> None:
-        """Sets the labels of a frame; ``next_labels`` returns those of one window after the other.
+        """Sets the student's labels for a frame; ``next_labels`` returns them window by window.
 
         Args:
-            labels: (N, ..., H, W), classes or logits or probabilities.
+            labels: (N, ..., H, W), the teacher's classes, logits or probabilities.
             inputs: The frame, (N, 3, H, W).
             metas: The metainfo of the N samples.
         """
@@ -61,7 +61,7 @@ class TeacherAdaptation(GradientAdaptation):
         self._labels = iter([labels[..., t:b, left:right] for t, b, left, right in regions])
 
     def next_labels(self) -> Tensor:
-        """The labels of the window that ``learn`` gets, (N, ..., h, w), without padding."""
+        """The labels of the window whose logits ``learn`` gets: (N, ..., h, w), without padding."""
         return next(self._labels)
 
     def free_labels(self) -> None:
@@ -69,7 +69,7 @@ class TeacherAdaptation(GradientAdaptation):
         self._labels = iter(())
 
     def after_update(self) -> None:
-        """See base class: the teacher follows."""
+        """See base class. Moves the teacher towards the student."""
         self.follow()
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ class TeacherAdaptation(GradientAdaptation):
         return self.teacher_momentum
 
     def learned_beside(self) -> dict[str, dict[str, Tensor]]:
-        """See base class: the teacher's parameters."""
+        """See base class. These are the teacher's parameters."""
         return {'teacher': self.teacher}
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class TeacherAdaptation(GradientAdaptation):
 
 
 def train_all(segmentor: nn.Module) -> None:
-    """All parameters of a segmentor learn, except an auxiliary head's, which predicts nothing."""
+    """Sets ``requires_grad`` of all parameters, except those of an (unused) auxiliary head."""
     segmentor.requires_grad_(True)
     if getattr(segmentor, 'auxiliary_head', None) is not None:
         segmentor.auxiliary_head.requires_grad_(False)

@@ -10,7 +10,7 @@ from .gradient_adaptation import GradientAdaptation
 
 @ADAPTATION_METHODS.register_module(name='tent')
 class Tent(GradientAdaptation):
-    """Frame statistics in every BatchNorm; scale and shift of all norms minimise the entropy.
+    """BatchNorms use the frame's statistics; scale and shift of all norms minimise the entropy.
 
     Wang et al., arXiv 2006.10726, Section 3; see ``release_norm_parameters``.
 
@@ -30,7 +30,7 @@ class Tent(GradientAdaptation):
         return super().propose(inputs, metas)
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: mean entropy over all pixels (arXiv 2006.10726, Eq. 1)."""
+        """See base class. The loss is the mean entropy over pixels (arXiv 2006.10726, Eq. 1)."""
         loss = share * pixel_entropy(logits).mean()
         loss.backward()
         record = self.last_step

@@ -2,7 +2,7 @@
 
 Taken from Liu et al., ICLR 2024 (arXiv 2306.04344), and their public code for classification: the
 adapters (Eq. 1), the uncertainty (Eq. 4), homeostatic knowledge allotment (Eq. 5) and the
-consistency loss of teacher and student (Eq. 6). The class names the differences.
+consistency loss of teacher and student (Eq. 6). The docstring of the class lists the differences.
 """
 
 from typing import Optional
@@ -29,34 +29,35 @@ class ViDA(TeacherAdaptation):
     For each frame:
 
     1. The uncertainty U is the mean over pixels of the standard deviation of the teacher's
-       probabilities under dropout. If U is at least ``threshold``, the high-rank adapters weigh
-       1 + U and the low-rank adapters 1 - U. Otherwise the high-rank adapters weigh 1 - U and the
-       low-rank adapters 1 + U.
+       probabilities under dropout. If U is at least ``threshold``, the high-rank adapters have the
+       weight 1 + U and the low-rank adapters 1 - U. Otherwise the high-rank adapters have the
+       weight 1 - U and the low-rank adapters 1 + U.
     2. The teacher predicts. **This prediction is scored**, as in the public code.
-    3. The student learns by the symmetric cross-entropy to the teacher's probabilities. All its
-       parameters learn, and its adapters with ``adapter_rate`` times the learning rate.
+    3. The student learns by the symmetric cross-entropy with the teacher's probabilities. All its
+       parameters learn; the adapters have ``adapter_rate`` times the learning rate of the others.
     4. The teacher moves: momentum * teacher + (1 - momentum) * student, with ``adapter_momentum``
        for the adapters and ``teacher_momentum`` for all other parameters.
 
     Deviations: all linear layers, convolutions and attention projections of the backbone have
     adapters, as the paper allows; in the public code only the attention of a ViT has them. The
-    adapters are merged into the weights (see ``RankAdapters``). There is no warm-up on the source,
-    so the adapters start without an effect and the first prediction is the source's. While the
-    uncertainty is measured, both adapters weigh 1. The dropout removes channels (see
+    adapters are merged into the weights (see ``RankAdapters``). There is no warm-up on source data,
+    so at first the adapters change nothing and the first prediction is the source's. While the
+    uncertainty is measured, both adapters have the weight 1. The dropout removes channels (see
     ``dropout_variance``); the public code measures the variance over ten views instead.
 
     Args:
         segmentor: The source model. All its parameters are trained except an auxiliary head's.
         optimizer: A config of a torch optimizer.
-        low_rank, high_rank: From 1 (1 and 128 in the public code).
-        adapter_rate: Learning rate of the adapters as a multiple of the other parameters', from 0.
-        threshold: Θ, from 0 (0.2 in the paper).
+        low_rank, high_rank: Ranks of the adapters, from 1 (1 and 128 in the public code).
+        adapter_rate: Learning rate of the adapters as a multiple of that of the other parameters,
+            from 0.
+        threshold: Θ, the limit of the uncertainty in step 1, from 0 (0.2 in the paper).
         teacher_momentum, adapter_momentum: 0 to 1.
-        dropout_samples: Predictions under dropout, from 2 (10 in the paper).
+        dropout_samples: Number of predictions under dropout, from 2 (10 in the paper).
         dropout_rate: 0 to below 1.
-        batch_norm: As in ``CoTTA``, but None for the source's statistics, so that the first
+        batch_norm: As in ``CoTTA``, but None means the source's statistics, so that the first
             prediction is the source's.
-        seed: Seed of the adapters' start and of the dropout.
+        seed: Seed of the adapters' initial weights and of the dropout.
 
     Raises:
         ValueError: An option is out of range.
@@ -108,7 +109,7 @@ class ViDA(TeacherAdaptation):
         self.start()
 
     def build_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """See base class: the adapters have their own learning rate."""
+        """See base class. The adapters have their own learning rate."""
         optimizer = super().build_optimizer(parameters)
         if self.layer_weights is None and self.adapter_rate != 1:
             own = {id(p) for p in self.adapters.parameters()}
@@ -123,7 +124,7 @@ class ViDA(TeacherAdaptation):
         return {f'{ADAPTERS}.{name}': p for name, p in self.adapters.named_parameters()}
 
     def merged(self, tensors: dict[str, Tensor], scales: tuple[float, float]) -> dict[str, Tensor]:
-        """Parameters with merged adapters, for ``using``.
+        """Returns the parameters with the adapters merged into the weights, for ``using``.
 
         Args:
             tensors: The parameters by name.
@@ -151,7 +152,7 @@ class ViDA(TeacherAdaptation):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher's prediction."""
+        """See base class. Returns the teacher's prediction."""
         return self._teaching(inputs, metas, self.scales(inputs, metas))
 
     def _teaching(self, inputs: Tensor, metas: list[dict], scales: tuple[float, float]) -> Tensor:
@@ -160,12 +161,12 @@ class ViDA(TeacherAdaptation):
 
     @torch.no_grad()
     def predict_reference(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class; the adapters of the source change nothing."""
+        """See base class. The initial adapters change nothing, so they are not merged."""
         with self.using(self._initial):
             return predict_frames(self.segmentor, inputs, metas)
 
     def propose(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """See base class: the teacher predicts, the student learns."""
+        """See base class. The teacher predicts, and the student learns."""
         self._scales = self.scales(inputs, metas)
         with torch.no_grad():
             logits = self._teaching(inputs, metas, self._scales)
@@ -183,29 +184,29 @@ class ViDA(TeacherAdaptation):
         return logits
 
     def _give(self, tensors: dict[str, Tensor]) -> None:
-        """Gives the adaptable parameters other tensors, without a copy."""
+        """Makes ``tensors`` the data of the adaptable parameters, without a copy."""
         for name, parameter in self.adaptable_parameters().items():
             parameter.data = tensors[name]
 
     def learn(self, logits: Tensor, share: float) -> None:
-        """See base class: symmetric cross-entropy to the teacher (Eq. 6)."""
+        """See base class. The loss is the symmetric cross-entropy with the teacher (Eq. 6)."""
         loss = share * symmetric_cross_entropy(logits, self.next_labels()).mean()
         loss.backward()
         self.last_step.loss += float(loss.detach())
 
     def update(self) -> None:
-        """See base class; first computes the adapters' gradients from those of the weights."""
+        """See base class. First computes the adapters' gradients from the merged weights'."""
         self.adapters.give_gradients(self.adaptable_parameters(), *self._scales)
         super().update()
         self.updates += 1
 
     def momentum_of(self, name: str) -> float:
-        """See base class: step 4."""
+        """See base class. Returns the momentum in step 4."""
         own = name.startswith(f'{ADAPTERS}.')
         return self.adapter_momentum if own else self.teacher_momentum
 
     @torch.no_grad()
     def reset(self) -> None:
-        """See base class; also restarts the dropout."""
+        """See base class. Also resets the counter of updates, which seeds the dropout."""
         super().reset()
         self.updates.zero_()

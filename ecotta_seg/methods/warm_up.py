@@ -22,7 +22,7 @@ def source_model(segmentor: dict, checkpoint: str, trust_checkpoint: bool = Fals
 
 @MODELS.register_module()
 class MetaNetworkWarmUp(BaseModel):
-    """A frozen source segmentor; only its meta networks are trained, with its decode head's loss.
+    """A frozen source segmentor whose meta networks alone are trained, with the decode head's loss.
 
     Args:
         segmentor: Config of the source model.
@@ -71,9 +71,9 @@ class MetaNetworkWarmUp(BaseModel):
 
         Args:
             inputs: (N, 3, H, W), preprocessed.
-            data_samples: With labels for mode 'loss'.
+            data_samples: The samples of the frames. Mode 'loss' needs samples with labels.
             mode: 'loss' returns the decode head's losses (cross-entropy in mmseg's configs),
-                'predict' data samples, 'tensor' raw logits.
+                'predict' returns data samples, and 'tensor' returns raw logits.
 
         Raises:
             TypeError: The head's loss needs outputs that exist only in training mode (DDRNet,

@@ -1,1 +1,1 @@
-"""ROS 2: bags without ROS, and a live node where rclpy is there. Nothing is imported here."""
+"""ROS 2: reads and writes bags without ROS; the live node needs rclpy. Imports nothing."""

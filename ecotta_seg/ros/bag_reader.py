@@ -1,4 +1,4 @@
-"""The images of one topic of a rosbag2 or an MCAP file, read by the library rosbags."""
+"""Reads the images of one topic from a rosbag2 or an MCAP file, with the library rosbags."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,10 +11,10 @@ from .sqlite_file import sqlite_fault
 
 
 def check_rosbags() -> None:
-    """Checks that the library is there.
+    """Checks that the library rosbags is installed.
 
     Raises:
-        ImportError: It is not.
+        ImportError: The library is not installed.
     """
     if find_spec('rosbags') is None:
         raise ImportError(
@@ -24,7 +24,7 @@ def check_rosbags() -> None:
 
 
 def message_types() -> Any:
-    """The types of ROS 2 Humble and those of ``DEFINITIONS``, for rosbags' reader and writer."""
+    """The message types of ROS 2 Humble and ``DEFINITIONS``, for rosbags' reader and writer."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store, own = get_typestore(Stores.ROS2_HUMBLE), {}
@@ -35,23 +35,24 @@ def message_types() -> Any:
 
 
 class BagError(ValueError):
-    """A bag that cannot be read, or does not hold what is asked for."""
+    """The bag cannot be read, or does not contain the requested topic."""
 
 
 class ImageBag:
     """Reads the images of a topic, in the order in which they were recorded.
 
     Args:
-        path: A folder of rosbag2, or a single file .mcap or .db3.
-        topic: Of the images; None for the bag's only topic of images.
+        path: A folder of a rosbag2, or a single file .mcap or .db3.
+        topic: Name of the topic of images. If the bag has only one topic of images, None selects
+            it.
 
     Attributes:
-        topic: Of the images.
-        kind: The type of their messages.
-        count: Their number.
+        topic: Name of the topic.
+        kind: The type of the image messages.
+        count: Number of images.
 
     Raises:
-        BagError: It is no bag, cut off or damaged, has no images, or not that topic.
+        BagError: The file is not a bag, is cut off or damaged, or has no images or not this topic.
         ImportError: rosbags is not installed.
     """
 
@@ -82,10 +83,10 @@ class ImageBag:
         return self.count
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
-        """When it was recorded, in nanoseconds, and the message of each image.
+        """Yields, for each image, the time of recording in nanoseconds and the message.
 
         Raises:
-            BagError: The bag is damaged from here on.
+            BagError: The bag is damaged after the messages that were already read.
         """
         messages = iter(self._reader.messages(self._connections))
         while True:
@@ -171,7 +172,7 @@ def _number(connections: list) -> int:
 
 
 class _as_bag_errors:
-    """Whatever the library says of a bag becomes one sentence."""
+    """Context manager that turns any error of the library into a ``BagError`` of one sentence."""
 
     def __init__(self, path: Path, what: str, remedy: str = '') -> None:
         self.path, self.what, self.remedy = path, what, remedy
@@ -180,7 +181,7 @@ class _as_bag_errors:
         return None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        # A damaged file leads the library to errors of many kinds.
+        # If a file is damaged, the library can raise errors of many kinds.
         if isinstance(error, Exception) and not isinstance(error, (MemoryError, StopIteration)):
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
             raise BagError(f'{self.path} {self.what} ({reason}){self.remedy}') from None

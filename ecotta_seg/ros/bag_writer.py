@@ -1,4 +1,4 @@
-"""A new bag with the answers to images, whole or not there, written by the library rosbags."""
+"""Writes a new bag with the answers to images, completely or not at all, with rosbags."""
 
 import sqlite3
 from contextlib import ExitStack
@@ -14,10 +14,10 @@ _SUFFIXES = {'.mcap': 'mcap', '.db3': 'sqlite3'}
 
 
 def check_output(path: Union[str, Path]) -> None:
-    """Checks the name of a bag that is to be written.
+    """Checks that a new bag can have this name.
 
     Raises:
-        ValueError: There is something of that name, or a file cannot have it.
+        ValueError: A file or folder of this name exists, or the suffix is not that of a bag.
     """
     path = Path(path)
     if path.exists() or path.is_symlink():
@@ -27,17 +27,19 @@ def check_output(path: Union[str, Path]) -> None:
 
 
 class AnswerBag:
-    """Writes messages to a bag that appears under its name when it is whole.
+    """Writes messages to a new bag, which gets its name only after it is complete.
 
     Args:
-        path: A folder of rosbag2, or a single file .mcap or .db3.
-        topics: Topic and type of each kind of message, by a name of the caller's.
-        latched: Names of those that late subscribers are given, too.
-        storage: Of a folder: ``'mcap'`` or ``'sqlite3'``.
+        path: The new bag: a folder of a rosbag2, or a single file .mcap or .db3.
+        topics: For each kind of message, under a name that the caller chooses, the topic and the
+            type.
+        latched: Names of those kinds whose last message late subscribers also get.
+        storage: Storage of a folder: ``'mcap'`` or ``'sqlite3'``. A single file has that of its
+            suffix.
 
     Attributes:
-        messages: Makes the messages.
-        written: Their number.
+        messages: The ``Messages`` object that makes messages for ``write``.
+        written: Number of written messages.
 
     Raises:
         ValueError: See ``check_output``.
@@ -66,7 +68,7 @@ class AnswerBag:
 
         folder = self._stack.enter_context(atomic_folder(self.path))
         try:
-            # A version that the distributions from Humble on read.
+            # All distributions from Humble on can read this version.
             self._bag = folder / self.path.stem
             plugin = StoragePlugin[self.storage.upper()]
             self._writer = Writer(self._bag, version=8, storage_plugin=plugin)
@@ -90,11 +92,11 @@ class AnswerBag:
 
         Args:
             name: A key of ``topics``.
-            recorded: When, in nanoseconds.
-            message: Of the topic's type, made by ``messages``.
+            recorded: Time of recording in nanoseconds.
+            message: A message of the topic's type, made by ``messages``.
 
         Raises:
-            OSError: It cannot be written; nothing is left of the bag then.
+            OSError: The message cannot be written. The incomplete bag is then removed.
         """
         kind = self.topics[name][1]
         try:
@@ -119,7 +121,7 @@ class AnswerBag:
         self._stack.close()
 
     def _leave(self, error: BaseException) -> None:
-        """Closes what is open and removes what was written."""
+        """Closes the writer and removes the incomplete bag."""
         try:
             if self._writer is not None:
                 self._writer.abort()
@@ -128,7 +130,7 @@ class AnswerBag:
         self._stack.close()
 
     def _check(self) -> None:
-        """Reads back how many messages there are."""
+        """Opens the bag again and checks that it has all messages."""
         from rosbags.rosbag2 import Reader, ReaderError
 
         try:
@@ -150,7 +152,7 @@ class AnswerBag:
 
 
 def _quality(latched: bool) -> Any:
-    """Reliable, the last ten messages; a latched topic keeps its last one for late subscribers."""
+    """Reliable quality of service; late subscribers get the last message of a latched topic."""
     from rosbags.interfaces import (
         Qos,
         QosDurability,

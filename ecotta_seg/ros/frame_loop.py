@@ -1,4 +1,4 @@
-"""From the message of an image to the messages that answer it: in a bag and in a live node."""
+"""Answers each image message with its mask and confidence, for bags and for the live node."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,17 +7,17 @@ from .messages import CONFIDENCE, LABELS, MASK, Messages
 
 
 class FrameLoop:
-    """Steps through the images of one topic.
+    """Runs a segmentor on the images of one topic, one after the other.
 
     Args:
         segmentor: An ``AdaptiveSegmentor``.
-        messages: Makes the messages.
-        kind: The type of the images' messages.
+        messages: The ``Messages`` object that makes the answers.
+        kind: The type of the image messages, one of ``IMAGE_TYPES``.
         confidence: One of ``CONFIDENCES``.
 
     Attributes:
-        unreadable: What was wrong with each message that holds no whole image, the last 1000.
-        skipped: Their number.
+        unreadable: For each of the last 1000 messages without a complete image, the reason.
+        skipped: Number of all messages without a complete image.
     """
 
     def __init__(
@@ -30,19 +30,20 @@ class FrameLoop:
         self._told = False
 
     def answer(self, message: Any) -> Iterator[tuple[str, Any]]:
-        """Steps the segmentor on an image.
+        """Runs one step of the segmentor on an image.
 
         Args:
-            message: Of the image.
+            message: The message of the image.
 
         Yields:
-            Name and message of each answer, with the image's own header. The names of the classes
-            come once, with the first image. Of a message without a whole image nothing comes.
+            Name and message of each answer, with the header of the image. The names of the classes
+            are yielded once, with the first image. If the message has no complete image, nothing is
+            yielded.
 
         Raises:
-            EncodingError: The encoding of the images is not read.
+            EncodingError: The encoding of the image is not supported.
         """
-        # Here, because they import OpenCV and torch.
+        # Imported here, because these modules import OpenCV and torch.
         from ..apis.frame_answer import frame_confidence, frame_mask
         from .image_message import ImageMessageError, frame_of
 

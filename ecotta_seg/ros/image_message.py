@@ -17,7 +17,7 @@ _ENCODINGS = {
     'rgba8': (4, cv2.COLOR_RGBA2BGR),
     'mono8': (1, cv2.COLOR_GRAY2BGR),
     '8UC1': (1, cv2.COLOR_GRAY2BGR),
-    # OpenCV names a pattern by the second row's second and third pixel.
+    # OpenCV names a Bayer pattern by the second and third pixel of the second row.
     'bayer_rggb8': (1, cv2.COLOR_BayerBG2BGR),
     'bayer_bggr8': (1, cv2.COLOR_BayerRG2BGR),
     'bayer_gbrg8': (1, cv2.COLOR_BayerGR2BGR),
@@ -31,28 +31,29 @@ _COMPRESSIONS = ('jpeg', 'jpg', 'png', 'webp', 'bmp', 'tif')
 
 
 class EncodingError(ValueError):
-    """All images of a topic are in an encoding that is not read."""
+    """The images of a topic have an encoding that is not supported."""
 
 
 class ImageMessageError(ValueError):
-    """One message is damaged; the next may be whole."""
+    """One message is damaged; later messages may be complete."""
 
 
 def frame_of(message: Any, kind: str, channels: int = 3) -> np.ndarray:
-    """The frame in a message.
+    """Converts an image message to a frame.
 
     Args:
-        message: ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``, of rosbags or rclpy.
-        kind: Its type, one of ``IMAGE_TYPES``.
-        channels: Of the model: 3 for BGR, 1 for grey.
+        message: A ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``, from rosbags or rclpy.
+        kind: The type of the message, one of ``IMAGE_TYPES``.
+        channels: Number of input channels of the model: 3 for BGR, 1 for grey.
 
     Returns:
         (H, W, 3) uint8 BGR, or (H, W) uint8 grey.
 
     Raises:
-        EncodingError: The encoding is not one of those that are read.
-        ImageMessageError: The message's data is damaged or not of the size that it says.
-        ValueError: The model takes neither 3 channels nor 1.
+        EncodingError: The encoding is not supported.
+        ImageMessageError: The data is damaged, or its size does not match the message's other
+            fields.
+        ValueError: The model has neither 3 input channels nor 1.
     """
     if channels not in (1, 3):
         raise ValueError(
@@ -67,7 +68,7 @@ def frame_of(message: Any, kind: str, channels: int = 3) -> np.ndarray:
 
 
 def _pixels(message: Any) -> tuple[np.ndarray, Any]:
-    """BGR of an uncompressed image, and its own pixels if they are grey."""
+    """The BGR pixels of an uncompressed image, and its grey pixels if the image is grey."""
     encoding, height, width = message.encoding, int(message.height), int(message.width)
     if encoding not in _ENCODINGS:
         raise EncodingError(
@@ -80,7 +81,7 @@ def _pixels(message: Any) -> tuple[np.ndarray, Any]:
         raise ImageMessageError(
             f'{data.size} bytes of {height} rows of {step} bytes for {width} pixels in {encoding}'
         )
-    # A row may be longer than its pixels.
+    # A row may have unused bytes after its pixels.
     rows = data[: height * step].reshape(height, step)[:, : width * values]
     pixels = np.ascontiguousarray(rows)
     if values > 1:
@@ -95,7 +96,7 @@ def _pixels(message: Any) -> tuple[np.ndarray, Any]:
 
 
 def _decompressed(message: Any, channels: int) -> np.ndarray:
-    # Here, because the data sets import mmseg.
+    # Imported here, because the data sets import mmseg.
     from ..datasets.checks.frame_error import FrameError, check_image_bytes
 
     told = str(message.format)

@@ -1,4 +1,4 @@
-"""The messages that answer an image: mask, confidence, and the names of the classes."""
+"""Makes the messages that answer an image: mask, confidence, and the names of the classes."""
 
 from collections.abc import Sequence
 from typing import Any, Callable
@@ -8,7 +8,7 @@ import numpy as np
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 IMAGE_TYPES = (IMAGE, COMPRESSED)
 LABEL_INFO = 'vision_msgs/msg/LabelInfo'
-# The interfaces of the package vision_msgs, as far as they are written.
+# The definitions of the messages of the package vision_msgs that this package writes.
 VISION_CLASS_TEXT = 'uint16 class_id\nstring class_name\n'
 LABEL_INFO_TEXT = 'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n'
 DEFINITIONS = {'vision_msgs/msg/VisionClass': VISION_CLASS_TEXT, LABEL_INFO: LABEL_INFO_TEXT}
@@ -21,42 +21,42 @@ CONFIDENCES = ('mono8', '32FC1', 'none')
 
 
 class Messages:
-    """Makes messages of rosbags or of rclpy.
+    """Makes messages for rosbags or for rclpy.
 
     Args:
-        kinds: From a name such as ``'sensor_msgs/msg/Image'`` to the class of the message.
-        array: From bytes to what the class takes as ``data``.
+        kinds: Returns the class of a message from a name such as ``'sensor_msgs/msg/Image'``.
+        array: Converts bytes to the type of the field ``data`` of these classes.
     """
 
     def __init__(self, kinds: Callable[[str], type], array: Callable[[bytes], Any]) -> None:
         self._kinds, self._array = kinds, array
 
     def mask(self, header: Any, mask: np.ndarray) -> Any:
-        """``sensor_msgs/Image`` in mono8.
+        """Makes a ``sensor_msgs/Image`` of a mask, in mono8.
 
         Args:
-            header: Of the image that it answers: its stamp and its frame.
+            header: The header of the answered image, with its time stamp and coordinate frame.
             mask: (H, W) uint8 class indices.
         """
         return self._image(header, 'mono8', mask)
 
     def confidence(self, header: Any, probability: np.ndarray, encoding: str) -> Any:
-        """``sensor_msgs/Image`` of the probability of each pixel's class.
+        """Makes a ``sensor_msgs/Image`` of the probability of each pixel's predicted class.
 
         Args:
             header: See ``mask``.
             probability: (H, W) float32 from 0 to 1.
-            encoding: ``'mono8'`` (255 is sure) or ``'32FC1'`` (1 is sure).
+            encoding: ``'mono8'`` (probability 1 is 255) or ``'32FC1'`` (probability 1 is 1.0).
         """
         if encoding == 'mono8':
             return self._image(header, encoding, np.rint(probability * 255).astype(np.uint8))
         return self._image(header, encoding, probability.astype('<f4'))
 
     def label_info(self, header: Any, classes: Sequence[str]) -> Any:
-        """``vision_msgs/LabelInfo``: the name of each id in the masks.
+        """Makes a ``vision_msgs/LabelInfo`` with the class name of each id in the masks.
 
         Args:
-            header: Of the first image.
+            header: The header of the first image.
             classes: C names, in the order of the ids.
         """
         kind = self._kinds('vision_msgs/msg/VisionClass')

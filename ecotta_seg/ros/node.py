@@ -1,4 +1,4 @@
-"""The live node: subscribes to images and publishes their masks, where ROS 2 is there."""
+"""The live node: subscribes to images and publishes their masks; needs ROS 2."""
 
 import time
 from array import array
@@ -15,10 +15,10 @@ _SECONDS_BETWEEN_REPORTS = 10.0
 
 
 def check_ros() -> None:
-    """Checks that the packages of ROS 2 are there, and imports none.
+    """Checks that the packages of ROS 2 are installed, without importing them.
 
     Raises:
-        ImportError: One is not.
+        ImportError: A package is missing.
     """
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
@@ -32,17 +32,17 @@ def check_ros() -> None:
 class SegmentationNode:
     """A node that answers each image with its mask, its confidence and the names of the classes.
 
-    An image that comes while another is worked on takes the place of the one that waits: the node
-    is never behind the camera. The service ``~/adapting`` (``std_srvs/SetBool``) pauses and
-    continues the adaptation.
+    The queue has one place. If an image arrives while another is processed, the new image replaces
+    the waiting one, so the node never lags behind the camera by more than one image. The service
+    ``~/adapting`` (``std_srvs/SetBool``) pauses and continues the adaptation.
 
     Args:
         segmentor: An ``AdaptiveSegmentor``.
-        topic: Of the images.
-        kind: Their type, ``sensor_msgs/msg/Image`` or ``CompressedImage``.
-        prefix: Of the topics that are published.
+        topic: Topic of the images.
+        kind: Type of the image messages, ``sensor_msgs/msg/Image`` or ``CompressedImage``.
+        prefix: Prefix of the names of the published topics.
         confidence: One of ``CONFIDENCES``.
-        ros_arguments: From ``--ros-args`` on: remappings, parameters, the log level.
+        ros_arguments: The arguments from ``--ros-args`` on: remappings, parameters, the log level.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SegmentationNode:
         """Answers images until ROS or a signal ends the node.
 
         Raises:
-            EncodingError: The encoding of the images is not read.
+            EncodingError: The encoding of the images is not supported.
         """
         import rclpy
         from rclpy.executors import ExternalShutdownException
@@ -120,6 +120,6 @@ class SegmentationNode:
 
 
 def _message_class(name: str) -> type:
-    """The class of a type such as ``'sensor_msgs/msg/Image'``."""
+    """Imports the class of a message type such as ``'sensor_msgs/msg/Image'``."""
     package, part, kind = name.split('/')
     return getattr(import_module(f'{package}.{part}'), kind)

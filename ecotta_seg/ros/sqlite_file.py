@@ -1,4 +1,4 @@
-"""Whether a database of SQLite is whole: a reader takes what is missing at its end for zeros."""
+"""Checks that an SQLite file is complete; a reader would take missing bytes at its end as 0."""
 
 import struct
 from pathlib import Path
@@ -8,13 +8,13 @@ _MAGIC = b'SQLite format 3\0'
 
 
 def sqlite_fault(path: Path) -> Optional[str]:
-    """What is wrong with a database file, by its header and its size, or None.
+    """Finds a fault in a database file from its header, its size and the files beside it.
 
     Args:
         path: The file.
 
     Returns:
-        The rest of a sentence that begins with the file.
+        The fault as the rest of a sentence that begins with the file's name; None if there is none.
     """
     for ending in ('-wal', '-journal'):
         beside = path.with_name(path.name + ending)

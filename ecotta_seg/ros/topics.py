@@ -27,11 +27,11 @@ def answer_topics(prefix: str, confidence: str) -> dict[str, tuple[str, str]]:
     """Topic and type of each message of a ``FrameLoop``.
 
     Args:
-        prefix: Such as ``'/segmentation'``.
+        prefix: Prefix of the names of the topics, such as ``'/segmentation'``.
         confidence: One of ``CONFIDENCES``.
 
     Raises:
-        ValueError: The prefix is no name of a topic.
+        ValueError: The prefix is not a valid name of a topic.
     """
     if not _NAME.fullmatch(prefix):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Sparse networks after training, from a few clear frames without labels (after UniPTS)."""
+"""Makes trained networks sparse with a few clear frames without labels (after UniPTS)."""
 
 from .allocation import regrown_cuts, search_cuts, uniform_cuts
 from .from_config import sparsify_from_config

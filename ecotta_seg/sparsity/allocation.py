@@ -1,10 +1,11 @@
-"""How many weights of each layer are cut: the search of UniPTS by reducing and regrowing.
+"""Searches how many weights of each layer to cut, by UniPTS's reducing and regrowing.
 
-UniPTS (arXiv 2405.18810) cuts all layers to an excessive sparsity first, and an evolutionary search
-says which layers get weights back until the total is met. Taken are this coding, crossover and
-mutation. Different here: an allocation is rated by the divergence from the dense network and not by
-labels; parents survive, so the result is never worse than the same sparsity in each layer; and the
-number of ratings is small enough for a CPU.
+UniPTS (arXiv 2405.18810) first cuts all layers to an excessive sparsity. Then an evolutionary
+search decides which layers get weights back, until the total sparsity is right. This file takes
+this coding, the crossover and the mutation from UniPTS. It differs in three points. An allocation
+is rated by the divergence from the dense network and not by labels. Parents stay in the population,
+so the result is never rated worse than the same sparsity in each layer. The number of ratings is
+small enough for a CPU.
 """
 
 import math
@@ -17,7 +18,7 @@ Cuts = dict[str, int]
 
 
 def total_cut(sizes: Mapping[str, int], sparsity: float) -> int:
-    """The number of weights to cut, to the nearest whole number.
+    """The total number of weights to cut, rounded to a whole number.
 
     Raises:
         ValueError: ``sparsity`` is not from 0 to below 1.
@@ -31,7 +32,7 @@ def total_cut(sizes: Mapping[str, int], sparsity: float) -> int:
 
 
 def uniform_cuts(sizes: Mapping[str, int], sparsity: float) -> Cuts:
-    """The same sparsity in each layer; the sum is exactly ``total_cut``.
+    """Cuts with the same sparsity in each layer; their sum is exactly ``total_cut``.
 
     Args:
         sizes: The number of weights in each layer.
@@ -50,9 +51,10 @@ def regrown_cuts(
     Args:
         sizes: The number of weights in each layer.
         sparsity: Share of all weights to cut in the end, from 0 to below 1.
-        shares: What part of the regrown weights each layer gets, at least 0 each. A layer that
-            becomes dense leaves the rest to the others.
-        excess: Sparsity above ``sparsity`` before the regrowing; at most half of the way to 1.
+        shares: For each layer, its share of the weights that are given back, at least 0. If a layer
+            becomes dense, the others get the rest of its share.
+        excess: Additional sparsity before weights are given back. It is limited to half of the
+            distance from ``sparsity`` to 1.
 
     Returns:
         The cuts; their sum is exactly ``total_cut``.
@@ -63,7 +65,7 @@ def regrown_cuts(
     left, cut = reduced.sum() - total, reduced.copy()
     shares = np.maximum(np.asarray(shares, dtype=float), 1e-9)
     for _ in range(len(amounts)):
-        # Layers that are dense already take nothing more.
+        # A layer that is already dense gets no more weights.
         open_ = cut > 0
         if left <= 0 or not open_.any():
             break
@@ -86,9 +88,9 @@ def search_cuts(
     Args:
         sizes: The number of weights in each layer.
         sparsity: Share of all weights to cut, from 0 to below 1.
-        fitness: Rates an allocation; lower is better.
-        population: Allocations in each generation, at least 2; the first has one sparsity in each
-            layer.
+        fitness: Returns the rating of an allocation; lower is better.
+        population: Number of allocations in each generation, at least 2 (with one generation, at
+            least 1). The first allocation has the same sparsity in each layer.
         generations: Number of generations, at least 1.
         excess: See ``regrown_cuts``.
         seed: Seed of the search.
@@ -111,7 +113,8 @@ def search_cuts(
         for shares in newcomers:
             cuts = regrown_cuts(sizes, sparsity, shares, excess)
             rated.append((_rating(fitness, cuts), shares, cuts))
-        # Stable: of equal ratings the earlier one stays first, so the uniform one is not replaced.
+        # The sort is stable: if ratings are equal, the earlier allocation stays first, so an equal
+        # one does not replace the uniform allocation.
         rated = sorted(rated, key=lambda one: one[0])[: max(population // 2, 2)]
         if generation < generations - 1:
             parents = [shares for _, shares, _ in rated]
@@ -135,7 +138,7 @@ def _crossed(parents: Sequence[np.ndarray], random: np.random.Generator) -> np.n
 
 def _mutated(parents: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
     child = parents[random.integers(len(parents))].copy()
-    # A tenth of the layers in the paper; a small network needs at least one.
+    # A tenth of the layers changes, as in the paper, and at least one layer for small networks.
     changed = random.random(len(child)) < 0.1
     changed[random.integers(len(child))] = True
     child[changed] *= np.abs(1 + random.standard_normal(changed.sum()))
@@ -143,7 +146,7 @@ def _mutated(parents: Sequence[np.ndarray], random: np.random.Generator) -> np.n
 
 
 def _whole(cuts: np.ndarray, sizes: np.ndarray, total: int) -> list[int]:
-    """Rounds to whole numbers from 0 to the size, whose sum is exactly ``total``."""
+    """Rounds cuts to whole numbers from 0 to the layer's size whose sum is exactly ``total``."""
     floors = np.clip(np.floor(cuts), 0, sizes).astype(int)
     order = np.argsort(floors - cuts, kind='stable')
     while (missing := total - floors.sum()) != 0:

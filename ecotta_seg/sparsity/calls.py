@@ -1,4 +1,4 @@
-"""Which modules a prediction calls, with which inputs, and what they give out."""
+"""Finds the modules that a prediction calls, and their inputs and outputs."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,12 +11,13 @@ from ..inference.fixed_draws import fixed_draws
 from ..inference.windows import first_window
 from .masks import weights_of
 
-# A block has at most as many layers: a residual block, a layer of a transformer, a part of a head.
+# The most layers of a block, so that a block is a residual block, a transformer layer or a part of
+# a head.
 LARGEST_BLOCK = 6
 
 
 class _Stop(Exception):
-    """Ends a forward after the module of interest."""
+    """Ends a forward pass after the module of interest."""
 
 
 class Call(NamedTuple):
@@ -25,7 +26,7 @@ class Call(NamedTuple):
     Attributes:
         args: Positional arguments.
         kwargs: Keyword arguments.
-        output: What the module gave out.
+        output: Output of the module.
     """
 
     args: tuple
@@ -34,14 +35,14 @@ class Call(NamedTuple):
 
 
 def windows_of(model: nn.Module, frames: ClearFrames) -> ClearFrames:
-    """The frames at the size at which a prediction runs them.
+    """Crops frames to the input size of the network in a prediction.
 
     Args:
         model: A segmentor.
         frames: Inputs (1, C, H, W) and metainfo.
 
     Returns:
-        For a segmentor with sliding windows the first window of each frame, else whole frames.
+        For a segmentor with sliding windows, the first window of each frame; else the whole frames.
     """
     found = []
     for inputs, metas in frames:
@@ -52,7 +53,7 @@ def windows_of(model: nn.Module, frames: ClearFrames) -> ClearFrames:
 
 
 def predict(model: nn.Module, frame: tuple[Tensor, list[dict]]) -> Tensor:
-    """The logits (1, classes, H, W) of a frame; random numbers are the same for each frame."""
+    """Predicts logits (1, classes, H, W); random numbers are the same for each frame."""
     inputs, metas = frame
     with fixed_draws(inputs.device):
         return model.encode_decode(inputs, metas)
@@ -60,10 +61,11 @@ def predict(model: nn.Module, frame: tuple[Tensor, list[dict]]) -> Tensor:
 
 @torch.no_grad()
 def called_modules(model: nn.Module, frame: tuple[Tensor, list[dict]]) -> dict[str, list[Any]]:
-    """The outputs of all modules in a prediction.
+    """Runs a prediction and returns the outputs of all called modules.
 
     Returns:
-        For each called module its outputs, one a call, in the order in which the modules began.
+        For the name of each called module, a list of its outputs, one for each call. The modules
+        are in the order in which they are first called.
     """
     found: dict[str, list[Any]] = {}
     names = {module: name for name, module in model.named_modules() if name}
@@ -93,18 +95,20 @@ def called_layers(model: nn.Module, frame: tuple[Tensor, list[dict]]) -> list[st
 def blocks_of(
     model: nn.Module, frame: tuple[Tensor, list[dict]], weights: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Splits a segmentor into blocks that can be run by themselves.
+    """Splits a segmentor into blocks that can run alone.
 
-    A block is the largest module that a prediction calls once, that gives out one tensor and that
-    has at most ``LARGEST_BLOCK`` layers. No list of architectures is needed.
+    A block is a module that a prediction calls exactly once, that returns one tensor and that has
+    at most ``LARGEST_BLOCK`` layers. If a module and a module inside it both fit, the block is the
+    outer one. This works for any architecture.
 
     Args:
         model: A segmentor.
         frame: Inputs and metainfo.
-        weights: Names of the weights of interest.
+        weights: Names of the weights that are to be cut.
 
     Returns:
-        For each block with such a weight the names of its weights, in the order of the calls.
+        For the name of each block with such a weight, the names of its weights to cut. The blocks
+        are in the order of the calls.
     """
     called = called_modules(model, frame)
     blocks: dict[str, list[str]] = {}
@@ -122,7 +126,7 @@ def blocks_of(
 
 @torch.no_grad()
 def calls_of(model: nn.Module, name: str, frames: ClearFrames) -> list[Call]:
-    """The calls of a module, one a frame; the rest of each prediction is not run.
+    """Records one call of a module for each frame; each prediction stops after this call.
 
     Args:
         model: A segmentor.

@@ -1,4 +1,4 @@
-"""How close a sparse network is to the dense one on clear frames, without labels."""
+"""Measures on clear frames, without labels, how close a sparse network is to the dense one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from ..datasets.clear_frames import ClearFrames
 from .calls import predict
 from .masks import magnitude_mask
 
-# Fewer values a channel give no statistics: the pooled branch of an ASPP head has one.
+# The fewest values per channel for statistics: the pooled branch of an ASPP head has only one.
 _FEWEST_VALUES = 16
 
 
@@ -22,11 +22,11 @@ def logits_of(model: nn.Module, frames: ClearFrames) -> list[Tensor]:
 
 
 def divergence(dense: Tensor, sparse: Tensor) -> float:
-    """Mean Kullback-Leibler divergence of a pixel, KL(dense || sparse), in nats.
+    """Kullback-Leibler divergence KL(dense || sparse), averaged over pixels, in nats.
 
     Args:
         dense: (N, classes, H, W) logits of the dense network; one class means a sigmoid.
-        sparse: Those of the sparse network.
+        sparse: Logits of the sparse network, in the same shape.
     """
     if dense.shape[1] == 1:
         dense, sparse = (torch.cat([torch.zeros_like(x), x], 1) for x in (dense, sparse))
@@ -35,13 +35,13 @@ def divergence(dense: Tensor, sparse: Tensor) -> float:
 
 
 def output_error(dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> float:
-    """Squared error of the logits over all frames, as a share of the dense logits' energy."""
+    """Squared error of the logits, divided by the sum of the squared dense logits."""
     wrong = sum(float((a - b).square().sum()) for a, b in zip(dense, sparse))
     return wrong / max(sum(float(a.square().sum()) for a in dense), 1e-30)
 
 
 def agreement(dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> float:
-    """Share of pixels (0 to 1) to which both networks give the same class."""
+    """Share of pixels, 0 to 1, for which both networks predict the same class."""
     same = [(_classes(a) == _classes(b)).float().mean() for a, b in zip(dense, sparse)]
     return float(torch.stack(same).mean())
 
@@ -51,16 +51,17 @@ def _classes(logits: Tensor) -> Tensor:
 
 
 class CutFitness:
-    """Rates an allocation: the divergence of the network that is cut by it, lower is better.
+    """Rates an allocation by the divergence of the cut network from the dense one; lower is better.
 
-    The norms take their statistics from the frames, and the frames carry noise, as in UniPTS (arXiv
-    2405.18810): an allocation must hold for more than the few frames as they are.
+    As in UniPTS (arXiv 2405.18810), the BatchNorms use the statistics of the frames, and noise is
+    added to the frames. So the best allocation fits not only these few frames.
 
     Args:
         model: The dense segmentor, in evaluation mode. Its weights change only during a call.
         frames: Clear frames.
         weights: The weights that are cut, by name.
-        noise: Standard deviation of the Gaussian noise, as a share of a frame's own.
+        noise: Standard deviation of the Gaussian noise, as a share of the frame's standard
+            deviation.
         seed: Seed of the noise, which is the same for all allocations.
     """
 
@@ -82,7 +83,7 @@ class CutFitness:
 
     @torch.no_grad()
     def __call__(self, cuts: Mapping[str, int]) -> float:
-        """The divergence in nats of a network with ``cuts`` weights less in each layer."""
+        """Cuts weights of each layer, measures the divergence in nats, restores the weights."""
         before = {name: self.weights[name].detach().clone() for name in cuts}
         try:
             for name, cut in cuts.items():
@@ -98,7 +99,7 @@ class CutFitness:
 
 @contextmanager
 def statistics_of_frames(model: nn.Module) -> Iterator[None]:
-    """Each BatchNorm normalises by its own input; its buffers are restored afterwards."""
+    """Context manager in which each BatchNorm normalises by the statistics of its input."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.running_mean is not None]
     kept = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]

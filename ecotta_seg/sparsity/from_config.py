@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to a sparse checkpoint."""
+"""Makes a sparse checkpoint from a config and a checkpoint."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ from .fidelity import CutFitness, agreement, logits_of
 from .masks import MaskRule, cuttable_weights, magnitude_mask, takes_two_of_four, two_of_four_mask
 from .reconstruction import cut_weights, reconstruct
 
-# Frames that rate an allocation; more cost time, and the search only compares.
+# Number of frames that rate an allocation. The search only compares ratings, so a few suffice.
 _RATING_FRAMES = 4
 
 
@@ -35,10 +35,10 @@ def sparsify_from_config(cfg: Config, path: Path, args: argparse.Namespace) -> I
     Args:
         cfg: The config.
         path: The file to write.
-        args: Those of ``tools/sparsify.py``.
+        args: The parsed arguments of ``tools/sparsify.py``.
 
     Yields:
-        Sentences for people, as they come.
+        Messages on the progress and the result.
 
     Raises:
         ValueError: The checkpoint does not fit, there is no clear frame, or no weight can be cut.
@@ -105,7 +105,7 @@ def _allocation(
     sizes = {name: weight.numel() for name, weight in weights.items()}
     fitness = CutFitness(model, frames[:_RATING_FRAMES], weights, seed=args.seed or 0)
     generations = args.generations
-    # Without a generation nothing but the uniform allocation is rated.
+    # With 0 generations only the uniform allocation is rated.
     population = 8 if generations else 1
     return search_cuts(
         sizes, args.sparsity, fitness, population, max(generations, 1), seed=args.seed or 0

@@ -1,4 +1,4 @@
-"""Which weights of a segmentor may be cut, and masks that cut them by magnitude."""
+"""Selects the weights of a segmentor that may be cut, and makes masks by magnitude."""
 
 from collections.abc import Sequence
 from typing import Callable
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..names.choices import KEPT_LAYERS
 
-# (name of the weight, weight) -> mask, bool tensor of the weight's shape, True where it stays.
+# Maps the name of a weight and the weight to its mask: a bool tensor of the same shape, True for
+# elements that are kept.
 MaskRule = Callable[[str, Tensor], Tensor]
 
 
@@ -20,7 +21,7 @@ def weights_of(module: nn.Module) -> list[str]:
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         return ['weight']
     if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-        # Its inner Linear is never called: the attention reads the weight.
+        # The inner Linear ``out_proj`` is never called as a module: the attention reads its weight.
         return ['in_proj_weight', 'out_proj.weight']
     return []
 
@@ -76,10 +77,10 @@ def magnitude_mask(weight: Tensor, cut: int) -> Tensor:
 
     Args:
         weight: Any shape, float.
-        cut: How many weights are cut, from 0 to ``weight.numel()``.
+        cut: Number of elements to cut, from 0 to ``weight.numel()``.
 
     Returns:
-        A bool tensor of the same shape, False for exactly ``cut`` weights.
+        A bool tensor of the same shape, False for exactly ``cut`` elements.
 
     Raises:
         ValueError: ``cut`` is out of range.

@@ -1,14 +1,14 @@
-"""Reconstructs a sparse network block by block against the dense one.
+"""Trains the blocks of a sparse network to reproduce the outputs of the dense network's blocks.
 
-Each block learns to give out what the dense block gives out on clear frames. Its inputs come from
-the sparse network, so that a block also makes up for errors of the blocks before it.
+The training uses clear frames. The inputs of a block come from the sparse network and its targets
+from the dense network, so a block also corrects errors of the blocks before it.
 
-From UniPTS (arXiv 2405.18810) comes the training of masked weights: the mask is found again during
-training, the gradient passes straight through it, and cut weights decay. So a weight that was
-wrongly cut grows back, and another one is cut for it. Different here: UniPTS rejects an error per
-layer, and trains the whole network by its last logits for hours on a GPU. Blocks of some layers
-need minutes on a CPU and the memory of one block. The statistics of norms stay those of the dense
-network, because the methods of this package measure drift from them.
+The training of masked weights follows UniPTS (arXiv 2405.18810): the mask is computed again during
+training, gradients ignore the mask (straight-through), and cut weights decay. So a wrongly cut
+weight can grow back, and another weight is cut instead. One point differs: UniPTS rejects an error
+per layer and trains the whole network on its logits for hours on a GPU. Here blocks of a few layers
+are trained one by one, in minutes on a CPU and with the memory of one block. The running statistics
+of norms do not change, because the methods of this package measure drift from them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,21 +22,21 @@ from ..datasets.clear_frames import ClearFrames
 from .calls import Call, blocks_of, calls_of, copied
 from .masks import MaskRule
 
-# The mask is found again at this interval, and only in this first share of the steps.
+# The mask is computed again every five steps, but only in the first three quarters of the steps.
 _REGROW_EVERY, _REGROW_UNTIL = 5, 0.75
-# Pull of a cut weight towards zero, as in the public code of UniPTS.
+# Weight decay of cut weights, as in the public code of UniPTS.
 _DECAY = 5e-5
 
 
 class Reconstructed(NamedTuple):
-    """The outcome of one block.
+    """The result for one block.
 
     Attributes:
-        name: The block.
-        before: Squared error of its output as a share of the dense output's energy, if its weights
-            are cut by magnitude alone.
+        name: Name of the block.
+        before: Squared error of the block's output, divided by the sum of the squared dense output,
+            if the weights are cut by magnitude alone.
         after: The same error after the reconstruction; never above ``before``.
-        regrown: Number of weights that the first mask cut and the last one keeps.
+        regrown: Number of weights that the first mask cuts but the last mask keeps.
     """
 
     name: str
@@ -63,21 +63,22 @@ def reconstruct(
 ) -> Iterator[Reconstructed]:
     """Cuts the weights of a network and reconstructs its blocks, one after the other.
 
-    The network is complete after the last block.
+    The network is complete only after the last result is yielded.
 
     Args:
         model: The segmentor, in evaluation mode and still dense; changed in place. Weights, biases
-            and the affine parameters of norms learn, buffers stay.
-        dense: A copy of it, which stays as it is.
+            and the affine parameters of norms are trained; buffers do not change.
+        dense: A copy of the segmentor, which is not changed.
         frames: Clear frames, at least one; see ``windows_of``.
         weights: The weights of ``model`` to cut, by name.
-        rule: Gives the mask of a weight.
-        steps: Steps of each block, one frame a step; 0 cuts by magnitude alone.
+        rule: Returns the mask of a weight.
+        steps: Number of training steps for each block, each on one frame. 0 cuts by magnitude
+            alone.
         rate: Step size of Adam, as a share of the mean magnitude of a parameter.
 
     Yields:
-        The outcome of each block, in the order of the prediction. Weights outside of all blocks
-        (of a layer that is called several times) are cut by magnitude alone.
+        The result for each block, in the order of the prediction. Weights outside of all blocks
+        (for example of a layer that is called several times) are cut by magnitude alone.
 
     Raises:
         ValueError: There is no frame.
@@ -131,7 +132,7 @@ class _BlockFit:
             self._loss(self.calls[step % len(self.calls)], self._passed_through()).backward()
             for name, mask in self.masks.items():
                 value = self.values[name]
-                # A weight without a part in the block's output has no gradient.
+                # A weight that does not influence the block's output has no gradient.
                 if value.grad is not None:
                     value.grad.add_(value.detach() * ~mask, alpha=_DECAY)
             optimizer.step()
@@ -153,7 +154,7 @@ class _BlockFit:
         return {name: self.rule(f'{self.name}.{name}', self.values[name]) for name in self.names}
 
     def _passed_through(self) -> dict[str, Tensor]:
-        """Parameters whose cut weights are zero and still get the gradient of their place."""
+        """Parameters in which cut weights are zero but still get a gradient (straight-through)."""
         used = dict(self.values)
         for name, mask in self.masks.items():
             value = self.values[name]
@@ -168,7 +169,7 @@ class _BlockFit:
         return state
 
     def _loss(self, call: Call, parameters: Mapping[str, Tensor]) -> Tensor:
-        """Squared error of a frame's output, as a share of the mean energy of a frame's."""
+        """Squared error of the output for a frame, divided by the mean energy of a dense output."""
         args, kwargs = copied(call.args), copied(call.kwargs)
         output = functional_call(self.block, dict(parameters), args, kwargs)
         return (output - call.output).square().sum() / self.energy

@@ -1,4 +1,4 @@
-"""Loading transforms that report a bad file in one sentence instead of a long traceback."""
+"""Loading transforms that report a bad file in one sentence, without a long traceback."""
 
 from collections.abc import Callable
 from typing import Optional

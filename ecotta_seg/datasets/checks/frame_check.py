@@ -8,14 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Out of 255. A night frame contains lamps; a frame from a covered lens does not.
+# Limits of dark and bright pixel values, out of 255. A night frame contains lamps; a frame from a
+# covered lens does not.
 _DARK, _BRIGHT = 4, 251
 _NEARLY_ALL = 0.995
 _SATURATED = 0.9
-# Of neighbouring pixels: 0.95 and more in pictures, 0.7 in the heaviest synthetic snow, 0 in noise.
+# The least correlation of neighbouring pixels. It is 0.95 and more in pictures, 0.7 in the heaviest
+# synthetic snow, and 0 in noise.
 _LEAST_CORRELATION = 0.4
-# Of coarser and coarser cells, down to 8 rows: 0.6 and more in pictures, also at night, and 0 in
-# noise with grains larger than pixels.
+# The least correlation of neighbouring cells, for larger and larger cells until 8 rows of cells are
+# left. It is 0.6 and more in pictures, also at night, and 0 in noise with grains larger than
+# pixels.
 _LEAST_COARSE_CORRELATION, _FEWEST_CELLS = 0.2, 8
 _NEW_SIZE_AFTER = 3
 
@@ -55,13 +58,13 @@ def _correlation(grey: Tensor, squares: Tensor) -> float:
 
 
 def noise_fault(image: Tensor) -> Optional[str]:
-    """Detects noise: of single pixels, of whole rows or columns, or of larger grains.
+    """Detects noise in single pixels, in whole rows or columns, or in larger grains.
 
     Args:
         image: (C, H, W), any range, at least 2 pixels high and wide.
 
     Returns:
-        A sentence, or None if the frame is no noise.
+        The fault as a sentence, or None if the frame is not noise.
     """
     cells, size = _grey(image), 1
     correlation = min(_correlations(cells))
@@ -128,12 +131,13 @@ def _in_bytes(image: Tensor) -> bool:
 class FrameChecker:
     """Checks the frames of one stream, each by itself and against earlier frames.
 
-    A frame with exactly the pixels of the frame before is frozen, unless both come from the same
-    file. A frame of another size is a fault, until enough frames in a row have this size, which
-    then becomes the new size.
+    If a frame has exactly the pixels of the frame before, it is frozen, unless both come from the
+    same file. If a frame has another size than the stream, the size is a fault. After three frames
+    in a row with the same new size, the third one is no fault, and this size becomes the stream's
+    size.
 
     Args:
-        sizes_differ: Whether no size is a fault.
+        sizes_differ: If True, frames may have any size.
     """
 
     def __init__(self, sizes_differ: bool = False) -> None:
@@ -178,7 +182,7 @@ class FrameChecker:
         )
 
     def state_dict(self) -> dict:
-        """The data that the next frame is compared with."""
+        """The data with which the next frame is compared."""
         return {'last': list(self._last), 'size': self._size, 'other': list(self._other)}
 
     def load_state_dict(self, state: dict) -> None:

@@ -18,7 +18,7 @@ def draw_scene(seed: int, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.
     """Draws one scene.
 
     Args:
-        seed: From 0; the same seed gives the same pixels.
+        seed: A number from 0. The same seed gives the same pixels.
         size: (width, height).
 
     Returns:

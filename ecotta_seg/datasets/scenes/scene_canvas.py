@@ -52,7 +52,7 @@ class SceneCanvas:
         return x, np.broadcast_to(z, x.shape)
 
     def shade(self, color: Sequence[float], z: float) -> np.ndarray:
-        """A BGR colour (0 to 255) at distance z: the farther, the greyer."""
+        """Mixes a BGR colour (0 to 255) with haze; at a larger distance z there is more haze."""
         share = 1 - np.exp(-z / _HAZE_DISTANCE)
         return np.asarray(color, float) * (1 - share) + self.haze * share
 

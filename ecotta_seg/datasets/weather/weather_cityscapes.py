@@ -1,4 +1,4 @@
-"""Any dataset in Cityscapes' layout, in one named weather."""
+"""A dataset in Cityscapes' layout with synthetic weather of one condition."""
 
 from typing import Any, Optional
 
@@ -12,9 +12,9 @@ from .adverse_weather import AdverseWeather
 class WeatherCityscapesDataset(ConditionDataset):
     """``CityscapesDataset`` with a condition for the ``AdverseWeather`` transform.
 
-    ``leftImg8bit/<split>/<sequence>/*<img_suffix>`` with labels in
+    The images are ``leftImg8bit/<split>/<sequence>/*<img_suffix>``. The labels are
     ``gtFine/<split>/<sequence>/*_gtFine_labelTrainIds.png``, or ``*_gtFine_labelIds.png`` as
-    downloaded. Without an ``AdverseWeather`` in the pipeline the condition is only a name. For
+    downloaded. If the pipeline has no ``AdverseWeather``, the condition is only a name. For
     example, ``condition='dusk'`` can name a folder of frames taken at dusk.
 
     Args:

@@ -1,4 +1,4 @@
-"""Weather effects that albumentations lacks: fog with depth, night light, precipitation.
+"""Weather effects that albumentations does not have: fog with depth, night light, precipitation.
 
 Each effect is an albumentations transform of (H, W, 3) uint8 RGB images with its own random state.
 Random patterns are drawn on a small canvas and scaled to the image. So a frame looks alike at every
@@ -26,11 +26,11 @@ _REFERENCE_HEIGHT = 360
 class PerspectiveFog(A.ImageOnlyTransform):
     """Fog that thickens with distance, with drifting banks.
 
-    Koschmieder's law, I = J t + A (1 - t) with t = exp(-density * distance) (Sakaridis et al.,
-    "Semantic Foggy Scene Understanding with Synthetic Data", IJCV 2018, equation 1). There is no
-    depth map, so the distance follows a road scene: zero at the bottom edge, one at and above the
-    horizon, and less towards the left and right edge because of houses and trees. Banks come from
-    albumentations' ``RandomFog``, drawn small.
+    The fog follows Koschmieder's law, I = J t + A (1 - t) with t = exp(-density * distance)
+    (Sakaridis et al., "Semantic Foggy Scene Understanding with Synthetic Data", IJCV 2018, equation
+    1). There is no depth map, so the distance follows a road scene: zero at the bottom edge, one at
+    and above the horizon, and less towards the left and right edge because of houses and trees.
+    Banks come from albumentations' ``RandomFog``, drawn small.
 
     Args:
         density: Optical depth at the horizon.

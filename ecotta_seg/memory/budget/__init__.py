@@ -1,1 +1,1 @@
-"""Memory budgets: plans of a step, and their peaks predicted by steps without data."""
+"""Memory budgets: plans of a step, and predictions of their peaks by steps without data."""

@@ -1,9 +1,9 @@
 """A method's own step on tensors without data, to predict the step's memory.
 
 A step on torch's ``meta`` device creates the same tensors as the real step and computes nothing.
-The peak that the storage meter reads there is the peak of the real step. A tensor without data has
-the value 1 as a number and True as a truth value (``KnownResults``): methods write their
-conditions so that True is the usual case.
+The peak that the storage meter reads there is the peak of the real step. If code converts a tensor
+without data to a number, the result is 1, and as a truth value True (see ``KnownResults``). Methods
+write their conditions so that True is the usual case.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class ModuleCost:
         kept: Bytes that the graph keeps of the module's inner tensors.
         inputs: Bytes of the inputs, which stay in memory if the module is recomputed.
         operations: Floating-point operations of the module's forward.
-        inside: The costs of the submodules.
+        inside: The ``ModuleCost`` of each submodule.
         overwritten: Whether a layer overwrites the module's input, so that the module cannot run
             again.
     """
@@ -47,13 +47,13 @@ def method_without_data(method: nn.Module) -> nn.Module:
     """Copies a method to the meta device without copying any tensor's data."""
     held = (method.learned_tensors(), vars(method), method.optimizer_state())
     tensors = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
-    # Objects that take part in the real steps must not see these steps.
+    # These objects take part in the real steps and must not be changed by dry runs.
     attached = ('observer', 'guard', 'estimate', 'planner', 'planned', 'compute_budget')
     return without_data(method, tensors, [getattr(method, name, None) for name in attached])
 
 
 class DryRun:
-    """Steps of a method without data, on one frame size.
+    """Runs steps of a method on tensors without data, for one frame size.
 
     Args:
         method: A method that learns by gradients; not changed.
@@ -80,7 +80,7 @@ class DryRun:
         self._method.adapt(self._inputs, [dict(meta) for meta in self._metas])
 
     def peak(self, names: Iterable[str] = ()) -> int:
-        """Peak bytes of a step that recomputes these modules, including the optimizer's state."""
+        """Peak bytes of a step that recomputes these modules, with the optimizer's state."""
         names = frozenset(names)
         if names not in self._peaks:
             modules = [self._method.segmentor.get_submodule(name) for name in sorted(names)]
@@ -90,7 +90,7 @@ class DryRun:
         return self._peaks[names]
 
     def costs(self) -> list[ModuleCost]:
-        """The candidates for recomputing: a tree of the modules in the gradient's path."""
+        """The candidates for recomputing: a tree of the modules through which gradients pass."""
         with self._known, _listening(self._method.segmentor) as costs:
             self._step()
         return costs
@@ -102,10 +102,10 @@ class DryRun:
 
 @contextmanager
 def _listening(segmentor: nn.Module) -> Iterator[list[ModuleCost]]:
-    """Inside the context, records the cost of each module that runs with a gradient.
+    """Context manager that yields the costs of all modules that run inside with a gradient.
 
-    A module that holds meta networks is not recorded: it reports them to the method as it runs, so
-    it must run only once.
+    A module with meta networks inside is not recorded. In each forward pass it passes the parts'
+    outputs to the method (``MetaEncoder.record``), so it must not run a second time.
     """
     roots: list[ModuleCost] = []
     open_modules: list[ModuleCost] = []

@@ -27,22 +27,24 @@ class _Kind(NamedTuple):
 class KnownResults(TorchDispatchMode):
     """Context manager under which operators on meta tensors run once for each kind of arguments.
 
-    A later call with equal arguments (tensors: equal shapes, strides and dtypes) returns new empty
-    tensors like the first result. An operator always runs if it returns views, changes anything
-    but its first argument in place, or gets a tensor with data.
+    If a later call has equal arguments (for tensors: equal shapes, strides and dtypes), it returns
+    new empty tensors with the shapes of the first result. An operator always runs if it returns
+    views, changes anything but its first argument in place, or gets a tensor with data.
 
-    If code reads a number from a tensor without data, the number is 1, or true: mmseg's sliding
-    windows assert that every pixel is covered. Counts of class indices (``bincount``) have the
-    length that the code asks for.
+    If code reads a number from a tensor without data, the number is 1, which also counts as true.
+    (mmseg's sliding windows assert that every pixel is covered.) Counts of class indices
+    (``bincount``) have the length that the code asks for.
 
-    Enter a ``StorageMeter`` inside this manager: the meter then sees every operator, and this
-    manager sees those that the meter calls. The manager keeps its results when entered again.
+    Enter a ``StorageMeter`` inside this manager. Then the meter sees every operator, and this
+    manager sees the operators that the meter calls. The cached results stay valid if the manager is
+    entered again.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # By operator and arguments: the kinds of the results; 'first' if the result is the first
-        # argument, changed in place; None if the operator must run.
+        # The keys are operator and arguments. The value holds the kinds of the results. It is
+        # 'first' if the result is the first argument, changed in place, and None if the operator
+        # must run.
         self._known: dict = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -85,7 +87,7 @@ def _may_be_known(func) -> bool:
 
 
 def _key_of(value):
-    """The key that distinguishes the arguments of one call from another's.
+    """The key of the cache for the arguments of a call.
 
     Raises:
         TypeError: The arguments contain a tensor with data.

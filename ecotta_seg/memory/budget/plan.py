@@ -1,4 +1,4 @@
-"""Plans of an adaptation step: which tensors the backward finds kept, and which it recomputes."""
+"""Plans of an adaptation step: which tensors are kept for the backward, and which recomputed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,13 +10,14 @@ _WIDE, _MIDDLE, _NARROW = 2**24, 2**22, 2**21
 
 @dataclass(frozen=True)
 class PartPlan:
-    """The tensors kept for one part; the others are recomputed from the part's input.
+    """Selects the tensors that are kept for one part; the others are recomputed from its input.
 
     Attributes:
-        keep_units: The tape of the frozen units: bits for a ResNet, the layers' inputs for a MiT.
-        keep_middle: The tokens between the two halves of each transformer layer.
-        keep_output: x_k, the frozen part's output.
-        keep_block: The output of the meta network's convolution.
+        keep_units: Whether to keep the tape of the frozen units (a ResNet's ReLU bits, the inputs
+            of a MiT's layers).
+        keep_middle: Whether to keep the tokens between the two halves of each transformer layer.
+        keep_output: Whether to keep x_k, the frozen part's output.
+        keep_block: Whether to keep the output of the meta network's convolution.
     """
 
     keep_units: bool = True
@@ -30,10 +31,11 @@ class Plan:
     """A way to run one adaptation step.
 
     Attributes:
-        parts: One for each part of the encoder.
+        parts: One ``PartPlan`` for each part of the encoder.
         workspace: Maximum elements of a temporary of the backward.
-        share_scratch: Reuse temporaries of the backward from one convolution to the next.
-        update_in_place: Apply each piece of a gradient at once and drop the piece.
+        share_scratch: Whether one convolution after the other uses the same temporaries.
+        update_in_place: Whether the optimizer applies each piece of a gradient during the backward
+            pass, so that the piece can be freed at once.
     """
 
     parts: tuple[PartPlan, ...]
@@ -85,7 +87,7 @@ class BudgetError(ValueError):
 def smallest_plan(
     peak: Callable[[Plan], int], cost: Mapping[Drop, int], num_parts: int, in_place: bool
 ) -> Plan:
-    """The plan with the lowest peak: all of ``cost`` is dropped. Arguments of ``choose_plan``."""
+    """The plan with the lowest peak, usually with all drops. Arguments as in ``choose_plan``."""
     narrow = replace(fastest_plan(num_parts), workspace=_NARROW, share_scratch=False)
     lean = _without(narrow, cost)
     plans = [lean, replace(lean, update_in_place=True)] if in_place else [lean]
@@ -102,9 +104,10 @@ def choose_plan(
 ) -> Plan:
     """A plan with few operations whose peak fits the budget.
 
-    The search uses narrow temporaries and drops the tensors that are cheapest to recompute, until
-    the peak fits. It then keeps each unnecessary drop again, the most expensive first, and widens
-    the temporaries as far as they fit. Gradients are applied in place only if no other plan fits.
+    The search uses small temporaries and drops the tensors that are cheapest to recompute, until
+    the peak fits. If some dropped tensors still fit, they are kept again, the most expensive first.
+    Then the temporaries are made larger as far as they fit. Gradients are applied during the
+    backward pass only if no other plan fits.
 
     Args:
         peak: Returns the peak of a plan in bytes.
@@ -142,7 +145,7 @@ def _without(plan: Plan, drops: Iterable[Drop]) -> Plan:
 
 
 def _fewest_drops(peak, mode: Plan, drops: list[Drop], budget_bytes: int) -> Optional[list[Drop]]:
-    """Drops that make the peak fit, each of them necessary; None if all drops are not enough."""
+    """Drops with which the peak fits, each necessary; None if all drops do not suffice."""
 
     def fits(some: list[Drop]) -> bool:
         return peak(_without(mode, some)) <= budget_bytes

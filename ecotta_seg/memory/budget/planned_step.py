@@ -11,7 +11,7 @@ from ...startup.memory_budget import parse_budget
 
 
 def size_of_frame(inputs: Tensor, metas: list[dict]) -> tuple:
-    """The size of a frame with its padding: one step on tensors without data per size is enough.
+    """The size and the padding of a frame, as a key: frames with equal keys have equal plans.
 
     Args:
         inputs: (N, 3, H, W).
@@ -25,7 +25,7 @@ class PlannedStep:
     """The plan for a frame size and its predicted memory.
 
     Attributes:
-        plan: The tensors to keep or recompute: has ``describe()`` and ``update_in_place``.
+        plan: A ``Plan`` or ``RecomputePlan``, which selects the tensors to keep or recompute.
         predicted_bytes: Predicted peak of the step without parameters and adapters, but with the
             optimizer's state.
         inference_bytes: Predicted peak of stock inference on the same frame, in the model's test
@@ -73,7 +73,7 @@ class SizedPlanner(ABC):
             metas: Metainfo of the N samples.
 
         Raises:
-            BudgetError: No plan meets the budget; the message has the smallest possible one.
+            BudgetError: No plan meets the budget. The message states the smallest possible budget.
         """
         key = size_of_frame(inputs, metas)
         if key not in self._planned:

@@ -10,7 +10,7 @@ from .dry_run import DryRun, ModuleCost
 from .plan import BudgetError
 from .planned_step import PlannedStep, SizedPlanner
 
-# Number of limits on a recomputed module's size to try.
+# The number of limits on the size of a recomputed module that are tried.
 _LIMITS = 6
 
 
@@ -58,9 +58,9 @@ def choose_modules(
 ) -> list[str]:
     """Chooses modules to recompute so that the peak fits, with few operations.
 
-    A module that is recomputed as a whole keeps one input, but all its inner tensors are in memory
-    during its backward. So the function tries sets of small modules and of large ones. In the set
-    with the lowest peak, the modules that free the most bytes per operation come first.
+    If a large module is recomputed as a whole, only one input is kept, but all its inner tensors
+    are in memory during its backward. So the function tries sets of small and of large modules. In
+    the set with the lowest peak, the modules that free the most bytes per operation come first.
 
     Args:
         peak: Peak bytes of a step that recomputes these modules.
@@ -68,7 +68,7 @@ def choose_modules(
         budget_bytes: Upper limit of the peak.
 
     Raises:
-        BudgetError: No set fits; the message has the smallest peak.
+        BudgetError: No set fits. The message states the smallest peak.
     """
     if peak([]) <= budget_bytes:
         return []

@@ -18,7 +18,7 @@ def without_data(
     """Copies a module to the meta device without copying any tensor's data.
 
     Args:
-        module: The copy gets its parameters and buffers without data.
+        module: The module to copy. Its parameters and buffers are copied without data.
         tensors: Other tensors of the module, to be copied without data, too.
         left_out: Objects that the copy replaces by None.
     """

@@ -22,13 +22,14 @@ from ..budget.without_data import stock_inference_peak, without_data
 from ..operation_counter import OperationCounter
 from .memory_engine import GradientAccumulator, MemoryEngine, OptimizerInBackward
 
-# All windows have one size. During the second window the first window's gradients are alive; later
-# windows add no memory. A padded frame runs all windows: those with padding need more memory.
+# All sliding windows have one size. During the second window the gradients of the first window are
+# in memory; later windows need no more, so two windows suffice. For a padded frame all windows run,
+# because windows with padding need more memory.
 _WINDOWS = 2
 
 
 class EngineDryRun:
-    """Steps without data on one frame size, in the model's test mode.
+    """Runs steps without data for one frame size, in the model's test mode (whole or sliding).
 
     Args:
         method: An ``EcoTTA``; not changed.
@@ -67,7 +68,7 @@ class EngineDryRun:
             return meter.current_bytes - before
 
     def peak(self, plan: Plan) -> int:
-        """Peak bytes of a step by this plan or of the probe, including the optimizer's state."""
+        """Peak bytes of a frame under this plan, including the optimizer's state and the probe."""
         if plan not in self._peaks:
             self._peaks[plan] = max(self._run(plan), self._probe_peak()) + self._standing
         return self._peaks[plan]
@@ -83,7 +84,7 @@ class EngineDryRun:
         return self._probe or 0
 
     def costs(self) -> dict[Drop, int]:
-        """The tensors that a plan may drop, each with the operations per window to recompute it."""
+        """For each tensor that a plan may drop, the operations per window that recompute it."""
         found: dict[Drop, int] = {}
         operator = self._engine.operator
         with torch.no_grad():
@@ -98,14 +99,14 @@ class EngineDryRun:
                 if operator.meta[part].by_channels and output.is_contiguous():
                     found[part, 'keep_block'] = block.operations
                 if self._transformer:
-                    # About the share of attention and its projections in a layer.
+                    # Attention and its projections take about a third of a layer's operations.
                     found[part, 'keep_middle'] = units.operations // 3
                 x = operator.leave_part(part, output)
         return found
 
     def _run(self, plan: Plan) -> int:
         meter = self._metered(plan)
-        # Tables that the first step creates and keeps are not part of a later step.
+        # The first step may create tables that stay in memory. If so, measure the second step.
         return (self._metered(plan) if meter.current_bytes else meter).peak_bytes
 
     def _metered(self, plan: Plan) -> StorageMeter:

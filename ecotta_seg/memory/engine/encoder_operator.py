@@ -30,7 +30,7 @@ class EncoderOperator:
 
     Args:
         encoder: The encoder; its meta networks may change between two steps.
-        relative: Divide each R_k by mean |x_k|.
+        relative: Whether each R_k is divided by mean |x_k|.
         smoothing: See ``self_distilled_regularisation``.
     """
 
@@ -64,7 +64,7 @@ class EncoderOperator:
 
         Args:
             image: (N, 3, H, W), preprocessed.
-            plan: What to keep.
+            plan: Selects the tensors to keep.
             reads: Positions of the outputs to return; None for all.
 
         Returns:
@@ -150,9 +150,9 @@ class EncoderOperator:
 
         Args:
             pending: Gradients with respect to the outputs, by position.
-            plan: The plan of the forward.
-            regularisation_weight: λ times the share of this forward in the frame.
-            deliver: Receives the parameters' gradients.
+            plan: The plan of the forward pass.
+            regularisation_weight: λ times the weight of this sliding window in the frame.
+            deliver: Called with each parameter and its gradient, see ``Deliver``.
         """
         stages = list(self.encoder.units.out_stages)
         gradients = {stages[position]: gradient for position, gradient in pending.items()}
@@ -166,7 +166,7 @@ class EncoderOperator:
             grad = self._enter(part.stop - 1, grad, record.end, gradients)
             again = self._again(index, record, plan)
             if grad is None:
-                # No gradient comes from the prediction; the regulariser acts alone.
+                # No gradient comes from the prediction: only the regulariser has a gradient.
                 grad = torch.zeros_like(again())
             grad, of_input = self.meta[index].backward(
                 grad, record.input, record.meta, again, regularisation_weight / grad.numel(),

@@ -19,15 +19,16 @@ from ..lean.autograd_ops.winograd_tiles import shared_scratch
 from .encoder_operator import EncoderOperator
 from .meta_operator import Deliver
 
-# From entropy (N, H, W) and logits (N, C, H, W) to the weights of the pixels (N, H, W).
+# A function that takes entropy (N, H, W) and logits (N, C, H, W) and returns pixel weights (N, H,
+# W).
 Weigh = Callable[[Tensor, Tensor], Tensor]
 
 
 class WindowResult:
-    """The result of one forward and backward.
+    """The result of one forward and backward pass.
 
     Attributes:
-        logits: (N, classes, H, W), of the forward.
+        logits: (N, classes, H, W), the prediction.
         entropy: The weighted mean entropy, a scalar tensor.
         confident_fraction: Share of the pixels with a weight above 0, a scalar tensor.
         regularisation: Sum of the R_k, a scalar tensor.
@@ -41,9 +42,9 @@ class WindowResult:
 def unsupported_reason(segmentor: nn.Module) -> Optional[str]:
     """Names the part of a segmentor that the engine does not support, or None.
 
-    The engine maps the backbone's outputs to one decode head's small logits and resizes these. It
-    has no backward for a neck, several heads in a row (OCRNet, PointRend), or a head with its own
-    way to predict (DANet, EncNet).
+    The engine runs the backbone and one decode head, and resizes the head's logits. It has no
+    backward pass for a neck, for several heads in a row (OCRNet, PointRend), or for a head that
+    overrides ``predict`` (DANet, EncNet).
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` with meta networks attached.
@@ -73,13 +74,14 @@ def _keeps(module: nn.Module, base: type, *names: str) -> bool:
 class MemoryEngine:
     """Handwritten forward and backward of a segmentor with meta networks.
 
-    The gradients equal plain autograd's: the forward runs the same operators in the same order, so
-    every ReLU passes the same elements, and the backward is linear.
+    The gradients equal those of plain autograd up to rounding: the forward pass runs the same
+    operators in the same order, so every ReLU passes the same elements, and the backward pass is
+    linear.
 
     Args:
         segmentor: An mmseg ``EncoderDecoder`` whose backbone is an ``AdaptedEncoder``; everything
             else is frozen.
-        relative_regularisation: Divide each R_k by mean |x_k|.
+        relative_regularisation: Whether each R_k is divided by mean |x_k|.
         smoothing: See ``self_distilled_regularisation``.
 
     Raises:
@@ -118,16 +120,17 @@ class MemoryEngine:
         regularisation_weight: float,
         deliver: Deliver,
     ) -> WindowResult:
-        """Predicts a sliding window and passes the gradients of its loss to ``deliver``.
+        """Predicts one sliding window, computes the gradients of its loss, and calls ``deliver``.
 
         Args:
             inputs: (N, 3, H, W), preprocessed.
             metas: Metainfo of the N samples.
-            share: The window's share of the frame.
-            plan: Which tensors to keep.
+            share: The weight of this sliding window in the frame; the weights sum to 1.
+            plan: Selects the tensors to keep.
             weigh: Computes the weights of the pixels in the entropy.
             regularisation_weight: λ.
-            deliver: Receives the gradients of the meta networks' parameters.
+            deliver: Called with each parameter of the meta networks and its gradient, see
+                ``Deliver``.
 
         Returns:
             The prediction and the terms of the loss.
@@ -143,7 +146,8 @@ class MemoryEngine:
             pending = self.head.backward(grad, tape)
             del grad
             self.operator.backward(pending, plan, share * regularisation_weight, deliver)
-        # Recompute rather than keep the logits: no full-size tensor is alive in the backward.
+        # The logits are computed again and not kept, so that no full-size tensor is in memory
+        # during the backward.
         logits = resize_bilinear(small, size, corners)
         return WindowResult(logits, entropy, fraction, torch.stack(differences).sum())
 
@@ -175,7 +179,7 @@ class MemoryEngine:
     def _entropy_gradient(
         self, small: Tensor, meta: dict, size, weigh: Weigh, share: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient at the head's logits, the weighted entropy, and ``confident_fraction``."""
+        """The gradient by the head's logits, the weighted entropy, and ``confident_fraction``."""
         corners = self.segmentor.decode_head.align_corners
         logits = resize_bilinear(small, size, corners)
         if logits.untyped_storage().data_ptr() == small.untyped_storage().data_ptr():
@@ -202,14 +206,14 @@ def _output_size(meta: dict, inputs: Tensor) -> tuple[int, int]:
 
 
 class GradientAccumulator:
-    """Collects gradients in ``.grad``."""
+    """A ``Deliver`` function that adds gradients to ``.grad``."""
 
     def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
         """Adds a gradient to ``parameter.grad``.
 
         Args:
             parameter: The parameter.
-            gradient: Of the parameter's size, or of its ``rows``.
+            gradient: The gradient of the whole parameter, or of its ``rows``.
             rows: See ``Deliver``.
         """
         if rows is None or gradient.shape == parameter.shape:
@@ -232,9 +236,9 @@ def can_update_in_place(optimizer: torch.optim.Optimizer) -> bool:
 
 
 class OptimizerInBackward:
-    """Applies gradients immediately: SGD's step on one piece of a parameter at a time.
+    """A ``Deliver`` function that makes SGD's step at once, for one piece of a parameter at a time.
 
-    The momenta are the optimizer's own, so the optimizer itself can take later steps.
+    The momenta are kept in the optimizer's state, so the optimizer itself can take later steps.
 
     Args:
         optimizer: An optimizer that ``can_update_in_place`` accepts.
@@ -245,7 +249,7 @@ class OptimizerInBackward:
         self.groups = {p: group for group in optimizer.param_groups for p in group['params']}
 
     def __call__(self, parameter: nn.Parameter, gradient: Tensor, rows: Optional[slice]) -> None:
-        """``torch.optim.SGD``'s update of a parameter's ``rows``."""
+        """Updates a parameter's ``rows`` as ``torch.optim.SGD`` does."""
         group = self.groups[parameter]
         piece = parameter.data if rows is None else parameter.data[rows]
         if group['weight_decay']:

@@ -53,13 +53,13 @@ class _Saved(NamedTuple):
 class MetaNetworkOperator:
     """Runs one meta network.
 
-    With the paper's norms and convolution, the operator works channel by channel. With others
-    (tokens' norms, depthwise kernels, a coarser grid), autograd runs the whole meta network at its
-    part's turn.
+    If the meta network has the paper's norms and convolution, the operator processes a few channels
+    at a time. If not (norms of tokens, depthwise kernels, a coarser grid), autograd runs the whole
+    meta network during the backward pass of its part.
 
     Args:
         module: The meta network.
-        relative: Divide R_k by mean |x_k|.
+        relative: Whether R_k is divided by mean |x_k|.
         smoothing: See ``self_distilled_regularisation``.
     """
 
@@ -88,8 +88,8 @@ class MetaNetworkOperator:
             x: (N, C, H, W). If x is not kept, x̃_k may overwrite its memory.
             p: (N, C', H', W').
             tape: Receives the tensors for ``backward``; None if there is no backward.
-            keep_output: Put x on the tape.
-            keep_block: Put the convolution's output on the tape.
+            keep_output: Whether to put x on the tape.
+            keep_block: Whether to put the convolution's output on the tape.
 
         Returns:
             x̃_k and R_k = mean |x̃_k - x_k|, a scalar, divided by mean |x_k| if ``relative`` and
@@ -140,7 +140,7 @@ class MetaNetworkOperator:
         return of_frame(x[:, 0:1], self.module.region).numel() == 1
 
     def _measured(self, difference: Tensor) -> Tensor:
-        """Sets the padding of (N, C, H, W) to 0, in place: R_k covers the frame only."""
+        """Sets the padding of (N, C, H, W) to 0, in place: R_k does not cover padding."""
         region = self.module.region
         return difference if region is None else region.clear_outside_(difference)
 
@@ -168,18 +168,18 @@ class MetaNetworkOperator:
         further: bool,
         workspace: int = 2**22,
     ) -> tuple[Optional[Tensor], Optional[Tensor]]:
-        """Gradients of the parameters, of the frozen part's output and of the part's input.
+        """Computes the gradients by the parameters, the frozen part's output and the part's input.
 
         Args:
             grad: g, (N, C, H, W), contiguous; the gradient of x overwrites its memory.
-            p: The part's input, as in the forward.
-            tape: The tape of the forward.
+            p: The part's input, as in the forward pass.
+            tape: The tape of the forward pass.
             frozen_output: Recomputes x if it was not kept.
             factor: Weight of the regulariser divided by the number of x's elements. r is this
                 factor times the slope of |x̃_k - x_k| (the sign, or less near 0 if R_k is smooth).
                 If R_k is relative, r is also divided by mean |x_k|. If x has padding, r is 0 there
                 and divided by the frame's share of x elsewhere.
-            deliver: Receives the parameters' gradients.
+            deliver: Called with each parameter and its gradient, see ``Deliver``.
             further: Whether earlier parts need gradients; False for the first part.
             workspace: Elements of a group of channels that one convolution processes.
 

@@ -11,7 +11,7 @@ from ..lean.autograd_ops.frame_norm import (
 
 
 def statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor, FrameStatistics]:
-    """The input normalised by the frame's statistics, and the statistics."""
+    """Normalises some channels by the frame's statistics; returns the result and the statistics."""
     if norm.region is not None:
         weight, bias = norm.weight[channels], norm.bias[channels]
         return frame_norm_forward(x, weight, bias, norm.eps, norm.region)
@@ -22,7 +22,7 @@ def statistics_norm(norm: nn.Module, x: Tensor, channels: slice) -> tuple[Tensor
 
 
 def norm_backward(norm, channels: slice, grad, x, statistics, wanted: list[bool]):
-    """Gradients of the input, the scale and the shift of ``statistics_norm``, those ``wanted``."""
+    """The ``wanted`` ones of the gradients of ``statistics_norm`` by input, scale and shift."""
     if norm.region is not None:
         weight = norm.weight[channels]
         return frame_norm_backward(grad, x, weight, statistics, norm.region, wanted)
@@ -32,7 +32,7 @@ def norm_backward(norm, channels: slice, grad, x, statistics, wanted: list[bool]
 
 
 def normed_again(norm, channels: slice, x: Tensor, statistics: FrameStatistics) -> Tensor:
-    """The input normalised by statistics that are known, up to rounding."""
+    """Normalises the input again by known statistics; equal up to rounding."""
     mean, inverse = statistics
     scale = norm.weight[channels] * inverse
     shift = norm.bias[channels] - mean * scale

@@ -1,4 +1,4 @@
-"""Hand-written forward and backward of frozen modules, which keep little for the backward."""
+"""Hand-written forward and backward passes of frozen modules, which keep few tensors."""
 
 from . import (  # noqa: F401  (they register their modules)
     aspp_head,

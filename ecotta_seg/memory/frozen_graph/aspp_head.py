@@ -87,7 +87,7 @@ class ASPPHeadOperator(HeadOperator):
     def _pieces_of_bottleneck(
         self, grad: Tensor, tape: Tape
     ) -> tuple[Callable[[int], Tensor], Callable[[], Tensor]]:
-        """Two functions that compute the bottleneck's input gradient in pieces.
+        """Returns two functions that compute the bottleneck's input gradient in pieces.
 
         The first returns the gradient of the output map of branch ``index``, from 1; the second
         the gradient of the pooled features before their resizing to the map.
@@ -150,7 +150,7 @@ def _row_backward(
     """The backward of a sequence of operators; a depthwise and a pointwise one run as a pair.
 
     Args:
-        row: The operators in the order of the forward.
+        row: The operators in the order of the forward pass.
         handed: A list with the gradient only. The function removes the gradient from the list, so
             that the caller holds no reference and the memory can be freed on the way.
         tape, into: See ``FrozenOperator.backward``.

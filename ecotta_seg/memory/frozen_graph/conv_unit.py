@@ -34,9 +34,10 @@ _BETWEEN = 2**22
 def channel_pieces(
     shape: torch.Size, contiguous: bool, device: torch.device
 ) -> tuple[tuple[slice, slice], ...]:
-    """Channels in pieces, each with the bytes of its flags in the packed tensor of all channels.
+    """Splits channels into pieces, each with the place of its flags in the packed bytes.
 
-    For several frames there is one piece, because a channel's values are not contiguous.
+    If there are several frames, all channels form one piece, because a channel's values are not
+    contiguous.
 
     Args:
         shape: (N, C, H, W), of the map.
@@ -157,7 +158,7 @@ def separable_backward(
     operators are not such a pair, their backwards run one after the other.
 
     Args:
-        depthwise, pointwise: The operators, in the order of the forward.
+        depthwise, pointwise: The operators, in the order of the forward pass.
         grad, tape, into: See ``FrozenOperator.backward``.
     """
     if grad.shape[0] > 1 or not _is_separable(depthwise, pointwise):
@@ -193,7 +194,7 @@ def _is_separable(depthwise: FrozenOperator, pointwise: FrozenOperator) -> bool:
 
 
 class AveragePool(FrozenOperator):
-    """``nn.AvgPool2d``; keeps nothing."""
+    """The operator of an ``nn.AvgPool2d``; it keeps no tensor."""
 
     def __init__(self, pool: nn.AvgPool2d) -> None:
         self.pool = pool

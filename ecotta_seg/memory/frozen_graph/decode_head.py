@@ -1,4 +1,4 @@
-"""Frozen decode heads: from the backbone's outputs to small logits, and back."""
+"""Frozen decode heads: logits from the backbone's outputs, and the gradients by these outputs."""
 
 from abc import ABC, abstractmethod
 from typing import Callable, Optional
@@ -41,15 +41,16 @@ class HeadOperator(ABC):
 
     @abstractmethod
     def backward(self, grad: Tensor, tape: Tape) -> dict[int, PendingGradient]:
-        """The gradients with respect to the features that the head read.
+        """Computes the gradients with respect to the features that the head has read.
 
         Args:
-            grad: Shaped as the logits; may be overwritten.
-            tape: The tape of the forward.
+            grad: The gradient with respect to the logits; may be overwritten.
+            tape: The tape of the forward pass.
 
         Returns:
-            By position, functions that add a gradient to a sum. Each may be called once, also much
-            later; until then they hold little memory.
+            A dictionary from the position of an output to a function that adds the gradient to a
+            sum. Each function may be called once, even much later. Until then it holds little
+            memory.
         """
 
     def fallbacks(self) -> list[str]:
@@ -96,7 +97,7 @@ _HEADS: dict[type, Callable[[nn.Module], Optional[HeadOperator]]] = {}
 
 
 def head_operator_for(*head_classes: type) -> Callable:
-    """Decorator of a function from a head of these classes to its ``HeadOperator`` or None."""
+    """Decorator for a function that returns a head's ``HeadOperator``, or None if unsupported."""
 
     def register(builder: Callable[[nn.Module], Optional[HeadOperator]]) -> Callable:
         for head_class in head_classes:
@@ -107,7 +108,7 @@ def head_operator_for(*head_classes: type) -> Callable:
 
 
 def build_head_operator(head: nn.Module) -> HeadOperator:
-    """The operator of a decode head; autograd if none is known."""
+    """Builds the operator of a decode head; an ``AutogradHead`` if no other is known."""
     builder = _HEADS.get(type(head))
     operator = builder(head) if builder is not None else None
     return AutogradHead(head) if operator is None else operator

@@ -15,9 +15,9 @@ from ..lean.autograd_ops.winograd import conv3x3, is_faster
 class FastConv2d(nn.Conv2d):
     """Replaces a frozen convolution, with the same parameters and state-dict names.
 
-    The order of summation differs from torch's, so the last bits of the output differ. In training,
-    with a trainable kernel, and under autocast (whose 8 bits of precision are too few for these
-    sums), torch's convolution runs.
+    The order of summation differs from torch's, so the last bits of the output differ. Torch's
+    convolution runs in three cases: in training mode, if the kernel is trainable, and under
+    autocast, whose precision is too low for these sums.
 
     Args:
         source: The convolution to replace; its parameters are shared.
@@ -42,7 +42,7 @@ class FastConv2d(nn.Conv2d):
 
     @abstractmethod
     def convolve(self, x: Tensor) -> Tensor:
-        """The convolution without its bias."""
+        """Computes the convolution without the bias."""
 
     @staticmethod
     @abstractmethod

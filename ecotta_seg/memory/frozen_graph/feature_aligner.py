@@ -8,10 +8,10 @@ from .operator import FrozenOperator, Tape, add_into
 
 
 class FeatureAligner(FrozenOperator):
-    """scale * x + shift with a scale and a shift that are constants in the backward.
+    """Computes scale * x + shift; scale and shift are constants in the backward pass.
 
     Args:
-        module: Has ``scale_and_shift`` for maps (N, C, H, W), see ``CalibratedFeatures``.
+        module: A module with the method ``scale_and_shift``, see ``CalibratedFeatures``.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -1,10 +1,10 @@
-"""A frozen module as a hand-written forward and backward that keep few tensors.
+"""Runs a frozen module by a hand-written forward and backward pass that keep few tensors.
 
 Autograd keeps the tensors for gradients of *parameters*, even if they are frozen, and decides when
-to free them. A ``FrozenOperator`` runs the same module by hand. The forward puts the tensors for
-the gradient with respect to the *input* on a tape. The backward takes them off, last in, first
-out, and may overwrite the incoming gradient. If no operator is known for a module, autograd runs
-the module, and ``fallbacks`` names it.
+to free them. A ``FrozenOperator`` runs the same module by hand. The forward pass puts the tensors
+that the gradient with respect to the *input* needs on a tape. The backward pass removes them from
+the tape in reverse order, and may overwrite the incoming gradient. If no operator is known for a
+module, autograd runs the module, and ``fallbacks`` names it.
 """
 
 from abc import ABC, abstractmethod
@@ -21,8 +21,8 @@ class Tape(list):
     """The stack of tensors that the backward needs.
 
     Args:
-        generous: Also keep tensors that are expensive to recompute; False keeps only tensors that
-            are cheap to keep.
+        generous: If True, tensors that are expensive to recompute are kept as well. If False, only
+            tensors that need little memory are kept.
         workspace: Maximum elements of a temporary of the backward.
     """
 
@@ -57,9 +57,10 @@ class FrozenOperator(ABC):
         """The gradient with respect to the input.
 
         Args:
-            grad: Shaped as the output; contiguous; may be overwritten.
-            tape: The tape of the forward, whose entries are removed.
-            into: Shaped as the input; the gradient is added to it. None creates a new tensor.
+            grad: The gradient with respect to the output: contiguous; may be overwritten.
+            tape: The tape of the forward pass, whose entries are removed.
+            into: A tensor of the input's shape, to which the gradient is added. None creates a new
+                tensor.
 
         Returns:
             The gradient; ``into`` if given.
@@ -71,7 +72,7 @@ class FrozenOperator(ABC):
 
 
 def add_into(gradient: Tensor, into: Optional[Tensor]) -> Tensor:
-    """``gradient``, or ``into`` with the gradient added."""
+    """Adds the gradient to ``into`` and returns it; if ``into`` is None, returns the gradient."""
     return gradient if into is None else into.add_(gradient)
 
 
@@ -108,7 +109,7 @@ class AutogradOperator(FrozenOperator):
 
 
 class Sequence(FrozenOperator):
-    """Operators one after another.
+    """Runs operators one after another.
 
     A sequence inside the sequence is flattened. Otherwise the outer sequence would hold the inner
     sequence's input during its whole run.
@@ -150,10 +151,10 @@ def operator_for(*module_classes: type) -> Callable:
 
 
 def build_operator(module: nn.Module, name: str = '') -> FrozenOperator:
-    """The operator of a module; autograd if none is known.
+    """Builds the operator of a module; an ``AutogradOperator`` if no other is known.
 
     Args:
-        module: In evaluation mode, with frozen parameters.
+        module: The module, in evaluation mode and with frozen parameters.
         name: The module's name in the report, before its class.
     """
     # The exact class, because a subclass may compute something else.

@@ -44,8 +44,9 @@ class ResidualBlock(FrozenOperator):
             total = self.shortcut.backward(grad, tape, into)
             return self.branch.backward(grad, tape, total)
         if into is None:
-            # Only the branch's last convolution reads the gradient, and only its first one adds to
-            # ``into``. The gradient therefore already is the shortcut's share.
+            # The gradient of the identity shortcut is the incoming gradient itself, so the branch's
+            # gradient is added to it in place. This is safe: only the branch's last convolution
+            # reads the incoming gradient, and only its first one adds to ``into``.
             into = grad
         else:
             into.add_(grad)

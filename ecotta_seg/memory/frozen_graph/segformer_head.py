@@ -13,7 +13,7 @@ from .operator import Tape, build_operator
 
 
 class SegformerHeadOperator(HeadOperator):
-    """One pointwise convolution per stage, resized to the first stage and fused by another one.
+    """One pointwise convolution per stage, whose resized outputs another convolution fuses.
 
     Args:
         head: A ``SegformerHead`` with bilinear resizing.

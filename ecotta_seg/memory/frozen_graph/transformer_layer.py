@@ -51,13 +51,13 @@ def norm_gradient(norm: nn.LayerNorm, grad: Tensor, tokens: Tensor) -> Tensor:
 
 
 class StageNorm(FrozenOperator):
-    """A stage's LayerNorm, from a view of tokens to a contiguous map; keeps the tokens."""
+    """A stage's LayerNorm: takes a view of tokens, returns a contiguous map, keeps the tokens."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         self.norm = norm
 
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """See base class; (N, C, H, W) to the same."""
+        """See base class. Input and output are (N, C, H, W)."""
         tokens = to_tokens(x)
         if tape is not None:
             tape.append((tokens, tuple(x.shape[2:])))
@@ -246,7 +246,7 @@ class PatchEmbedding(FrozenOperator):
         self.conv, self.norm = module.projection, module.norm
 
     def forward(self, x: Tensor, tape: Optional[Tape] = None) -> Tensor:
-        """See base class; returns a view of tokens."""
+        """See base class. The output is a map (N, C, H, W) that is a view of tokens."""
         y = self.conv(x)
         size, tokens = tuple(y.shape[2:]), y.flatten(2).transpose(1, 2)
         del y

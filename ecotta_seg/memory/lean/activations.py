@@ -10,7 +10,7 @@ from .mode import frozen, register_rule
 
 
 class _Leaky(torch.autograd.Function):
-    """x above 0, else slope * x; the slope is one number or one number per channel."""
+    """Returns x where x is above 0, else slope * x; slope is one number, or one per channel."""
 
     @staticmethod
     def forward(ctx, x, slope):

@@ -1,4 +1,4 @@
-"""Losses of feature maps that keep bits for the backward instead of maps."""
+"""Losses of feature maps that keep bits in place of whole maps for the backward pass."""
 
 import torch
 import torch.nn.functional as F

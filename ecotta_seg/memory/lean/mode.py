@@ -1,4 +1,4 @@
-"""The mode under which torch's own functions keep less for their backward.
+"""The mode under which torch's own functions keep less data for their backward pass.
 
 Autograd keeps the input of a convolution even if the kernel is frozen, the whole output of a ReLU,
 and the input of a BatchNorm even if its scale is frozen. Under ``LeanAutograd`` such calls run the
@@ -40,14 +40,14 @@ def register_rule(*functions: Callable) -> Callable[[Rule], Rule]:
 
 
 class LeanAutograd(TorchFunctionMode):
-    """Inside, frozen layers keep only what the gradient of their input needs.
+    """Context manager in which frozen layers keep only the data for the gradient of their input.
 
     The forward results equal torch's, bit for bit. Gradients agree up to rounding. They can be
     computed several times (``retain_graph``), but not differentiated again. If no rule supports a
     call (trainable weights, another kind of layer), torch runs the call.
 
-    Torch leaves its modes during the backward. A function that ``torch.utils.checkpoint``
-    recomputes with ``use_reentrant=False`` must therefore enter the mode itself, as in
+    Torch turns its modes off during the backward pass. If ``torch.utils.checkpoint`` recomputes a
+    function there (``use_reentrant=False``), the function must enter this mode itself, as in
     ``recomputing``.
 
     Example:
@@ -73,16 +73,16 @@ _PLAIN: ContextVar[bool] = ContextVar('plain autograd', default=False)
 
 
 def lean_autograd() -> AbstractContextManager:
-    """``LeanAutograd``; inside ``plain_autograd`` a context that does nothing."""
+    """Returns a ``LeanAutograd``, or inside ``plain_autograd`` a context that does nothing."""
     return nullcontext() if _PLAIN.get() else LeanAutograd()
 
 
 @contextmanager
 def plain_autograd(wanted: bool = True) -> Iterator[None]:
-    """Inside, ``lean_autograd`` does nothing, so that steps use torch's own autograd (comparisons).
+    """Context manager in which ``lean_autograd`` does nothing, to compare with torch's autograd.
 
     Args:
-        wanted: False changes nothing.
+        wanted: If False, the context changes nothing.
     """
     before = _PLAIN.set(wanted or _PLAIN.get())
     try:

@@ -1,4 +1,4 @@
-"""Pooling: a mean's backward needs only sizes, a maximum's backward one byte per window."""
+"""Pooling that keeps nothing for a mean, and one byte per window for a maximum."""
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ def _corners(shape, stride, padding, device) -> tuple[Tensor, Tensor]:
 
 
 def _taps(indices: Tensor, width: int, kernel, stride, padding, dilation) -> Tensor:
-    """The position of the maximum in its window, row by row: uint8, (N, C, h, w)."""
+    """The position of each maximum inside its pooling window: (N, C, h, w) uint8."""
     top, left = _corners(indices.shape, stride, padding, indices.device)
     row = (indices.div(width, rounding_mode='floor') - top).div_(dilation[0], rounding_mode='floor')
     column = (indices.remainder(width) - left).div_(dilation[1], rounding_mode='floor')

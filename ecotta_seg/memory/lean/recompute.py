@@ -1,4 +1,4 @@
-"""Modules that keep only their inputs and run again when the backward reaches them."""
+"""Runs modules so that they keep only their inputs and run again in the backward pass."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from .mode import LeanAutograd
 
 
 def _run_again(module: nn.Module, forward: Callable, *args, **kwargs):
-    """The forward of a module for which the graph keeps only the arguments."""
+    """Runs a module so that the graph keeps only the arguments."""
     tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
     if not torch.is_grad_enabled() or not _learns(module, tensors):
         return forward(*args, **kwargs)
@@ -38,14 +38,15 @@ def _learns(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
 
 @contextmanager
 def recomputing(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside, forwards with gradients keep only the inputs of these modules.
+    """Context manager in which these modules keep only their inputs for the backward pass.
 
     The backward runs such a module again, under ``LeanAutograd``, when a gradient reaches the
     module's output. This takes the time of one more forward of the module. The gradients equal
     those of the plain forward, bit for bit, if the module is deterministic.
 
     Args:
-        modules: Each takes and returns tensors, in any nesting. No module lies inside another.
+        modules: Modules that take and return tensors, in any nesting. No module may lie inside
+            another.
 
     Raises:
         RuntimeError: Raised by torch in the backward if a layer has overwritten a module's input.

@@ -1,4 +1,4 @@
-"""Losses of full-resolution predictions, with the gradient computed on the small logits by bands.
+"""Losses of full-size predictions whose gradient is resized to the small logits band by band.
 
 A decode head resizes its logits to the frame. With plain autograd, the entropy of the resized
 logits keeps several maps of the frame's size and has a gradient of this size. Here the gradient
@@ -25,10 +25,10 @@ from .mode import register_rule
 
 
 class Resized(NamedTuple):
-    """The source of resized logits.
+    """The small logits from which logits were resized.
 
     Attributes:
-        small: (N, C, h, w) with graph.
+        small: (N, C, h, w), with a graph.
         align_corners: Option of the bilinear resizing.
     """
 
@@ -41,7 +41,7 @@ def interpolate(
     input, size=None, scale_factor=None, mode='nearest', align_corners=None,
     recompute_scale_factor=None, antialias=False,
 ) -> Tensor:  # fmt: skip
-    """Rule for ``F.interpolate``: torch's own, and the result stores its source."""
+    """Rule for ``F.interpolate``. Runs torch's own; the result stores the tensor it came from."""
     options = (scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     result = F.interpolate(input, size, *options)
     if mode == 'bilinear' and size is not None and not antialias and result is not input:
@@ -50,18 +50,19 @@ def interpolate(
 
 
 def source_of_resize(logits: Tensor) -> Optional[Resized]:
-    """The source of logits that were resized under ``LeanAutograd``; None if unknown."""
+    """The small logits, if logits were resized under ``LeanAutograd``; None if unknown."""
     return getattr(logits, 'resized', None)
 
 
-# From logits (N, C, H, W) to values (N, H, W).
+# A function that takes logits (N, C, H, W) and returns one value per pixel (N, H, W).
 _Values = Callable[[Tensor], Tensor]
-# From logits, values and their weights to the gradient of the weighted sum, band by band.
+# A function that takes logits, values and weights and yields the gradient of the weighted sum, band
+# by band.
 _Bands = Callable[[Tensor, Tensor, Tensor], Iterator[tuple[slice, Tensor]]]
 
 
 class _PixelValues(torch.autograd.Function):
-    """One value per pixel; the gradient flows to the logits, or to the source of their resizing."""
+    """Computes one value per pixel; the gradient flows to the logits, or to their small logits."""
 
     @staticmethod
     def forward(ctx, origin, logits, align_corners, values: _Values, bands: _Bands):
@@ -98,7 +99,7 @@ def _pixel_values(logits: Tensor, values: _Values, bands: _Bands) -> Tensor:
 
 
 class _BandsBack:
-    """The backward of a bilinear resizing, a band of rows at a time.
+    """Computes the backward pass of a bilinear resizing, a band of rows at a time.
 
     Args:
         like: (N, C, H, W), the resized map.
@@ -138,7 +139,7 @@ class _BandsBack:
 def resized_entropy(logits: Tensor) -> Tensor:
     """Entropy of each pixel; keeps the logits and one number per pixel.
 
-    If the source of resized logits is known, the gradient flows to the source.
+    If the small logits before the resizing are known, the gradient flows to them.
 
     Args:
         logits: (N, C, H, W).

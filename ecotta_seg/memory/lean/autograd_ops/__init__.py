@@ -1,7 +1,7 @@
 """Operators that pass gradients through frozen layers and keep no tensors for training only.
 
-Each file has the plain functions that the memory engine runs (the forward, and the gradient with
-respect to the input), and one differentiable function that combines them.
+Each file has the plain functions that the memory engine runs (the forward pass, and the gradient
+with respect to the input), and one differentiable function that combines them.
 """
 
 from .attention import chunked_attention

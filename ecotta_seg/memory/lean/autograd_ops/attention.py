@@ -89,7 +89,7 @@ def attend_gradients_(
 
     Args:
         grad: (B, Q, E), with respect to the result; overwritten with the query's gradient.
-        query, key, value: As in the forward.
+        query, key, value: As in the forward pass.
 
     Returns:
         The gradients of query (in ``grad``'s memory), key and value.

@@ -26,8 +26,8 @@ def of_backward(backward: Callable) -> Callable:
 
 
 def sized_like(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor of a shape that occupies the memory of one number.
+    """A tensor of the given shape that needs only the memory of one number.
 
-    For torch's backward operators that read only the size of an input, not its values.
+    It is for torch's backward operators that read only the size of an input, not its values.
     """
     return grad.new_empty(1).expand(shape)

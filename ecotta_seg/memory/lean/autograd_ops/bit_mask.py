@@ -83,7 +83,7 @@ def mask_(grad: Tensor, packed: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
-    """The bits as a boolean tensor of a shape."""
+    """Converts the bits to a boolean tensor of the given shape."""
     flags = _flag_table(packed.device).index_select(0, packed.int()).view(-1)
     return flags[: shape.numel()].view(shape).bool()
 
@@ -137,7 +137,7 @@ def one_bit_relu(x: Tensor, inplace: bool = False, upper: Optional[float] = None
 
     Args:
         x: Any shape, floating point; not a leaf if ``inplace``.
-        inplace: Overwrite ``x`` with the result.
-        upper: Above 0; None for no bound.
+        inplace: Whether the result overwrites ``x``.
+        upper: Upper bound, above 0; None for no bound.
     """
     return _OneBitReLU.apply(x, inplace, upper)

@@ -29,11 +29,11 @@ def frame_statistics(
 ) -> Optional[tuple[Tensor, Tensor]]:
     """Mean and biased variance of each channel of (N, C, H, W): two (C,) tensors.
 
-    None if x is no map, (N, C) or (N, C, L), or has only one value of the frame for each channel
-    (ASPP's image pool at batch 1): such values have no variance.
+    The result is None if x is not a map, that is (N, C) or (N, C, L). It is also None if x has only
+    one value per channel without the padding (ASPP's image pool at batch 1), because one value has
+    no variance.
 
-    Narrower dtypes (autocast) are converted to float32, because sums over a map need more
-    precision than their 8 bits.
+    bfloat16 (autocast) is converted to float32, because sums over a map need more precision.
 
     Args:
         x: (N, C, H, W).
@@ -65,7 +65,7 @@ def frame_norm_forward(
         x: (N, C, H, W).
         weight, bias: (C,) or None.
         eps: Added to the variance.
-        region: The frame's region.
+        region: The region that is not padding.
 
     Returns:
         (N, C, H, W), and the statistics that ``frame_norm_backward`` needs besides x.
@@ -89,9 +89,9 @@ def frame_norm_backward(
         grad: (N, C, H, W), with respect to the output. The gradient in the padding counts, too,
             because a convolution may carry the output's padding into the frame.
         x: The input.
-        weight: As in the forward.
-        statistics: The statistics of the forward.
-        region: As in the forward.
+        weight: As in the forward pass.
+        statistics: The statistics of the forward pass.
+        region: As in the forward pass.
         wanted: Whether to compute each of the three.
 
     Returns:
@@ -105,7 +105,8 @@ def frame_norm_backward(
     if wanted[0]:
         scale = inverse if weight is None else inverse * weight
         frame, into = region.crop(x), region.crop(of_input)
-        # d mean and d variance: each pixel of the frame has a share of 1 / count in both.
+        # Then the gradients through mean and variance: each pixel that is not padding contributes 1
+        # / count to both.
         share = scale / (frame.numel() // frame.shape[1])
         change = (frame - mean.view(-1, 1, 1)).mul_((inverse * of_weight).view(-1, 1, 1))
         change.add_(of_bias.view(-1, 1, 1)).mul_(share.view(-1, 1, 1))

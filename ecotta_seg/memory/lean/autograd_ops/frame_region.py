@@ -25,8 +25,9 @@ class FrameRegion(NamedTuple):
     def slices(self, x: Tensor) -> tuple[slice, slice]:
         """The rows and columns of a map that show the frame.
 
-        A row of the map counts if the row's centre lies in the frame. A map of any size covers the
-        input evenly. At least one row and one column count.
+        The map covers the input evenly, whatever its size. A row of the map belongs to the frame if
+        its centre lies in the frame; columns likewise. The result has at least one row and one
+        column.
 
         Args:
             x: (N, C, h, w) of any size.
@@ -35,7 +36,7 @@ class FrameRegion(NamedTuple):
         return rows, _inside(self.columns, self.width, x.shape[3])
 
     def crop(self, x: Tensor) -> Tensor:
-        """The part of (N, C, h, w) that shows the frame: a view."""
+        """The part of (N, C, h, w) that shows the frame, as a view."""
         rows, columns = self.slices(x)
         return x[:, :, rows, columns]
 
@@ -65,14 +66,15 @@ def of_frame(x: Tensor, region: Optional[FrameRegion]) -> Tensor:
 
 @contextmanager
 def measuring(module: nn.Module, region: Optional[FrameRegion], window: int = 0) -> Iterator[None]:
-    """Inside, all layers of a module that compute statistics of their maps use the frame alone.
+    """Context manager in which all layers with statistics leave the padding out of them.
 
     Each layer stores the region as an attribute. A thread-local variable would not do: autograd's
     backward may run in another thread. Copies of a model in other threads have their own regions.
 
     Args:
-        module: Its layers that compute statistics have an attribute ``region``, None outside.
-        region: None if the input has no padding.
+        module: The module. Its layers that compute statistics have an attribute ``region``, which
+            is None outside the context.
+        region: The region of the input that is not padding; None if there is no padding.
         window: The number of the sliding window, for layers with an attribute ``window``.
     """
     layers = [layer for layer in module.modules() if hasattr(layer, 'region')]

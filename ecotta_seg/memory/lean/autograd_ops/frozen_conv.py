@@ -1,4 +1,4 @@
-"""Convolution with a frozen kernel: its backward needs the kernel, not the input."""
+"""Convolution with a frozen kernel, whose backward pass needs the kernel but not the input."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -34,7 +34,7 @@ def conv_input_gradient(
         grad: (N, Co, H', W'), with respect to the output.
         weight: (Co, Ci / groups, kh, kw).
         shape: (N, Ci, H, W), of the input.
-        stride, padding, dilation, groups: As in the forward, pairs of numbers.
+        stride, padding, dilation, groups: As in the forward pass, pairs of numbers.
         into: (N, Ci, H, W), contiguous: the gradient is added to it; None creates a new tensor.
         workspace: Elements of a temporary, if the sum is computed in pieces.
 
@@ -79,7 +79,7 @@ def summed_input_gradient(grad: Tensor, weight: Tensor, shape, stride, padding, 
     """
 
     def reading(axis: int, tap: int) -> slice:
-        """Outputs whose tap lies on the map, not on the zero padding."""
+        """The outputs for which this tap reads a pixel of the map and not the zero padding."""
         ahead = padding[axis] - tap * dilation[axis]
         last = (shape[2 + axis] - 1 + ahead) // stride[axis]
         return slice(max(0, -(-ahead // stride[axis])), max(0, last + 1))
@@ -168,7 +168,7 @@ def conv_weight_gradient(
     Args:
         x: (N, Ci, H, W), the input.
         grad: (N, Co, H', W'), with respect to the output.
-        kernel_size, stride, padding: As in the forward, pairs of numbers.
+        kernel_size, stride, padding: As in the forward pass, pairs of numbers.
         workspace: Elements of a temporary.
 
     Returns:

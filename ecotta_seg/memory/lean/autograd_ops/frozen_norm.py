@@ -22,7 +22,8 @@ class _FrozenAffineNorm(torch.autograd.Function):
     def backward(ctx, grad):
         (scale,) = ctx.saved_tensors
         by_channel = (-1, *(1 for _ in grad.shape[2:]))
-        # In the dtype of the scale, which is wider than the gradient's under autocast.
+        # Computed in the dtype of the scale, which is wider than that of the gradient under
+        # autocast.
         return (grad * scale.view(by_channel)).to(grad.dtype), None, None, None, None, None
 
 
@@ -55,10 +56,10 @@ def layer_norm_input_gradient(
 
     Args:
         grad: Shaped as the output, (..., *shape).
-        x: The input of the forward.
+        x: The input of the forward pass.
         shape: The normalised dimensions.
         weight, bias: Tensors of shape ``shape``, or None.
-        eps: As in the forward.
+        eps: As in the forward pass.
     """
     _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
     return torch.ops.aten.native_layer_norm_backward(

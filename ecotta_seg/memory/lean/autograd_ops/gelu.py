@@ -10,7 +10,7 @@ def gelu_gradient_(grad: Tensor, x: Tensor, approximate: str = 'none') -> Tensor
     """Multiplies ``grad`` in place by dGELU/dx at ``x``.
 
     Args:
-        grad: Shaped as ``x``, with respect to GELU(x).
+        grad: The gradient with respect to GELU(x), in the shape of ``x``.
         x: Any shape; the same memory layout as ``grad``.
         approximate: 'none' or 'tanh', as in ``F.gelu``.
 
@@ -50,7 +50,7 @@ def mend_gelus(module: nn.Module) -> None:
     contiguous and the gradient is a transposed map.
 
     Args:
-        module: Its GELUs get a hook; a second call adds none.
+        module: The module. Each of its GELUs gets a hook; a second call adds no second hook.
     """
     if not _needs_contiguous_gradients():
         return

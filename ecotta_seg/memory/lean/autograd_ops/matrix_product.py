@@ -1,4 +1,4 @@
-"""A matrix times each pixel of a map: the forward and backward of a 1x1 convolution."""
+"""Multiplies each pixel of a map by a matrix, for forward and backward of a 1x1 convolution."""
 
 from functools import lru_cache
 from typing import Optional
@@ -19,7 +19,7 @@ _OPERATOR = '_linear_pointwise'
 def product_over_pixels(
     kernel: Tensor, x: Tensor, into: Optional[Tensor] = None, workspace: int = 2**22
 ) -> Tensor:
-    """A matrix (A, B) times each pixel of (N, B, H, W).
+    """Multiplies each pixel of a map (N, B, H, W) by a matrix (A, B).
 
     On a CPU, oneDNN's matrix product runs, which torch uses for compiled models. It is faster than
     a 1x1 convolution and than torch's own product. Torch's own product runs in float64, or if
@@ -69,11 +69,11 @@ def _put_by_pixels(a: Tensor, b: Tensor, total: Tensor, fresh: bool) -> None:
 
 @lru_cache(maxsize=1024)
 def is_pointwise(shape: torch.Size, stride: Pair, padding: Pair, groups: int) -> bool:
-    """Whether a convolution is such a product: 1x1, stride 1, no padding, one group.
+    """Whether a convolution is a product over pixels: 1x1, stride 1, no padding, one group.
 
     Args:
-        shape: (Co, Ci / groups, kh, kw), of the kernel.
-        stride, padding: Of the convolution.
+        shape: (Co, Ci / groups, kh, kw), the shape of the kernel.
+        stride, padding: Stride and padding of the convolution.
         groups: Number of channel groups.
     """
     return tuple(shape[2:]) == stride == (1, 1) and padding == (0, 0) and groups == 1
@@ -92,7 +92,7 @@ def has_onednn(x: Tensor) -> bool:
 
 
 def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) times (B, P); the second must be contiguous, else the product is extremely slow."""
+    """Multiplies (A, B) by (B, P). If ``b`` is not contiguous, the product is extremely slow."""
     a = a.contiguous()
     if a.device.type == 'meta':
         return torch.mm(a, b)

@@ -1,8 +1,8 @@
 """Entropy of full-resolution predictions and its gradient, a band of rows at a time.
 
 With plain autograd, log-softmax, its exponential and their product each take the memory of the
-full-resolution logits, and so do their gradients. Here the gradient overwrites the logits, and
-only one band of rows exists twice at a time.
+full-resolution logits, and so do their gradients. Here the gradient overwrites the logits, one band
+of rows after the other, and temporaries exist only for one band at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from .resize import resize_bilinear, resize_input_gradient
 from .spans import spans
 
-# Elements of a band: few enough to stay near the cache, enough to keep the cores busy.
+# Elements of a band: few enough for the cache, but enough work for all cores.
 BAND_ELEMENTS = 2**20
 
 
@@ -53,7 +53,7 @@ def entropy_map(logits: Tensor) -> Tensor:
         log_probabilities = logits[:, :, rows].log_softmax(dim=1)
         weighted = log_probabilities.exp().mul_(log_probabilities)
         entropy[:, rows] = -weighted.sum(dim=1)
-        # Frees them before the next band's are computed.
+        # Free these tensors before those of the next band are computed.
         del log_probabilities, weighted
     return entropy
 
@@ -128,11 +128,11 @@ def log_likelihood_bands(
     d log p_y / dz_c = 1[c = y] - p_c.
 
     Args:
-        logits, classes: As of ``log_likelihood_map``.
+        logits, classes: See ``log_likelihood_map``.
         weights: (N, H, W), constants.
 
     Yields:
-        As ``entropy_bands``.
+        Rows and their gradient, as in ``entropy_bands``.
     """
     for rows in _bands(logits):
         yield rows, _likelihood_gradient(logits[:, :, rows], classes[:, rows], weights[:, rows])

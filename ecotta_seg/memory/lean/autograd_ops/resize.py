@@ -1,4 +1,4 @@
-"""Bilinear resizing as in mmseg's ``resize``, and its backward, which needs only sizes."""
+"""Bilinear resizing as in mmseg's ``resize``; its backward pass needs only the sizes."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def resize_input_gradient(grad: Tensor, shape: Sequence[int], align_corners: boo
     Args:
         grad: (N, C, H, W), with respect to the output.
         shape: (N, C, h, w), of the input.
-        align_corners: As in the forward.
+        align_corners: As in the forward pass.
     """
     if tuple(grad.shape) == tuple(shape):
         return grad

@@ -7,7 +7,7 @@ import torch
 
 @lru_cache(maxsize=4096)
 def spans(total: int, size: int, device: torch.device) -> tuple[slice, ...]:
-    """0 to ``total`` in pieces of ``size``; the last piece may be shorter.
+    """Splits the range from 0 to ``total`` into slices of ``size``; the last may be shorter.
 
     On torch's ``meta`` device, steps run only to measure their memory, so the function returns
     just the first two pieces. The second piece needs the same memory as the first, plus the memory

@@ -1,13 +1,13 @@
 """3x3 convolutions, their forward and both gradients, with a quarter of the multiplications.
 
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308) computes a 3x3
-convolution as 36 matrix products over tiles of 6x6. The interpolation points are 0, ±3/4, ±4/3.
-The rounding error is of order 1e-6 relative in float32, larger than the direct sum's. The backward
-is linear, so it loses only this rounding. In a forward, the rounding moves a few pre-activations
-across zero, so that other elements pass the next ReLU than after the direct sum. The backward must
-therefore belong to the same forward. The meta networks are ours, so their convolutions may have
-this rounding. The frozen model's convolutions have it only if a config requests it (see
-``frozen_graph/fast_conv.py``).
+convolution as 36 matrix products over tiles of 6x6. The interpolation points are 0, ±3/4, ±4/3. The
+relative rounding error is of order 1e-6 in float32, larger than that of the direct sum. The
+backward pass is linear, so it has only this rounding error. In a forward pass, the rounding moves a
+few pre-activations across zero, so that the next ReLU passes other elements than after the direct
+sum. The backward pass must therefore use the ReLUs of the same forward pass. The meta networks
+belong to this package, so their convolutions may have this rounding error. The frozen model's
+convolutions have it only if a config requests it (see ``frozen_graph/fast_conv.py``).
 
 Letters: N frames, Ci and Co channels, d dilation, m = 4 outputs and n = 6 inputs per tile side,
 T tiles.
@@ -38,8 +38,8 @@ def is_faster(
     cuDNN can take a workspace of gigabytes for the float32 gradient of such a convolution.
 
     Args:
-        shape: (Co, Ci / groups, kh, kw), of the kernel.
-        stride, padding, dilation: Of the convolution.
+        shape: (Co, Ci / groups, kh, kw), the shape of the kernel.
+        stride, padding, dilation: Geometry of the convolution, as pairs of numbers.
         groups: Number of channel groups.
         device: The type of the kernel's device.
     """
@@ -66,7 +66,7 @@ def _pieces(channels: int, elements_each: int, workspace: int, x: Tensor) -> tup
 def winograd_conv2d(
     x: Tensor, weight: Tensor, dilation: int = 1, workspace: int = 7 * 2**20
 ) -> Tensor:
-    """A 3x3 'same' convolution.
+    """Computes a 3x3 'same' convolution.
 
     The rounding differs from the direct sum's. Do not use this function if the exact bits of a
     trained layer are needed.

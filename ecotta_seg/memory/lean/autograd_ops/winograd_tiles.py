@@ -1,4 +1,4 @@
-"""Winograd's transforms: cut maps into overlapping tiles, and assemble tiles to maps.
+"""Winograd's transforms: they cut maps into overlapping tiles and assemble tiles to maps.
 
 Letters: N frames, C channels, d dilation, m = 4 outputs and n = 6 inputs per tile side, T tiles,
 r = 3 the kernel's side.
@@ -75,10 +75,10 @@ _shared = threading.local()
 
 @contextmanager
 def shared_scratch() -> Iterator[None]:
-    """Inside, this thread's convolutions share one set of temporaries, which is kept until the end.
+    """Context manager in which this thread's convolutions share one set of temporaries.
 
-    Otherwise the system provides temporaries above 32 MiB again for each call, and the first access
-    to their pages takes as long as the computation.
+    Without it, the system allocates temporaries above 32 MiB again for each call, and the first
+    access to their pages takes as long as the computation. The temporaries are freed at exit.
     """
     _shared.memory = {}
     try:
@@ -100,8 +100,8 @@ class Scratch:
         Args:
             name: Name of the memory.
             shape: Shape of the result.
-            zeros: Fill new memory with zeros. Later writes must not touch the elements that have
-                to stay zero.
+            zeros: Whether new memory is filled with zeros. Later writes must not change the
+                elements that have to stay zero.
         """
         count = 1
         for side in shape:
@@ -150,7 +150,7 @@ class Tiles:
     def transformed(
         self, x: Tensor, matrix: Tensor, scratch: Scratch, name: str, overlap: bool
     ) -> Tensor:
-        """Tiles of maps, times a matrix.
+        """Cuts maps into tiles and multiplies each tile by a matrix.
 
         Args:
             x: (N, C, H, W).
