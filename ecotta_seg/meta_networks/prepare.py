@@ -27,8 +27,8 @@ def prepare_meta_networks(
         segmentor: Changed in place; all its own parameters are frozen.
         options: Options of ``AdaptedEncoder`` and ``MetaNetwork``, and ``ladder``. With
             ``ladder=True`` the encoder is a ``LadderEncoder``, and its own options are allowed,
-            too. A backbone without a description gets an ``OutputEncoder``, or with ``traced=True`` a
-            ``TracedEncoder``.
+            too. A backbone without a description gets an ``OutputEncoder``, or with
+            ``traced=True`` a ``TracedEncoder``.
         frozen_norm: Options of ``replace_batch_norms``, and ``features``. With ``features=True``,
             which needs mode 'calibrated', a ``CalibratedFeatures`` layer (an aligner) also corrects
             the output of each part, and ``weight`` is divided by the number of norms and aligners.
