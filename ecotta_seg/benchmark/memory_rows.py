@@ -8,7 +8,7 @@ The contents of a row, in bytes:
       parameters nor copies of parameters (``other_bytes``). It equals ``adaptation_peak_bytes`` of
       a run's report.
     * ``gradients_bytes``: gradients of one step; 0 if the optimizer runs in the backward pass,
-    which uses and frees each gradient at once.
+      which uses and frees each gradient at once.
     * ``copies_bytes``: copies of parameters: those for a reset, and those of a teacher or an
       anchor. It equals ``kept_bytes`` of a run's report, which also includes a guard's last good
       state.

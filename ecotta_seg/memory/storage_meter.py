@@ -10,7 +10,7 @@ Known limitations:
       reorder), which exist below the dispatcher. It does not see the memory of Python objects and
       NumPy arrays or the allocator's rounding either. ``process_peak`` sees all of these.
     * A storage created outside the dispatcher (``torch.from_numpy``, a C++ extension with its own
-    allocation) is not counted, as if it had existed at entry.
+      allocation) is not counted, as if it had existed at entry.
     * The meter tracks only operators of the thread that entered it. It sees autograd's backward,
       which runs in the calling thread on CPU and inherits the thread's modes on CUDA. It does not
       see a ``DataLoader`` worker or other threads.

@@ -4,8 +4,8 @@ A Runner's test loop and ``AdaptiveSegmentor.step`` take each frame through thes
 
 1. **Check.** ``check_frame`` marks a bad frame. A bad frame is predicted and not learned from.
 2. **Preprocess, predict, learn.** ``run_step`` makes these steps; ``predict_and_learn`` is its
-core. The method proposes an update. The guard accepts or discards the update, or restores earlier
-parameters.
+   core. The method proposes an update. The guard accepts or discards the update, or restores
+   earlier parameters.
 3. **Record.** ``frame_events`` returns the interventions of the guard and of the method.
 4. **Save.** ``StreamStateHook`` saves the state of a Runner's stream at intervals.
 
