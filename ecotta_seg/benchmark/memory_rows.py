@@ -187,8 +187,8 @@ def _row_of(method: nn.Module, standing: StandingMemory, other: int, peak: int) 
 class _Standing:
     """Context manager that measures the memory of all tensors created inside and still alive.
 
-    The context may be entered several times. On the CPU, tensors created between two entries do not
-    count.
+    The context may be entered again after it has been left. On the CPU, tensors created in between
+    do not count.
     """
 
     def __init__(self, device: torch.device) -> None:

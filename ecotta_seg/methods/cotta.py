@@ -142,7 +142,7 @@ class CoTTA(TeacherAdaptation):
         return torch.where(confident, logits.log_softmax(dim=1), averaged)
 
     def teacher_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:
-        """Returns the frames that the teacher predicts; a subclass may return a changed copy."""
+        """Returns the teacher's input: the frames, or in a subclass a changed copy of them."""
         return inputs
 
     def student_inputs(self, inputs: Tensor, metas: list[dict]) -> Tensor:

@@ -1,8 +1,8 @@
 """Lets mmengine find configs by name: ``ecotta_seg::demo.py``, and ``mmseg::`` on either stack.
 
 mmengine finds the configs of a package with an internal table, which contains neither this package
-nor the distributions of the ``onedl-*`` forks. A config names its bases before it can import
-anything. ``ecotta_seg.pth`` therefore runs this file at each start of Python, so the file imports
+nor the distributions of the ``onedl-*`` forks. mmengine reads the bases of a config before
+the imports of the config run. ``ecotta_seg.pth`` therefore runs this file at each start of Python, so the file imports
 almost nothing.
 """
 
