@@ -1,9 +1,9 @@
 """Lets mmengine find configs by name: ``ecotta_seg::demo.py``, and ``mmseg::`` on either stack.
 
 mmengine finds the configs of a package with an internal table, which contains neither this package
-nor the distributions of the ``onedl-*`` forks. mmengine reads the bases of a config before
-the imports of the config run. ``ecotta_seg.pth`` therefore runs this file at each start of Python, so the file imports
-almost nothing.
+nor the distributions of the ``onedl-*`` forks. mmengine reads the bases of a config before the
+imports of the config run. ``ecotta_seg.pth`` therefore runs this file at each start of Python, so
+the file imports almost nothing.
 """
 
 from __future__ import annotations
