@@ -168,13 +168,7 @@ class AdaptationMethod(CalibratedOnFrames, MethodState, nn.Module):
         return True
 
     def test_step(self, data: dict) -> list:
-        """mmengine's test interface: predicts a batch of packed samples, and learns from it.
-
-        Args:
-            data: ``inputs`` and ``data_samples``, as a data loader packs them.
-
-        Returns:
-            One ``SegDataSample`` for each sample, with the prediction.
+        """mmengine's test interface: a packed batch to predictions (``SegDataSample``); learns.
 
         Raises:
             ValueError: The call is under ``torch.autocast``, see ``use_autocast``.
