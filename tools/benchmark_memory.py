@@ -129,10 +129,6 @@ def other_presets(names: Iterable[str], rows: Iterable[str]) -> dict[str, dict]:
     return found
 
 
-def _without_budget(options: dict) -> dict:
-    return {key: value for key, value in options.items() if not key.startswith('memory_')}
-
-
 def main(argv: list[str]) -> None:
     """Measures, shows and writes."""
     args = parse_args(argv)
@@ -188,7 +184,7 @@ def main(argv: list[str]) -> None:
     if args.compare:
         variants = pytorch_comparison.variants(args.budgets, args.activation_budgets)
         document['comparison'] = pytorch_comparison.compare(
-            source, frame, _without_budget(options['ecotta']), variants, args.repeats,
+            source, frame, memory_model.without_budget(options['ecotta']), variants, args.repeats,
             progress=progress,
         )  # fmt: skip
     if args.json:

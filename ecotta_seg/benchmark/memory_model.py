@@ -143,6 +143,11 @@ def _plainly(build: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], n
     return build_plain
 
 
+def without_budget(options: Mapping) -> dict:
+    """The options of a method without its memory budget and the choice of its engine."""
+    return {key: value for key, value in options.items() if not key.startswith('memory_')}
+
+
 def make_candidates(
     presets: Mapping[str, dict],
     budgets: Iterable[Union[str, int]],
@@ -170,7 +175,7 @@ def make_candidates(
     budgets = list(dict.fromkeys(str(budget) for budget in budgets))
     for budget in budgets:
         parse_budget(budget, 1)
-    ecotta = {k: v for k, v in presets['ecotta'].items() if not k.startswith('memory_')}
+    ecotta = without_budget(presets['ecotta'])
 
     def of(options: dict) -> Callable[[nn.Module], nn.Module]:
         return lambda segmentor: build_method(deepcopy(options), segmentor)

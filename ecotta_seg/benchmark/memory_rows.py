@@ -76,14 +76,8 @@ def measure_rows(
         One dictionary with ``ROW_KEYS`` for each row; the first row is ``inference``.
     """
     progress('inference')
-    stock = source.build()
-
-    def infer() -> None:
-        with torch.no_grad():
-            stock.encode_decode(*frame)
-
-    device = frame.inputs.device
-    infer()
+    stock, device = source.build(), frame.inputs.device
+    infer = stock_inference(stock, frame)
     peak = measure_peak(infer, device)
     seconds = median(seconds_of(infer, device) for _ in range(repeats))
     parameters = storage_bytes(module_tensors(stock))
@@ -150,8 +144,7 @@ def measure_candidate(
     peak = measure_peak(step, device)
     row = _row_of(method, standing, other, peak)
     row['planning_seconds'] = planning
-    pairs = [(seconds_of(infer, device), seconds_of(step, device)) for _ in range(repeats)]
-    row['inference_seconds'], row['seconds'] = (median(column) for column in zip(*pairs))
+    row['inference_seconds'], row['seconds'] = seconds_in_turn(infer, step, device, repeats)
     return row
 
 
@@ -212,6 +205,26 @@ class _Standing:
         if self._meter is None:
             return torch.cuda.memory_allocated(self._device) - self._before
         return self._meter.current_bytes
+
+
+def stock_inference(stock: nn.Module, frame: Frame) -> Callable[[], None]:
+    """Returns a function that predicts the frame with the source model; it has run once."""
+
+    def infer() -> None:
+        with torch.no_grad():
+            stock.encode_decode(*frame)
+
+    infer()
+    return infer
+
+
+def seconds_in_turn(
+    infer: Callable[[], None], step: Callable[[], None], device: torch.device, repeats: int
+) -> tuple[float, float]:
+    """Median seconds of inference and of a step, which run alternately."""
+    pairs = [(seconds_of(infer, device), seconds_of(step, device)) for _ in range(repeats)]
+    inference, steps = zip(*pairs)
+    return median(inference), median(steps)
 
 
 def seconds_of(function: Callable[[], None], device: torch.device) -> float:

@@ -10,7 +10,7 @@ from ..memory.budget.plan import BudgetError
 from ..memory.engine import EngineDryRun, Planner
 from ..meta_networks import input_channels
 from ..methods import build_method
-from .memory_model import Frame, ModelSource
+from .memory_model import Frame, ModelSource, without_budget
 
 
 def sweep(
@@ -64,7 +64,7 @@ def sweep(
 
 
 def _with_parts(options: Mapping, parts: int) -> dict:
-    options = {k: v for k, v in deepcopy(dict(options)).items() if not k.startswith('memory_')}
+    options = without_budget(deepcopy(dict(options)))
     meta_networks = dict(options['meta_networks'], num_parts=parts)
     if len(meta_networks.get('split') or ()) != parts:
         meta_networks.pop('split', None)

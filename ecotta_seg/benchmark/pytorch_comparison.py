@@ -6,8 +6,8 @@ also shows the rounding errors of the gradients.
 
 import gc
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from statistics import median
 from typing import Any, Callable, NamedTuple, Optional
@@ -16,12 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..memory.allocator_peak import allocator_peak_bytes
-from ..memory.budget.plan import BudgetError
 from ..methods import build_method
 from .memory_model import Frame, ModelSource
-from .memory_rows import seconds_of
-
-ACTIVATION_BUDGETS = (1.0, 0.5, 0.2, 0.0)
+from .memory_rows import seconds_in_turn, seconds_of, stock_inference
 
 
 class Variant(NamedTuple):
@@ -99,14 +96,8 @@ def compare(
               backward pass.
             - ``error``: The reason if the row could not be measured, else None.
     """
-    stock, device = source.build(), frame.inputs.device
-
-    def infer() -> None:
-        with torch.no_grad():
-            stock.encode_decode(*frame)
-
     progress('inference')
-    infer()
+    infer, device = stock_inference(source.build(), frame), frame.inputs.device
     inference = _row('inference', peak_bytes=allocator_peak_bytes(infer, device))
     inference['seconds'] = median(seconds_of(infer, device) for _ in range(repeats))
     inference['inference_seconds'] = inference['seconds']
@@ -115,7 +106,7 @@ def compare(
         progress(variant.name)
         try:
             row = _measured(variant, source, frame, options, exact, infer, repeats, backend)
-        except (BudgetError, ValueError) as error:
+        except ValueError as error:
             row = _row(variant.name, error=str(error))
         found.append(row)
         gc.collect()
@@ -154,8 +145,7 @@ def _measured(
         step()
         gc.collect()
         row['peak_bytes'] = allocator_peak_bytes(step, device)
-        pairs = [(seconds_of(infer, device), seconds_of(step, device)) for _ in range(repeats)]
-    row['inference_seconds'], row['seconds'] = (median(column) for column in zip(*pairs))
+        row['inference_seconds'], row['seconds'] = seconds_in_turn(infer, step, device, repeats)
     return row
 
 
@@ -180,36 +170,28 @@ def checkpoint_blocks(segmentor: nn.Module) -> None:
         block.with_cp = True
 
 
-class _compiled(nullcontext):
+@contextmanager
+def _compiled(segmentor: nn.Module, budget: Optional[float], backend: str) -> Iterator[None]:
     """Context manager that compiles a segmentor's forward pass; does nothing without a budget."""
+    if budget is None:
+        yield
+        return
+    from torch._functorch import config
 
-    def __init__(self, segmentor: nn.Module, budget: Optional[float], backend: str) -> None:
-        super().__init__()
-        self.segmentor, self.budget, self.backend = segmentor, budget, backend
-
-    def __enter__(self) -> None:
-        if self.budget is None:
-            return
-        from torch._functorch import config
-
-        if not hasattr(config, 'activation_memory_budget'):
-            raise ValueError(
-                f'expected torch from 2.4 on, whose compiler has a budget, not {torch.__version__}'
-            )
-        torch._dynamo.reset()
-        # EcoTTA's step runs several backward passes on one graph: for the entropy and each
-        # regulariser.
-        changes = {'activation_memory_budget': self.budget, 'donated_buffer': False}
-        self.patch = config.patch({k: v for k, v in changes.items() if hasattr(config, k)})
-        self.patch.__enter__()
-        self.segmentor.encode_decode = torch.compile(
-            self.segmentor.encode_decode, backend=self.backend
+    if not hasattr(config, 'activation_memory_budget'):
+        raise ValueError(
+            f'expected torch from 2.4 on, whose compiler has a budget, not {torch.__version__}'
         )
-
-    def __exit__(self, *error) -> None:
-        if self.budget is not None:
-            del self.segmentor.encode_decode
-            self.patch.__exit__(*error)
+    torch._dynamo.reset()
+    # EcoTTA's step runs several backward passes on one graph: for the entropy and each
+    # regulariser.
+    changes = {'activation_memory_budget': budget, 'donated_buffer': False}
+    with config.patch({k: v for k, v in changes.items() if hasattr(config, k)}):
+        segmentor.encode_decode = torch.compile(segmentor.encode_decode, backend=backend)
+        try:
+            yield
+        finally:
+            del segmentor.encode_decode
 
 
 def _exact_gradients(source: ModelSource, frame: Frame, options: dict) -> dict[str, Tensor]:

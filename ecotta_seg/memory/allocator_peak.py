@@ -6,25 +6,22 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from .peak_meter import measure_peak
+
 
 def allocator_peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     """Peak bytes that the allocator holds during the call, above the bytes held before the call.
 
     On the CPU the number is the running sum of the ``[memory]`` events of torch's profiler. These
     events count what a ``StorageMeter`` cannot see: tensors in compiled code, and the buffers of
-    kernels.
+    kernels. On CUDA the meter reads the allocator itself.
 
     Args:
         function: Called once.
         device: Where the tensors are.
     """
     if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        function()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return measure_peak(function, device)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
         function()
     events = run.profiler.kineto_results.events()

@@ -65,8 +65,9 @@ def attach_meta_networks(
     else:
         # An ``OutputEncoder`` does not divide the backbone into parts, so it has no ladder options.
         options = {name: v for name, v in options.items() if name not in LADDER_OPTIONS}
-        if traced and find_blocks(backbone):
-            segmentor.backbone = TracedEncoder(backbone, **options)
+        blocks = find_blocks(backbone) if traced else []
+        if blocks:
+            segmentor.backbone = TracedEncoder(backbone, blocks=blocks, **options)
         else:
             segmentor.backbone = OutputEncoder(backbone, reads=_reads(segmentor), **options)
     if weight is not None:

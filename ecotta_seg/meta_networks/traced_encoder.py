@@ -27,10 +27,11 @@ class TracedEncoder(MetaEncoder):
     as two numbers, and as a map of one column otherwise.
 
     Args:
-        backbone: See base class. The constructor runs it on an empty frame, in evaluation mode.
+        backbone: See base class. The trace runs it on an empty frame, in evaluation mode.
         num_parts: Maximum number of meta networks, K.
         split: Blocks per part; None for the paper's proportions.
         layer: The class of a meta network.
+        blocks: The result of ``find_blocks``, if it is known; None to run the trace.
         **meta_network: Options of this class.
 
     Attributes:
@@ -51,10 +52,11 @@ class TracedEncoder(MetaEncoder):
         num_parts: int = 4,
         split: Optional[Sequence[int]] = None,
         layer: type[nn.Module] = MetaNetwork,
+        blocks: Optional[Sequence[TracedBlock]] = None,
         **meta_network,
     ) -> None:
         super().__init__(backbone)
-        blocks = find_blocks(backbone)
+        blocks = find_blocks(backbone) if blocks is None else blocks
         if not blocks:
             raise TypeError(
                 'expected a backbone with blocks in a list of modules, but a trace finds none in a '
